@@ -1,0 +1,26 @@
+"""Bone age from hand radiographs: tar shards, an exact stream, and the training that uses it.
+
+The import is lazy: a process that only writes shards does not pay for torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wds_bone.stream.batch import Batch
+    from wds_bone.stream.stream import BoneAgeStream
+
+__version__ = "0.1.0"
+__all__ = ["Batch", "BoneAgeStream", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names on first use (PEP 562)."""
+    if name == "BoneAgeStream":
+        from wds_bone.stream.stream import BoneAgeStream
+
+        return BoneAgeStream
+    if name == "Batch":
+        from wds_bone.stream.batch import Batch
+
+        return Batch
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,111 @@
+"""Command lines: one frozen dataclass per command becomes its argparse parser, and errors become exit code 2.
+
+A command is `main(argv) -> exit code`; its settings are the fields of a dataclass, each one line with its help:
+
+    @dataclass(frozen=True)
+    class VerifyConfig:
+        paths: tuple[str, ...] = option("shards, folders or manifests to check", positional=True)
+        deep: bool = option("decode every image too", default=False)
+
+Checks of single values and of combinations belong in `__post_init__`, which raises `ConfigError`.
+"""
+
+import argparse
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from wds_bone.errors import WdsBoneError
+
+Config = TypeVar("Config")
+USER_ERROR = 2
+
+
+def option(help: str, *, default: Any = dataclasses.MISSING, positional: bool = False, metavar: str | None = None) -> Any:  # noqa: A002
+    """Return a dataclass field that is also a command line option.
+
+    The annotation gives the type: `str`, `int`, `float`, `bool` (makes `--x` and `--no-x`), `Path`, `Literal[...]`
+    (choices), `X | None` (not set by default) and `tuple[X, ...]` (one or more values).
+    """
+    metadata = {"help": help, "positional": positional, "metavar": metavar}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def parse_config(config_class: type[Config], argv: Sequence[str] | None, *, prog: str, description: str) -> Config:
+    """Parse `argv` (default: the process's) into `config_class`.
+
+    Raises:
+        ConfigError: from the checks of the dataclass.
+        SystemExit: with code 2 for unknown options and malformed values, as argparse does.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
+    hints = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
+        if field.metadata:
+            _add_argument(parser, field, hints[field.name])
+    return config_class(**vars(parser.parse_args(argv)))
+
+
+def config_as_json(config: Any) -> dict[str, Any]:
+    """Return the settings as plain JSON types, in the order of the fields."""
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def run_command(command: Callable[[], int | None]) -> int:
+    """Run `command`; an error the user can mend is printed to stderr and becomes exit code 2."""
+    try:
+        return command() or 0
+    except WdsBoneError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return USER_ERROR
+
+
+def _add_argument(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any]", hint: Any) -> None:
+    required = field.default is dataclasses.MISSING
+    kwargs: dict[str, Any] = {"help": _help_text(field), **_argument_type(hint)}
+    if field.metadata["metavar"]:
+        kwargs["metavar"] = field.metadata["metavar"]
+    if field.metadata["positional"]:
+        if not required:
+            kwargs |= {"default": field.default, "nargs": "*"}
+        parser.add_argument(field.name, **kwargs)
+        return
+    kwargs |= {"required": True} if required else {"default": field.default}
+    parser.add_argument("--" + field.name.replace("_", "-"), dest=field.name, **kwargs)
+
+
+def _help_text(field: "dataclasses.Field[Any]") -> str:
+    text = str(field.metadata["help"]).replace("%", "%%")
+    shown = field.default not in (dataclasses.MISSING, None, (), False, True)
+    return f"{text} (default: {field.default})" if shown else text
+
+
+def _argument_type(hint: Any) -> dict[str, Any]:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        (inner,) = (argument for argument in arguments if argument is not type(None))
+        return _argument_type(inner)
+    if origin is tuple:
+        return _argument_type(arguments[0]) | {"nargs": "+", "action": _Tuple}
+    if origin is Literal:
+        return {"choices": list(arguments)}
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    return {"type": hint}
+
+
+class _Tuple(argparse.Action):
+    """Store the values as a tuple, as frozen settings want them."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, tuple(values))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
