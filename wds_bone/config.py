@@ -25,13 +25,15 @@ Config = TypeVar("Config")
 USER_ERROR = 2
 
 
-def option(help: str, *, default: Any = dataclasses.MISSING, positional: bool = False, metavar: str | None = None) -> Any:  # noqa: A002
+def option(
+    text: str, *, default: Any = dataclasses.MISSING, positional: bool = False, metavar: str | None = None
+) -> Any:
     """Return a dataclass field that is also a command line option.
 
     The annotation gives the type: `str`, `int`, `float`, `bool` (makes `--x` and `--no-x`), `Path`, `Literal[...]`
     (choices), `X | None` (not set by default) and `tuple[X, ...]` (one or more values).
     """
-    metadata = {"help": help, "positional": positional, "metavar": metavar}
+    metadata = {"help": text, "positional": positional, "metavar": metavar}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -101,7 +103,7 @@ def _argument_type(hint: Any) -> dict[str, Any]:
 class _Tuple(argparse.Action):
     """Store the values as a tuple, as frozen settings want them."""
 
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
+    def __call__(self, _parser: Any, namespace: argparse.Namespace, values: Any, _option: str | None = None) -> None:
         setattr(namespace, self.dest, tuple(values))
 
 

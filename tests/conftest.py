@@ -1,0 +1,13 @@
+"""Fixtures for all rooms."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.sample_sets import write_set
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a manifest, 40 training samples in three shards and 10 validation samples, 16 x 16 pixels."""
+    return write_set(tmp_path_factory.mktemp("tiny") / "shards", train=[17, 3, 20], val=[10])

@@ -1,0 +1,78 @@
+"""Tiny sets whose pixels tell the label, so that a test can see whether image and label still belong together."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import webdataset
+from numpy.typing import NDArray
+
+from wds_bone.shards.dali import dali_index
+from wds_bone.shards.encoding import encode_image
+from wds_bone.shards.manifest import (
+    ImageFormat,
+    Manifest,
+    ShardEntry,
+    SplitEntry,
+    dali_name,
+    index_name,
+    write_manifest,
+)
+from wds_bone.shards.samples import join_tables, table_as_bytes
+from wds_bone.shards.scan import scan_shard
+from wds_bone.shards.statistics import label_statistics
+
+
+def age_of(number: int) -> int:
+    """Return the age in months of sample `number`: 1 to 228, all different for the first 227."""
+    return 1 + number * 37 % 227
+
+
+def picture_of(number: int, size: int) -> NDArray[np.uint8]:
+    """Return a (size, size) picture: grey as the age, with a brighter corner for boys."""
+    image = np.full((size, size), age_of(number), np.uint8)
+    image[: size // 4, : size // 4] = 250 if number % 2 else 5
+    return image
+
+
+def write_shard(path: Path, numbers: range, *, size: int = 16, encoding: str = "png") -> None:
+    """Write one shard with the samples `numbers`; odd ones are boys."""
+    with path.open("wb") as file, webdataset.TarWriter(file, mtime=0) as tar:
+        for number in numbers:
+            label = {"age_months": age_of(number), "gender": "FM"[number % 2]}
+            image = encode_image(picture_of(number, size), encoding)
+            tar.write({"__key__": f"hand-{number}", "json": label, encoding: image})
+
+
+def write_split(
+    folder: Path, split: str, counts: list[int], *, first: int = 0, size: int = 16, encoding: str = "png"
+) -> SplitEntry:
+    """Write shards of `counts` samples each, with their indexes, and return their entry for the manifest."""
+    entries, tables = [], []
+    for shard, count in enumerate(counts):
+        path = folder / f"{split}-{shard:06d}.tar"
+        write_shard(path, range(first, first + count), size=size, encoding=encoding)
+        first += count
+        scanned = scan_shard(path)
+        index = table_as_bytes(scanned.table)
+        (folder / index_name(path.name)).write_bytes(index)
+        (folder / dali_name(path.name)).write_bytes(dali_index(scanned))
+        digests = scanned.sha256, _sha256(index)
+        entries.append(ShardEntry(path.name, count, scanned.shard_bytes, *digests))
+        tables.append(scanned.table)
+    return SplitEntry(sum(counts), label_statistics(join_tables(tables)), tuple(entries))
+
+
+def write_set(folder: Path, *, size: int = 16, encoding: str = "png", **counts: list[int]) -> Path:
+    """Write a whole set, e.g. `write_set(folder, train=[5, 4], val=[3])`, and return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    splits, first = {}, 0
+    for split, sizes in counts.items():
+        splits[split] = write_split(folder, split, sizes, first=first, size=size, encoding=encoding)
+        first += sum(sizes)
+    write_manifest(folder, Manifest(ImageFormat(encoding, size, size), splits))  # type: ignore[arg-type]
+    return folder
+
+
+def _sha256(contents: bytes) -> str:
+    return hashlib.sha256(contents).hexdigest()

@@ -1,0 +1,1 @@
+"""Label table and images become tar shards, their indexes and the manifest."""

@@ -1,0 +1,188 @@
+"""The manifest: what a set of shards is, written last, so that its presence says that the set is complete.
+
+In: scanned shards, split by split. Out: `manifest.json`. Invariant: the file's bytes are exactly the canonical text of
+its contents, which include their own sha256; a flipped bit, a cut or an edit by hand cannot go unnoticed.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from wds_bone.errors import ShardError
+from wds_bone.shards.durable import publish_bytes
+
+MANIFEST_NAME = "manifest.json"
+STAGING_NAME = ".building"
+"""Folder of the unfinished parts of a set; readers refuse a set that has it and no manifest."""
+FORMAT_VERSION = 1
+INDEX_SUFFIX = ".index.npy"
+DALI_SUFFIX = ".idx"
+_SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.tar")
+_REBUILD = (
+    "fetch the set again, build it again with make_shards, or index foreign shards with `python -m wds_bone.index`"
+)
+
+Encoding = Literal["jpg", "png", "npy"]
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """How the images of a set are stored.
+
+    Attributes:
+        encoding: of the files inside the shards; None when a foreign set mixes them.
+        height, width: in pixels, of what the stream delivers.
+        quality: of the JPEG encoder, else None.
+        fit: `letterbox` when the films were letterboxed at writing, `letterbox at reading` when a foreign set of mixed
+            sizes is letterboxed by the reader, None when nobody said.
+        stretch: the percentiles that became black and white at writing, else None.
+    """
+
+    encoding: Encoding | None
+    height: int
+    width: int
+    quality: int | None = None
+    fit: Literal["letterbox", "letterbox at reading"] | None = None
+    stretch: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One shard in the manifest; digests are of whole files."""
+
+    name: str
+    num_samples: int
+    shard_bytes: int
+    sha256: str
+    index_sha256: str
+
+
+@dataclass(frozen=True)
+class SplitEntry:
+    """One split: its shards in order, the statistics of its labels, and where they came from.
+
+    Attributes:
+        labels: what `label_statistics` returns.
+        shards: in the order of reading.
+        label_table_sha256: of the file the labels were read from; None for foreign and synthetic sets.
+        plan: digest of everything that decides the split's bytes; None for foreign sets.
+    """
+
+    num_samples: int
+    labels: dict[str, Any]
+    shards: tuple[ShardEntry, ...]
+    label_table_sha256: str | None = None
+    plan: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a set of shards is: one image format and named splits."""
+
+    image: ImageFormat
+    splits: dict[str, SplitEntry]
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check `manifest.json`.
+
+    Raises:
+        ShardError: missing, of another version, changed since it was written, or not a manifest.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ShardError(f"{path}: cannot be read: {error.strerror}", do=_REBUILD) from error
+    return manifest_from_bytes(text, str(path))
+
+
+def manifest_from_bytes(text: bytes, place: str) -> Manifest:
+    """Return the manifest in `text`; `place` is its path or URL, for messages.
+
+    Raises:
+        ShardError: as `read_manifest`.
+    """
+    try:
+        contents = json.loads(text)
+        version = contents["version"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ShardError(f"{place}: not a manifest of wds_bone", expected="JSON", got=error, do=_REBUILD) from error
+    if contents.get("format") != "wds_bone" or version != FORMAT_VERSION:
+        found = f"{contents.get('format')!r}, version {version!r}"
+        raise ShardError(
+            f"{place}: of another format", expected=f"'wds_bone', version {FORMAT_VERSION}", got=found, do=_REBUILD
+        )
+    claimed = contents.pop("sha256", None)
+    if claimed != _digest(contents) or text != _canonical(contents | {"sha256": claimed}):
+        raise ShardError(
+            f"{place}: changed since it was written",
+            expected=f"sha256 {claimed}",
+            got=f"sha256 {_digest(contents)}",
+            do=_REBUILD,
+        )
+    try:
+        return _parse(contents)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ShardError(f"{place}: not a complete manifest", got=repr(error), do=_REBUILD) from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Path:
+    """Write `manifest.json` into `folder`, atomically, and return its path."""
+    path = folder / MANIFEST_NAME
+    publish_bytes(path, manifest_as_bytes(manifest))
+    return path
+
+
+def manifest_as_bytes(manifest: Manifest) -> bytes:
+    """Return the canonical text of `manifest`."""
+    contents = {
+        "format": "wds_bone",
+        "version": FORMAT_VERSION,
+        "image": dataclasses.asdict(manifest.image),
+        "splits": {name: dataclasses.asdict(split) for name, split in manifest.splits.items()},
+    }
+    return _canonical(contents | {"sha256": _digest(contents)})
+
+
+def manifest_digest(manifest: Manifest) -> str:
+    """Return the sha256 that identifies the whole set."""
+    return hashlib.sha256(manifest_as_bytes(manifest)).hexdigest()
+
+
+def index_name(shard_name: str) -> str:
+    """Return the name of a shard's sample table: `train-000000.tar` has `train-000000.index.npy`."""
+    return shard_name.removesuffix(".tar") + INDEX_SUFFIX
+
+
+def dali_name(shard_name: str) -> str:
+    """Return the name of a shard's DALI index."""
+    return shard_name.removesuffix(".tar") + DALI_SUFFIX
+
+
+def _canonical(contents: dict[str, Any]) -> bytes:
+    return (json.dumps(contents, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _digest(contents: dict[str, Any]) -> str:
+    return hashlib.sha256(_canonical(contents)).hexdigest()
+
+
+def _parse(contents: dict[str, Any]) -> Manifest:
+    image = dict(contents["image"])
+    if image["stretch"] is not None:
+        image["stretch"] = tuple(image["stretch"])
+    return Manifest(ImageFormat(**image), {name: _parse_split(split) for name, split in contents["splits"].items()})
+
+
+def _parse_split(split: dict[str, Any]) -> SplitEntry:
+    shards = tuple(ShardEntry(**shard) for shard in split["shards"])
+    for shard in shards:
+        if not _SHARD_NAME.fullmatch(shard.name):
+            raise ValueError(f"shard name {shard.name!r}")
+    if sum(shard.num_samples for shard in shards) != split["num_samples"]:
+        raise ValueError(f"num_samples {split['num_samples']} is not the sum over the shards")
+    return SplitEntry(**{**split, "shards": shards})

@@ -1,0 +1,143 @@
+"""Read a whole shard once, strictly, and return its sample table: the only source of every index.
+
+In: a tar of ours or of plain webdataset. Out: a `ScannedShard`. Invariant: a sample is one image member and its label
+members, side by side; any other member, a key seen before, or a label that does not say what it means is an error.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from wds_bone.errors import ShardError, WdsBoneError
+from wds_bone.shards.image_size import ENCODING_OF_EXTENSION, image_size
+from wds_bone.shards.labels import Label, label_from_mapping
+from wds_bone.shards.samples import SampleTable, make_table
+from wds_bone.shards.tar import Member, members
+
+LABEL_VALUES = ("gender", "male", "age", "age_months")
+MAX_LABEL_BYTES = 2**16
+MAX_KEY_BYTES = 200
+
+
+@dataclass(frozen=True)
+class ScannedShard:
+    """What one reading of a shard found."""
+
+    name: str
+    shard_bytes: int
+    sha256: str
+    table: SampleTable
+    image_sizes: frozenset[tuple[int, int]]
+    components: tuple[tuple[tuple[str, int, int, str], ...], ...]
+    """Per sample and member (extension, offset, size, name): the rows of DALI's index."""
+
+
+def scan_shard(path: Path) -> ScannedShard:
+    """Read all of `path` and return what is in it; memory is one member and the table.
+
+    Raises:
+        ShardError: the tar is damaged or is not a shard; names the shard with the byte offset or the key.
+        LabelError: a label member that is not understood.
+    """
+    digest = hashlib.sha256()
+    rows, sizes, components, keys = [], set(), [], set()
+    with path.open("rb") as shard:
+        for key, parts in _samples(members(shard, str(path), digest=digest), str(path)):
+            place = f"{path}: sample '{key}'"
+            if key in keys:
+                raise _sample_error(place, "each key once", "the key a second time")
+            keys.add(key)
+            row, size = _read_sample(key, parts, place)
+            rows.append(row)
+            sizes.add(size)
+            components.append(tuple(_component(key, member) for _, member in parts))
+        shard_bytes = shard.tell()
+    return ScannedShard(
+        path.name, shard_bytes, digest.hexdigest(), make_table(rows), frozenset(sizes), tuple(components)
+    )
+
+
+def _component(key: str, member: Member) -> tuple[str, int, int, str]:
+    # The extension as it is spelt in the tar, which is what DALI's reader compares.
+    return member.name[len(key) + 1 :], member.offset, len(member.contents), member.name
+
+
+def _samples(stream: Iterator[Member], path: str) -> Iterator[tuple[str, list[tuple[str, Member]]]]:
+    """Yield (key, [(extension, member), ...]) for neighbours that share a key, as webdataset groups them."""
+    named = ((*_split_name(member.name, path), member) for member in stream)
+    for key, group in groupby(named, key=lambda triple: triple[0]):
+        yield key, [(extension, member) for _, extension, member in group]
+
+
+def _split_name(name: str, path: str) -> tuple[str, str]:
+    """Split at the first dot of the last path part (webdataset's convention)."""
+    folder, slash, file_name = name.rpartition("/")
+    stem, _, extension = file_name.partition(".")
+    key = folder + slash + stem
+    parts = key.split("/")
+    if not stem or not extension or len(key.encode()) > MAX_KEY_BYTES or not all(map(_is_plain, parts)):
+        raise ShardError(
+            f"{path}: member {name!r} has no usable name",
+            expected="KEY.EXTENSION, of printable characters, without '..' or a leading '/'",
+            got=repr(name),
+            do="write the shard again with plain keys",
+        )
+    return key, extension.lower()
+
+
+def _is_plain(part: str) -> bool:
+    return part not in ("", ".", "..") and part.isprintable()
+
+
+def _read_sample(key: str, parts: list[tuple[str, Member]], place: str) -> tuple[tuple[Any, ...], tuple[int, int]]:
+    """Return the row of the sample table and the (height, width) of the image."""
+    contents = {extension: member.contents for extension, member in parts}
+    images = [(extension, member) for extension, member in parts if extension in ENCODING_OF_EXTENSION]
+    known = [
+        extension
+        for extension in contents
+        if extension in ENCODING_OF_EXTENSION or extension in (*LABEL_VALUES, "json")
+    ]
+    if len(contents) != len(parts) or len(images) != 1 or len(known) != len(parts):
+        raise _sample_error(place, "one jpg, png or npy member beside its label", ", ".join(ext for ext, _ in parts))
+    label = _read_label(key, contents, place)
+    extension, image = images[0]
+    encoding = ENCODING_OF_EXTENSION[extension]
+    size = image_size(image.contents, encoding, place)
+    position = (image.offset, len(image.contents), zlib.crc32(image.contents))
+    return (key.encode(), *position, label.age_months, label.gender.encode(), encoding.encode()), size
+
+
+def _read_label(key: str, contents: dict[str, bytes], place: str) -> Label:
+    values = {extension: contents[extension] for extension in LABEL_VALUES if extension in contents}
+    if ("json" in contents) == bool(values):
+        raise _sample_error(place, "a .json member, or members like .gender and .age_months", ", ".join(contents))
+    if any(len(contents[extension]) > MAX_LABEL_BYTES for extension in (values or ["json"])):
+        raise _sample_error(place, f"a label of at most {MAX_LABEL_BYTES:,} bytes", "a larger one")
+    try:
+        mapping = {name: text.decode().strip() for name, text in values.items()} or _parse_json(contents["json"])
+        return label_from_mapping(key, mapping)
+    except WdsBoneError as error:
+        raise type(error)(f"{place}: {error.problem}", expected=error.expected, got=error.got, do=error.do) from error
+    except (ValueError, RecursionError) as error:
+        raise _sample_error(place, "a label in UTF-8 JSON", error) from error
+
+
+def _parse_json(text: bytes) -> dict[str, Any]:
+    mapping = json.loads(text.decode(), parse_constant=_refuse_constant)
+    if not isinstance(mapping, dict):
+        raise ValueError(f"a JSON {type(mapping).__name__}, not an object")
+    return mapping
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _sample_error(place: str, expected: object, got: object) -> ShardError:
+    return ShardError(place, expected=expected, got=got, do="write the shard again; README.md shows the format")

@@ -1,0 +1,37 @@
+"""The label statistics of a split: what the manifest says of them, and the table a person sees.
+
+In: sample tables. Out: plain JSON. Invariant: sums are rounded exactly (`math.fsum`), so the manifest has the same
+bytes on every machine.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from wds_bone.shards.samples import SampleTable
+from wds_bone.shards.split import AGE_BAND_MONTHS
+
+NUM_AGE_BANDS = 20
+
+
+def label_statistics(table: SampleTable) -> dict[str, Any]:
+    """Return counts per gender, mean, SD (of the population), extremes and a histogram of the ages in months.
+
+    The histogram has 20 bands of 12 months per gender, [0, 12), [12, 24), ..., the last one including 240.
+    """
+    ages = table["age_months"].astype(float).tolist()
+    mean = math.fsum(ages) / len(ages)
+    variance = math.fsum((age - mean) ** 2 for age in ages) / len(ages)
+    return {
+        "age_months": {"mean": mean, "sd": math.sqrt(variance), "min": min(ages), "max": max(ages)},
+        "genders": {gender: int((table["gender"] == gender.encode()).sum()) for gender in "FM"},
+        "age_histogram": {gender: age_histogram(table, gender) for gender in "FM"},
+    }
+
+
+def age_histogram(table: SampleTable, gender: str) -> list[int]:
+    """Return the counts of samples of `gender` ("F" or "M") in 20 bands of 12 months."""
+    ages = table["age_months"][table["gender"] == gender.encode()]
+    bands = np.minimum(ages // AGE_BAND_MONTHS, NUM_AGE_BANDS - 1).astype(int)
+    return np.bincount(bands, minlength=NUM_AGE_BANDS).tolist()

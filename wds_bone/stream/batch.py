@@ -1,0 +1,36 @@
+"""One batch, as training and evaluation see it."""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Batch:
+    """B samples; rows with weight 0 are padding, all zero.
+
+    Attributes:
+        image: uint8 (B, 1, H, W), grey, bones bright.
+        gender: float32 (B,), 1 male, 0 female.
+        age_months: float32 (B,), the label in months.
+        weight: float32 (B,), 0 for padding, else 1.
+        position: int64 (B,), the sample's place in the endless sequence of epochs.
+        key: B sample keys, "" for padding.
+    """
+
+    image: Tensor
+    gender: Tensor
+    age_months: Tensor
+    weight: Tensor
+    position: Tensor
+    key: list[str]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """Return the batch with its tensors on `device`."""
+        moved = {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.tensors().items()}
+        return replace(self, **moved)  # type: ignore[arg-type]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensor fields by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "key"}

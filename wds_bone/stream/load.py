@@ -1,0 +1,136 @@
+"""Read, verify and decode the samples of planned batches in threads, straight into the batch.
+
+In: `BatchPlan`s. Out: `Batch`es in the same order. Invariant: every image is checked against its crc32 before a decoder
+sees it; the number of threads changes nothing but the speed; leaving the generator leaves no thread behind.
+"""
+
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from wds_bone.errors import ImageError, ShardError
+from wds_bone.stream.batch import Batch
+from wds_bone.stream.decode import Row, decode_into
+from wds_bone.stream.plan import BatchPlan
+from wds_bone.stream.selection import REBUILD, Selection
+from wds_bone.stream.storage import LocalStorage
+
+BATCHES_AHEAD = 2
+SAMPLES_PER_TASK = 8
+STALL_SECONDS = 120.0
+
+
+@dataclass(frozen=True, eq=False)
+class Loader:
+    """Loads planned batches of one selection.
+
+    Attributes:
+        selection: the shards and the table of their samples.
+        storage: where their bytes are read.
+        pin_memory: allocate page-locked batches, which a GPU copies from while the CPU goes on.
+    """
+
+    selection: Selection
+    storage: LocalStorage
+    pin_memory: bool = False
+
+    def batches(self, plans: Iterable[BatchPlan], *, threads: int) -> Iterator[Batch]:
+        """Yield the batches of `plans` in order, decoded by `threads` threads, `BATCHES_AHEAD` batches ahead.
+
+        Raises:
+            ShardError: a sample cannot be read, or fails its checksum; names shard and key.
+            ImageError: a sample is not the image that the index promises.
+        """
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="wds_bone-decode")
+        started: deque[tuple[Batch, list[Future[None]]]] = deque()
+        stalled = False
+        try:
+            for plan in plans:
+                started.append(self._start(plan, pool))
+                if len(started) > BATCHES_AHEAD:
+                    yield _finish(*started.popleft())
+            while started:
+                yield _finish(*started.popleft())
+        except TimeoutError as error:
+            stalled = True
+            raise self._stall_error() from error
+        finally:
+            # A stuck read cannot be cancelled: waiting for it would turn the error into a hang.
+            pool.shutdown(wait=not stalled, cancel_futures=True)
+
+    def batch(self, plan: BatchPlan) -> Batch:
+        """Return one batch, decoded by the calling thread."""
+        batch, pixels = self._allocate(plan)
+        self._fill(pixels, plan.samples)
+        return batch
+
+    def _start(self, plan: BatchPlan, pool: ThreadPoolExecutor) -> tuple[Batch, list[Future[None]]]:
+        batch, pixels = self._allocate(plan)
+        chunks = (slice(first, first + SAMPLES_PER_TASK) for first in range(0, len(plan.samples), SAMPLES_PER_TASK))
+        return batch, [pool.submit(self._fill, pixels[chunk], plan.samples[chunk]) for chunk in chunks]
+
+    def _allocate(self, plan: BatchPlan) -> tuple[Batch, Row]:
+        """Return a batch whose labels are filled and whose pixels (rows, H, W), a view of it, are not yet."""
+        rows, num_real, image = len(plan.positions), len(plan.samples), self.selection.image
+        pixels = torch.empty((rows, 1, image.height, image.width), dtype=torch.uint8, pin_memory=self.pin_memory)
+        pixels[num_real:] = 0
+        labels = self.selection.table[plan.samples]
+        batch = Batch(
+            image=pixels,
+            gender=self._padded(labels["gender"] == b"M", rows),
+            age_months=self._padded(labels["age_months"], rows),
+            weight=self._padded(np.ones(num_real), rows),
+            position=torch.from_numpy(plan.positions),
+            key=[key.decode() for key in labels["key"].tolist()] + [""] * (rows - num_real),
+        )
+        return batch, pixels.numpy()[:, 0]
+
+    def _padded(self, values: np.ndarray, rows: int) -> torch.Tensor:
+        padded = torch.zeros(rows, pin_memory=self.pin_memory)
+        padded[: len(values)] = torch.from_numpy(values.astype(np.float32))
+        return padded
+
+    def _fill(self, pixels: Row, samples: np.ndarray) -> None:
+        shards = np.searchsorted(self.selection.first_sample, samples, side="right") - 1
+        rows = self.selection.table[["offset", "size", "crc32", "encoding"]][samples]
+        fit = self.selection.image.fit == "letterbox at reading"
+        for row, shard, sample, (offset, size, crc32, encoding) in zip(
+            pixels, shards.tolist(), samples, rows.tolist(), strict=False
+        ):
+            contents = self.storage.read(shard, offset, size)
+            if zlib.crc32(contents) != crc32:
+                raise self._checksum_error(shard, sample, crc32, zlib.crc32(contents))
+            try:
+                decode_into(contents, encoding.decode(), row, fit=fit)
+            except ValueError as error:
+                raise self._image_error(shard, sample, error) from error
+
+    def _place(self, shard: int, sample: int) -> str:
+        return f"{self.selection.paths[shard]}: sample '{self.selection.table['key'][sample].decode()}'"
+
+    def _checksum_error(self, shard: int, sample: int, expected: int, got: int) -> ShardError:
+        place = f"{self._place(shard, sample)} fails its checksum"
+        return ShardError(place, expected=f"crc32 {expected:08x}", got=f"crc32 {got:08x}", do=REBUILD)
+
+    def _image_error(self, shard: int, sample: int, error: ValueError) -> ImageError:
+        image = self.selection.image
+        expected = f"a grey image of {image.height} x {image.width} pixels"
+        return ImageError(f"{self._place(shard, sample)} cannot be decoded", expected=expected, got=error, do=REBUILD)
+
+    def _stall_error(self) -> ShardError:
+        folder = self.selection.paths[0].parent
+        waited = f"nothing for {STALL_SECONDS:.0f} seconds"
+        return ShardError(
+            f"{folder}: reading has stalled", expected="a batch", got=waited, do="check the disk or its mount"
+        )
+
+
+def _finish(batch: Batch, tasks: list[Future[None]]) -> Batch:
+    for task in tasks:
+        task.result(timeout=STALL_SECONDS)
+    return batch

@@ -1,0 +1,93 @@
+"""Decide which sample stands at every position of the endless sequence of epochs; pure functions, no I/O, no state.
+
+In: positions, the number of samples, a key. Out: sample numbers. Invariant: the result depends on (order digest, seed,
+epoch, shuffle buffer) alone, any position is computed without the ones before it, and each epoch is a permutation.
+
+An epoch is cut into blocks as long as the shuffle buffer (at a phase of its own, so that the seams move from epoch to
+epoch), and each block is permuted by a keyed Feistel network with cycle walking (Black and Rogaway, "Ciphers with
+arbitrary finite domains", 2002). A sample therefore moves by less than `buffer` places, and with a buffer of the whole
+epoch the permutation is uniform. The round function is the 64-bit finaliser of MurmurHash3, keyed per epoch by BLAKE2b:
+nothing here changes with the version of NumPy.
+"""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+NUM_ROUNDS = 8
+MIN_HALF_BITS = 3  # with 2, permutations of fewer than 7 samples are measurably not uniform
+_MIX_1, _MIX_2, _SHIFT = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53), np.uint64(33)
+_BLOCK_STEP = np.uint64(0x9E3779B97F4A7C15)
+
+Positions = NDArray[np.int64]
+
+
+def sample_at(positions: Positions, num_samples: int, *, key: bytes | None, buffer: int | None = None) -> Positions:
+    """Return the number (0 .. num_samples - 1) of the sample at each global position.
+
+    Args:
+        positions: int64, any shape; position p is place p % num_samples of epoch p // num_samples.
+        num_samples: n, in an epoch.
+        key: what `order_key` returns; None leaves the samples in the order of the shards.
+        buffer: a sample moves by fewer places than this; None, or n and more, permutes the whole epoch.
+    """
+    epochs, places = np.divmod(positions, num_samples)
+    if key is None:
+        return places
+    samples = np.empty_like(places)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        samples[here] = _shuffle_places(places[here], num_samples, buffer=buffer, words=_epoch_words(key, int(epoch)))
+    return samples
+
+
+def order_key(order_digest: str, seed: int) -> bytes:
+    """Return the key of an order: a digest of the shards' contents, and the user's seed."""
+    return hashlib.blake2b(f"{order_digest} {seed}".encode(), digest_size=32).digest()
+
+
+def _epoch_words(key: bytes, epoch: int) -> NDArray[np.uint64]:
+    """Return one key per round, and a last word for the phase of the blocks."""
+    digest = hashlib.shake_256(key + epoch.to_bytes(8, "little")).digest(8 * (NUM_ROUNDS + 1))
+    return np.frombuffer(digest, dtype="<u8").astype(np.uint64)
+
+
+def _shuffle_places(places: Positions, num_samples: int, *, buffer: int | None, words: NDArray[np.uint64]) -> Positions:
+    if buffer is None or buffer >= num_samples:
+        block, start, length = np.zeros_like(places), np.zeros_like(places), np.full_like(places, num_samples)
+    else:
+        phase = int(words[-1] % np.uint64(buffer))
+        block = (places + phase) // buffer
+        start = np.maximum(block * buffer - phase, 0)
+        length = np.minimum((block + 1) * buffer - phase, num_samples) - start
+    keys = words[:-1, None] + block.astype(np.uint64) * _BLOCK_STEP
+    return start + _permute(places - start, length, keys)
+
+
+def _permute(places: Positions, length: Positions, keys: NDArray[np.uint64]) -> Positions:
+    """Return the image of `places` under keyed permutations of 0 .. length - 1, element by element."""
+    half_bits = np.maximum((_bit_length(length - 1) + 1) // 2, MIN_HALF_BITS).astype(np.uint64)
+    values = _feistel(places.astype(np.uint64), half_bits, keys)
+    limit = length.astype(np.uint64)
+    while (outside := np.flatnonzero(values >= limit)).size:
+        values[outside] = _feistel(values[outside], half_bits[outside], keys[:, outside])
+    return values.astype(np.int64)
+
+
+def _feistel(values: NDArray[np.uint64], half_bits: NDArray[np.uint64], keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    mask = (np.uint64(1) << half_bits) - np.uint64(1)
+    left, right = values >> half_bits, values & mask
+    for round_keys in keys:
+        left, right = right, left ^ (_mix(right + round_keys) & mask)
+    return (left << half_bits) | right
+
+
+def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    words = (words ^ (words >> _SHIFT)) * _MIX_1
+    words = (words ^ (words >> _SHIFT)) * _MIX_2
+    return words ^ (words >> _SHIFT)
+
+
+def _bit_length(numbers: Positions) -> Positions:
+    return np.frexp(numbers.astype(np.float64))[1].astype(np.int64)

@@ -1,0 +1,64 @@
+"""Cut the endless sequence of samples into batches; pure functions, no I/O.
+
+In: a position and the geometry of the run. Out: `BatchPlan`s. Invariant: the batches of all ranks together are the
+global batches, the same ones for every world size, and every rank gets equally many, equally long ones.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from wds_bone.stream.order import Positions
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class BatchPlan:
+    """Which samples make up one rank's part of one global batch.
+
+    Attributes:
+        stop: the global position behind the batch; what the cursor becomes when the batch is handed out.
+        positions: int64 (rows,), global positions.
+        samples: int64 (k,), sample numbers of the first k rows; the rest is padding.
+    """
+
+    stop: int
+    positions: Positions
+    samples: Positions
+
+
+@dataclass(frozen=True)
+class BatchGeometry:
+    """How positions become the batches of one rank.
+
+    Attributes:
+        num_samples: n, in an epoch.
+        batch_size: B, over all ranks.
+        rank, world_size: rank r gets rows [r B / W, (r + 1) B / W) of each global batch.
+        sample_at: maps positions to sample numbers.
+    """
+
+    num_samples: int
+    batch_size: int
+    rank: int
+    world_size: int
+    sample_at: Callable[[Positions], Positions]
+
+    def endless(self, start: int) -> Iterator[BatchPlan]:
+        """Yield plans from position `start` on, without an end: no batch is short, none is padded."""
+        while True:
+            yield self.plan(start, start + self.batch_size)
+            start += self.batch_size
+
+    def epoch(self, start: int) -> Iterator[BatchPlan]:
+        """Yield plans from position `start` to the end of its epoch; the last one is filled with padding."""
+        end = (start // self.num_samples + 1) * self.num_samples
+        while start < end:
+            yield self.plan(start, min(start + self.batch_size, end))
+            start += self.batch_size
+
+    def plan(self, start: int, stop: int) -> BatchPlan:
+        """Return this rank's rows of the global batch that takes the samples of [start, stop)."""
+        rows = self.batch_size // self.world_size
+        positions = start + self.rank * rows + np.arange(rows)
+        return BatchPlan(stop, positions, self.sample_at(positions[positions < stop]))

@@ -1,0 +1,70 @@
+"""Read byte ranges of shards: the one place where bytes come in.
+
+In: shard number, offset, size. Out: exactly that many bytes, or an error. Invariant: `pread` into private memory, never
+`mmap`, so that the page cache stays the kernel's and a vanishing file is an error instead of a signal. Thread-safe.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from wds_bone.errors import ShardError
+
+MAX_OPEN_SHARDS = 256
+
+
+class LocalStorage:
+    """Shards on a local disk; owns their file descriptors (the first `MAX_OPEN_SHARDS` of them stay open)."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._descriptors: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def read(self, shard: int, offset: int, size: int) -> bytes:
+        """Return `size` bytes of shard number `shard` from `offset` on.
+
+        Raises:
+            ShardError: the file is gone, unreadable or ends before.
+        """
+        try:
+            contents = self._pread(shard, offset, size)
+        except OSError as error:
+            raise self._error(shard, f"byte {offset:,} cannot be read: {error.strerror}", size, error) from error
+        if len(contents) != size:
+            raise self._error(shard, f"ends inside a sample at byte {offset:,}", size, f"{len(contents):,} bytes")
+        return contents
+
+    def close(self) -> None:
+        """Close the files; no `read` may be under way."""
+        with self._lock:
+            while self._descriptors:
+                os.close(self._descriptors.popitem()[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _pread(self, shard: int, offset: int, size: int) -> bytes:
+        descriptor = self._descriptors.get(shard)
+        if descriptor is not None or (descriptor := self._open_for_good(shard)) is not None:
+            return os.pread(descriptor, size, offset)
+        with self._paths[shard].open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), size, offset)
+
+    def _open_for_good(self, shard: int) -> int | None:
+        with self._lock:
+            if shard not in self._descriptors and len(self._descriptors) < MAX_OPEN_SHARDS:
+                self._descriptors[shard] = os.open(self._paths[shard], os.O_RDONLY | os.O_CLOEXEC)
+            return self._descriptors.get(shard)
+
+    def _error(self, shard: int, what: str, size: int, got: object) -> ShardError:
+        do = "fetch the shard again, or rebuild it with `python scripts/make_shards.py`"
+        return ShardError(f"{self._paths[shard]}: {what}", expected=f"{size:,} bytes", got=got, do=do)
