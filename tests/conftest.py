@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.sample_sets import write_set
 
@@ -11,3 +12,8 @@ from tests.sample_sets import write_set
 def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a manifest, 40 training samples in three shards and 10 validation samples, 16 x 16 pixels."""
     return write_set(tmp_path_factory.mktemp("tiny") / "shards", train=[17, 3, 20], val=[10])
+
+
+# Deadlines measure the machine, not the code; the same examples in every run keep failures reproducible.
+settings.register_profile("steady", deadline=None, max_examples=50, derandomize=True)
+settings.load_profile("steady")

@@ -1,6 +1,7 @@
 """Turn the names a user gives (paths, `file://` URLs, brace patterns, globs) into paths of shards."""
 
-import itertools
+import re
+from math import prod
 from pathlib import Path
 
 from braceexpand import braceexpand
@@ -8,6 +9,7 @@ from braceexpand import braceexpand
 from wds_bone.errors import ConfigError
 
 MAX_SHARDS = 1_000_000
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)")
 
 
 def local_path(name: str) -> Path:
@@ -35,14 +37,16 @@ def expand(name: str) -> list[Path]:
     Raises:
         ConfigError: an unbalanced brace, or more than a million names.
     """
+    # braceexpand builds a whole range before its first name: count before expanding.
+    num_names = prod(abs(int(stop) - int(start)) + 1 for start, stop in _RANGE.findall(name))
+    if num_names > MAX_SHARDS:
+        raise ConfigError(
+            f"{name!r}: too many shards", expected=f"at most {MAX_SHARDS:,}", got=f"{num_names:,}", do="check the range"
+        )
     try:
-        names = list(itertools.islice(braceexpand(str(local_path(name))), MAX_SHARDS + 1))
+        names = list(braceexpand(str(local_path(name))))
     except ValueError as error:
         raise ConfigError(f"{name!r}: {error}", do="close the brace") from error
-    if len(names) > MAX_SHARDS:
-        raise ConfigError(
-            f"{name!r}: too many shards", expected=f"at most {MAX_SHARDS:,}", got="more", do="check the range"
-        )
     return [path for expanded in names for path in _glob(Path(expanded))]
 
 

@@ -1,0 +1,49 @@
+# Everything a developer or CI runs. `make help` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test test-slow lint types check bench clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## draw synthetic hands, shard, train, evaluate: five minutes on two cores
+	$(BIN)/python scripts/make_shards.py --out runs/demo/shards
+	$(BIN)/python -m wds_bone.train --train runs/demo/shards/manifest.json --out runs/demo/model
+	$(BIN)/python -m wds_bone.evaluate --checkpoint runs/demo/model/best.pt --shards runs/demo/shards/manifest.json --split val --out runs/demo/report
+	@echo
+	@echo "films      runs/demo/shards/*.png"
+	@echo "numbers    runs/demo/report/metrics.json"
+	@echo "figures    runs/demo/report/*.png"
+
+test: $(READY) ## the tests that every change runs: three minutes on two cores
+	$(BIN)/python -m pytest
+
+test-slow: $(READY) ## subprocesses, kills, real trainings: a quarter of an hour
+	$(BIN)/python -m pytest -m slow --timeout 900
+
+lint: $(READY) ## ruff, format and rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY) ## mypy, strict
+	$(BIN)/mypy
+
+check: lint types test ## what must be green before a commit
+
+bench: $(READY) ## the benchmarks; results in benchmarks/results
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python benchmarks/loader.py
+
+clean: ## remove the environment and everything that was made
+	rm -rf $(VENV) runs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

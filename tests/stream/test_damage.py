@@ -1,0 +1,102 @@
+"""Every kind of damage to a shard is an error that names the place; nothing is lost or altered silently."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.sample_sets import write_set
+from wds_bone import BoneAgeStream
+from wds_bone.errors import ImageError, ShardError, WdsBoneError
+from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest, write_manifest
+from wds_bone.shards.samples import table_from_bytes
+
+
+def read_all(shards: Path | list[Path]) -> list[str]:
+    split = "train" if isinstance(shards, Path) else None
+    with BoneAgeStream(shards, split=split, batch_size=4, threads=2) as stream:  # type: ignore[arg-type]
+        return [key for batch in stream for key in batch.key if key]
+
+
+def flip(path: Path, offset: int, bit: int = 0) -> None:
+    contents = bytearray(path.read_bytes())
+    contents[offset] ^= 1 << bit
+    path.write_bytes(contents)
+
+
+def test_a_flipped_bit_in_any_byte_of_an_image_is_detected(tmp_path: Path) -> None:
+    shard = write_set(tmp_path, size=8, train=[2]) / "train-000000.tar"
+    table = table_from_bytes((tmp_path / "train-000000.index.npy").read_bytes(), "index")
+    intact = shard.read_bytes()
+    start, size = int(table["offset"][0]), int(table["size"][0])
+    for offset in range(start, start + size):
+        flip(shard, offset, offset % 8)
+        with pytest.raises(ShardError, match=r"(?s)train-000000.tar: sample 'hand-0' fails its checksum.*crc32 .*do:"):
+            read_all(tmp_path)
+        shard.write_bytes(intact)
+
+
+def test_every_flipped_byte_of_an_index_is_detected(tmp_path: Path) -> None:
+    index = write_set(tmp_path, size=8, train=[2]) / "train-000000.index.npy"
+    intact = index.read_bytes()
+    for offset in range(len(intact)):
+        flip(index, offset, offset % 8)
+        with pytest.raises(ShardError, match=r"train-000000.index.npy: fails its checksum"):
+            read_all(tmp_path)
+        index.write_bytes(intact)
+
+
+def test_a_shard_cut_anywhere_is_detected(tmp_path: Path) -> None:
+    shard = write_set(tmp_path, size=8, train=[2]) / "train-000000.tar"
+    intact = shard.read_bytes()
+    for length in range(0, len(intact), 97):
+        shard.write_bytes(intact[:length])
+        with pytest.raises(
+            ShardError, match=re.escape(f"{len(intact):,} bytes") + r"(?s:.*)" + re.escape(f"{length:,} bytes")
+        ):
+            read_all(tmp_path)
+
+
+def test_a_shard_that_shrinks_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    shard = write_set(tmp_path, train=[30]) / "train-000000.tar"
+    with BoneAgeStream(tmp_path, split="train", batch_size=2, shuffle=False, threads=1) as stream:
+        loop = iter(stream)
+        next(loop)
+        with shard.open("r+b") as file:
+            file.truncate(4096)
+        with pytest.raises(ShardError, match="ends inside a sample at byte"):
+            list(loop)
+
+
+def test_a_missing_shard_is_an_error_before_the_first_batch(tmp_path: Path) -> None:
+    (write_set(tmp_path, train=[3, 3]) / "train-000001.tar").unlink()
+    with pytest.raises(ShardError, match=r"train-000001.tar: cannot be read: No such file"):
+        read_all(tmp_path)
+
+
+def test_an_image_of_another_size_than_the_set_is_an_error(tmp_path: Path) -> None:
+    write_set(tmp_path / "small", size=8, train=[3])
+    write_set(tmp_path / "large", size=16, train=[3])
+    for name in ("train-000000.tar", "train-000000.index.npy", "train-000000.idx"):
+        (tmp_path / "small" / name).replace(tmp_path / "large" / name)
+    with pytest.raises(WdsBoneError):
+        read_all(tmp_path / "large")
+    (tmp_path / "large" / MANIFEST_NAME).unlink()
+    with BoneAgeStream(tmp_path / "large" / "train-000000.tar") as stream:
+        assert stream.image_format.height == 8
+
+
+def test_images_that_do_not_fit_their_index_name_shard_and_sample(tmp_path: Path) -> None:
+    write_set(tmp_path, size=8, train=[3])
+    manifest = read_manifest(tmp_path / MANIFEST_NAME)
+    write_manifest(tmp_path, replace(manifest, image=replace(manifest.image, height=9)))
+    with pytest.raises(ImageError, match=r"(?s)train-000000.tar: sample 'hand-\d' cannot be decoded.*9 x 8.*8 x 8"):
+        read_all(tmp_path)
+
+
+def test_an_unfinished_set_is_refused(tmp_path: Path) -> None:
+    (write_set(tmp_path, train=[3]) / MANIFEST_NAME).unlink()
+    (tmp_path / ".building").mkdir()
+    with pytest.raises(ShardError, match="make_shards has not finished here"):
+        read_all([tmp_path / "train-000000.tar"])

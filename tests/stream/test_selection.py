@@ -1,0 +1,105 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.sample_sets import write_set, write_shard
+from wds_bone.errors import ConfigError, ShardError
+from wds_bone.shards.manifest import MANIFEST_NAME
+from wds_bone.stream.selection import select_shards
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    return write_set(tmp_path / "set", train=[4, 3, 2], val=[2])
+
+
+def names_of(shards: object, split: str | None = None) -> list[str]:
+    return [path.name for path in select_shards(shards, split=split).paths]  # type: ignore[arg-type]
+
+
+def test_folder_manifest_braces_glob_and_list_name_the_same_shards(shards: Path) -> None:
+    expected = ["train-000000.tar", "train-000001.tar", "train-000002.tar"]
+    assert names_of(shards, "train") == names_of(shards / MANIFEST_NAME, "train") == expected
+    assert names_of(f"{shards}/train-{{000000..000002}}.tar") == names_of(f"{shards}/train-*.tar") == expected
+    assert names_of([shards / name for name in expected]) == names_of(f"file://{shards}/train-*.tar") == expected
+
+
+def test_shards_without_an_index_are_scanned_to_the_same_table_and_order(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    for path in shards.glob("train-*.tar"):
+        (tmp_path / "bare" / path.name).write_bytes(path.read_bytes())
+    indexed, scanned = select_shards(shards, split="train"), select_shards(tmp_path / "bare", split="train")
+    assert indexed.order_digest == scanned.order_digest
+    assert (indexed.table == scanned.table).all()
+    assert (scanned.image.encoding, scanned.image.height, scanned.image.width) == ("png", 16, 16)
+
+
+def test_the_order_digest_depends_on_names_and_contents_but_not_on_the_folder(shards: Path, tmp_path: Path) -> None:
+    moved = shards.rename(tmp_path / "moved")
+    digest = select_shards(moved, split="train").order_digest
+    assert digest == select_shards(write_set(tmp_path / "again", train=[4, 3, 2]), split="train").order_digest
+    assert digest != select_shards(write_set(tmp_path / "other", train=[4, 3, 3]), split="train").order_digest
+
+
+def test_the_only_split_need_not_be_named_but_one_of_two_must(shards: Path, tmp_path: Path) -> None:
+    assert names_of(write_set(tmp_path / "one", val=[2])) == ["val-000000.tar"]
+    with pytest.raises(ConfigError, match=r"(?s)which split\?.*one of train, val"):
+        select_shards(shards)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pipe:touch canary", "http://host/a.tar", "s3://b/a.tar", "a.tar::b.tar", "gs://b/{0..3}.tar", "PIPE://x"],
+)
+def test_only_local_paths_are_accepted_and_nothing_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GOPEN_REWRITE", "a.tar=pipe:touch canary")
+    with pytest.raises(ConfigError, match="not a local path"):
+        select_shards(name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["missing-*.tar", "empty", []])
+def test_no_shard_at_all_is_an_error(tmp_path: Path, name: object) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="no shard in"):
+        select_shards(name if isinstance(name, list) else tmp_path / str(name))
+
+
+def test_a_shard_named_twice_is_refused(shards: Path) -> None:
+    with pytest.raises(ConfigError, match="named twice"):
+        select_shards([shards / "train-000000.tar", shards / ".." / "set" / "train-*.tar"])
+
+
+def test_a_shard_that_the_manifest_beside_it_does_not_list_is_refused(shards: Path) -> None:
+    write_shard(shards / "stale.tar", range(2))
+    with pytest.raises(ShardError, match=r"stale.tar: not in the manifest beside it"):
+        select_shards(shards / "stale.tar")
+
+
+def test_a_range_of_a_billion_shards_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="too many shards"):
+        select_shards(str(tmp_path / "train-{000000000..999999999}.tar"))
+
+
+def test_mixed_image_sizes_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a.tar", range(2), size=8)
+    write_shard(tmp_path / "b.tar", range(2, 4), size=16)
+    with pytest.raises(ShardError, match=r"(?s)images of 2 sizes.*8 x 8, 16 x 16.*--letterbox"):
+        select_shards(tmp_path)
+
+
+def test_a_split_of_a_plain_tar_is_refused(shards: Path) -> None:
+    with pytest.raises(ConfigError, match="a split can be chosen from a folder or a manifest only"):
+        select_shards(shards / "train-000000.tar", split="train")
+
+
+def test_a_manifest_edited_by_hand_is_refused(shards: Path) -> None:
+    manifest = json.loads((shards / MANIFEST_NAME).read_text())
+    manifest["splits"]["train"]["num_samples"] = 8
+    (shards / MANIFEST_NAME).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    with pytest.raises(ShardError, match="changed since it was written"):
+        select_shards(shards, split="train")

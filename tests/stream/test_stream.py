@@ -1,0 +1,256 @@
+import gc
+import os
+import threading
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.sample_sets import age_of, write_set
+from wds_bone import Batch, BoneAgeStream
+from wds_bone.errors import CheckpointError, ConfigError
+
+NUM_SAMPLES = 40
+
+
+def stream_of(shards: Path, **settings: object) -> BoneAgeStream:
+    return BoneAgeStream(shards, split="train", **{"batch_size": 8, "seed": 3, "threads": 2} | settings)  # type: ignore[arg-type]
+
+
+def keys_of(batches: "islice[Batch] | BoneAgeStream") -> list[str]:
+    return [key for batch in batches for key in batch.key if key]
+
+
+def test_labels_stay_with_their_images(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards) as stream:
+        for batch in stream:
+            numbers = [int(key.removeprefix("hand-")) for key in batch.key]
+            assert batch.age_months.tolist() == [age_of(number) for number in numbers]
+            assert batch.image[:, 0, 8, 8].tolist() == batch.age_months.tolist()
+            assert batch.gender.tolist() == [number % 2 for number in numbers]
+            assert (batch.image[:, 0, 0, 0] > 100).tolist() == [bool(number % 2) for number in numbers]
+
+
+def test_a_batch_has_the_documented_shapes_and_types(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards) as stream:
+        batch = next(iter(stream))
+    assert (batch.image.shape, batch.image.dtype) == ((8, 1, 16, 16), torch.uint8)
+    assert {batch.gender.dtype, batch.age_months.dtype, batch.weight.dtype} == {torch.float32}
+    assert batch.position.tolist() == list(range(8))
+
+
+@pytest.mark.parametrize("encoding", ["jpg", "png", "npy"])
+def test_every_encoding_delivers_the_pictures_that_were_stored(tmp_path: Path, encoding: str) -> None:
+    shards = write_set(tmp_path, encoding=encoding, train=[12])
+    with stream_of(shards) as stream:
+        for batch in stream:
+            error = batch.image[:, 0, 8, 8].float() - batch.age_months
+            assert error.abs().max() <= (2 if encoding == "jpg" else 0)
+
+
+def test_each_epoch_delivers_every_sample_once_in_another_order(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards) as stream:
+        epochs = [keys_of(stream) for _ in range(3)]
+    assert all(Counter(keys) == Counter(f"hand-{n}" for n in range(NUM_SAMPLES)) for keys in epochs)
+    assert len({tuple(keys) for keys in epochs}) == 3
+
+
+@given(threads=st.integers(1, 5), world_size=st.sampled_from([1, 2, 4, 8]), buffer=st.none() | st.integers(1, 60))
+def test_threads_and_ranks_do_not_change_the_global_batches(
+    tiny_shards: Path, threads: int, world_size: int, buffer: int | None
+) -> None:
+    with stream_of(tiny_shards, threads=1, shuffle_buffer=buffer) as alone:
+        expected = [batch.key for batch in islice(alone.endless(), 7)]
+    ranks = [
+        stream_of(tiny_shards, threads=threads, rank=rank, world_size=world_size, shuffle_buffer=buffer)
+        for rank in range(world_size)
+    ]
+    loops = [islice(rank.endless(), 7) for rank in ranks]
+    assert [[key for part in parts for key in part.key] for parts in zip(*loops, strict=True)] == expected
+
+
+@pytest.mark.parametrize("batch_size", [3, 8, 39, 40, 64])
+def test_the_last_batch_of_an_epoch_is_filled_with_weightless_zeros(tiny_shards: Path, batch_size: int) -> None:
+    with stream_of(tiny_shards, batch_size=batch_size) as stream:
+        batches = list(stream)
+    assert len(batches) == -(-NUM_SAMPLES // batch_size)
+    assert all(len(batch.image) == batch_size for batch in batches)
+    assert sum(float(batch.weight.sum()) for batch in batches) == NUM_SAMPLES
+    padding = batches[-1].weight == 0
+    assert not batches[-1].image[padding].any()
+    assert not batches[-1].age_months[padding].any()
+    assert [key == "" for key in batches[-1].key] == padding.tolist()
+
+
+def test_resume_equals_the_rest_at_every_position(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards) as stream:
+        loop = stream.endless()
+        states = [stream.state_dict()]
+        keys = []
+        for batch in islice(loop, 12):
+            keys.append(batch.key)
+            states.append(stream.state_dict())
+    for taken, state in enumerate(states):
+        with stream_of(tiny_shards, threads=1) as resumed:
+            resumed.load_state_dict(state)
+            assert [batch.key for batch in islice(resumed.endless(), 12 - taken)] == keys[taken:]
+
+
+def test_the_position_counts_what_was_handed_out_not_what_was_prefetched(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards) as stream:
+        for count, _ in enumerate(stream, start=1):
+            assert stream.position == stream.state_dict()["position"] == 8 * count
+
+
+def test_a_loop_inside_an_epoch_finishes_it_and_the_next_loop_begins_the_next(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards) as stream:
+        first = keys_of(islice(stream, 2))
+        rest = keys_of(stream)
+        assert sorted(first + rest) == sorted(f"hand-{n}" for n in range(NUM_SAMPLES))
+        assert stream.position == NUM_SAMPLES
+        stream.set_epoch(0)
+        assert keys_of(stream) == first + rest
+
+
+def test_random_access_equals_iteration(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards, batch_size=9) as stream:
+        stream.set_epoch(2)
+        by_index = [stream[i] for i in range(len(stream))]
+        last = stream[-1].key
+        by_loop = list(stream)
+    assert [batch.key for batch in by_index] == [batch.key for batch in by_loop]
+    assert all(torch.equal(a.image, b.image) for a, b in zip(by_index, by_loop, strict=True))
+    assert last == by_loop[-1].key
+    with pytest.raises(IndexError), stream_of(tiny_shards) as stream:
+        stream[len(stream)]
+
+
+def test_without_shuffling_the_order_is_that_of_the_shards(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards, shuffle=False) as stream:
+        assert keys_of(stream) == keys_of(stream) == [f"hand-{n}" for n in range(NUM_SAMPLES)]
+
+
+def test_another_split_beside_the_shards_changes_nothing(tmp_path: Path) -> None:
+    alone = write_set(tmp_path / "alone", train=[9, 8])
+    beside = write_set(tmp_path / "beside", train=[9, 8], val=[5])
+    with stream_of(alone) as one, stream_of(beside) as other:
+        assert one.order_digest == other.order_digest
+        assert keys_of(one) == keys_of(other)
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [({"seed": 4}, "seed"), ({"shuffle_buffer": 5}, "shuffle_buffer"), ({"shuffle": False}, "seed")],
+)
+def test_a_state_of_another_order_is_refused_with_both_values(
+    tiny_shards: Path, changed: dict[str, object], field: str
+) -> None:
+    with (
+        stream_of(tiny_shards) as stream,
+        stream_of(tiny_shards, **changed) as other,
+        pytest.raises(CheckpointError, match=rf"{field} differs\n  expected: .*\(saved\)\n  got: .*\(now\)"),
+    ):
+        other.load_state_dict(stream.state_dict())
+
+
+def test_a_state_of_other_shards_is_refused(tiny_shards: Path, tmp_path: Path) -> None:
+    other_shards = write_set(tmp_path, train=[17, 3, 19])
+    with (
+        stream_of(tiny_shards) as stream,
+        stream_of(other_shards) as other,
+        pytest.raises(CheckpointError, match="order_digest differs"),
+    ):
+        other.load_state_dict(stream.state_dict())
+
+
+@pytest.mark.parametrize("position", [-1, 1.5, "3", None, True])
+def test_a_state_without_a_position_is_refused(tiny_shards: Path, position: object) -> None:
+    with stream_of(tiny_shards) as stream, pytest.raises(CheckpointError, match="position differs"):
+        stream.load_state_dict(stream.state_dict() | {"position": position})
+
+
+def test_an_abandoned_loop_leaves_no_thread_behind(tiny_shards: Path) -> None:
+    before = threading.active_count()
+    with stream_of(tiny_shards) as stream:
+        loop = stream.endless()
+        next(loop)
+        assert threading.active_count() > before
+        del loop
+        gc.collect()
+        assert threading.active_count() == before
+
+
+def test_close_stops_the_threads_and_a_loop_that_goes_on_gets_an_error(tiny_shards: Path) -> None:
+    before, stream = threading.active_count(), stream_of(tiny_shards)
+    loop = iter(stream)
+    next(loop)
+    stream.close()
+    assert threading.active_count() == before
+    with pytest.raises(ConfigError, match="the stream is closed"):
+        next(loop)
+
+
+def test_a_second_loop_ends_the_first_with_an_error(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards) as stream:
+        first, second = iter(stream), iter(stream)
+        next(first)
+        next(second)
+        with pytest.raises(ConfigError, match="has moved since this loop began"):
+            next(first)
+
+
+def test_a_stream_is_refused_in_a_loader_worker(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards) as stream:
+        for context, error in (("fork", RuntimeError), ("spawn", ConfigError)):
+            loader = torch.utils.data.DataLoader(
+                stream, batch_size=None, num_workers=1, multiprocessing_context=context
+            )
+            with pytest.raises(error, match="cannot be used in a DataLoader worker"):
+                next(iter(loader))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_stream_is_refused_after_a_fork(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards) as stream:
+        child = os.fork()
+        if child == 0:
+            try:
+                next(iter(stream))
+            except ConfigError:
+                os._exit(7)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"threads": 0}, "threads is 0"),
+        ({"shuffle_buffer": 0}, "shuffle_buffer is 0"),
+        ({"rank": 2, "world_size": 2}, "rank 2 of 2"),
+        ({"batch_size": 10, "world_size": 4}, "batch_size 10 over 4 ranks.*choose 8 or 12"),
+    ],
+)
+def test_contradicting_settings_are_refused(tiny_shards: Path, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
+        stream_of(tiny_shards, **settings)
+
+
+def test_labels_are_known_before_the_first_batch(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards) as stream:
+        assert stream.num_samples == NUM_SAMPLES
+        assert stream.ages_months.tolist() == [age_of(number) for number in range(NUM_SAMPLES)]
+        assert stream.genders.tolist() == [number % 2 for number in range(NUM_SAMPLES)]
+        assert (stream.image_format.height, stream.image_format.width) == (16, 16)
+
+
+def test_one_sample_is_a_set(tmp_path: Path) -> None:
+    with stream_of(write_set(tmp_path, train=[1])) as stream:
+        assert [np.flatnonzero(batch.weight).tolist() for batch in stream] == [[0]]
+        assert next(stream.endless()).key == ["hand-0"] * 8

@@ -1,0 +1,64 @@
+"""The shape of the package: rooms import only downward, and the read path knows no way to execute anything."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "wds_bone"
+ROOMS = ["shards", "stream", "learn", "report"]
+FORBIDDEN_IN_READ_PATH = {"pickle", "tarfile", "subprocess", "shutil", "webdataset.gopen", "marshal", "shelve", "dill"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports_of(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(tree))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_the_rooms_before_it(module: Path) -> None:
+    room = module.relative_to(PACKAGE).parts[0]
+    allowed = ROOMS[: ROOMS.index(room) + 1] if room in ROOMS else ROOMS if module.parent == PACKAGE else []
+    if module.name in ("errors.py", "config.py"):
+        allowed = []
+    imported = {name.split(".")[1] for name in imports_of(module) if name.startswith("wds_bone.")}
+    assert imported <= {*allowed, "errors", "config"}
+
+
+def read_path() -> list[Path]:
+    shards = ["samples", "tar", "scan", "manifest", "labels", "image_size"]
+    return [PACKAGE / "shards" / f"{name}.py" for name in shards] + sorted((PACKAGE / "stream").glob("*.py"))
+
+
+@pytest.mark.parametrize("module", read_path(), ids=lambda path: path.name)
+def test_the_read_path_imports_nothing_that_executes(module: Path) -> None:
+    assert not imports_of(module) & FORBIDDEN_IN_READ_PATH
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_unpickles(module: Path) -> None:
+    source = module.read_text()
+    assert "allow_pickle=True" not in source
+    assert "weights_only=False" not in source
+    assert not re.search(r"pickle\.(load|loads|Unpickler)\b", source)
+    assert not imports_of(module) & {"marshal", "shelve", "dill", "cloudpickle"}
+
+
+def test_the_import_is_lazy() -> None:
+    code = (
+        "import sys, wds_bone; assert not {'torch', 'numpy', 'webdataset'} & set(sys.modules); wds_bone.BoneAgeStream"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    import wds_bone
+
+    with pytest.raises(AttributeError, match="no attribute 'Trainer'"):
+        wds_bone.Trainer  # noqa: B018

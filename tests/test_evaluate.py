@@ -1,0 +1,215 @@
+"""`python -m wds_bone.evaluate`, from the command line to the files."""
+
+import csv
+import hashlib
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import webdataset
+
+from tests.report.trained import (
+    LETTERBOXED,
+    MEDIANS,
+    SIZE,
+    format_of,
+    shard_films,
+    telling_model,
+    write_checkpoint,
+    write_films,
+)
+from tests.sample_sets import age_of
+from wds_bone.evaluate import main
+from wds_bone.learn.validate import Predictions
+from wds_bone.report.predictions import read_predictions
+from wds_bone.shards.encoding import encode_image
+from wds_bone.shards.manifest import ImageFormat
+
+NUM_FILMS = 12
+FILES = {"predictions.csv", "metrics.json", "scatter.png", "bland_altman.png"}
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `shards` (one split, three shards) and `best.pt`."""
+    room = tmp_path_factory.mktemp("evaluate")
+    write_films(room / "films", NUM_FILMS)
+    write_checkpoint(room / "best.pt", format_of(shard_films(room / "films", room / "shards")))
+    return room
+
+
+def evaluate(room: Path, out: Path, *options: str, shards: str | None = None) -> int:
+    usual = ["--checkpoint", str(room / "best.pt"), "--shards", shards or str(room / "shards"), "--out", str(out)]
+    return main([*usual, "--device", "cpu", *options])
+
+
+def results(room: Path, out: Path, *options: str) -> tuple[Predictions, dict[str, Any]]:
+    assert evaluate(room, out, *options) == 0
+    return read_predictions(out / "predictions.csv"), json.loads((out / "metrics.json").read_text())
+
+
+def test_every_sample_is_predicted_once_and_keeps_its_label(room: Path, tmp_path: Path) -> None:
+    predictions, metrics = results(room, tmp_path)
+    numbers = [int(key.removeprefix("film-")) for key in predictions.key]
+    assert sorted(numbers) == list(range(NUM_FILMS))
+    assert predictions.gender.tolist() == [number % 2 for number in numbers]
+    assert predictions.age_months.tolist() == [age_of(number) for number in numbers]
+    assert metrics["errors"]["all"]["num_samples"] == metrics["shards"]["num_samples"] == NUM_FILMS
+    assert len(np.unique(predictions.predicted_months)) == NUM_FILMS
+
+
+@pytest.mark.parametrize(("batch_size", "threads"), [(1, 1), (5, 4), (12, 2), (64, 3)])
+def test_batch_size_and_threads_do_not_change_the_predictions(
+    room: Path, tmp_path: Path, batch_size: int, threads: int
+) -> None:
+    first, _ = results(room, tmp_path / "a")
+    second, _ = results(room, tmp_path / "b", "--batch-size", str(batch_size), "--threads", str(threads))
+    assert second.key == first.key
+    np.testing.assert_allclose(second.predicted_months, first.predicted_months, rtol=0, atol=1e-3)
+
+
+def test_the_same_command_writes_the_same_bytes(room: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert evaluate(room, tmp_path / name) == 0
+    assert {path.name for path in (tmp_path / "a").iterdir()} == FILES
+    for name in FILES:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_the_numbers_say_what_they_were_measured_with(room: Path, tmp_path: Path) -> None:
+    _, metrics = results(room, tmp_path, "--split", "val")
+    digest = hashlib.sha256((room / "best.pt").read_bytes()).hexdigest()
+    assert metrics["checkpoint"]["sha256"] == digest
+    assert metrics["checkpoint"]["progress"] == {"step": 7}
+    assert metrics["checkpoint"]["preprocessing"]["image_format"]["fit"] == "letterbox"
+    assert (metrics["shards"]["split"], metrics["told_gender"]) == ("val", "true")
+    assert re.fullmatch("[0-9a-f]{64}", metrics["shards"]["order_digest"])
+    assert metrics["versions"]["torch"] == torch.__version__
+
+
+def test_the_mean_error_is_that_of_the_table_and_stands_beside_the_constant(room: Path, tmp_path: Path) -> None:
+    predictions, metrics = results(room, tmp_path)
+    ages = [age_of(number) for number in range(NUM_FILMS)]
+    mean_error = np.abs(predictions.predicted_months - predictions.age_months).mean()
+    assert metrics["errors"]["all"]["mae_months"] == pytest.approx(mean_error, rel=1e-6)
+    constant = {
+        "all": math.fsum(abs(age - MEDIANS["all"]) for age in ages) / NUM_FILMS,
+        "F": math.fsum(abs(age - MEDIANS["F"]) for age in ages[::2]) / (NUM_FILMS / 2),
+        "M": math.fsum(abs(age - MEDIANS["M"]) for age in ages[1::2]) / (NUM_FILMS / 2),
+    }
+    assert metrics["constant_mae_months"] == pytest.approx(constant)
+
+
+def test_swapped_genders_move_girls_up_and_boys_down(room: Path, tmp_path: Path) -> None:
+    true, _ = results(room, tmp_path / "a")
+    swapped, metrics = results(room, tmp_path / "b", "--gender", "swapped")
+    moved = swapped.predicted_months - true.predicted_months
+    assert metrics["told_gender"] == "swapped"
+    assert swapped.gender.tolist() == true.gender.tolist()
+    assert (np.sign(moved) == np.where(true.gender == 1, -1, 1)).all()
+
+
+def test_shuffled_genders_keep_their_numbers_and_are_always_the_same(room: Path, tmp_path: Path) -> None:
+    true, _ = results(room, tmp_path / "a")
+    shuffled, metrics = results(room, tmp_path / "b", "--gender", "shuffled")
+    again, _ = results(room, tmp_path / "c", "--gender", "shuffled", "--batch-size", "5")
+    moved = np.sign(np.round(shuffled.predicted_months - true.predicted_months, 2))
+    assert metrics["told_gender"] == "shuffled"
+    assert moved.any()
+    assert moved.sum() == 0
+    np.testing.assert_allclose(again.predicted_months, shuffled.predicted_months, rtol=0, atol=1e-3)
+
+
+def test_the_terminal_shows_the_table_and_the_paths(
+    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, metrics = results(room, tmp_path, "--gender", "swapped")
+    out = capsys.readouterr().out
+    assert f"{metrics['errors']['all']['mae_months']:.2f}" in out
+    assert f"{metrics['constant_mae_months']['all']:.2f}" in out
+    assert "told swapped genders" in out
+    assert all(str(tmp_path / name) in out for name in FILES)
+
+
+def test_a_damaged_shard_is_named_and_nothing_is_written(
+    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(room / "shards", tmp_path / "shards")
+    shard = tmp_path / "shards" / "val-000001.tar"
+    contents = bytearray(shard.read_bytes())
+    contents[contents.index(b"IDAT") + 9] ^= 1
+    shard.write_bytes(contents)
+    assert evaluate(room, tmp_path / "out", shards=str(tmp_path / "shards")) == 2
+    assert re.search(r"error: .*val-000001\.tar: sample 'film-\d+' fails its checksum", capsys.readouterr().err)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_named(room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    contents = bytearray((room / "best.pt").read_bytes())
+    contents[len(contents) // 2] ^= 1
+    (tmp_path / "best.pt").write_bytes(contents)
+    assert evaluate(room, tmp_path / "out", "--checkpoint", str(tmp_path / "best.pt")) == 2
+    assert "best.pt: changed since it was saved" in capsys.readouterr().err
+
+
+def test_shards_of_another_geometry_are_refused(room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = write_checkpoint(tmp_path / "best.pt", ImageFormat("png", 48, 48, None, "letterbox"))
+    assert evaluate(room, tmp_path / "out", "--checkpoint", str(checkpoint)) == 2
+    error = capsys.readouterr().err
+    assert "48" in error
+    assert str(SIZE) in error
+
+
+def test_a_model_without_finite_predictions_is_refused(
+    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = telling_model()
+    torch.nn.init.constant_(model.head[1].bias, torch.inf)
+    checkpoint = write_checkpoint(tmp_path / "best.pt", LETTERBOXED, model=model)
+    assert evaluate(room, tmp_path / "out", "--checkpoint", str(checkpoint)) == 2
+    assert f"{NUM_FILMS} predictions are not finite" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(
+    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert evaluate(room, tmp_path / "file" / "out") == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_keys_of_foreign_shards_are_no_formulas_in_the_table(tmp_path: Path) -> None:
+    keys = ["=1+1", "+cmd|' C'!A0", "@x", "<script>alert(1)<_script>"]
+    with (tmp_path / "foreign.tar").open("wb") as file, webdataset.TarWriter(file, mtime=0) as tar:
+        for number, key in enumerate(keys):
+            image = encode_image(np.full((SIZE, SIZE), 10 * number, np.uint8), "png")
+            tar.write({"__key__": key, "json": {"age_months": 100 + number, "gender": "F"}, "png": image})
+    write_checkpoint(tmp_path / "best.pt", ImageFormat("png", SIZE, SIZE))
+    predictions, _ = results(tmp_path, tmp_path / "out", "--shards", str(tmp_path / "foreign.tar"))
+    assert predictions.key == keys
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        assert [row["key"][0] for row in csv.DictReader(file)] == ["'", "'", "'", "<"]
+
+
+def test_checkpoint_shards_and_folder_are_required(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert "--checkpoint, --shards, --out" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_real_process_evaluates(room: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "wds_bone.evaluate", "--checkpoint", str(room / "best.pt")]
+    rest = ["--shards", str(room / "shards" / "val-{000000..000002}.tar"), "--out", str(tmp_path)]
+    finished = subprocess.run([*command, *rest], capture_output=True, text=True, timeout=110, check=False)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert {path.name for path in tmp_path.iterdir()} == FILES

@@ -1,0 +1,139 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+
+from tests.sample_sets import write_shard
+from tests.shards.film_sets import digests, make, write_films
+from wds_bone.index import main
+from wds_bone.shards.foreign import split_name
+from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest
+from wds_bone.verify import main as verify
+
+
+def index(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def write_foreign(folder: Path, *, num_samples: int = 7, size: tuple[int, int] = (9, 7), grows: bool = False) -> None:
+    """Write shards as a user of plain webdataset does: another tar format, other names, times inside."""
+    folder.mkdir(exist_ok=True)
+    with webdataset.ShardWriter(str(folder / "bones-%06d.tar"), maxcount=4, verbose=0) as writer:
+        for number in range(num_samples):
+            shape = (size[0] + number, size[1]) if grows else size
+            label = {"male": number % 2 == 1, "boneage": 10 * number}
+            writer.write({"__key__": f"{number}", "png": np.full(shape, number, np.uint8), "json": label})
+
+
+def test_foreign_shards_become_a_set_that_verifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_foreign(tmp_path / "set")
+    assert index(tmp_path / "set") == 0
+    assert "bones: 7 samples in 2 shards" in capsys.readouterr().out
+    manifest = read_manifest(tmp_path / "set" / MANIFEST_NAME)
+    assert (manifest.image.encoding, manifest.image.height, manifest.image.width) == ("png", 9, 7)
+    assert manifest.image.fit is None
+    assert verify([str(tmp_path / "set"), "--deep"]) == 0
+
+
+def test_our_own_shards_get_the_same_sidecars_and_the_same_entry(tmp_path: Path):
+    out = tmp_path / "out"
+    make(out, *write_films(tmp_path / "films", 20))
+    made, before = read_manifest(out / MANIFEST_NAME), digests(out)
+    for path in [*out.glob("*.index.npy"), *out.glob("*.idx"), out / MANIFEST_NAME]:
+        path.unlink()
+    assert index(out) == 0
+    found = read_manifest(out / MANIFEST_NAME)
+    bare = {name: replace(split, plan=None, label_table_sha256=None) for name, split in made.splits.items()}
+    assert found.splits == bare
+    after = digests(out)
+    assert before.pop(MANIFEST_NAME) != after.pop(MANIFEST_NAME)
+    assert after == before
+
+
+def test_a_set_of_make_shards_keeps_its_manifest_and_gets_lost_sidecars_back(tmp_path: Path):
+    out = tmp_path / "out"
+    make(out, *write_films(tmp_path / "films", 20))
+    before = digests(out)
+    (out / "train-000000.index.npy").unlink()
+    (out / "train-000001.idx").write_text("nonsense")
+    assert index(out) == 0
+    assert digests(out) == before
+
+
+def test_a_set_of_make_shards_is_not_described_anew_when_its_shards_differ(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "out"
+    make(out, *write_films(tmp_path / "films", 20))
+    write_shard(out / "train-000001.tar", range(100, 103))
+    before = digests(out)
+    assert index(out) == 2
+    assert "was written by make_shards and does not describe these shards" in capsys.readouterr().err
+    assert index(out / "train-000000.tar") == 2
+    assert "names shards that are not among those to be indexed" in capsys.readouterr().err
+    assert digests(out) == before
+
+
+def test_an_index_of_ours_is_renewed_when_the_shards_have_changed(tmp_path: Path):
+    write_foreign(tmp_path / "set")
+    assert index(tmp_path / "set") == 0
+    write_foreign(tmp_path / "set", num_samples=8)
+    assert verify([str(tmp_path / "set")]) == 1
+    assert index(tmp_path / "set") == 0
+    assert verify([str(tmp_path / "set")]) == 0
+
+
+def test_mixed_sizes_are_refused_unless_the_reader_shall_letterbox(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_foreign(tmp_path / "set", grows=True)
+    assert index(tmp_path / "set") == 2
+    message = capsys.readouterr().err
+    assert "images of 7 sizes" in message
+    assert "--letterbox SIZE" in message
+    assert not (tmp_path / "set" / MANIFEST_NAME).exists()
+    assert index(tmp_path / "set", "--letterbox", 32) == 0
+    image = read_manifest(tmp_path / "set" / MANIFEST_NAME).image
+    assert (image.height, image.width, image.fit) == (32, 32, "letterbox at reading")
+    assert verify([str(tmp_path / "set")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train-000012.tar", "train"),
+        ("rsna-val-3.tar", "rsna-val"),
+        ("train_12.tar", "train"),
+        ("train.tar", "train"),
+        ("000012.tar", "all"),
+        ("a-b.tar", "a"),
+    ],
+)
+def test_the_split_is_in_the_name_of_the_shard(name: str, split: str):
+    assert split_name(name) == split
+
+
+def test_a_key_in_two_shards_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_shard(tmp_path / "train-000000.tar", range(3))
+    write_shard(tmp_path / "val-000000.tar", range(2, 4))
+    assert index(tmp_path) == 2
+    assert "sample 'hand-2' is in train-000000.tar and in val-000000.tar" in capsys.readouterr().err
+    assert not (tmp_path / MANIFEST_NAME).exists()
+
+
+def test_a_damaged_shard_is_refused_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_shard(tmp_path / "train-000000.tar", range(3))
+    write_shard(tmp_path / "train-000001.tar", range(3, 5))
+    with (tmp_path / "train-000001.tar").open("r+b") as shard:
+        shard.truncate(900)
+    assert index(tmp_path) == 2
+    assert "train-000001.tar: not a wds_bone shard, at byte" in capsys.readouterr().err
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_wrong_calls_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_foreign(tmp_path / "a")
+    write_foreign(tmp_path / "b")
+    for arguments in ([tmp_path / "nowhere"], [tmp_path], [tmp_path / "a", tmp_path / "b"], [tmp_path / "a", "--letterbox", 2]):
+        assert index(*arguments) == 2
+        assert "error: " in capsys.readouterr().err

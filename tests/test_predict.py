@@ -1,0 +1,194 @@
+"""`python -m wds_bone.predict`, from film files to the table on standard output."""
+
+import csv
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.report.trained import LETTERBOXED, SIZE, format_of, shard_films, write_checkpoint, write_films
+from tests.shards.broken_inputs import write_broken_images
+from wds_bone.evaluate import main as evaluate
+from wds_bone.predict import main
+from wds_bone.report.films import BATCH_SIZE
+from wds_bone.report.predictions import read_predictions
+from wds_bone.shards.manifest import ImageFormat
+
+NUM_FILMS = 2 * BATCH_SIZE + 3
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `films` and `best.pt`."""
+    room = tmp_path_factory.mktemp("predict")
+    write_films(room / "films", NUM_FILMS)
+    write_checkpoint(room / "best.pt", LETTERBOXED)
+    return room
+
+
+def film(room: Path, number: int) -> str:
+    return str(room / "films" / f"film-{number}.png")
+
+
+def predict(room: Path, gender: str, *images: str, checkpoint: str = "best.pt") -> int:
+    return main(["--checkpoint", str(room / checkpoint), "--gender", gender, "--device", "cpu", *images])
+
+
+def table(out: str) -> list[tuple[str, str, float]]:
+    header, *rows = csv.reader(io.StringIO(out, newline=""))
+    assert header == ["file", "gender", "predicted_months"]
+    return [(name, gender, float(months)) for name, gender, months in rows]
+
+
+@pytest.mark.parametrize("encoding", ["png", "npy", "jpg"])
+def test_films_get_the_ages_that_the_shards_made_of_them_get(
+    room: Path, tmp_path: Path, capsys: Captured, encoding: str
+) -> None:
+    manifest = shard_films(room / "films", tmp_path / "shards", encoding=encoding)
+    checkpoint = write_checkpoint(tmp_path / "best.pt", format_of(manifest))
+    inputs = ["--checkpoint", str(checkpoint), "--shards", str(manifest), "--out", str(tmp_path / "out")]
+    assert evaluate([*inputs, "--device", "cpu"]) == 0
+    evaluated = read_predictions(tmp_path / "out" / "predictions.csv")
+    predicted = {}
+    for gender, first in (("F", 0), ("M", 1)):
+        capsys.readouterr()
+        assert predict(tmp_path, gender, *(film(room, number) for number in range(first, NUM_FILMS, 2))) == 0
+        predicted |= {Path(name).stem: months for name, _, months in table(capsys.readouterr().out)}
+    assert len(predicted) == len(set(predicted.values())) == NUM_FILMS
+    months = [predicted[key] for key in evaluated.key]
+    np.testing.assert_allclose(months, evaluated.predicted_months, rtol=0, atol=1e-3)
+
+
+def test_the_rows_keep_the_order_of_the_arguments(room: Path, capsys: Captured) -> None:
+    names = [film(room, number) for number in (3, 1, 4, 1, 5)]
+    assert predict(room, "M", *names) == 0
+    rows = table(capsys.readouterr().out)
+    assert [(name, gender) for name, gender, _ in rows] == [(name, "M") for name in names]
+    assert rows[1] == rows[3]
+
+
+def test_the_same_film_is_older_as_a_boys(room: Path, capsys: Captured) -> None:
+    ages = {}
+    for gender in "FM":
+        assert predict(room, gender, film(room, 0)) == 0
+        ((_, _, ages[gender]),) = table(capsys.readouterr().out)
+    assert ages["M"] > ages["F"] + 1
+
+
+def test_every_broken_film_gets_its_own_error_and_the_others_are_predicted(
+    room: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    patterns = write_broken_images(tmp_path)
+    broken = [str(tmp_path / name) for name in patterns]
+    middle = len(broken) // 2
+    assert predict(room, "F", film(room, 0), *broken[:middle], film(room, 1), *broken[middle:], film(room, 2)) == 1
+    captured = capsys.readouterr()
+    assert [name for name, _, _ in table(captured.out)] == [film(room, number) for number in range(3)]
+    errors = captured.err.split("error: ")[1:]
+    assert len(errors) == len(patterns) >= 20
+    for error, pattern in zip(errors, patterns.values(), strict=True):
+        assert re.search(pattern, error)
+
+
+@pytest.mark.parametrize("name", ["missing.png", "."])
+def test_what_is_no_file_gets_an_error_of_its_own(room: Path, tmp_path: Path, capsys: Captured, name: str) -> None:
+    assert predict(room, "F", str(tmp_path / name), film(room, 0)) == 1
+    captured = capsys.readouterr()
+    assert len(table(captured.out)) == 1
+    assert captured.err.count("error: ") == captured.err.count("  do:") == 1
+
+
+def test_paths_can_come_from_standard_input(room: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{film(room, 2)}\n\n{film(room, 3)}\r\n"))
+    assert predict(room, "F", film(room, 1), "-", film(room, 4)) == 0
+    assert [name for name, _, _ in table(capsys.readouterr().out)] == [film(room, number) for number in (1, 2, 3, 4)]
+
+
+def test_nothing_to_predict_is_an_error(room: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+    assert predict(room, "F", "-") == 2
+    captured = capsys.readouterr()
+    assert "no image to predict" in captured.err
+    assert captured.out == ""
+    with pytest.raises(SystemExit, match="2"):
+        predict(room, "F")
+
+
+def test_the_gender_is_required_and_never_guessed(room: Path, capsys: Captured) -> None:
+    for options in ([], ["--gender", "m"], ["--gender", "unknown"], ["--gender", "1"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(["--checkpoint", str(room / "best.pt"), *options, film(room, 0)])
+        captured = capsys.readouterr()
+        assert "--gender" in captured.err
+        assert captured.out == ""
+
+
+def test_no_file_name_is_a_formula_in_the_table(
+    room: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [
+        "=1+1.png",
+        "+1.png",
+        "-1.png",
+        "@SUM(A1).png",
+        "=cmd|' C'!A0.png",
+        "<script>.png",
+        'a"b,c.png',
+        "plain.png",
+    ]
+    for name in names:
+        Image.fromarray(np.full((9, 9), 50, np.uint8)).save(name)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(names)))
+    assert predict(room, "F", "-") == 0
+    shown = [name for name, _, _ in table(capsys.readouterr().out)]
+    assert shown == [f"'{name}" for name in names[:5]] + names[5:]
+
+
+def test_a_name_that_is_not_text_is_shown_escaped(room: Path, tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "film-\udcff.png"
+    path.write_bytes(Path(film(room, 0)).read_bytes())
+    assert predict(room, "F", str(path)) == 0
+    ((name, _, _),) = table(capsys.readouterr().out)
+    assert name.endswith(r"film-\udcff.png")
+
+
+def test_films_that_were_not_letterboxed_must_have_the_size_of_the_training_images(
+    room: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    write_checkpoint(tmp_path / "best.pt", ImageFormat("png", SIZE, SIZE - 8))
+    for name, width in (("fits.png", SIZE - 8), ("other.png", SIZE)):
+        Image.fromarray(np.eye(SIZE, width, dtype=np.uint8) * 200).save(tmp_path / name)
+    assert predict(tmp_path, "F", str(tmp_path / "fits.png"), str(tmp_path / "other.png")) == 1
+    captured = capsys.readouterr()
+    assert [Path(name).name for name, _, _ in table(captured.out)] == ["fits.png"]
+    assert f"expected: {SIZE - 8} x {SIZE} pixels\n  got:      {SIZE} x {SIZE}" in captured.err
+
+
+def test_the_help_says_that_this_is_no_medical_device(capsys: Captured) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "not a medical device" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(room: Path, capsys: Captured) -> None:
+    assert predict(room, "F", film(room, 0), checkpoint="films/labels.csv") == 2
+    captured = capsys.readouterr()
+    assert "labels.csv" in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.slow
+def test_the_real_process_predicts_and_says_what_failed(room: Path) -> None:
+    command = [sys.executable, "-m", "wds_bone.predict", "--checkpoint", str(room / "best.pt"), "--gender", "F", "-"]
+    lines = f"{film(room, 0)}\n{room / 'missing.png'}\n"
+    finished = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=110, check=False)
+    assert finished.returncode == 1
+    assert [name for name, _, _ in table(finished.stdout)] == [film(room, 0)]
+    assert finished.stderr.startswith(f"error: {room / 'missing.png'}")
