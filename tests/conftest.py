@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.sample_sets import write_set
 
@@ -15,5 +15,7 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # Deadlines measure the machine, not the code; the same examples in every run keep failures reproducible.
-settings.register_profile("steady", deadline=None, max_examples=50, derandomize=True)
+settings.register_profile(
+    "steady", deadline=None, max_examples=50, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("steady")

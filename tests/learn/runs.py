@@ -1,0 +1,74 @@
+"""Small real trainings for the tests: a set, the command line of a run, and what a run left behind."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.sample_sets import write_set
+from wds_bone.learn.checkpoint import load_checkpoint
+
+SMALL_MODEL = "shufflenet_v2_x0_5"
+NUM_STEPS = 5  # 10 samples, batches of 4, 2 epochs
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> Iterator[None]:
+    """Compute on one core: on tiny tensors more are slower, above all on a busy machine."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+@pytest.fixture(scope="session")
+def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 10 training samples in two shards and 5 validation samples, 32 x 32 pixels."""
+    return write_set(tmp_path_factory.mktemp("small") / "shards", size=32, train=[7, 3], val=[5])
+
+
+def train_argv(shards: Path, out: Path, *more: str) -> list[str]:
+    """Return the command line of a run of five steps, validated after steps 3 and 5."""
+    fixed = "--epochs 2 --batch-size 4 --log-every 1 --device cpu --precision fp32 --lr 0.001".split()
+    return ["--train", str(shards / "manifest.json"), "--out", str(out), "--model", SMALL_MODEL, *fixed, *more]
+
+
+def state_of(checkpoint: Path) -> dict[str, Any]:
+    """Return all that must be equal in two checkpoints of equal runs, flat: name to tensor or value."""
+    contents = load_checkpoint(checkpoint)
+    for name in ("out", "max_steps", "threads", "resume"):
+        del contents["config"][name]
+    return dict(_leaves("", contents))
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    """Fail unless two checkpoints agree in every bit of their state."""
+    first, second = state_of(one), state_of(other)
+    assert first.keys() == second.keys()
+    different = [name for name in first if not _same(first[name], second[name])]
+    assert different == []
+
+
+def metrics_of(out: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics without what depends on the clock and the memory."""
+    clocked = {"images_per_second", "wait_fraction", "rss_bytes", "val_seconds"}
+    lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in line.items() if name not in clocked} for line in lines]
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, part in pairs:
+            yield from _leaves(f"{path}/{name}", part)
+    else:
+        yield path, value
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one.view(torch.uint8), other.view(torch.uint8)) if one.ndim else torch.equal(one, other)
+    return bool(one == other)

@@ -1,0 +1,87 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from wds_bone.errors import LabelError
+from wds_bone.learn.validate import Predictions
+from wds_bone.report.predictions import plain_cell, read_predictions, write_predictions
+
+FORMULAS = (
+    "=1+1",
+    "+1",
+    "-1+1",
+    "@SUM(A1)",
+    "=cmd|' /C calc'!A0",
+    "＝1",
+    "\tx",
+    " =1+1",
+    "'=1",
+    "'",
+    "<script>alert(1)</script>",
+)
+MONTHS = st.floats(-50, 300, width=32)
+
+
+def predictions_of(keys: list[str], predicted: list[float] | None = None) -> Predictions:
+    count = len(keys)
+    columns = (np.arange(count) % 2, np.arange(count) * 7.5, predicted or [10.1] * count)
+    return Predictions(keys, *(np.array(column, np.float32) for column in columns))
+
+
+def columns_of(predictions: Predictions) -> tuple[list[object], ...]:
+    columns = (predictions.gender, predictions.age_months, predictions.predicted_months)
+    return (list(predictions.key), *(column.tolist() for column in columns))
+
+
+def test_the_table_is_written_exactly_so(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "p.csv", predictions_of(["4360", "a_b-c"], [94.5, -3.25]))
+    assert (tmp_path / "p.csv").read_bytes() == (
+        b"key,gender,age_months,predicted_months\n4360,F,0,94.5\na_b-c,M,7.5,-3.25\n"
+    )
+
+
+@given(keys=st.lists(st.text(min_size=1).filter(str.isprintable), min_size=1, max_size=5), months=MONTHS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_reading_gives_back_exactly_what_was_written(tmp_path: Path, keys: list[str], months: float) -> None:
+    written = predictions_of(keys, [months] * len(keys))
+    write_predictions(tmp_path / "p.csv", written)
+    assert columns_of(read_predictions(tmp_path / "p.csv")) == columns_of(written)
+
+
+def test_no_cell_begins_as_a_formula(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "p.csv", predictions_of(list(FORMULAS), [-1.5] * len(FORMULAS)))
+    with (tmp_path / "p.csv").open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    assert len(rows) == len(FORMULAS)
+    for key, gender, age, predicted in rows:
+        assert key.lstrip()[0] not in "=+-@＝＋－＠"
+        assert key[0] not in "\t\r\n "
+        assert gender in ("F", "M")
+        assert np.isfinite([float(age), float(predicted)]).all()
+    assert read_predictions(tmp_path / "p.csv").key == list(FORMULAS)
+
+
+@given(text=st.text())
+def test_plain_cells_are_told_apart_and_can_be_undone(text: str) -> None:
+    assert plain_cell(text).removeprefix("'") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("key,gender,age_months\na,F,1\n", "line 1: not a table of predictions"),
+        ("key,gender,age_months,predicted_months\na,F,1,nan\n", "line 2: the prediction is not a number"),
+        ("key,gender,age_months,predicted_months\na,F,1,ten\n", "line 2: the prediction is not a number"),
+        ("key,gender,age_months,predicted_months\na,1,1,10\n", "line 2: the gender is not known"),
+        ("key,gender,age_months,predicted_months\na,F,999,10\n", "line 2: the age is out of range"),
+        ("key,gender,age_months,predicted_months\na,F,1\n", "line 2: the row does not fit the header"),
+    ],
+)
+def test_another_table_is_refused_with_its_line(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(LabelError, match=problem):
+        read_predictions(tmp_path / "p.csv")

@@ -1,0 +1,77 @@
+"""Films, the shards made of them, and a checkpoint whose model tells films and genders apart without any training."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tests.sample_sets import age_of
+from wds_bone.learn.checkpoint import save_checkpoint
+from wds_bone.learn.model import BoneAgeModel, build_model
+from wds_bone.learn.preprocess import plan_preprocessing
+from wds_bone.shards.command import main as make_shards
+from wds_bone.shards.manifest import ImageFormat, read_manifest
+
+MODEL = "shufflenet_v2_x0_5"
+SIZE = 32
+LETTERBOXED = ImageFormat("png", SIZE, SIZE, None, "letterbox")
+MEDIANS = {"all": 120.0, "F": 110.0, "M": 130.0}
+
+
+def write_films(folder: Path, num_films: int) -> list[Path]:
+    """Write films of several shapes and `labels.csv` into `folder`; odd ones are boys."""
+    folder.mkdir(parents=True)
+    paths, rows = [], ["id,boneage,male"]
+    for number in range(num_films):
+        generator = np.random.default_rng(number)
+        coarse = Image.fromarray(generator.integers(0, 256, (6, 5), np.uint8))
+        paths.append(folder / f"film-{number}.png")
+        coarse.resize((30 + number, 50 - number), Image.Resampling.BICUBIC).save(paths[-1])
+        rows.append(f"film-{number},{age_of(number)},{bool(number % 2)}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return paths
+
+
+def shard_films(films: Path, out: Path, *, encoding: str = "png") -> Path:
+    """Make shards of the films in a folder and return the manifest."""
+    inputs = ["--labels", str(films / "labels.csv"), "--images", str(films), "--split", "val", "--out", str(out)]
+    form = ["--size", str(SIZE), "--encoding", encoding, "--samples-per-shard", "5", "--workers", "1"]
+    assert make_shards([*inputs, *form]) == 0
+    return out / "manifest.json"
+
+
+def write_checkpoint(path: Path, image_format: ImageFormat, *, model: BoneAgeModel | None = None) -> Path:
+    """Write a checkpoint of `model`, or of a telling one, and return its path."""
+    contents = {
+        "config": {"model": MODEL},
+        "versions": {"wds_bone": "0.0"},
+        "order_digests": {"train": "a", "val": "b"},
+        "progress": {"step": 7},
+        "average": (model or telling_model()).state_dict(),
+        "preprocessing": plan_preprocessing(image_format, None).to_json(),
+        "target": {"mean_months": 120.0, "sd_months": 40.0},
+        "train_median_months": MEDIANS,
+    }
+    save_checkpoint(path, contents)
+    return path
+
+
+def telling_model() -> BoneAgeModel:
+    """Return a model by which films differ by tens of months, and any film is older as a boy's than as a girl's."""
+    torch.manual_seed(0)
+    model = build_model(MODEL)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # one look at noise, or an untrained model would not see any difference
+    with torch.no_grad():
+        model.train()(torch.rand(16, 1, SIZE, SIZE), torch.zeros(16))
+        model.head[1].weight.abs_().mul_(0.05)
+        model.gender.weight[0] = 0.0
+        model.gender.weight[1] = 1.0
+    return model
+
+
+def format_of(manifest: Path) -> ImageFormat:
+    """Return the image format of a set."""
+    return read_manifest(manifest).image

@@ -1,0 +1,35 @@
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import webdataset
+
+from tests.shards.tars import LABEL, image, tar_of
+from wds_bone.shards.dali import dali_index
+from wds_bone.shards.scan import scan_shard
+
+
+def wds2idx(path: Path) -> str:
+    """Do what NVIDIA's tools/wds2idx.py does when it has no tar program."""
+    samples: dict[str, list[str]] = {}
+    with tarfile.open(path) as tar:
+        for entry in tar:
+            key, _, extension = entry.name.partition(".")
+            samples.setdefault(key, []).append(f"{extension} {entry.offset_data} {entry.size} {entry.name}")
+    return "\n".join([f"v1.2 {len(samples)}", *(" ".join(parts) for parts in samples.values())]) + "\n"
+
+
+def test_the_index_is_what_dalis_own_tool_writes(tmp_path: Path):
+    path = tmp_path / "train-000000.tar"
+    with path.open("wb") as file, webdataset.TarWriter(file, mtime=0) as tar:
+        for number in range(5):
+            picture = np.full((9, 7), number, np.uint8)
+            tar.write({"__key__": f"hand-{number}", "png": picture, "json": {"gender": "F", "age_months": number}})
+    assert dali_index(scan_shard(path)).decode() == wds2idx(path)
+
+
+def test_extensions_keep_their_spelling_and_sizes_may_fill_blocks(tmp_path: Path):
+    path = tmp_path / "train-000000.tar"
+    path.write_bytes(tar_of([("x.JPG", image(8, "jpg")), ("x.json", LABEL.ljust(512)), ("y.NPY", image()), ("y.json", LABEL)]))
+    assert dali_index(scan_shard(path)).decode() == wds2idx(path)
+    assert " x.JPG json " in dali_index(scan_shard(path)).decode()

@@ -1,0 +1,143 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.shards.tars import LABEL, image, sample, tar_of
+from wds_bone.errors import ShardError, WdsBoneError
+from wds_bone.shards.scan import ScannedShard, scan_shard
+
+
+def scan(members: list[tuple[str, bytes]], folder: Path) -> ScannedShard:
+    path = folder / "shard.tar"
+    path.write_bytes(tar_of(members))
+    return scan_shard(path)
+
+
+def test_a_row_leads_to_the_bytes_of_its_image(tmp_path: Path):
+    shard = scan([*sample("hand-1"), ("hand-2.json", LABEL), ("hand-2.jpg", image(8, "jpg"))], tmp_path)
+    contents = (tmp_path / "shard.tar").read_bytes()
+    assert shard.table["key"].tolist() == [b"hand-1", b"hand-2"]
+    assert shard.table["encoding"].tolist() == [b"npy", b"jpg"]
+    assert shard.image_sizes == {(4, 4), (8, 8)}
+    for row, expected in zip(shard.table, [image(), image(8, "jpg")], strict=True):
+        assert contents[row["offset"] : row["offset"] + row["size"]] == expected
+        assert (row["age_months"], row["gender"]) == (94, b"F")
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        [("json", b'{"gender": "M", "age_months": 94, "hospital": [1, {"a": null}]}')],
+        [("json", b'{"male": true, "boneage": 94}')],
+        [("gender", b"M"), ("age", b"94")],
+        [("male", b"True"), ("age_months", b"94.0")],
+    ],
+)
+def test_label_members_are_read_in_every_accepted_spelling(tmp_path: Path, label):
+    shard = scan([("a/1.png", image(4, "png")), *((f"a/1.{name}", text) for name, text in label)], tmp_path)
+    (row,) = shard.table
+    assert (row["key"], row["gender"], row["age_months"]) == (b"a/1", b"M", 94)
+
+
+def test_a_shard_of_plain_webdataset_is_read(tmp_path: Path):
+    with webdataset.ShardWriter(str(tmp_path / "train-%06d.tar"), maxcount=3, verbose=0) as writer:
+        for number in range(5):
+            picture = np.full((9, 7), number, np.uint8)
+            writer.write({"__key__": f"{number}", "png": picture, "json": {"male": number % 2 == 1, "boneage": number}})
+    first, second = (scan_shard(tmp_path / f"train-{number:06d}.tar") for number in range(2))
+    assert [*first.table["age_months"], *second.table["age_months"]] == [0, 1, 2, 3, 4]
+    assert first.image_sizes == {(9, 7)}
+
+
+BAD_SAMPLES = {
+    "an unknown extension": [*sample(), ("hand-1.txt", b"x")],
+    "a pickle": [*sample(), ("hand-1.pyd", b"x")],
+    "two images": [*sample(), ("hand-1.png", image(4, "png"))],
+    "no image": [("hand-1.json", LABEL)],
+    "no label": [("hand-1.npy", image())],
+    "two labels": [*sample(), ("hand-1.age", b"94"), ("hand-1.gender", b"F")],
+    "half a label": [("hand-1.npy", image()), ("hand-1.age", b"94")],
+    "the same member twice": [*sample(), ("hand-1.json", LABEL)],
+    "a key twice": [*sample("hand-1"), *sample("hand-2"), *sample("hand-1")],
+    "members that are not neighbours": [sample("hand-1")[0], *sample("hand-2"), sample("hand-1")[1]],
+    "a path upwards": sample("../hand-1"),
+    "an absolute path": sample("/hand-1"),
+    "a control character": sample("hand\n1"),
+    "no extension": [("hand-1", b"x")],
+    "no key": [(".json", LABEL)],
+    "an image that is none": [("hand-1.png", b"GIF89a"), ("hand-1.json", LABEL)],
+    "an array of floats": [("hand-1.npy", image().replace(b"|u1", b"<f4")), ("hand-1.json", LABEL)],
+}
+
+
+@pytest.mark.parametrize("members", BAD_SAMPLES.values(), ids=BAD_SAMPLES.keys())
+def test_a_sample_that_is_not_one_is_refused_with_its_name(tmp_path: Path, members):
+    with pytest.raises(WdsBoneError) as caught:
+        scan(members, tmp_path)
+    assert "shard.tar" in caught.value.problem
+    assert "hand" in str(caught.value) or ".json" in str(caught.value)
+    assert caught.value.do
+
+
+BAD_LABELS = {
+    "no JSON": b"{",
+    "no text": b"\xff\xfe",
+    "a list": b"[1]",
+    "NaN": b'{"gender": "F", "age_months": NaN}',
+    "infinity": b'{"gender": "F", "age_months": Infinity}',
+    "no gender": b'{"age_months": 94}',
+    "no age": b'{"gender": "F"}',
+    "an age of nobody": b'{"gender": "F", "age_months": 1000}',
+    "an age that is an object": b'{"gender": "F", "age_months": {}}',
+    "a gender of nobody": b'{"gender": "x", "age_months": 94}',
+    "a flag without a meaning": b'{"gender": 1, "age_months": 94}',
+    "depth": b"[" * 60_000,
+    "a flood": b'{"gender": "F", "age_months": 94, "x": "' + b"x" * 70_000 + b'"}',
+}
+
+
+@pytest.mark.parametrize("label", BAD_LABELS.values(), ids=BAD_LABELS.keys())
+def test_a_label_that_is_not_one_is_refused_with_shard_and_sample(tmp_path: Path, label: bytes):
+    with pytest.raises(WdsBoneError, match=r"shard\.tar: sample 'hand-1'"):
+        scan([("hand-1.npy", image()), ("hand-1.json", label)], tmp_path)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+label_like = st.dictionaries(st.sampled_from(["gender", "male", "sex", "age", "boneage", "age_months", "x"]), json_values)
+
+
+@given(label_like)
+def test_any_json_is_a_label_or_an_error_that_names_the_sample(tmp_path_factory, label):
+    text = json.dumps(label).encode()
+    try:
+        (row,) = scan([("hand-1.npy", image()), ("hand-1.json", text)], tmp_path_factory.mktemp("json")).table
+    except WdsBoneError as error:
+        assert "sample 'hand-1'" in str(error)
+    else:
+        assert 0 <= row["age_months"] <= 240
+        assert row["gender"] in (b"F", b"M")
+
+
+names = st.sampled_from(["1.json", "1.npy", "2.json", "2.npy", "2.png", "3.jpg", "3.json", "1.txt", "x/1.npy", "x/1.json"])
+
+
+@given(st.lists(names, max_size=8))
+def test_any_sequence_of_members_is_whole_samples_or_an_error(tmp_path_factory, sequence):
+    contents = {"json": LABEL, "npy": image(), "png": image(4, "png"), "jpg": image(4, "jpg"), "txt": b""}
+    folder = tmp_path_factory.mktemp("members")
+    try:
+        shard = scan([(name, contents[name.split(".")[1]]) for name in sequence], folder)
+    except ShardError as error:
+        assert "shard.tar" in str(error)
+    else:
+        assert 2 * len(shard.table) == len(sequence)
+        assert len(set(shard.table["key"].tolist())) == len(shard.table)

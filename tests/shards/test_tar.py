@@ -1,0 +1,134 @@
+import hashlib
+import os
+import resource
+import tarfile
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.shards.tars import BLOCK, END, header, member, sample, tar_of, tarfile_of
+from wds_bone.errors import ShardError
+from wds_bone.shards.tar import MAX_MEMBER_BYTES, Member, members
+
+
+def read(contents: bytes, folder: Path) -> list[Member]:
+    path = folder / "shard.tar"
+    path.write_bytes(contents)
+    with path.open("rb") as shard:
+        return read_open(shard, path)
+
+
+def read_open(shard: BinaryIO, path: Path) -> list[Member]:
+    shard.seek(0)
+    return list(members(shard, str(path), digest=hashlib.sha256()))
+
+
+contents_lists = st.lists(
+    st.tuples(st.from_regex("[abc0_-]{1,40}/?[abc.]{1,40}", fullmatch=True), st.binary(max_size=1200)), max_size=6
+)
+
+
+@given(contents_lists)
+def test_members_and_offsets_are_those_of_tarfile(tmp_path_factory, pairs):
+    folder = tmp_path_factory.mktemp("tar")
+    found = read(tarfile_of(pairs, tarfile.USTAR_FORMAT), folder)
+    assert [(m.name, m.contents) for m in found] == pairs
+    with tarfile.open(folder / "shard.tar") as tar:
+        assert [m.offset for m in found] == [entry.offset_data for entry in tar]
+
+
+def test_the_digest_covers_every_byte_of_the_file(tmp_path: Path):
+    contents = tar_of(sample()) + bytes(8 * BLOCK)
+    path = tmp_path / "shard.tar"
+    path.write_bytes(contents)
+    digest = hashlib.sha256()
+    with path.open("rb") as shard:
+        list(members(shard, str(path), digest=digest))
+    assert digest.hexdigest() == hashlib.sha256(contents).hexdigest()
+
+
+def test_a_long_name_in_two_fields_is_read(tmp_path: Path):
+    name = "folder/" * 14 + "hand-1.json"
+    assert len(name) > 100
+    assert read(tarfile_of([(name, b"{}")], tarfile.USTAR_FORMAT), tmp_path)[0].name == name
+
+
+def test_pax_headers_that_only_carry_times_are_read_over(tmp_path: Path):
+    found = read(tarfile_of(sample(), tarfile.PAX_FORMAT, mtime=1.5), tmp_path)
+    assert [m.name for m in found] == ["hand-1.npy", "hand-1.json"]
+
+
+def test_a_tar_cut_at_any_byte_is_refused_with_shard_and_offset(tmp_path: Path):
+    path = tmp_path / "shard.tar"
+    path.write_bytes(tar_of(sample()))
+    with path.open("r+b") as shard:
+        for length in reversed(range(path.stat().st_size)):
+            shard.truncate(length)
+            with pytest.raises(ShardError, match=r"shard\.tar: not a wds_bone shard, at byte [0-9,]+\n  expected: "):
+                read_open(shard, path)
+
+
+def test_every_flipped_bit_of_a_header_is_refused(tmp_path: Path):
+    good, path = tar_of(sample()), tmp_path / "shard.tar"
+    path.write_bytes(good)
+    with path.open("r+b", buffering=0) as shard:
+        for bit in range(8 * BLOCK):
+            byte = good[bit // 8]
+            os.pwrite(shard.fileno(), bytes([byte ^ 1 << bit % 8]), bit // 8)
+            with pytest.raises(ShardError, match=r"shard\.tar: not a wds_bone shard, at byte 0\n"):
+                read_open(shard, path)
+            os.pwrite(shard.fileno(), bytes([byte]), bit // 8)
+
+
+PAX_PATH = b"22 path=../../etc/pwd\n"
+CRAFTED = {
+    "a hard link": header(kind=b"1", link=b"/etc/passwd") + END,
+    "a symbolic link": header(kind=b"2", link=b"/etc/passwd") + END,
+    "a device": header(kind=b"3") + END,
+    "a folder": header(name=b"folder/", kind=b"5") + END,
+    "a pipe": header(kind=b"6") + END,
+    "a sparse member": header(kind=b"S") + END,
+    "a GNU long name": member("././@LongLink", b"x" * 200, kind=b"L") + END,
+    "a PAX path": member("PaxHeader", PAX_PATH, kind=b"x") + tar_of(sample()),
+    "a PAX size": member("PaxHeader", b"18 size=9999999999\n", kind=b"x") + tar_of(sample()),
+    "a global PAX header": member("PaxHeader", b"20 mtime=1700000000\n", kind=b"g") + tar_of(sample()),
+    "an old tar": header(magic=b"\0" * 8) + END,
+    "a GNU tar": header(magic=b"ustar  \0") + END,
+    "a size of 2^62": header(size=b"\x80\0\0\0\x40\0\0\0\0\0\0\0") + END,
+    "a size of 8 GiB": header(size=b"77777777777\0") + END,
+    "a size above the cap": header(size=b"%011o\0" % (MAX_MEMBER_BYTES + 1)) + END,
+    "a negative size": header(size=b"\xff" * 12) + END,
+    "a size with a sign": header(size=b"-0000000001\0") + END,
+    "a size in decimal": header(size=b"00000000099\0") + END,
+    "a name that is no text": header(name=b"\xff\xfe.json") + END,
+    "bytes in the padding": member("hand-1.json", b"{}")[:-1] + b"x" + END,
+    "a gzip file": b"\x1f\x8b\x08\0" + bytes(600),
+    "an HTML page": b"<html>Please log in</html>".ljust(1024),
+    "no end": member("hand-1.json", b"{}"),
+    "half an end": member("hand-1.json", b"{}") + bytes(BLOCK),
+    "another tar behind the end": tar_of(sample()) + tar_of(sample("hand-2")),
+    "text behind the end": tar_of(sample()) + b"and more",
+}
+
+
+@pytest.mark.parametrize("contents", CRAFTED.values(), ids=CRAFTED.keys())
+def test_what_no_shard_writer_writes_is_refused(tmp_path: Path, contents: bytes):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ShardError, match="not a wds_bone shard, at byte") as caught:
+        read(contents, tmp_path)
+    assert caught.value.expected
+    assert caught.value.got
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8 * 1024  # kilobytes
+
+
+@given(st.binary(max_size=3 * BLOCK), st.integers(0, 3 * BLOCK))
+def test_random_bytes_anywhere_give_members_or_an_error_and_nothing_else(tmp_path_factory, noise, position):
+    good = bytearray(tar_of(sample()))
+    good[position : position + len(noise)] = noise
+    try:
+        read(bytes(good), tmp_path_factory.mktemp("noise"))
+    except ShardError as error:
+        assert "shard.tar" in str(error)

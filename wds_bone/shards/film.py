@@ -1,0 +1,87 @@
+"""What a file says of a film -> upright 8-bit grey.
+
+In: `Film`, the stored values with the two that mean black and white. Out: uint8 (H, W), 255 white. Invariant: the
+range comes from the file or from `stretch`; it is never guessed from the values.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wds_bone.errors import ConfigError, ImageError
+
+MIN_RANGE_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Film:
+    """The values of a film, (H, W) of any number type, and what they mean.
+
+    `black` is above `white` where large values are dark. `range_is_stated` is False where black and white are only the
+    limits of the number type, of which the values may use a small part (12 of 16 bits, say).
+    """
+
+    values: NDArray[Any]
+    black: float
+    white: float
+    range_is_stated: bool = True
+
+
+def grey_image(film: Film, stretch: tuple[float, float] | None, *, place: str) -> NDArray[np.uint8]:
+    """Return the film as uint8 (H, W), 0 black and 255 white, values outside clipped.
+
+    Args:
+        film: the values.
+        stretch: the two percentiles of brightness that become black and white; None: as the file says.
+        place: the file, for messages.
+
+    Raises:
+        ConfigError: `stretch` is not two rising percentiles.
+        ImageError: the values leave most of their range unused, or all are the same under `stretch`.
+    """
+    if stretch is not None:
+        return _scale(film.values, *_percentiles(film, stretch, place))
+    if not film.range_is_stated:
+        _check_range_is_used(film, place)
+    return _scale(film.values, film.black, film.white)
+
+
+def _percentiles(film: Film, stretch: tuple[float, float], place: str) -> tuple[float, float]:
+    """Return the values that become black and white."""
+    dark, bright = stretch
+    if not 0 <= dark < bright <= 100:
+        do = "give two percentiles, such as 1 99"
+        raise ConfigError(
+            "stretch is out of range", expected="0 <= LOW < HIGH <= 100", got=f"{dark:g} {bright:g}", do=do
+        )
+    wanted = (dark, bright) if film.black < film.white else (100 - dark, 100 - bright)
+    black, white = np.percentile(film.values, wanted)
+    if black == white:
+        raise ImageError(
+            f"{place}: the film has no contrast to stretch",
+            expected=f"another value at percentile {dark:g} than at {bright:g}",
+            got=f"{black:g} at both",
+            do="leave the film out, or stretch wider percentiles",
+        )
+    return float(black), float(white)
+
+
+def _check_range_is_used(film: Film, place: str) -> None:
+    low, high, range_ends = film.values.min(), film.values.max(), sorted((film.black, film.white))
+    if float(high) - float(low) < MIN_RANGE_SHARE * (range_ends[1] - range_ends[0]):
+        raise ImageError(
+            f"{place}: the film uses too little of its range and would be almost of one grey",
+            expected=f"values over at least a quarter of {range_ends[0]:g} to {range_ends[1]:g}",
+            got=f"{low:g} to {high:g}",
+            do="stretch percentiles to black and white with --stretch 1 99, or rescale the films by one factor",
+        )
+
+
+def _scale(values: NDArray[Any], black: float, white: float) -> NDArray[np.uint8]:
+    if values.dtype == np.uint8 and (black, white) == (0, 255):
+        grey: NDArray[np.uint8] = values
+        return grey
+    brightness: NDArray[np.float32] = (values.astype(np.float32) - black) * (255 / (white - black))
+    return np.rint(np.clip(brightness, 0, 255)).astype(np.uint8)

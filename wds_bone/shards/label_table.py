@@ -1,0 +1,172 @@
+"""Read a label table strictly: CSV as RFC 4180 has it, or one sheet of an .xlsx workbook.
+
+In: a file. Out: `Table`, the header and every row with the place it stands in. Invariant: nothing is repaired; a
+table whose rows do not have the cells of its header, or whose text is not UTF-8, is refused with line or byte offset.
+"""
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wds_bone.errors import ConfigError, LabelError
+
+_UTF16_OR_32 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+_SAVE_AGAIN = "save the table again as CSV: UTF-8, separated by commas"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its place (file and line, for messages) and the text of its cells."""
+
+    place: str
+    cells: list[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The header of a table and the rows under it, all with as many cells as the header."""
+
+    header: Row
+    rows: list[Row]
+
+
+def read_table(path: str | Path) -> Table:
+    """Return the table in `path`; wholly empty rows are left out.
+
+    Raises:
+        LabelError: the file cannot be read, or is not a table.
+        ConfigError: an .xlsx without the package that reads it.
+    """
+    path = Path(path)
+    readers = {".xlsx": _xlsx_rows, ".xls": _refuse_workbook, ".ods": _refuse_workbook}
+    rows = [row for row in readers.get(path.suffix.lower(), _csv_rows)(path) if any(cell.strip() for cell in row.cells)]
+    if len(rows) < 2:
+        got = f"{len(rows)} row" if rows else "an empty file"
+        raise LabelError(f"{path}: no labels", expected="a header and rows under it", got=got, do="give another table")
+    header, *rows = rows
+    _check_separator(header)
+    for row in rows:
+        _check_width(header, row)
+    return Table(header, rows)
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True, skipinitialspace=True)
+    while True:
+        place = f"{path}: line {reader.line_num + 1}"
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise _not_csv(place, error) from error
+        if cells is None:
+            return
+        if any("\n" in cell or "\r" in cell for cell in cells):
+            raise _not_csv(place, "a quoted cell that goes on over the end of the line")
+        yield Row(place, cells)
+
+
+def _read_text(path: Path) -> str:
+    contents = _read_bytes(path)
+    if contents.startswith(_UTF16_OR_32):
+        raise _not_utf8(path, contents, 0, "UTF-16 or UTF-32")
+    if b"\0" in contents:
+        raise _not_utf8(path, contents, contents.index(b"\0"), "a NUL byte")
+    text = contents.removeprefix(codecs.BOM_UTF8)
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        offset = len(contents) - len(text) + error.start
+        raise _not_utf8(path, contents, offset, f"byte {contents[offset]:#04x}, as in Latin-1") from error
+
+
+def _not_utf8(path: Path, contents: bytes, offset: int, got: str) -> LabelError:
+    line = contents.count(b"\n", 0, offset) + 1
+    problem = f"{path}: line {line}: byte offset {offset} is not UTF-8"
+    return LabelError(problem, expected="UTF-8", got=got, do=_SAVE_AGAIN)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LabelError(
+            f"{path}: the label table cannot be read",
+            expected="a readable file",
+            got=error.strerror,
+            do="give the path of a .csv or .xlsx file",
+        ) from error
+
+
+def _not_csv(place: str, got: object) -> LabelError:
+    return LabelError(
+        f"{place}: not well-formed CSV",
+        expected='quotes in pairs, "" for a quote inside a quoted cell, no line break in a cell, no cell of 128 KiB',
+        got=got,
+        do="close or remove the quote, and shorten the cell",
+    )
+
+
+def _check_separator(header: Row) -> None:
+    found = next((separator for separator in ";\t|" if separator in header.cells[0]), None)
+    if len(header.cells) == 1 and found:
+        raise LabelError(
+            f"{header.place}: the cells are not separated by commas",
+            expected="',' between the cells",
+            got=repr(found),
+            do=_SAVE_AGAIN,
+        )
+
+
+def _check_width(header: Row, row: Row) -> None:
+    if len(row.cells) != len(header.cells):
+        raise LabelError(
+            f"{row.place}: the row does not fit the header",
+            expected=f"{len(header.cells)} cells: {', '.join(header.cells)}",
+            got=f"{len(row.cells)}: {', '.join(row.cells)[:200]}",
+            do="add or remove cells; put a cell with a comma in quotes",
+        )
+
+
+def _refuse_workbook(path: Path) -> Iterator[Row]:
+    raise LabelError(f"{path}: not a table I can read", expected=".csv or .xlsx", got=path.suffix, do=_SAVE_AGAIN)
+
+
+def _xlsx_rows(path: Path) -> Iterator[Row]:
+    width = 0
+    for number, cells in enumerate(_only_sheet(path), start=1):
+        texts = ["" if cell is None else str(cell) for cell in cells]
+        while texts and not texts[-1]:
+            texts.pop()
+        width = width or len(texts)
+        # A sheet has no end of line: empty cells up to the width of the header belong to the row.
+        yield Row(f"{path}: row {number}", texts + [""] * (width - len(texts)))
+
+
+def _only_sheet(path: Path) -> Sequence[Sequence[Any]]:
+    """Return the cells of the one sheet that is not empty."""
+    try:
+        import openpyxl
+    except ImportError as error:
+        do = 'install it with `pip install "wds-bone[xlsx]"`, or save the table as CSV'
+        raise ConfigError(f"{path}: reading .xlsx needs the package openpyxl", do=do) from error
+    contents = io.BytesIO(_read_bytes(path))
+    try:
+        workbook = openpyxl.load_workbook(contents, read_only=True, data_only=True)
+        sheets = {sheet.title: list(sheet.iter_rows(values_only=True)) for sheet in workbook.worksheets}
+    except Exception as error:  # openpyxl raises whatever the broken part of the archive leads to
+        raise LabelError(
+            f"{path}: not a readable workbook", expected=".xlsx", got=repr(error), do=_SAVE_AGAIN
+        ) from error
+    filled = {title: rows for title, rows in sheets.items() if any(cell is not None for row in rows for cell in row)}
+    if len(filled) > 1:
+        raise LabelError(
+            f"{path}: several sheets hold cells",
+            expected="one sheet with the labels",
+            got=", ".join(map(repr, filled)),
+            do="delete the others, or save the right one as CSV",
+        )
+    return next(iter(filled.values()), [])

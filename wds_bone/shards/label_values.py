@@ -1,0 +1,83 @@
+"""The values of a label: a key, an age in months, a gender.
+
+In: the text of one cell and the place it stands in. Out: the value, or a `LabelError` that names the place.
+Invariant: nothing is guessed; a value that could mean two things is refused.
+"""
+
+import re
+from typing import Literal
+
+from wds_bone.errors import LabelError
+
+Gender = Literal["F", "M"]
+Flag = Literal["male", "female"]
+AgeUnit = Literal["months", "years"]
+
+KEY_PATTERN = re.compile(r"\A[A-Za-z0-9_-]{1,64}\Z")
+MAX_AGE_MONTHS = 240
+MONTHS_PER = {"months": 1, "years": 12}
+
+_IMAGE_SUFFIX = re.compile(r"\.(png|jpe?g|tiff?|dcm)\Z", re.IGNORECASE)
+_WHOLE_FLOAT = re.compile(r"\A([0-9]+)\.0+\Z")
+_NUMBER = re.compile(r"\A[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\Z")
+_WORDS: dict[str, Gender] = {"f": "F", "female": "F", "m": "M", "male": "M"}
+_YES_AND_NO = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+
+
+def parse_key(text: str, *, place: str) -> str:
+    """Return the key of a sample: the id without surrounding space, image suffix or the `.0` of a float.
+
+    Raises:
+        LabelError: what is left is not 1 to 64 of `A-Z a-z 0-9 _ -`.
+    """
+    key = _WHOLE_FLOAT.sub(r"\1", _IMAGE_SUFFIX.sub("", text.strip()))
+    if not KEY_PATTERN.match(key):
+        raise LabelError(
+            f"{place}: the id cannot be a key",
+            expected="1 to 64 of the characters A-Z a-z 0-9 _ - (an image suffix such as .png may follow)",
+            got=repr(text),
+            do="rename the image and its id, or name another column with --id-column",
+        )
+    return key
+
+
+def parse_age_months(text: str, *, unit: AgeUnit, place: str) -> float:
+    """Return the age in months of `text`, which counts months or years.
+
+    Raises:
+        LabelError: not a plain number in ASCII digits, or outside 0 to 240 months.
+    """
+    age_months = float(text) * MONTHS_PER[unit] if _NUMBER.match(text := text.strip()) else None
+    if age_months is None or not 0 <= age_months <= MAX_AGE_MONTHS:
+        problem = "the age is not a number" if age_months is None else "the age is out of range"
+        raise LabelError(
+            f"{place}: {problem}",
+            expected=f"a number from 0 to {MAX_AGE_MONTHS // MONTHS_PER[unit]} {unit}, such as 94 or 7.5",
+            got=repr(text),
+            do="correct the age or leave the sample out; --age-column and --age-unit say which column and unit to read",
+        )
+    return age_months
+
+
+def parse_gender(text: str, *, flag: Flag | None, place: str) -> Gender:
+    """Return F or M of `text`: a word, or yes and no where `flag` says which gender "yes" means.
+
+    Raises:
+        LabelError: neither; above all `f` in a column of females, which could be short for false.
+    """
+    value = text.strip().casefold()
+    if value in _WORDS and not (flag == "female" and value == "f"):
+        return _WORDS[value]
+    if flag is None or value not in _YES_AND_NO:
+        raise LabelError(
+            f"{place}: the gender is {'not known' if value else 'missing'}",
+            expected="M, F, male or female" if flag is None else f"1, 0, true or false ({flag}), male or female",
+            got=repr(text),
+            do="correct the gender or leave the sample out; gender is never guessed",
+        )
+    return "M" if _YES_AND_NO[value] == (flag == "male") else "F"
+
+
+def is_flag_value(text: str) -> bool:
+    """Return whether `text` is a yes or no, which is a gender only where the column's name says of what."""
+    return text.strip().casefold() in _YES_AND_NO
