@@ -47,7 +47,7 @@ def decode_grey(sample: dict[str, bytes], *, encoding: str, size: int) -> tuple[
 
 def webdataset_loader(url: str, *, encoding: str, size: int, tuned: bool) -> Iterable[object]:
     """Return a loader with two lasting workers."""
-    shards = webdataset.WebDataset(url, shardshuffle=True, empty_check=False, seed=0).shuffle(1000)
+    shards = webdataset.WebDataset(url, shardshuffle=100, empty_check=False, seed=0).shuffle(1000)
     if tuned:
         samples = shards.map(lambda sample: decode_grey(sample, encoding=encoding, size=size))
     else:

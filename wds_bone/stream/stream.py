@@ -25,6 +25,7 @@ from wds_bone.stream.load import Loader
 from wds_bone.stream.order import order_key, sample_at
 from wds_bone.stream.plan import BatchGeometry, BatchPlan
 from wds_bone.stream.selection import select_shards
+from wds_bone.stream.settings import available_cores, check_settings
 from wds_bone.stream.storage import LocalStorage
 
 STATE_VERSION = 1
@@ -76,14 +77,14 @@ class BoneAgeStream:
         threads: int | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        _check_settings(batch_size, shuffle_buffer, rank, world_size, threads)
+        check_settings(batch_size, shuffle_buffer, rank, world_size, threads)
         selection = select_shards(shards, split=split)
         self.num_samples, self.order_digest = len(selection.table), selection.order_digest
         self.image_format: ImageFormat = selection.image
         self.ages_months = selection.table["age_months"].copy()
         self.genders = (selection.table["gender"] == b"M").astype(np.uint8)
         self.position = 0
-        self._order = {
+        self._order: dict[str, Any] = {
             "order_digest": self.order_digest,
             "seed": seed if shuffle else None,
             "shuffle_buffer": None
@@ -202,36 +203,6 @@ class BoneAgeStream:
             raise ConfigError("the stream is closed", do="open a new BoneAgeStream")
         if os.getpid() != self._process or get_worker_info() is not None:
             raise _process_error()
-
-
-def available_cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _check_settings(
-    batch_size: int, shuffle_buffer: int | None, rank: int, world_size: int, threads: int | None
-) -> None:
-    for name, value in {
-        "batch_size": batch_size,
-        "shuffle_buffer": shuffle_buffer,
-        "world_size": world_size,
-        "threads": threads,
-    }.items():
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} is {value}", expected="1 or more", got=value, do=f"choose another {name}")
-    if not 0 <= rank < world_size:
-        raise ConfigError(
-            f"rank {rank} of {world_size}", expected=f"0 to {world_size - 1}", got=rank, do="start ranks at 0"
-        )
-    if batch_size % world_size:
-        near = f"{batch_size // world_size * world_size or world_size} or {(batch_size // world_size + 1) * world_size}"
-        raise ConfigError(
-            f"batch_size {batch_size} over {world_size} ranks",
-            expected=f"a multiple of {world_size}",
-            got=batch_size,
-            do=f"choose {near}",
-        )
 
 
 def _check_delivery(batch: Batch | None, plan: BatchPlan) -> Batch:

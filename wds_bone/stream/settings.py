@@ -1,0 +1,40 @@
+"""Check the settings of a stream before any work, and fill in what the machine decides."""
+
+import os
+
+from wds_bone.errors import ConfigError
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_settings(
+    batch_size: int, shuffle_buffer: int | None, rank: int, world_size: int, threads: int | None
+) -> None:
+    """Refuse settings that contradict each other.
+
+    Raises:
+        ConfigError: a number below its least value, a rank outside the world, or a batch that the ranks cannot share.
+    """
+    for name, value in {
+        "batch_size": batch_size,
+        "shuffle_buffer": shuffle_buffer,
+        "world_size": world_size,
+        "threads": threads,
+    }.items():
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} is {value}", expected="1 or more", got=value, do=f"choose another {name}")
+    if not 0 <= rank < world_size:
+        raise ConfigError(
+            f"rank {rank} of {world_size}", expected=f"0 to {world_size - 1}", got=rank, do="start ranks at 0"
+        )
+    if batch_size % world_size:
+        near = f"{batch_size // world_size * world_size or world_size} or {(batch_size // world_size + 1) * world_size}"
+        raise ConfigError(
+            f"batch_size {batch_size} over {world_size} ranks",
+            expected=f"a multiple of {world_size}",
+            got=batch_size,
+            do=f"choose {near}",
+        )
