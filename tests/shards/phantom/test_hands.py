@@ -10,7 +10,7 @@ import pytest
 
 from wds_bone.shards.label_values import KEY_PATTERN
 from wds_bone.shards.phantom import draw_hand, hand_facts, synthetic_hands
-from wds_bone.shards.phantom.hands import AGE_LEVELS, AGE_QUANTILES, BOY_SHARE
+from wds_bone.shards.phantom.hands import AGE_LEVELS, AGE_QUANTILES, BOY_SHARE, draw_physique
 from wds_bone.shards.phantom.maturity import BOY_MONTHS, GIRL_MONTHS
 from wds_bone.shards.phantom.nuisances import NUISANCES, ODDS, RANGES, draw_nuisances
 
@@ -131,14 +131,16 @@ def test_a_nuisance_switched_off_leaves_all_others_as_they_were(crowd):
 
 
 # Without the collimator's edge its tilt cannot be seen.
-@pytest.mark.parametrize(
-    "name", [name for name in NUISANCES if name not in ("collimator_tilt", "film_left", "film_right")]
-)
+@pytest.mark.parametrize("name", [name for name in NUISANCES if name != "collimator_tilt"])
 def test_every_nuisance_has_a_switch_that_can_be_seen(crowd, name):
-    hand = next(hand for hand in crowd if name in RANGES or draw_nuisances(hand.seed)[name])
-    others = ("collimator_tilt", "film_left") if name == "collimated" else ()
-    without = draw_hand(replace(hand, nuisances=others), 48)
-    assert not np.array_equal(draw_hand(replace(hand, nuisances=(name, *others)), 48), without)
+    needed = ("collimator_tilt", "film_left") if name == "collimated" else ()
+    hand = next(hand for hand in crowd if _can_be_seen(name, draw_nuisances(hand.seed)))
+    without = draw_hand(replace(hand, nuisances=needed), 48)
+    assert not np.array_equal(draw_hand(replace(hand, nuisances=(name, *needed)), 48), without)
+
+
+def _can_be_seen(name, nuisances):
+    return nuisances[name] < 0.7 if name.startswith("film") else name in RANGES or nuisances[name]
 
 
 def test_rare_nuisances_are_as_rare_as_they_say(crowd):
@@ -152,6 +154,20 @@ def test_newborns_of_both_genders_look_the_same_unless_cues_are_asked_for(crowd)
     for strength, alike in ((0.0, True), (1.0, False)):
         girl, boy = (draw_hand(replace(newborn, gender=gender, sex_cue_strength=strength), 64) for gender in "FM")
         assert np.array_equal(girl, boy) == alike
+
+
+@pytest.mark.parametrize(("strength", "age", "wider"), [(0.0, 228.0, 0.0), (1.0, 100.0, 0.0), (1.0, 228.0, 0.05)])
+def test_grown_boys_are_as_much_sturdier_as_the_cues_are_strong(crowd, strength, age, wider):
+    grown = replace(crowd[0], true_age_months=age, sex_cue_strength=strength)
+    girl, boy = (draw_physique(replace(grown, gender=gender)) for gender in "FM")
+    assert boy.robustness - girl.robustness == pytest.approx(wider)
+    assert boy.cortex - girl.cortex == pytest.approx(0.8 * wider)
+    assert girl.finger_ratio - boy.finger_ratio == pytest.approx(0.015 * strength)
+
+
+def test_no_two_films_share_their_nuisances(crowd):
+    for name in RANGES:
+        assert len({draw_nuisances(hand.seed)[name] for hand in crowd[:200]}) == 200
 
 
 def test_the_hand_fills_most_of_the_picture(crowd):

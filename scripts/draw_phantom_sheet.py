@@ -1,0 +1,61 @@
+"""Redraw the sheet of synthetic hands in the documentation: `python scripts/draw_phantom_sheet.py docs/phantom.png`."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+if __package__ in (None, ""):
+    # A checkout works without being installed.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from wds_bone.config import option, parse_config, run_command
+from wds_bone.shards.phantom import Hand, draw_hand
+
+AGES_MONTHS = (12, 24, 36, 48, 60, 84, 108, 132, 156, 168, 192, 216)
+AGES_PER_LINE = 6
+HAND_PIXELS = 240
+HAND_COLUMNS = (20, 210)
+CAPTION_PIXELS = 14
+
+
+@dataclass(frozen=True)
+class SheetConfig:
+    """What to draw, and where to."""
+
+    path: Path = option("where the PNG goes", positional=True)
+    seed: int = option("of the one child that grows up as a girl and as a boy", default=5)
+
+
+def draw_sheet(seed: int) -> Image.Image:
+    """Return twelve ages, the girl above the boy, all with the same bones, pose and exposure."""
+    lines = [AGES_MONTHS[first : first + AGES_PER_LINE] for first in range(0, len(AGES_MONTHS), AGES_PER_LINE)]
+    rows = [
+        np.hstack([_draw_captioned(Hand("sheet", gender, age, age, seed, nuisances=())) for age in line])
+        for line in lines
+        for gender in ("F", "M")
+    ]
+    return Image.fromarray(np.vstack(rows))
+
+
+def _draw_captioned(hand: Hand) -> NDArray[np.uint8]:
+    first, last = HAND_COLUMNS
+    picture = Image.new("L", (last - first, HAND_PIXELS + CAPTION_PIXELS))
+    picture.paste(Image.fromarray(draw_hand(hand, HAND_PIXELS)[:, first:last]), (0, CAPTION_PIXELS))
+    caption = f"{'girl' if hand.gender == 'F' else 'boy'}, {hand.true_age_months:.0f} months"
+    ImageDraw.Draw(picture).text((4, 1), caption, fill=255)
+    return np.asarray(picture)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw the sheet and save it."""
+    config = parse_config(SheetConfig, argv, prog="draw_phantom_sheet.py", description=str(__doc__))
+    return run_command(lambda: draw_sheet(config.seed).save(config.path, optimize=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
