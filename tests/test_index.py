@@ -134,6 +134,11 @@ def test_a_damaged_shard_is_refused_and_nothing_is_written(tmp_path: Path, capsy
 def test_wrong_calls_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_foreign(tmp_path / "a")
     write_foreign(tmp_path / "b")
-    for arguments in ([tmp_path / "nowhere"], [tmp_path], [tmp_path / "a", tmp_path / "b"], [tmp_path / "a", "--letterbox", 2]):
+    for arguments in (
+        [tmp_path / "nowhere"],
+        [tmp_path],
+        [tmp_path / "a", tmp_path / "b"],
+        [tmp_path / "a", "--letterbox", 2],
+    ):
         assert index(*arguments) == 2
         assert "error: " in capsys.readouterr().err

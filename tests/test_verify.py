@@ -20,7 +20,9 @@ def verify(*arguments: object) -> int:
 
 @pytest.mark.parametrize("name", ["", MANIFEST_NAME, "train-{000000..000002}.tar", "train-*.tar", "val-000000.tar"])
 @pytest.mark.parametrize("deep", [[], ["--deep"]])
-def test_a_good_set_has_nothing_wrong(tiny_shards: Path, name: str, deep: list[str], capsys: pytest.CaptureFixture[str]):
+def test_a_good_set_has_nothing_wrong(
+    tiny_shards: Path, name: str, deep: list[str], capsys: pytest.CaptureFixture[str]
+):
     assert verify(tiny_shards / name, *deep) == 0
     assert "nothing wrong" in capsys.readouterr().out
 

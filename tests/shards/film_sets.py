@@ -37,6 +37,11 @@ def start(out: Path, *arguments: str, wrapper: tuple[str, ...] = (), **options: 
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload, no-any-return]
 
 
+def names_in(folder: Path) -> list[str]:
+    """Return the names of what is in `folder`."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def digests(out: Path) -> dict[str, str]:
     """Return the sha256 of every file in `out`, by name; the lock is nobody's concern."""
     files = (path for path in out.rglob("*") if path.is_file() and path.suffix != ".lock")

@@ -1,19 +1,20 @@
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tests.shards.film_sets import digests, make, write_films
+from tests.shards.film_sets import digests, make, names_in, write_films
 from wds_bone.shards.build import BAD_NAME
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest
+from wds_bone.shards.scan import scan_shard
+from wds_bone.shards.sidecars import read_sidecar
 
 OURS = {"age-histogram.png", "contact-sheet.png", MANIFEST_NAME}
 
 
 def keys(out: Path, split: str) -> set[str]:
-    from wds_bone.shards.sidecars import read_sidecar
-
     shards = read_manifest(out / MANIFEST_NAME).splits[split].shards
     return {key.decode() for shard in shards for key in read_sidecar(out, shard)["key"].tolist()}
 
@@ -22,24 +23,24 @@ def times(out: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in out.iterdir() if path.suffix != ".lock"}
 
 
-def test_a_set_consists_of_shards_sidecars_pictures_and_the_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_set_consists_of_shards_sidecars_pictures_and_the_manifest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     films = write_films(tmp_path / "films", 20)
     assert make(tmp_path / "out", *films) == 0
     shards = ["train-000000", "train-000001", "train-000002", "val-000000"]
     sidecars = {name + suffix for name in shards for suffix in (".tar", ".index.npy", ".idx")}
-    assert set(os.listdir(tmp_path / "out")) == OURS | sidecars | {"make_shards.lock"}
+    assert names_in(tmp_path / "out") == sorted(OURS | sidecars | {"make_shards.lock"})
     assert keys(tmp_path / "out", "train") | keys(tmp_path / "out", "val") == {f"hand-{n}" for n in range(20)}
     assert "train: 18 samples in 3 shards" in capsys.readouterr().out
 
 
 def test_no_shard_is_sorted_by_age_or_key(tmp_path: Path):
     make(tmp_path / "out", *write_films(tmp_path / "films", 40), "--samples-per-shard", "40")
-    from wds_bone.shards.scan import scan_shard
-
     table = scan_shard(tmp_path / "out" / "train-000000.tar").table
     for column in (table["age_months"].tolist(), [int(key[5:]) for key in table["key"].tolist()]):
         assert column not in (sorted(column), sorted(column, reverse=True))
-        assert sum(a < b for a, b in zip(column, column[1:], strict=False)) in range(10, 27)
+        assert sum(a < b for a, b in pairwise(column)) in range(10, 27)
 
 
 def test_a_repeated_run_says_so_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -96,7 +97,9 @@ def test_another_image_format_is_refused_with_both_formats(tmp_path: Path, capsy
     assert "got:      height 32" in message
 
 
-def test_a_set_of_another_run_is_refused_and_only_replaced_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_set_of_another_run_is_refused_and_only_replaced_on_demand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     out, films = tmp_path / "out", write_films(tmp_path / "films", 20)
     make(out, *films)
     before = digests(out)
@@ -159,7 +162,7 @@ def test_an_interrupted_run_keeps_its_shards_and_ends_byte_for_byte_the_same(
 ):
     films, out = write_films(tmp_path / "films", 20), tmp_path / "out"
     interrupt(out, films, monkeypatch, "train-000002.tar")
-    assert set(os.listdir(out)) == {STAGING_NAME, "make_shards.lock"}
+    assert names_in(out) == [STAGING_NAME, "make_shards.lock"]
     first = (out / STAGING_NAME / "train-000000.tar").stat()
     assert make(out, *films) == 0
     assert (out / "train-000000.tar").stat().st_mtime_ns == first.st_mtime_ns
@@ -201,7 +204,7 @@ def test_a_link_in_the_place_of_the_staging_folder_is_refused(tmp_path: Path, ca
     (out / STAGING_NAME).symlink_to(tmp_path / "elsewhere")
     assert make(out, *films) == 2
     assert ".building: is a link" in capsys.readouterr().err
-    assert os.listdir(tmp_path / "elsewhere") == []
+    assert names_in(tmp_path / "elsewhere") == []
 
 
 def spoil(folder: Path, *numbers: int) -> None:

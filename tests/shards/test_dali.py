@@ -30,6 +30,8 @@ def test_the_index_is_what_dalis_own_tool_writes(tmp_path: Path):
 
 def test_extensions_keep_their_spelling_and_sizes_may_fill_blocks(tmp_path: Path):
     path = tmp_path / "train-000000.tar"
-    path.write_bytes(tar_of([("x.JPG", image(8, "jpg")), ("x.json", LABEL.ljust(512)), ("y.NPY", image()), ("y.json", LABEL)]))
+    path.write_bytes(
+        tar_of([("x.JPG", image(8, "jpg")), ("x.json", LABEL.ljust(512)), ("y.NPY", image()), ("y.json", LABEL)])
+    )
     assert dali_index(scan_shard(path)).decode() == wds2idx(path)
     assert " x.JPG json " in dali_index(scan_shard(path)).decode()

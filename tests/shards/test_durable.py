@@ -1,9 +1,9 @@
 import errno
-import os
 from pathlib import Path
 
 import pytest
 
+from tests.shards.film_sets import names_in
 from wds_bone.errors import WdsBoneError
 from wds_bone.shards.durable import publish, publish_bytes, storage_errors
 
@@ -20,10 +20,12 @@ def test_a_file_has_its_old_contents_until_the_new_ones_are_complete(tmp_path: P
 
     publish(path, write)
     assert path.read_bytes() == b"new, of which a part and the rest"
-    assert os.listdir(tmp_path) == ["manifest.json"]
+    assert names_in(tmp_path) == ["manifest.json"]
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("a bug"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("a bug"), KeyboardInterrupt()]
+)
 def test_a_failed_write_leaves_nothing_under_either_name(tmp_path: Path, error: BaseException):
     def write(stream):
         stream.write(b"part")
@@ -31,7 +33,7 @@ def test_a_failed_write_leaves_nothing_under_either_name(tmp_path: Path, error: 
 
     with pytest.raises((WdsBoneError, RuntimeError, KeyboardInterrupt)):
         publish(tmp_path / "shard.tar", write)
-    assert os.listdir(tmp_path) == []
+    assert names_in(tmp_path) == []
 
 
 def test_a_full_disk_is_reported_with_the_free_bytes(tmp_path: Path):
@@ -48,16 +50,19 @@ def test_a_full_disk_is_reported_with_the_free_bytes(tmp_path: Path):
 def test_a_device_that_is_always_full_is_reported(tmp_path: Path):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    with pytest.raises(WdsBoneError, match="No space left"), storage_errors(tmp_path / "shard.tar"):
-        with open("/dev/full", "wb", buffering=0) as stream:
-            stream.write(b"x")
+    with (
+        pytest.raises(WdsBoneError, match="No space left"),
+        storage_errors(tmp_path / "shard.tar"),
+        Path("/dev/full").open("wb", buffering=0) as stream,
+    ):
+        stream.write(b"x")
 
 
 def test_a_leftover_of_a_killed_process_is_overwritten(tmp_path: Path):
     (tmp_path / "shard.tar.tmp").write_bytes(b"half a shard, longer than the new one")
     publish_bytes(tmp_path / "shard.tar", b"whole")
     assert (tmp_path / "shard.tar").read_bytes() == b"whole"
-    assert os.listdir(tmp_path) == ["shard.tar"]
+    assert names_in(tmp_path) == ["shard.tar"]
 
 
 def test_nothing_is_written_through_a_link_under_the_temporary_name(tmp_path: Path):

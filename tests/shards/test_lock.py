@@ -1,7 +1,12 @@
+import fcntl
 import multiprocessing
 import os
 import socket
 import stat
+import subprocess
+import sys
+import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -44,6 +49,17 @@ def test_the_folder_stays_locked_while_a_process_of_the_writer_lives(tmp_path: P
         pass
 
 
+def test_the_processes_of_a_dead_writer_are_waited_for(tmp_path: Path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait(60)
+    with writer_lock(tmp_path) as lock:
+        os.pwrite(lock.descriptor, f"process {dead.pid} on {socket.gethostname()}\n".ljust(80).encode(), 0)
+        timer = threading.Timer(0.5, fcntl.flock, (lock.descriptor, fcntl.LOCK_UN))
+        timer.start()
+        with writer_lock(tmp_path, wait_seconds=0):
+            timer.join(60)
+
+
 def test_a_folder_that_cannot_be_written_to_is_refused_at_once(tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(WdsBoneError, match=r"make_shards\.lock: cannot be written"), writer_lock(tmp_path / "file"):
@@ -52,11 +68,18 @@ def test_a_folder_that_cannot_be_written_to_is_refused_at_once(tmp_path: Path):
         pytest.fail("no folder can have this name")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_refused_at_once(tmp_path: Path):
-    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    with pytest.raises(WdsBoneError, match="Permission denied"), writer_lock(tmp_path):
-        pytest.fail("the folder is read-only")
+def test_a_read_only_folder_is_refused_at_once():
+    folder = Path(tempfile.mkdtemp())  # not tmp_path, whose parents nobody may enter
+    folder.chmod(stat.S_IRUSR | stat.S_IXUSR | stat.S_IROTH | stat.S_IXOTH)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)  # root may write everywhere
+        with pytest.raises(WdsBoneError, match="Permission denied"), writer_lock(folder):
+            pytest.fail("the folder is read-only")
+    finally:
+        os.seteuid(user)
+        folder.rmdir()
 
 
 def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path):

@@ -21,7 +21,11 @@ from wds_bone.shards.manifest import (
 SHA = "0123456789abcdef" * 4
 SMALL = Manifest(
     ImageFormat("jpg", 16, 16, quality=95, fit="letterbox", stretch=(1.0, 99.5)),
-    {"val": SplitEntry(3, {"genders": {"F": 1, "M": 2}}, (ShardEntry("val-000000.tar", 3, 10240, SHA, SHA),), SHA, SHA)},
+    {
+        "val": SplitEntry(
+            3, {"genders": {"F": 1, "M": 2}}, (ShardEntry("val-000000.tar", 3, 10240, SHA, SHA),), SHA, SHA
+        )
+    },
 )
 
 sha256s = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -91,7 +95,9 @@ def test_another_version_is_refused_with_both_versions():
         manifest_from_bytes(manifest_as_bytes(SMALL).replace(b'"version": 1', b'"version": 7'), "manifest.json")
 
 
-@pytest.mark.parametrize("name", ["../train.tar", "/etc/train.tar", "a/train.tar", ".hidden.tar", "train.zip", "a b.tar"])
+@pytest.mark.parametrize(
+    "name", ["../train.tar", "/etc/train.tar", "a/train.tar", ".hidden.tar", "train.zip", "a b.tar"]
+)
 def test_shard_names_that_lead_elsewhere_are_refused(name: str):
     shard = replace(SMALL.splits["val"].shards[0], name=name)
     manifest = replace(SMALL, splits={"val": replace(SMALL.splits["val"], shards=(shard,))})

@@ -66,7 +66,9 @@ def test_a_named_split_holds_everything_and_a_fraction_makes_train_and_val():
     assert list(assign_splits(SOURCES, named=None, val_fraction=0.0, seed=0)) == ["train"]
 
 
-@pytest.mark.parametrize(("sources", "fraction"), [([], 0.1), (SOURCES[:1], 0.1), (SOURCES[:3], 0.1), (SOURCES[:3], 0.9)])
+@pytest.mark.parametrize(
+    ("sources", "fraction"), [([], 0.1), (SOURCES[:1], 0.1), (SOURCES[:3], 0.1), (SOURCES[:3], 0.9)]
+)
 def test_a_split_without_samples_is_refused(sources: list[Source], fraction: float):
     with pytest.raises(ConfigError, match="would have no sample"):
         assign_splits(sources, named=None, val_fraction=fraction, seed=0)

@@ -53,7 +53,13 @@ class Canary:
 
 @pytest.mark.parametrize(
     "array",
-    [np.zeros(3), np.array([[1]]), np.array([Canary()], dtype=object), np.zeros(1, dtype=[("key", "S3")]), np.float32(1)],
+    [
+        np.zeros(3),
+        np.array([[1]]),
+        np.array([Canary()], dtype=object),
+        np.zeros(1, dtype=[("key", "S3")]),
+        np.float32(1),
+    ],
 )
 def test_other_arrays_are_refused_and_no_pickle_is_loaded(array):
     buffer = io.BytesIO()

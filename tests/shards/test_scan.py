@@ -112,7 +112,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-label_like = st.dictionaries(st.sampled_from(["gender", "male", "sex", "age", "boneage", "age_months", "x"]), json_values)
+label_like = st.dictionaries(
+    st.sampled_from(["gender", "male", "sex", "age", "boneage", "age_months", "x"]), json_values
+)
 
 
 @given(label_like)
@@ -121,13 +123,15 @@ def test_any_json_is_a_label_or_an_error_that_names_the_sample(tmp_path_factory,
     try:
         (row,) = scan([("hand-1.npy", image()), ("hand-1.json", text)], tmp_path_factory.mktemp("json")).table
     except WdsBoneError as error:
-        assert "sample 'hand-1'" in str(error)
+        assert "sample 'hand-1'" in str(error)  # noqa: PT017
     else:
         assert 0 <= row["age_months"] <= 240
         assert row["gender"] in (b"F", b"M")
 
 
-names = st.sampled_from(["1.json", "1.npy", "2.json", "2.npy", "2.png", "3.jpg", "3.json", "1.txt", "x/1.npy", "x/1.json"])
+names = st.sampled_from(
+    ["1.json", "1.npy", "2.json", "2.npy", "2.png", "3.jpg", "3.json", "1.txt", "x/1.npy", "x/1.json"]
+)
 
 
 @given(st.lists(names, max_size=8))
@@ -137,7 +141,7 @@ def test_any_sequence_of_members_is_whole_samples_or_an_error(tmp_path_factory, 
     try:
         shard = scan([(name, contents[name.split(".")[1]]) for name in sequence], folder)
     except ShardError as error:
-        assert "shard.tar" in str(error)
+        assert "shard.tar" in str(error)  # noqa: PT017
     else:
         assert 2 * len(shard.table) == len(sequence)
         assert len(set(shard.table["key"].tolist())) == len(shard.table)

@@ -131,4 +131,4 @@ def test_random_bytes_anywhere_give_members_or_an_error_and_nothing_else(tmp_pat
     try:
         read(bytes(good), tmp_path_factory.mktemp("noise"))
     except ShardError as error:
-        assert "shard.tar" in str(error)
+        assert "shard.tar" in str(error)  # noqa: PT017

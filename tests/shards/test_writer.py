@@ -33,6 +33,7 @@ def write(shard: ShardPlan, folder: Path, image: ImageFormat = PNG, max_bad: int
     return write_shard(shard, folder, image, max_bad=max_bad, count=lambda number: None)
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_plain_webdataset_reads_the_labels_and_pictures_that_went_in(tmp_path: Path):
     write(plan(tmp_path / "films"), tmp_path / "out")
     pattern = str(tmp_path / "out" / "train-{000000..000000}.tar")

@@ -71,13 +71,16 @@ def sync_folder(folder: Path) -> None:
 def storage_error(path: Path, error: OSError) -> WdsBoneError:
     """Return the error for `path` that says what the disk refused, and how much room it has when it is full."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    free_bytes = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
     return WdsBoneError(
         f"{path}: cannot be written: {error.strerror}",
         expected="room on the disk" if full else "a folder that can be written to",
-        got=f"{free_bytes:,} bytes free" if full else errno.errorcode.get(error.errno or 0, "an I/O error"),
+        got=f"{_free_bytes(path):,} bytes free" if full else errno.errorcode.get(error.errno or 0, "an I/O error"),
         do="free some space and run the same command again" if full else "check the folder, then run the command again",
     )
+
+
+def _free_bytes(path: Path) -> int:
+    return shutil.disk_usage(path.parent).free
 
 
 def _remove_quietly(path: Path) -> None:

@@ -48,11 +48,10 @@ def scan_shard(path: Path) -> ScannedShard:
     rows, sizes, components, keys = [], set(), [], set()
     with path.open("rb") as shard:
         for key, parts in _samples(members(shard, str(path), digest=digest), str(path)):
-            place = f"{path}: sample '{key}'"
             if key in keys:
-                raise _sample_error(place, "each key once", "the key a second time")
+                raise _sample_error(path, key, "each key once", "the key a second time")
             keys.add(key)
-            row, size = _read_sample(key, parts, place)
+            row, size = _read_sample(key, parts, path)
             rows.append(row)
             sizes.add(size)
             components.append(tuple(_component(key, member) for _, member in parts))
@@ -94,7 +93,7 @@ def _is_plain(part: str) -> bool:
     return part not in ("", ".", "..") and part.isprintable()
 
 
-def _read_sample(key: str, parts: list[tuple[str, Member]], place: str) -> tuple[tuple[Any, ...], tuple[int, int]]:
+def _read_sample(key: str, parts: list[tuple[str, Member]], path: Path) -> tuple[tuple[Any, ...], tuple[int, int]]:
     """Return the row of the sample table and the (height, width) of the image."""
     contents = {extension: member.contents for extension, member in parts}
     images = [(extension, member) for extension, member in parts if extension in ENCODING_OF_EXTENSION]
@@ -104,28 +103,29 @@ def _read_sample(key: str, parts: list[tuple[str, Member]], place: str) -> tuple
         if extension in ENCODING_OF_EXTENSION or extension in (*LABEL_VALUES, "json")
     ]
     if len(contents) != len(parts) or len(images) != 1 or len(known) != len(parts):
-        raise _sample_error(place, "one jpg, png or npy member beside its label", ", ".join(ext for ext, _ in parts))
-    label = _read_label(key, contents, place)
+        found = ", ".join(extension for extension, _ in parts)
+        raise _sample_error(path, key, "one jpg, png or npy member beside its label", found)
+    label = _read_label(key, contents, path)
     extension, image = images[0]
     encoding = ENCODING_OF_EXTENSION[extension]
-    size = image_size(image.contents, encoding, place)
+    size = image_size(image.contents, encoding, f"{path}: sample '{key}'")
     position = (image.offset, len(image.contents), zlib.crc32(image.contents))
     return (key.encode(), *position, label.age_months, label.gender.encode(), encoding.encode()), size
 
 
-def _read_label(key: str, contents: dict[str, bytes], place: str) -> Label:
+def _read_label(key: str, contents: dict[str, bytes], path: Path) -> Label:
     values = {extension: contents[extension] for extension in LABEL_VALUES if extension in contents}
     if ("json" in contents) == bool(values):
-        raise _sample_error(place, "a .json member, or members like .gender and .age_months", ", ".join(contents))
+        raise _sample_error(path, key, "a .json member, or members like .gender and .age_months", ", ".join(contents))
     if any(len(contents[extension]) > MAX_LABEL_BYTES for extension in (values or ["json"])):
-        raise _sample_error(place, f"a label of at most {MAX_LABEL_BYTES:,} bytes", "a larger one")
+        raise _sample_error(path, key, f"a label of at most {MAX_LABEL_BYTES:,} bytes", "a larger one")
     try:
         mapping = {name: text.decode().strip() for name, text in values.items()} or _parse_json(contents["json"])
         return label_from_mapping(key, mapping)
     except WdsBoneError as error:
-        raise type(error)(f"{place}: {error.problem}", expected=error.expected, got=error.got, do=error.do) from error
+        raise type(error)(f"{path}: {error.problem}", expected=error.expected, got=error.got, do=error.do) from error
     except (ValueError, RecursionError) as error:
-        raise _sample_error(place, "a label in UTF-8 JSON", error) from error
+        raise _sample_error(path, key, "a label in UTF-8 JSON", error) from error
 
 
 def _parse_json(text: bytes) -> dict[str, Any]:
@@ -139,5 +139,6 @@ def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON number")
 
 
-def _sample_error(place: str, expected: object, got: object) -> ShardError:
-    return ShardError(place, expected=expected, got=got, do="write the shard again; README.md shows the format")
+def _sample_error(path: Path, key: str, expected: object, got: object) -> ShardError:
+    do = "write the shard again; README.md shows the format"
+    return ShardError(f"{path}: sample '{key}' is not one", expected=expected, got=got, do=do)

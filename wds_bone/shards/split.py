@@ -8,17 +8,19 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 from wds_bone.shards.labels import Label
 
 AGE_BAND_MONTHS = 12
+Sample = TypeVar("Sample")
 
 
 def split_labels(labels: Iterable[Label], val_fraction: float, *, seed: int) -> tuple[list[Label], list[Label]]:
     """Return (train, val), stratified by gender and age band of 12 months.
 
-    The strata are laid end to end, each in hashed order, and every k-th sample is held out: the shares of the strata are
-    then right to one sample, and so is the share of the whole.
+    The strata are laid end to end, each in hashed order, and every k-th sample is held out: the shares of the strata
+    are then right to one sample, and so is the share of the whole.
     """
     strata: dict[tuple[str, int], list[Label]] = defaultdict(list)
     for label in labels:
@@ -35,11 +37,11 @@ def shuffle_labels(labels: Iterable[Label], *, seed: int) -> list[Label]:
     return sorted(labels, key=lambda label: _keyed_hash(label.key, seed))
 
 
-def divide_evenly(labels: Sequence[Label], size: int) -> list[Sequence[Label]]:
-    """Return runs of at most `size` labels whose lengths differ by one at most."""
-    num_runs = -(-len(labels) // size)
-    bounds = [len(labels) * run // num_runs for run in range(num_runs + 1)]
-    return [labels[start:stop] for start, stop in pairwise(bounds)]
+def divide_evenly(samples: Sequence[Sample], size: int) -> list[Sequence[Sample]]:
+    """Return runs of at most `size` samples whose lengths differ by one at most."""
+    num_runs = -(-len(samples) // size)
+    bounds = [len(samples) * run // num_runs for run in range(num_runs + 1)]
+    return [samples[start:stop] for start, stop in pairwise(bounds)]
 
 
 def _keyed_hash(key: str, seed: int) -> bytes:

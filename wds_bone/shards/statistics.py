@@ -34,4 +34,4 @@ def age_histogram(table: SampleTable, gender: str) -> list[int]:
     """Return the counts of samples of `gender` ("F" or "M") in 20 bands of 12 months."""
     ages = table["age_months"][table["gender"] == gender.encode()]
     bands = np.minimum(ages // AGE_BAND_MONTHS, NUM_AGE_BANDS - 1).astype(int)
-    return np.bincount(bands, minlength=NUM_AGE_BANDS).tolist()
+    return [int(count) for count in np.bincount(bands, minlength=NUM_AGE_BANDS)]

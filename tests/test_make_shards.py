@@ -1,0 +1,256 @@
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from tests.shards.film_sets import SCRIPT, digests, make, start, write_films
+from wds_bone.shards.command import main, plan_set
+from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest
+from wds_bone.shards.settings import MakeShardsConfig
+from wds_bone.verify import main as verify
+
+OPTIONS = [
+    *("labels", "images", "out", "split", "val-fraction", "size", "encoding", "quality", "stretch"),
+    *("samples-per-shard", "workers", "seed", "on-bad", "max-bad", "synthetic", "replace"),
+    *("id-column", "age-column", "gender-column", "gender-is", "age-unit"),
+]
+DEADLINE_SECONDS = 90
+
+
+def test_the_options_are_these_and_no_others():
+    # A new option needs a reason: change this list together with README.md.
+    assert [field.name.replace("_", "-") for field in fields(MakeShardsConfig)] == OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labels", "x.csv"], "--labels without --images"),
+        (["--images", "films"], "--images without --labels"),
+        (["--gender-is", "male"], "--gender-is without --labels"),
+        (["--labels", "x.csv", "--images", "x", "--synthetic", "5"], "--labels and --synthetic contradict"),
+        (["--split", "test", "--val-fraction", "0.1"], "--split and --val-fraction contradict"),
+        (["--on-bad", "skip"], "--on-bad skip and --max-bad belong together"),
+        (["--max-bad", "3"], "--on-bad skip and --max-bad belong together"),
+        (["--split", "../etc"], "--split: out of range"),
+        (["--split", "a/b"], "--split: out of range"),
+        (["--split", ""], "--split: out of range"),
+        (["--size", "0"], "--size: out of range"),
+        (["--size", "100000"], "--size: out of range"),
+        (["--quality", "101"], "--quality: out of range"),
+        (["--val-fraction", "1"], "--val-fraction: out of range"),
+        (["--val-fraction", "nan"], "--val-fraction: out of range"),
+        (["--samples-per-shard", "0"], "--samples-per-shard: out of range"),
+        (["--workers", "0"], "--workers: out of range"),
+        (["--synthetic", "0"], "--synthetic: out of range"),
+        (["--labels", "x", "--images", "x", "--stretch", "5"], "--stretch: out of range"),
+        (["--labels", "x", "--images", "x", "--stretch", "99", "1"], "--stretch: out of range"),
+    ],
+)
+def test_a_wrong_call_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+):
+    assert main(["--out", str(tmp_path / "out"), *arguments]) == 2
+    assert f"error: {message}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_arguments_it_draws_two_thousand_hands_of_128_pixels_into_shards():
+    plan = plan_set(MakeShardsConfig(synthetic=20))
+    assert MakeShardsConfig().out == Path("shards")
+    assert (plan.image.encoding, plan.image.quality, plan.image.height) == ("jpg", 95, 128)
+    assert {split.name: split.num_samples for split in plan.splits} == {"train": 18, "val": 2}
+    assert "default without --labels: 2000" in MakeShardsConfig.__dataclass_fields__["synthetic"].metadata["help"]
+
+
+def test_a_label_table_that_is_wrong_is_an_error_with_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    films = write_films(tmp_path / "films", 5)
+    table = tmp_path / "films" / "labels.csv"
+    table.write_text(table.read_text().replace("hand-3,112,True", "hand-3,1120,True"))
+    assert make(tmp_path / "out", *films) == 2
+    assert "labels.csv: line 5" in capsys.readouterr().err
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    return process.returncode, out, err
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def writers_of(out: Path) -> list[int]:
+    """Return the processes that have an unfinished shard open."""
+    writers = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            links = [str(descriptor.readlink()) for descriptor in (process / "fd").iterdir()]
+        except OSError:
+            continue
+        if any(link.startswith(str(out)) and link.endswith(".tar.tmp") for link in links):
+            writers.append(int(process.name))
+    return writers
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system has no /proc")
+HANDS = ("--synthetic", "24", "--size", "64", "--samples-per-shard", "8", "--workers", "2")
+
+
+@pytest.fixture(scope="module")
+def whole_set(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The digests of an uninterrupted set of hands, written by one worker."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    status, text, err = finish(start(out, *HANDS[:-1], "1"))
+    assert (status, err.count("error")) == (0, 0)
+    assert "train: 22 samples in 3 shards" in text
+    return digests(out)
+
+
+@pytest.mark.slow
+def test_the_script_of_a_checkout_works_from_any_folder_without_an_installation(tmp_path: Path, whole_set):
+    command = [sys.executable, "-P", str(SCRIPT), "--out", "out", *HANDS]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    assert subprocess.run(command, cwd=tmp_path, env=environment, timeout=DEADLINE_SECONDS).returncode == 0
+    assert verify([str(tmp_path / "out"), "--deep"]) == 0
+
+
+@pytest.mark.slow
+def test_one_worker_and_three_write_the_same_bytes(tmp_path: Path, whole_set):
+    status, _, err = finish(start(tmp_path / "out", *HANDS[:-1], "3"))
+    assert status == 0
+    assert "train + val: 24 of 24 samples" in err
+    assert digests(tmp_path / "out") == whole_set
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_a_repetition_gives_the_same_bytes(tmp_path: Path, whole_set):
+    out, chance, num_kills = tmp_path / "out", random.Random(0), 0
+    for _ in range(5):
+        process = start(out, *HANDS)
+        wait_until(lambda process=process: (out / STAGING_NAME).exists() or process.poll() is not None)
+        try:
+            process.wait(timeout=chance.uniform(0, 2.5))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            num_kills += 1
+        process.communicate(timeout=DEADLINE_SECONDS)
+        assert not (out / MANIFEST_NAME).exists() or verify([str(out)]) == 0
+    assert num_kills > 0
+    assert finish(start(out, *HANDS))[0] == 0
+    assert digests(out) == whole_set
+
+
+@pytest.mark.slow
+@needs_proc
+def test_a_killed_worker_is_an_error_and_leaves_no_process(tmp_path: Path, whole_set):
+    out = tmp_path / "out"
+    process = start(out, *HANDS)
+    wait_until(lambda: len(writers_of(out)) == 2)
+    os.kill(writers_of(out)[0], signal.SIGKILL)
+    status, _, err = finish(process)
+    assert status == 2
+    assert "its writer ended before the shard was finished" in err
+    assert "killed by SIGKILL" in err
+    wait_until(lambda: not writers_of(out))
+    assert finish(start(out, *HANDS))[0] == 0
+    assert digests(out) == whole_set
+
+
+@pytest.mark.slow
+@needs_proc
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGINT, 130)])
+def test_workers_end_with_the_command_whatever_ends_it(tmp_path: Path, whole_set, sent: signal.Signals, status: int):
+    out = tmp_path / "out"
+    process = start(out, *HANDS, start_new_session=True)
+    wait_until(lambda: writers_of(out))
+    process.send_signal(sent)
+    assert finish(process)[0] == status
+    wait_until(lambda: not writers_of(out))
+    assert finish(start(out, *HANDS))[0] == 0
+    assert digests(out) == whole_set
+
+
+@pytest.mark.slow
+@needs_proc
+def test_of_two_writers_at_once_the_second_is_refused_and_the_first_is_undisturbed(tmp_path: Path, whole_set):
+    out = tmp_path / "out"
+    first = start(out, *HANDS)
+    wait_until(lambda: writers_of(out))
+    os.kill(first.pid, signal.SIGSTOP)
+    status, _, err = finish(start(out, *HANDS))
+    os.kill(first.pid, signal.SIGCONT)
+    assert status == 2
+    assert "another make_shards is writing into this folder" in err
+    assert f"process {first.pid} on " in err
+    assert finish(first)[0] == 0
+    assert digests(out) == whole_set
+
+
+def has_mounts() -> bool:
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        return False
+    mount = "mount -t tmpfs tmpfs /tmp"
+    return subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True, timeout=20).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_mounts(), reason="needs root and unshare, to mount a small disk")
+@pytest.mark.parametrize("size", ["20k", "100k"])
+def test_on_a_full_disk_nothing_looks_finished_and_with_more_room_the_run_goes_on(tmp_path: Path, whole_set, size: str):
+    out, copy = tmp_path / "out", tmp_path / "copy"
+    out.mkdir()
+    run = " ".join([sys.executable, str(SCRIPT), "--out", str(out), *HANDS])
+    script = f"""mount -t tmpfs -o size={size} tmpfs {out}; {run}; echo status $?; ls -A {out}
+        mount -o remount,size=20m {out}; {run}; echo status $?; cp -r {out} {copy}"""
+    result = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=DEADLINE_SECONDS
+    )
+    assert "No space left on device" in result.stderr
+    assert "bytes free" in result.stderr
+    _, _, second = result.stdout.partition("status 2")
+    assert MANIFEST_NAME not in second.split("status 0")[0]
+    assert "status 0" in second
+    assert digests(copy) == whole_set
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace, to make system calls fail")
+@pytest.mark.parametrize(
+    "fault", ["write:error=ENOSPC:when=2", "fsync:error=EIO:when=1", "rename:signal=SIGKILL:when=1"]
+)
+def test_a_system_call_that_fails_in_a_worker_stops_the_run_and_a_repetition_mends_it(
+    tmp_path: Path, whole_set, fault: str
+):
+    out, call = tmp_path / "out", fault.split(":")[0]
+    names = [out / STAGING_NAME / f"train-{number:06d}.tar{suffix}" for number in range(3) for suffix in (".tmp", "")]
+    paths = [text for name in names for text in ("-P", str(name))]
+    wrapper = ("strace", "-f", "-qq", "-o", "/dev/null", *paths, "-e", f"trace={call}", "-e", f"inject={fault}")
+    status, _, err = finish(start(out, *HANDS, wrapper=wrapper))
+    assert status == 2, err
+    assert "error: " in err
+    assert not (out / MANIFEST_NAME).exists()
+    assert finish(start(out, *HANDS))[0] == 0
+    assert digests(out) == whole_set
+
+
+@pytest.mark.slow
+def test_a_manifest_says_nothing_of_paths_hosts_or_times(tmp_path: Path):
+    films = write_films(tmp_path / "films", 8)
+    assert finish(start(tmp_path / "out", *films, "--size", "16", "--workers", "1"))[0] == 0
+    text = (tmp_path / "out" / MANIFEST_NAME).read_text()
+    assert str(tmp_path) not in text
+    assert os.uname().nodename not in text
+    assert json.loads(text)["splits"].keys() == read_manifest(tmp_path / "out" / MANIFEST_NAME).splits.keys()
