@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from tests.sample_sets import write_set
@@ -15,7 +15,7 @@ SMALL_MODEL = "shufflenet_v2_x0_5"
 NUM_STEPS = 5  # 10 samples, batches of 4, 2 epochs
 
 
-@pytest.fixture(scope="session")
+@contextmanager
 def one_thread() -> Iterator[None]:
     """Compute on one core: on tiny tensors more are slower, above all on a busy machine."""
     num_threads = torch.get_num_threads()
@@ -24,15 +24,27 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(num_threads)
 
 
-@pytest.fixture(scope="session")
-def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with 10 training samples in two shards and 5 validation samples, 32 x 32 pixels."""
-    return write_set(tmp_path_factory.mktemp("small") / "shards", size=32, train=[7, 3], val=[5])
+def write_small_set(folder: Path) -> Path:
+    """Write a set of 10 training samples in two shards and 5 validation samples, 32 x 32 pixels."""
+    return write_set(folder, size=32, train=[7, 3], val=[5])
 
 
 def train_argv(shards: Path, out: Path, *more: str) -> list[str]:
     """Return the command line of a run of five steps, validated after steps 3 and 5."""
-    fixed = "--epochs 2 --batch-size 4 --log-every 1 --device cpu --precision fp32 --lr 0.001".split()
+    fixed = [
+        "--epochs",
+        "2",
+        "--batch-size",
+        "4",
+        "--log-every",
+        "1",
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+        "--lr",
+        "0.001",
+    ]
     return ["--train", str(shards / "manifest.json"), "--out", str(out), "--model", SMALL_MODEL, *fixed, *more]
 
 
@@ -69,6 +81,4 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one.view(torch.uint8), other.view(torch.uint8)) if one.ndim else torch.equal(one, other)
-    return bool(one == other)
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)

@@ -1,0 +1,13 @@
+"""Fixtures of the learning tests."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.learn.runs import one_thread
+
+
+@pytest.fixture(scope="package", autouse=True)
+def on_one_thread() -> Iterator[None]:
+    with one_thread():
+        yield

@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.learn.bars import GENDER_SHIFT_MONTHS, write_bars
+from tests.learn.runs import metrics_of
+from wds_bone.learn.predictor import load_predictor
+from wds_bone.learn.validate import predict_epoch
+from wds_bone.stream.stream import BoneAgeStream
+from wds_bone.train import main
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_small_model_learns_age_and_gender(tmp_path: Path):
+    write_bars(tmp_path / "train.tar", num_samples=800, seed=1)
+    write_bars(tmp_path / "val.tar", num_samples=200, seed=2)
+    names = ["--train", str(tmp_path / "train.tar"), "--val", str(tmp_path / "val.tar"), "--out", str(tmp_path / "run")]
+    assert main([*names, "--model", "resnet18", "--epochs", "8", "--batch-size", "32", "--device", "cpu"]) == 0
+    last = metrics_of(tmp_path / "run")[-1]
+    assert last["constant_mae_months"] > 40
+    assert last["val_mae_months"] < 12
+    predictor = load_predictor(tmp_path / "run" / "best.pt", device="cpu")
+    with BoneAgeStream(tmp_path / "val.tar", shuffle=False) as stream:
+        truly = predict_epoch(predictor, stream)
+        swapped = predict_epoch(predictor, stream, told_gender=1 - stream.genders.astype(np.float32))
+    older_if_girl = (truly.predicted_months - swapped.predicted_months) * np.where(truly.gender == 0, 1, -1)
+    assert older_if_girl.mean() == pytest.approx(GENDER_SHIFT_MONTHS, abs=8)

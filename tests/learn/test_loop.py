@@ -1,0 +1,92 @@
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.learn.runs import assert_same_state, metrics_of, train_argv, write_small_set
+from wds_bone.config import parse_config
+from wds_bone.errors import WdsBoneError
+from wds_bone.learn import loop
+from wds_bone.learn.assemble import assemble_run, describe_run, open_stream
+from wds_bone.learn.checkpoint import load_checkpoint
+from wds_bone.learn.interrupt import Interruption
+from wds_bone.learn.journal import Journal
+from wds_bone.learn.run import Progress, Run
+from wds_bone.learn.settings import TrainConfig, resolve_config
+from wds_bone.train import main
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_set(tmp_path_factory.mktemp("set") / "shards")
+
+
+@pytest.fixture(scope="module")
+def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    assert main(train_argv(shards, out)) == 0
+    return out
+
+
+@contextmanager
+def begun_run(shards: Path, out: Path, *more: str) -> Iterator[Run]:
+    config = resolve_config(parse_config(TrainConfig, train_argv(shards, out, *more), prog="", description=""))
+    out.mkdir()
+    with ExitStack() as stack:
+        streams = [stack.enter_context(open_stream(config, split)) for split in ("train", "val")]
+        yield assemble_run(config, *streams, describe_run(config, *streams), fresh=True)
+
+
+class WatchedJournal(Journal):
+    """Calls `after_step(steps so far)` when a step has been made."""
+
+    after_step: Callable[[int], None]
+    num_advanced = 0
+
+    def advance(self) -> None:
+        super().advance()
+        self.num_advanced += 1
+        self.after_step(self.num_advanced)
+
+
+def train_watched(run: Run, after_step: Callable[[int], None]) -> tuple[Progress, Interruption]:
+    with Interruption() as interruption, WatchedJournal(run.folder, step=0, num_steps=5) as journal:
+        journal.after_step = after_step
+        return loop.train(run, Progress(), journal=journal, interruption=interruption), interruption
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3, 5])
+def test_a_signal_ends_after_the_step_with_a_checkpoint_to_go_on_from(
+    stop_at: int, shards: Path, finished: Path, tmp_path: Path
+):
+    """Steps 3 and 5 end an epoch: then the signal comes before their validation, which the resumed run makes up for."""
+    out = tmp_path / "interrupted"
+    with begun_run(shards, out) as run:
+        progress, interruption = train_watched(
+            run, lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == stop_at else None
+        )
+    assert interruption.exit_code == 143
+    assert progress.step == load_checkpoint(out / "last.pt")["progress"]["step"] == stop_at
+    assert main(train_argv(shards, out)) == 0
+    assert_same_state(out / "last.pt", finished / "last.pt")
+    assert_same_state(out / "best.pt", finished / "best.pt")
+    assert metrics_of(out) == metrics_of(finished)
+
+
+def test_the_state_is_saved_now_and_then_between_validations(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    with begun_run(shards, tmp_path / "run", "--lr", "1e30") as run, pytest.raises(WdsBoneError, match="step 2"):
+        train_watched(run, lambda step: None)
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["progress"]["step"] == 1
+
+
+def test_what_is_prefetched_does_not_count(shards: Path, tmp_path: Path):
+    positions = []
+    with begun_run(shards, tmp_path / "run") as run:
+        train_watched(run, lambda step: positions.append(run.train_stream.position))
+    assert positions == [4, 8, 12, 16, 20]

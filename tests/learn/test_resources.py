@@ -1,0 +1,20 @@
+import torch
+
+from wds_bone.learn.resources import Stopwatch, resident_bytes
+
+
+def test_resident_memory_grows_with_what_is_held():
+    before = resident_bytes()
+    held = torch.ones(64 << 20, dtype=torch.uint8)
+    assert resident_bytes() - before > 0.9 * len(held)
+
+
+def test_a_lap_counts_waits_and_begins_anew():
+    stopwatch = Stopwatch()
+    for _ in range(3):
+        with stopwatch.waiting():
+            sum(range(10_000))
+    per_second, fraction = stopwatch.lap()
+    assert per_second > 0
+    assert 0 < fraction <= 1
+    assert stopwatch.lap() == (0.0, 0.0)

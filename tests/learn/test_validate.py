@@ -1,0 +1,89 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.learn.runs import SMALL_MODEL, write_small_set
+from tests.sample_sets import age_of
+from wds_bone.learn.checkpoint import save_checkpoint
+from wds_bone.learn.model import build_model
+from wds_bone.learn.predictor import Predictor, load_predictor
+from wds_bone.learn.preprocess import plan_preprocessing
+from wds_bone.learn.validate import predict_epoch
+from wds_bone.stream.stream import BoneAgeStream
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_set(tmp_path_factory.mktemp("set") / "shards")
+
+
+@pytest.fixture
+def stream(shards: Path) -> Iterator[BoneAgeStream]:
+    with BoneAgeStream(shards, split="train", batch_size=4, shuffle=False, threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def predictor(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
+    with BoneAgeStream(shards, split="train") as stream:
+        contents = {
+            "config": {"model": SMALL_MODEL},
+            "average": build_model(SMALL_MODEL).state_dict(),
+            "preprocessing": plan_preprocessing(stream.image_format, None).to_json(),
+            "target": {"mean_months": 127.0, "sd_months": 41.0},
+        }
+    save_checkpoint(path, contents)
+    return load_predictor(path, device="cpu")
+
+
+def test_every_sample_is_predicted_once_with_its_own_label(predictor: Predictor, stream: BoneAgeStream):
+    predictions = predict_epoch(predictor, stream)
+    assert predictions is not None
+    numbers = [int(key.removeprefix("hand-")) for key in predictions.key]
+    assert sorted(numbers) == list(range(10))
+    assert predictions.age_months.tolist() == [age_of(number) for number in numbers]
+    assert predictions.gender.tolist() == [number % 2 for number in numbers]
+    assert predictions.predicted_months.dtype == np.float32
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_predictions_do_not_depend_on_the_batch(
+    batch_size: int, predictor: Predictor, stream: BoneAgeStream, shards: Path
+):
+    expected = predict_epoch(predictor, stream)
+    with BoneAgeStream(shards, split="train", batch_size=batch_size, shuffle=False, threads=1) as other:
+        predictions = predict_epoch(predictor, other)
+    assert predictions is not None
+    assert expected is not None
+    assert predictions.key == expected.key
+    np.testing.assert_allclose(predictions.predicted_months, expected.predicted_months, atol=1e-3)
+
+
+def test_validating_twice_gives_the_same(predictor: Predictor, stream: BoneAgeStream):
+    first, second = predict_epoch(predictor, stream), predict_epoch(predictor, stream)
+    assert np.array_equal(first.predicted_months, second.predicted_months)
+
+
+def test_the_model_can_be_told_other_genders_while_the_labels_stay(predictor: Predictor, stream: BoneAgeStream):
+    truly = predict_epoch(predictor, stream)
+    same = predict_epoch(predictor, stream, told_gender=stream.genders.astype(np.float32))
+    swapped = predict_epoch(predictor, stream, told_gender=1 - stream.genders.astype(np.float32))
+    assert np.array_equal(same.predicted_months, truly.predicted_months)
+    assert np.array_equal(swapped.gender, truly.gender)
+    assert np.all(swapped.predicted_months != truly.predicted_months)
+
+
+def test_an_image_and_its_mirror_image_get_the_same_age(predictor: Predictor, stream: BoneAgeStream):
+    batch = stream[0]
+    torch.testing.assert_close(
+        predictor.predict_months(batch.image, batch.gender), predictor.predict_months(batch.image.flip(3), batch.gender)
+    )
+
+
+def test_giving_up_returns_nothing(predictor: Predictor, stream: BoneAgeStream):
+    assert predict_epoch(predictor, stream, give_up=lambda: True) is None

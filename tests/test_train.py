@@ -1,0 +1,335 @@
+"""The training command: exact, interruptible, and careful with what it finds."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.learn.runs import (
+    NUM_STEPS,
+    assert_same_state,
+    metrics_of,
+    one_thread,
+    state_of,
+    train_argv,
+    write_small_set,
+)
+from tests.sample_sets import write_set
+from wds_bone.learn.checkpoint import load_checkpoint, save_checkpoint
+from wds_bone.train import main
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_set(tmp_path_factory.mktemp("set") / "shards")
+
+
+@pytest.fixture(scope="module")
+def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was never interrupted; not to be changed."""
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    assert main(train_argv(shards, out)) == 0
+    return out
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "copied"))
+
+
+def test_a_run_stopped_and_resumed_at_every_step_equals_the_uninterrupted_one(
+    shards: Path, finished: Path, tmp_path: Path
+):
+    out = tmp_path / "stopped"
+    for step in range(1, NUM_STEPS + 1):
+        assert main(train_argv(shards, out, "--max-steps", str(step), "--threads", str(step))) == 0
+        assert load_checkpoint(out / "last.pt")["progress"]["step"] == step
+    assert_same_state(out / "last.pt", finished / "last.pt")
+    assert_same_state(out / "best.pt", finished / "best.pt")
+    assert metrics_of(out) == metrics_of(finished)
+
+
+def test_a_run_killed_after_later_steps_than_its_checkpoint_repeats_them(shards: Path, finished: Path, tmp_path: Path):
+    out = tmp_path / "killed"
+    main(train_argv(shards, out, "--max-steps", "2"))
+    at_two = (out / "last.pt").read_bytes()
+    main(train_argv(shards, out, "--max-steps", "4"))
+    (out / "last.pt").write_bytes(at_two)  # the later steps were made, but not saved
+    assert main(train_argv(shards, out)) == 0
+    assert_same_state(out / "last.pt", finished / "last.pt")
+    assert metrics_of(out) == metrics_of(finished)
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(shards: Path, finished: Path, tmp_path: Path):
+    out = tmp_path / "killed"
+    main(train_argv(shards, out, "--max-steps", "2"))
+    (out / "last.pt").unlink()
+    assert main(train_argv(shards, out)) == 0
+    assert_same_state(out / "last.pt", finished / "last.pt")
+    assert metrics_of(out) == metrics_of(finished)
+
+
+def test_another_seed_gives_another_model(shards: Path, finished: Path, tmp_path: Path):
+    main(train_argv(shards, tmp_path / "other", "--seed", "1", "--max-steps", "1"))
+    weights = "/model/backbone.conv1.0.weight"
+    assert not torch.equal(state_of(tmp_path / "other" / "last.pt")[weights], state_of(finished / "last.pt")[weights])
+
+
+def test_running_again_says_finished_and_changes_nothing(
+    shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]
+):
+    before = (copied / "last.pt").read_bytes(), metrics_of(copied)
+    assert main(train_argv(shards, copied)) == 0
+    assert f"finished after step {NUM_STEPS} of {NUM_STEPS}" in capsys.readouterr().out
+    assert ((copied / "last.pt").read_bytes(), metrics_of(copied)) == before
+
+
+def test_metrics_have_a_line_for_every_step_and_every_validation(finished: Path):
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    validations = [line for line in lines if "val_mae_months" in line]
+    assert [line["step"] for line in steps] == list(range(1, NUM_STEPS + 1))
+    assert [line["samples"] for line in steps] == [4, 8, 12, 16, 20]
+    assert all({"epoch", "lr", "images_per_second", "wait_fraction", "rss_bytes"} <= line.keys() for line in steps)
+    assert [line["step"] for line in validations] == [3, 5]  # the first steps past 10 and past 20 samples
+    for line in validations:
+        assert line["val_mae_low_months"] <= line["val_mae_months"] <= line["val_mae_high_months"]
+        assert line["constant_mae_months"] > 0
+
+
+def test_the_best_checkpoint_is_that_of_the_lowest_validation_error(finished: Path):
+    errors = [line["val_mae_months"] for line in metrics_of(finished) if "val_mae_months" in line]
+    progress = load_checkpoint(finished / "best.pt")["progress"]
+    assert progress["best_mae_months"] == min(errors)
+    assert progress["best_epoch"] == 1 + errors.index(min(errors)) == progress["validated_epochs"]
+
+
+def test_the_checkpoint_says_where_it_comes_from(finished: Path, shards: Path):
+    contents, run = load_checkpoint(finished / "last.pt"), json.loads((finished / "run.json").read_text())
+    assert contents["config"] == run["config"]
+    assert run["config"]["model"] == "shufflenet_v2_x0_5"
+    assert run["samples"] == {"train": 10, "val": 5}
+    assert contents["stream"]["order_digest"] == run["order_digests"]["train"]
+    assert contents["preprocessing"]["image_format"]["height"] == 32
+    assert set(run["versions"]) == {"wds_bone", "torch", "torchvision", "python"}
+
+
+def test_the_run_is_described_before_its_first_step(shards: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    assert main(train_argv(shards, out, "--lr", "1e30")) == 2
+    assert json.loads((out / "run.json").read_text())["config"]["lr"] == 1e30
+
+
+def test_another_configuration_in_a_used_folder_is_refused_with_both_values(
+    shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(train_argv(shards, copied, "--lr", "0.5", "--batch-size", "5")) == 2
+    message = capsys.readouterr().err
+    assert "expected: --batch-size 4, --lr 0.001" in message
+    assert "got:      --batch-size 5, --lr 0.5" in message
+
+
+def test_a_folder_claimed_by_a_run_without_a_checkpoint_is_refused_too(
+    shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]
+):
+    (copied / "last.pt").unlink()
+    assert main(train_argv(shards, copied, "--seed", "9")) == 2
+    assert "--seed 0" in capsys.readouterr().err
+
+
+def test_resume_none_never_overwrites_a_run(shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]):
+    before = (copied / "last.pt").read_bytes()
+    assert main(train_argv(shards, copied, "--resume", "none")) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert (copied / "last.pt").read_bytes() == before
+
+
+def test_an_earlier_checkpoint_can_be_named_when_the_last_one_is_damaged(
+    shards: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "damaged"
+    main(train_argv(shards, out, "--max-steps", "4"))
+    damaged = bytearray((out / "last.pt").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (out / "last.pt").write_bytes(damaged)
+    assert main(train_argv(shards, out)) == 2
+    assert "changed since it was saved" in capsys.readouterr().err
+    assert main(train_argv(shards, out, "--resume", str(out / "best.pt"))) == 0
+    assert_same_state(out / "last.pt", finished / "last.pt")
+    assert metrics_of(out) == metrics_of(finished)
+
+
+@pytest.mark.parametrize("changed", ["train", "val"])
+def test_other_shards_are_refused(changed: str, copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    counts = {"train": [7, 3], "val": [5]} | {changed: [6, 4] if changed == "train" else [4]}
+    others = write_set(tmp_path / "others", size=32, **counts)
+    assert main(train_argv(others, copied)) == 2
+    message = capsys.readouterr().err
+    assert "differs" in message or "are not those of the checkpoint" in message
+    assert "(saved)" in message
+
+
+def test_the_same_shards_elsewhere_are_accepted(shards: Path, copied: Path, tmp_path: Path):
+    moved = Path(shutil.copytree(shards, tmp_path / "moved"))
+    assert main(train_argv(moved, copied)) == 0
+
+
+def test_a_checkpoint_of_another_version_is_refused(shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]):
+    contents = load_checkpoint(copied / "last.pt")
+    contents["versions"]["wds_bone"] = "0.0.1"
+    save_checkpoint(copied / "last.pt", contents)
+    assert main(train_argv(shards, copied)) == 2
+    assert "install wds_bone 0.0.1" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_samples_and_keeps_the_checkpoint(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "diverged"
+    argv = train_argv(shards, out, "--lr", "1e30")
+    assert main([*argv, "--max-steps", "1"]) == 0
+    before = (out / "last.pt").read_bytes()
+    assert main(argv) == 2
+    message = capsys.readouterr().err
+    assert "error: step 2: the loss or a gradient is not finite, with samples hand-" in message
+    assert (out / "last.pt").read_bytes() == before
+
+
+def test_a_batch_larger_than_the_set_shows_samples_several_times(shards: Path, tmp_path: Path):
+    out = tmp_path / "large"
+    assert main(train_argv(shards, out, "--batch-size", "32")) == 0
+    assert [line["step"] for line in metrics_of(out)] == [1, 1]
+    assert load_checkpoint(out / "last.pt")["progress"]["validated_epochs"] == 3
+
+
+def test_one_sample_of_one_gender_trains(tmp_path: Path):
+    shards = write_set(tmp_path / "one", size=32, train=[1], val=[1])
+    assert main(train_argv(shards, tmp_path / "run")) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--model", "resnet19"], "no classification model"),
+        (["--image-size", "8"], "too small"),
+        (["--init-weights", "none.pth"], "none.pth"),
+        (["--resume", "none.pt"], "none.pt"),
+    ],
+)
+def test_settings_that_cannot_work_leave_no_run_behind(
+    more: list[str], message: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "run"
+    assert main(train_argv(shards, out, *more)) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_tars_need_validation_shards_of_their_own(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    argv = train_argv(shards, tmp_path / "run", "--train", str(shards / "train-*.tar"))
+    assert main(argv) == 2
+    assert "give --val" in capsys.readouterr().err
+    assert main([*argv, "--val", str(shards / "val-*.tar"), "--max-steps", "1"]) == 0
+
+
+def test_validation_images_of_another_geometry_are_refused(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    larger = write_set(tmp_path / "larger", size=40, val=[5])
+    assert main(train_argv(shards, tmp_path / "run", "--val", str(larger))) == 2
+    assert "height 40" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        ("resnet18", ["--precision", "bf16"]),
+        ("mobilenet_v3_small", ["--precision", "bf16"]),  # dropout
+        ("convnext_tiny", []),  # stochastic depth
+        ("shufflenet_v2_x0_5", ["--ema", "0", "--shuffle-buffer", "3"]),
+    ],
+)
+def test_models_with_random_layers_and_half_precision_resume_exactly_too(
+    model: str, more: list[str], shards: Path, tmp_path: Path
+):
+    options = ["--model", model, "--image-size", "64", *more]
+    assert main(train_argv(shards, tmp_path / "whole", *options)) == 0
+    for step in ("2", "3", "5"):
+        assert main(train_argv(shards, tmp_path / "parts", *options, "--max-steps", step)) == 0
+    assert_same_state(tmp_path / "parts" / "last.pt", tmp_path / "whole" / "last.pt")
+
+
+def start(*argv: str) -> "subprocess.Popen[str]":
+    """Start the command in a process of its own, computing on one core as the runs it is compared with."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "wds_bone.train", *argv],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_lines(out: Path, num_lines: int, process: "subprocess.Popen[str]", *, timeout: float = 100.0) -> None:
+    deadline = time.monotonic() + timeout
+    metrics = out / "metrics.jsonl"
+    while not metrics.exists() or metrics.read_text().count("\n") < num_lines:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_processes_end_up_where_an_undisturbed_one_does(shards: Path, tmp_path: Path):
+    long = ["--epochs", "20"]
+    assert main(train_argv(shards, tmp_path / "whole", *long)) == 0
+    out, chance = tmp_path / "killed", random.Random(5)
+    for num_lines in (1, 9, 20, 33, 45):
+        process = start(*train_argv(shards, out, *long))
+        wait_for_lines(out, num_lines, process)
+        time.sleep(chance.random() * 0.05)
+        process.kill()
+        process.communicate()
+    assert main(train_argv(shards, out, *long)) == 0
+    assert_same_state(out / "last.pt", tmp_path / "whole" / "last.pt")
+    assert_same_state(out / "best.pt", tmp_path / "whole" / "best.pt")
+    assert metrics_of(out) == metrics_of(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_process_told_to_stop_saves_and_exits_with_the_signals_code(
+    number: int, exit_code: int, shards: Path, tmp_path: Path
+):
+    long, out = ["--epochs", "20"], tmp_path / "stopped"
+    assert main(train_argv(shards, tmp_path / "whole", *long)) == 0
+    process = start(*train_argv(shards, out, *long))
+    wait_for_lines(out, 7, process)
+    process.send_signal(number)
+    printed, _ = process.communicate(timeout=20)
+    assert process.returncode == exit_code
+    step = load_checkpoint(out / "last.pt")["progress"]["step"]
+    assert f"stopped after step {step} of 50" in printed
+    resumed = start(*train_argv(shards, out, *long))
+    resumed.communicate(timeout=100)
+    assert resumed.returncode == 0
+    assert_same_state(out / "last.pt", tmp_path / "whole" / "last.pt")
+    assert metrics_of(out) == metrics_of(tmp_path / "whole")

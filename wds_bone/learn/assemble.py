@@ -1,0 +1,107 @@
+"""Settings -> everything a training run needs, opened and built.
+
+In come resolved settings, out go streams and a `Run` at its very beginning. The invariant: the same settings and shards
+give the same run, weights included.
+"""
+
+import platform
+from typing import Any, Literal
+
+import torch
+import torchvision
+
+import wds_bone
+from wds_bone.config import config_as_json
+from wds_bone.errors import ConfigError
+from wds_bone.learn.augment import Ranges
+from wds_bone.learn.hardware import dtype_of
+from wds_bone.learn.learner import assemble_learner, target_of
+from wds_bone.learn.model import build_model
+from wds_bone.learn.preprocess import plan_preprocessing
+from wds_bone.learn.run import Recipe, Run
+from wds_bone.learn.schedule import count_steps
+from wds_bone.learn.settings import TrainConfig
+from wds_bone.learn.weights import load_initial_weights
+from wds_bone.stream.stream import BoneAgeStream
+
+
+def open_stream(config: TrainConfig, split: Literal["train", "val"]) -> BoneAgeStream:
+    """Open the training or the validation samples; tars are taken as they are, a folder or manifest by its split."""
+    shards = config.train if split == "train" else config.val or config.train
+    named = any(name.endswith(".tar") for name in shards)
+    if named and split == "val" and config.val is None:
+        raise ConfigError("no validation shards", expected="--val beside tars in --train", do="give --val")
+    return BoneAgeStream(
+        shards,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        split=None if named else split,
+        shuffle=split == "train",
+        shuffle_buffer=config.shuffle_buffer,
+        threads=config.threads,
+        device=config.device,
+    )
+
+
+def describe_run(config: TrainConfig, train_stream: BoneAgeStream, val_stream: BoneAgeStream) -> dict[str, Any]:
+    """Return what `run.json` and every checkpoint say about a run, in plain JSON types."""
+    return {
+        "config": config_as_json(config),
+        "versions": {
+            "wds_bone": wds_bone.__version__,
+            "torch": str(torch.__version__),
+            "torchvision": str(torchvision.__version__),
+            "python": platform.python_version(),
+        },
+        "samples": {"train": train_stream.num_samples, "val": val_stream.num_samples},
+        "order_digests": {"train": train_stream.order_digest, "val": val_stream.order_digest},
+    }
+
+
+def assemble_run(
+    config: TrainConfig,
+    train_stream: BoneAgeStream,
+    val_stream: BoneAgeStream,
+    description: dict[str, Any],
+    *,
+    fresh: bool,
+) -> Run:
+    """Build the model and all that training needs, from resolved settings.
+
+    Args:
+        config: resolved.
+        train_stream: opened.
+        val_stream: opened.
+        description: what `run.json` says, which goes into every checkpoint.
+        fresh: the run begins; if it goes on, the weights come from its checkpoint afterwards.
+
+    Raises:
+        ConfigError: a model, an image size or initial weights that cannot be had.
+    """
+    num_steps = count_steps(train_stream.num_samples, epochs=config.epochs, batch_size=config.batch_size)
+    preprocessing = plan_preprocessing(train_stream.image_format, config.image_size)
+    preprocessing.refuse_other_format(val_stream.image_format, place="validation shards")
+    torch.manual_seed(config.seed)
+    model = build_model(config.model)
+    if fresh and config.init_weights != "none":
+        load_initial_weights(model, config.init_weights, name=config.model)
+    learner = assemble_learner(
+        model,
+        device=torch.device(config.device),
+        preprocessing=preprocessing,
+        target=target_of(train_stream.ages_months),
+        precision=dtype_of(config.precision),
+        weight_decay=config.weight_decay,
+        compiled=config.compile,
+    )
+    return Run(
+        folder=config.out,
+        learner=learner,
+        recipe=Recipe(num_steps=num_steps, peak_rate=config.lr, ema=config.ema, seed=config.seed, ranges=Ranges()),
+        train_stream=train_stream,
+        val_stream=val_stream,
+        batch_size=config.batch_size,
+        last_step=min(num_steps, config.max_steps or num_steps),
+        log_every=config.log_every,
+        origin=description,
+    )

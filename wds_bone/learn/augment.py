@@ -1,0 +1,108 @@
+"""Model input -> altered model input: whole batches, on the device.
+
+In come float32 images with the positions of their samples, out go the same images flipped, turned, scaled, shifted
+and exposed differently. The invariant: what happens to a sample is a function of (seed, its position in the endless
+sequence of epochs), whatever the batch, the device or the number of processes.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+NUM_DRAWS = 8
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """How far each alteration goes, either way. The defaults were chosen by experiment (EXPERIMENTS.md)."""
+
+    flip: bool = True
+    turn_degrees: float = 15.0
+    scale: float = 0.1
+    shift: float = 0.05
+    contrast: float = 0.2
+    brightness: float = 0.1
+    gamma: float = 0.2
+
+
+def augment(image: Tensor, position: Tensor, *, seed: int, ranges: Ranges) -> Tensor:
+    """Alter each image by its own random numbers.
+
+    Args:
+        image: float32 (B, 1, H, W), dark 0 and bright about 1.
+        position: int64 (B,), on the same device.
+        seed: of the training run.
+        ranges: how far each alteration goes.
+
+    Returns:
+        float32 (B, 1, H, W).
+    """
+    draws = uniform_draws(seed, position, num_draws=NUM_DRAWS)
+    signed = 2.0 * draws - 1.0
+    moved = _move(image, draws[:, 0] < 0.5, signed[:, 1:5], ranges)
+    return _expose(moved, signed[:, 5:8], ranges)
+
+
+def uniform_draws(seed: int, position: Tensor, *, num_draws: int) -> Tensor:
+    """Hash (seed, position, which draw) into uniform numbers.
+
+    Two rounds of the SplitMix64 finaliser (Steele, Lea and Flood, OOPSLA 2014) in wrapping int64 arithmetic, which is
+    the same on every device.
+
+    Args:
+        seed: any integer; its lowest 64 bits count.
+        position: int64 (B,).
+        num_draws: how many numbers each position gets.
+
+    Returns:
+        float32 (B, num_draws), in [0, 1).
+    """
+    start = _mix(position * _GOLDEN_GAMMA + _wrap(seed))
+    counters = torch.arange(1, num_draws + 1, device=position.device) * _GOLDEN_GAMMA
+    bits = _mix(start[:, None] + counters[None, :])
+    return _shift_right(bits, 40).float() / float(1 << 24)
+
+
+def _move(image: Tensor, mirrored: Tensor, signed: Tensor, ranges: Ranges) -> Tensor:
+    """Flip, turn, scale and shift in one resampling; what comes from outside the image repeats its border."""
+    side = 1.0 - 2.0 * (mirrored & ranges.flip)
+    angle = signed[:, 0] * math.radians(ranges.turn_degrees)
+    zoom = 1.0 + signed[:, 1] * ranges.scale
+    cos, sin = angle.cos() * zoom, angle.sin() * zoom
+    shift = signed[:, 2:4] * (2.0 * ranges.shift)
+    aspect = image.shape[3] / image.shape[2]  # the grid's units are half the width and half the height
+    across = torch.stack([cos * side, -sin / aspect, shift[:, 0]], 1)
+    down = torch.stack([sin * aspect * side, cos, shift[:, 1]], 1)
+    grid = F.affine_grid(torch.stack([across, down], 1), list(image.shape), align_corners=False)
+    return F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+
+
+def _expose(image: Tensor, signed: Tensor, ranges: Ranges) -> Tensor:
+    """Change gamma, contrast and brightness, as another exposure of the same hand would."""
+    gamma, contrast, brightness = signed[:, :, None, None, None].unbind(1)
+    exposed = image.clamp_min(1e-3).pow(1.0 + gamma * ranges.gamma) if ranges.gamma else image
+    return exposed * (1.0 + contrast * ranges.contrast) + brightness * ranges.brightness
+
+
+def _wrap(value: int) -> int:
+    """Return the signed 64-bit number with the same lowest 64 bits."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+_GOLDEN_GAMMA = _wrap(0x9E3779B97F4A7C15)
+_FIRST_FACTOR = _wrap(0xBF58476D1CE4E5B9)
+_SECOND_FACTOR = _wrap(0x94D049BB133111EB)
+
+
+def _mix(bits: Tensor) -> Tensor:
+    bits = (bits ^ _shift_right(bits, 30)) * _FIRST_FACTOR
+    bits = (bits ^ _shift_right(bits, 27)) * _SECOND_FACTOR
+    return bits ^ _shift_right(bits, 31)
+
+
+def _shift_right(bits: Tensor, places: int) -> Tensor:
+    """Shift as if unsigned: int64 tensors shift their sign in."""
+    return (bits >> places) & ((1 << (64 - places)) - 1)

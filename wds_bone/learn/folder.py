@@ -1,0 +1,109 @@
+"""A run folder: what is in it, and whether this command may go on there.
+
+In come the settings of a command, out goes the checkpoint to continue from, or an error. The invariant: one folder only
+ever holds one run; what it holds is never overwritten by another.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from wds_bone.errors import CheckpointError, ConfigError
+from wds_bone.learn.checkpoint import load_checkpoint
+from wds_bone.learn.snapshot import LAST_NAME
+from wds_bone.shards.durable import publish
+
+RUN_NAME = "run.json"
+MAY_CHANGE = frozenset({"train", "val", "out", "max_steps", "threads", "device", "compile", "resume", "log_every"})
+"""Settings that may differ when a run goes on. Where the shards lie may change, what is in them may not (the digests in
+the checkpoint tell). The device may change, though only the same device gives the same bits."""
+
+
+def find_checkpoint(folder: Path, resume: str) -> Path | None:
+    """Return the checkpoint to continue from, None to begin anew.
+
+    Args:
+        folder: of the run.
+        resume: "auto" (the folder's `last.pt` if it is there), "none", or a file.
+
+    Raises:
+        ConfigError: "none", but the folder holds a run.
+    """
+    last = folder / LAST_NAME
+    if resume == "none" and last.exists():
+        raise ConfigError(
+            f"{folder}: holds a run already",
+            expected="a new or empty folder with --resume none",
+            got=str(last),
+            do="give another --out, or move that folder away",
+        )
+    if resume in ("auto", "none"):
+        return last if last.exists() else None
+    return Path(resume)
+
+
+def claim_folder(folder: Path, description: dict[str, Any]) -> None:
+    """Write `run.json`, before anything else of the run; refuse a folder of another run.
+
+    Args:
+        folder: is made if it is not there.
+        description: plain JSON types; its "config" decides which run this is.
+
+    Raises:
+        ConfigError: the folder cannot be made, or holds a run with other settings.
+        WdsBoneError: the disk refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made: {error.strerror}", do="give another --out") from error
+    path = folder / RUN_NAME
+    if path.exists():
+        refuse_other_config(json.loads(path.read_text()), description, place=str(folder))
+    text = json.dumps(description, indent=2, allow_nan=False) + "\n"
+    publish(path, lambda stream: _write(stream, text.encode()))
+
+
+def load_own_checkpoint(path: Path, description: dict[str, Any]) -> dict[str, Any]:
+    """Load a checkpoint that was written with the settings and the version in `description`.
+
+    Raises:
+        CheckpointError: damaged, or written by another version.
+        ConfigError: written with other settings.
+    """
+    contents = load_checkpoint(path)
+    refuse_other_config(contents, description, place=str(path))
+    saved, here = contents["versions"]["wds_bone"], description["versions"]["wds_bone"]
+    if saved != here:
+        raise CheckpointError(
+            f"{path}: written by another version of wds_bone, which may compute other numbers",
+            expected=saved,
+            got=here,
+            do=f"install wds_bone {saved}, or begin a new run with --init-weights {path} and another --out",
+        )
+    return contents
+
+
+def refuse_other_config(saved: dict[str, Any], here: dict[str, Any], *, place: str) -> None:
+    """Raise unless two descriptions agree in the settings that decide the result.
+
+    Raises:
+        ConfigError: with the settings that differ, both values of each.
+    """
+    before, now = saved["config"], here["config"]
+    names = [name for name in now if name not in MAY_CHANGE and before.get(name) != now[name]]
+    if names:
+        raise ConfigError(
+            f"{place}: belongs to a run with other settings",
+            expected=", ".join(f"{_flag(name)} {before.get(name)}" for name in names),
+            got=", ".join(f"{_flag(name)} {now[name]}" for name in names),
+            do="give the same settings to go on with that run, or another --out to begin a new one",
+        )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _write(stream: Any, text: bytes) -> None:
+    stream.write(text)

@@ -1,0 +1,62 @@
+"""What the machine has -> the settings that suit it.
+
+In come settings that may say "auto" or nothing, out go resolved ones. The invariant: what is resolved here is written
+into the run folder, so another machine continues with the same settings or says that it cannot.
+"""
+
+from typing import Literal
+
+import torch
+
+from wds_bone.errors import ConfigError
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+_CPU_BF16 = ("amx_bf16", "avx512_bf16")
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def pick_device(wanted: Device) -> torch.device:
+    """Return the device to train on: a CUDA device if there is one, unless told otherwise.
+
+    Raises:
+        ConfigError: CUDA is asked for and cannot be used.
+    """
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        built = f"torch {torch.__version__}, built for CUDA {torch.version.cuda}"
+        raise ConfigError(
+            "--device cuda: no CUDA device can be used",
+            expected="a device and a driver that fit this torch",
+            got=built,
+            do="look at `nvidia-smi`, or give --device cpu",
+        )
+    return torch.device("cuda")
+
+
+def pick_precision(wanted: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
+    """Return bf16 where the processor multiplies it in hardware, else fp32, unless told otherwise."""
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if any(torch.cpu.get_capabilities().get(name) for name in _CPU_BF16) else "fp32"
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """Return torch's name for a resolved precision."""
+    return _DTYPES[precision]
+
+
+def pick_model(wanted: str, device: torch.device) -> str:
+    """Return the model's name, for "auto" one whose training is bearable: small on a CPU, modern on a GPU."""
+    if wanted != "auto":
+        return wanted
+    return "convnext_tiny" if device.type == "cuda" else "resnet18"
+
+
+def default_threads(device: torch.device) -> int | None:
+    """Return how many threads decode: one beside a model on the CPU, which needs the cores itself; else all."""
+    return None if device.type == "cuda" else 1

@@ -1,0 +1,90 @@
+"""What learns, put together: the model, its average, its optimiser and how its input and output are scaled.
+
+In come the settings of a run and the training stream's facts, out goes a `Learner`; its state goes into a checkpoint
+and comes back exactly. The invariant: a learner built and restored equals the one that was saved, bit for bit.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wds_bone.learn.average import copy_for_average
+from wds_bone.learn.model import BoneAgeModel
+from wds_bone.learn.objective import Target
+from wds_bone.learn.optimiser import build_optimiser
+from wds_bone.learn.preprocess import Preprocessing
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Objects that stay while their contents change from step to step.
+
+    Attributes:
+        model: what the gradients move.
+        average: the moving average of `model`, which is validated and used.
+        forward: `model` as it is called: itself, or compiled.
+        optimiser: of `model`'s parameters.
+        preprocessing: from stored images to the model's input.
+        target: from the model's output to months.
+        precision: of the forward pass, float32 or bfloat16.
+    """
+
+    model: BoneAgeModel
+    average: BoneAgeModel
+    forward: Callable[[Tensor, Tensor], Tensor]
+    optimiser: torch.optim.AdamW
+    preprocessing: Preprocessing
+    target: Target
+    precision: torch.dtype
+
+
+def assemble_learner(
+    model: BoneAgeModel,
+    *,
+    device: torch.device,
+    preprocessing: Preprocessing,
+    target: Target,
+    precision: torch.dtype,
+    weight_decay: float,
+    compiled: bool,
+) -> Learner:
+    """Put a model onto its device and give it what training needs."""
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Learner(
+        model=model,
+        average=copy_for_average(model),
+        forward=torch.compile(model) if compiled else model,
+        optimiser=build_optimiser(model, weight_decay=weight_decay),
+        preprocessing=preprocessing,
+        target=target,
+        precision=precision,
+    )
+
+
+def target_of(ages_months: NDArray[np.float32]) -> Target:
+    """Return mean and deviation of the training ages; ages that are all alike count as one month apart."""
+    ages = ages_months.astype(np.float64)
+    return Target(mean_months=float(ages.mean()), sd_months=max(float(ages.std()), 1.0))
+
+
+def learner_state(learner: Learner) -> dict[str, Any]:
+    """Return all that a step changes, and what prediction needs, as tensors and plain types."""
+    return {
+        "model": learner.model.state_dict(),
+        "average": learner.average.state_dict(),
+        "optimiser": learner.optimiser.state_dict(),
+        "preprocessing": learner.preprocessing.to_json(),
+        "target": asdict(learner.target),
+    }
+
+
+def restore_learner(learner: Learner, contents: dict[str, Any]) -> None:
+    """Set a learner of the same settings to the state in a checkpoint."""
+    learner.model.load_state_dict(contents["model"])
+    learner.average.load_state_dict(contents["average"])
+    learner.optimiser.load_state_dict(contents["optimiser"])

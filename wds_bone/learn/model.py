@@ -1,0 +1,89 @@
+"""Image and gender -> age: any classification backbone of torchvision, with gender joined before the head.
+
+In come float32 images (B, 1, H, W) and genders (B,), out goes the standardised age (B,) float32. The invariant: the
+architecture is a function of the model's name alone, so that a checkpoint can rebuild it.
+"""
+
+import difflib
+from typing import Any
+
+import torchvision
+from torch import Tensor, nn
+
+from wds_bone.errors import ConfigError
+
+NUM_FEATURES = 256
+GREY_MEAN, GREY_SD = 0.449, 0.226
+"""Mean over the channels of what ImageNet weights expect; from scratch any centre would do."""
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "googlenet": {"aux_logits": False, "init_weights": True},
+    "inception_v3": {"aux_logits": False, "init_weights": True},
+}
+
+
+class BoneAgeModel(nn.Module):
+    """A backbone for the image, an embedding for the gender, and a head for both.
+
+    Args:
+        backbone: maps (B, 1, H, W) to (B, NUM_FEATURES).
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.gender = nn.Embedding(2, NUM_FEATURES)
+        self.head = nn.Sequential(nn.ReLU(), nn.Linear(NUM_FEATURES, 1))
+
+    def forward(self, image: Tensor, gender: Tensor) -> Tensor:
+        """Return the standardised ages.
+
+        Args:
+            image: float32 (B, 1, H, W), from `Preprocessing.normalise`.
+            gender: float32 (B,), 1 male and 0 female.
+
+        Returns:
+            float32 (B,): (age - mean) / SD of the training ages.
+        """
+        features = self.backbone((image - GREY_MEAN) / GREY_SD)
+        joined = features + self.gender(gender.long())
+        return self.head(joined).flatten().float()  # type: ignore[no-any-return]
+
+
+def build_model(name: str) -> BoneAgeModel:
+    """Build the named model with random weights from torch's generator.
+
+    Raises:
+        ConfigError: torchvision has no such classification model.
+    """
+    backbone = build_backbone(name, num_features=NUM_FEATURES)
+    take_one_channel(backbone)
+    return BoneAgeModel(backbone)
+
+
+def build_backbone(name: str, *, num_features: int) -> nn.Module:
+    """Build torchvision's model of that name for three channels, its classifier giving `num_features`.
+
+    Raises:
+        ConfigError: torchvision has no such classification model.
+    """
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3)
+        raise ConfigError(
+            f"torchvision has no classification model named {name!r}",
+            expected=", ".join(known),
+            got=name,
+            do=f"give --model {' or '.join(close) if close else 'one of these'}",
+        )
+    backbone: nn.Module = torchvision.models.get_model(name, num_classes=num_features, **_OPTIONS.get(name, {}))
+    return backbone
+
+
+def take_one_channel(backbone: nn.Module) -> None:
+    """Replace the first convolution by one for grey images: the sum over its three channels.
+
+    Summing the weights gives exactly what repeating the grey channel three times would, at a third of the work.
+    """
+    colour = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
+    colour.weight = nn.Parameter(colour.weight.detach().sum(1, keepdim=True))
+    colour.in_channels = 1

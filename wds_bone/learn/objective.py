@@ -1,0 +1,40 @@
+"""Predictions and ages -> the loss.
+
+In come standardised predictions and ages in months, out goes a scalar. The invariant: a sample counts with its weight,
+so that padding counts for nothing.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+BETA_MONTHS = 3.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """Mean and standard deviation of the training ages, which standardise the model's output."""
+
+    mean_months: float
+    sd_months: float
+
+    def to_months(self, standardised: Tensor) -> Tensor:
+        """Return the model's output as ages in months."""
+        return standardised * self.sd_months + self.mean_months
+
+
+def weighted_loss(standardised: Tensor, age_months: Tensor, weight: Tensor, *, target: Target) -> Tensor:
+    """Return the weighted mean SmoothL1 loss: squared below an error of 3 months, linear above.
+
+    Divided by the standard deviation, so that the gradient does not depend on the unit.
+
+    Args:
+        standardised: float32 (B,), the model's output.
+        age_months: float32 (B,).
+        weight: float32 (B,), 0 for padding.
+        target: what standardises the ages.
+    """
+    error_months = F.smooth_l1_loss(target.to_months(standardised), age_months, beta=BETA_MONTHS, reduction="none")
+    return torch.sum(weight * error_months) / weight.sum() / target.sd_months

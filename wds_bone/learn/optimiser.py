@@ -1,0 +1,36 @@
+"""Gradients -> changed weights, unless a gradient is not finite.
+
+In come a model and its gradients, out go changed parameters. The invariant: a NaN or an infinity never reaches a weight
+or the optimiser's state; the check stays on the device, so CUDA does not wait for it.
+"""
+
+import torch
+from torch import Tensor, nn
+
+CLIP_NORM = 1.0
+
+
+def build_optimiser(model: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:
+    """Return a fused AdamW that decays matrices and kernels, not norms and biases; its rate is set at each step."""
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    plain = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=0.0, fused=True)
+
+
+def update_weights(model: nn.Module, optimiser: torch.optim.AdamW, *, loss: Tensor, rate: float) -> Tensor:
+    """Clip the gradients and make one step; leave everything as it is if the loss or a gradient is not finite.
+
+    This is the mechanism of `torch.amp.GradScaler`: the fused kernel looks at `found_inf` on the device.
+
+    Returns:
+        float32 scalar on the device: 1 if the step was refused, else 0.
+    """
+    norm = nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+    refused = 1.0 - (norm + loss.detach()).isfinite().float()
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.found_inf, optimiser.grad_scale = refused, None  # type: ignore[attr-defined]
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return refused

@@ -1,0 +1,142 @@
+"""Stored images -> what the model sees: one description for training, evaluation and prediction.
+
+In come uint8 images as the shards hold them, out go float32 images of the model's size, dark = 0 and bright = about 1.
+The invariant: whatever enters a model went through the `Preprocessing` that its checkpoint carries.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wds_bone.errors import CheckpointError, ConfigError
+from wds_bone.shards.manifest import ImageFormat
+
+NORMALISATION = "min-p99"
+"""Names what `normalise_exposure` does; a checkpoint of another normalisation is refused."""
+BRIGHT_QUANTILE = 0.99
+GRID_SIDE_PIXELS = 64
+SMALLEST_SIDE_PIXELS = 32
+"""Below, the last stage convolves images of one pixel, for which torch 2.14 on a CPU with bfloat16 returns gradients
+from memory that nobody wrote."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image file becomes the model's input.
+
+    Attributes:
+        image_format: geometry and encoding of the stored images, from the manifest of the training set.
+        height: of the model's input, in pixels.
+        width: of the model's input, in pixels.
+        normalisation: name of the rule for the grey values.
+    """
+
+    image_format: ImageFormat
+    height: int
+    width: int
+    normalisation: str = NORMALISATION
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """Bring stored images to the model's size and to one exposure, on the device they are on.
+
+        Args:
+            image: uint8 (B, 1, H, W), as stored.
+
+        Returns:
+            float32 (B, 1, height, width); each image's darkest pixel is 0 and its 99th percentile 1, at most 1.5.
+        """
+        pixels = image.float()
+        if pixels.shape[-2:] != (self.height, self.width):
+            pixels = F.interpolate(pixels, (self.height, self.width), mode="bilinear", antialias=True)
+        return normalise_exposure(pixels)
+
+    def refuse_other_format(self, image_format: ImageFormat, *, place: str) -> None:
+        """Raise unless images of `image_format` have the geometry and the stretch that the model was trained on.
+
+        The encoding may differ: a PNG of the same pixels is the same image.
+
+        Raises:
+            ConfigError: they were made otherwise.
+        """
+        names = ("height", "width", "fit", "stretch")
+        trained, found = ({name: getattr(made, name) for name in names} for made in (self.image_format, image_format))
+        if trained != found:
+            raise ConfigError(
+                f"{place}: the images were not made as those that the model is trained on",
+                expected=_listed(trained),
+                got=_listed(found),
+                do="write these shards again with the options of the training set",
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the description in plain JSON types, for a checkpoint."""
+        description = dataclasses.asdict(self)
+        if self.image_format.stretch is not None:
+            description["image_format"]["stretch"] = list(self.image_format.stretch)
+        return description
+
+    @classmethod
+    def from_json(cls, description: dict[str, Any]) -> "Preprocessing":
+        """Return the description that `to_json` wrote.
+
+        Raises:
+            CheckpointError: it names a normalisation that this version does not know.
+        """
+        if description["normalisation"] != NORMALISATION:
+            raise CheckpointError(
+                "the checkpoint was trained with another normalisation of the grey values",
+                expected=NORMALISATION,
+                got=description["normalisation"],
+                do="use the version of wds_bone that wrote it",
+            )
+        stored = dict(description["image_format"])
+        stored["stretch"] = None if stored["stretch"] is None else tuple(stored["stretch"])
+        return cls(ImageFormat(**stored), description["height"], description["width"])
+
+
+def plan_preprocessing(image_format: ImageFormat, image_size: int | None) -> Preprocessing:
+    """Decide the model's input for stored images of one format.
+
+    Args:
+        image_format: what the shards hold.
+        image_size: wanted length of the longer side in pixels; None keeps the stored size. The aspect ratio is kept.
+
+    Raises:
+        ConfigError: the size is too small for any of the models.
+    """
+    height, width = image_format.height, image_format.width
+    if image_size is not None:
+        longer = max(height, width)
+        height, width = round(height * image_size / longer), round(width * image_size / longer)
+    if min(height, width) < SMALLEST_SIDE_PIXELS:
+        raise ConfigError(
+            f"images of {width} x {height} pixels are too small to train on",
+            expected=f"at least {SMALLEST_SIDE_PIXELS} pixels a side",
+            got=min(height, width),
+            do=f"give --image-size {SMALLEST_SIDE_PIXELS} or more, or write shards with a larger --size",
+        )
+    return Preprocessing(image_format, height, width)
+
+
+def normalise_exposure(pixels: Tensor) -> Tensor:
+    """Scale each image so that its darkest pixel is 0 and its 99th percentile is 1.
+
+    The percentile is taken from a grid of at most 64 x 64 pixels, because sorting all of them would cost more than
+    decoding. Values above are cut at 1.5; a black image stays black.
+
+    Args:
+        pixels: float32 (B, 1, H, W), 0 to 255.
+    """
+    height, width = pixels.shape[-2:]
+    grid = pixels[..., :: -(-height // GRID_SIDE_PIXELS), :: -(-width // GRID_SIDE_PIXELS)]
+    dark = pixels.amin((1, 2, 3), keepdim=True)
+    bright = torch.quantile(grid.flatten(1), BRIGHT_QUANTILE, dim=1)[:, None, None, None]
+    return ((pixels - dark) / (bright - dark).clamp_min(1.0)).clamp_max(1.5)
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())

@@ -1,0 +1,49 @@
+"""A run between two steps <-> a checkpoint.
+
+In comes a run with its progress, out goes a file from which the same run continues. The invariant: everything that a
+step reads and an earlier step wrote is in it; the rest is a function of the settings.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from wds_bone.errors import CheckpointError
+from wds_bone.learn.checkpoint import save_checkpoint
+from wds_bone.learn.learner import learner_state, restore_learner
+from wds_bone.learn.run import Progress, Run
+
+LAST_NAME, BEST_NAME = "last.pt", "best.pt"
+
+
+def save_snapshot(run: Run, progress: Progress, *, name: str) -> None:
+    """Write the run's state under `name` in its folder.
+
+    Raises:
+        WdsBoneError: the disk refuses; an older file of that name is kept.
+    """
+    contents = {
+        **run.origin,
+        **learner_state(run.learner),
+        "progress": asdict(progress),
+        "stream": run.train_stream.state_dict(),
+        "val_digest": run.val_stream.order_digest,
+    }
+    save_checkpoint(run.folder / name, contents)
+
+
+def restore_snapshot(run: Run, contents: dict[str, Any]) -> Progress:
+    """Set the run to the state in a checkpoint of the same settings.
+
+    Raises:
+        CheckpointError: the training or validation shards are others.
+    """
+    if contents["val_digest"] != run.val_stream.order_digest:
+        raise CheckpointError(
+            "the validation shards are not those of the checkpoint",
+            expected=f"order digest {contents['val_digest']} (saved)",
+            got=f"order digest {run.val_stream.order_digest} (now)",
+            do="resume with the same shards, or start a new run with another --out",
+        )
+    run.train_stream.load_state_dict(contents["stream"])
+    restore_learner(run.learner, contents)
+    return Progress(**contents["progress"])

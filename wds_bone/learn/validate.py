@@ -1,0 +1,78 @@
+"""A predictor and an unshuffled stream -> predictions, each sample once.
+
+In comes one epoch of batches, out go arrays. The invariant: padding counts for nothing, and the weights sum to the
+number of samples in the stream.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wds_bone.learn.predictor import Predictor
+from wds_bone.stream.batch import Batch
+from wds_bone.stream.stream import BoneAgeStream
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What was predicted for each sample, in the order of the stream.
+
+    Attributes:
+        key: n sample keys.
+        gender: float32 (n,), 1 male and 0 female.
+        age_months: float32 (n,), the labels.
+        predicted_months: float32 (n,).
+    """
+
+    key: list[str]
+    gender: NDArray[np.float32]
+    age_months: NDArray[np.float32]
+    predicted_months: NDArray[np.float32]
+
+
+def predict_epoch(
+    predictor: Predictor,
+    stream: BoneAgeStream,
+    *,
+    told_gender: NDArray[np.float32] | None = None,
+    give_up: Callable[[], bool] = lambda: False,
+) -> Predictions | None:
+    """Predict every sample of the stream's first epoch once.
+
+    Args:
+        predictor: on the stream's device.
+        stream: opened with `shuffle=False`.
+        told_gender: float32 (n,), what the model is told in the place of the true genders, in the order of the stream.
+        give_up: asked after each batch.
+
+    Returns:
+        The predictions, or None as soon as `give_up` says so.
+    """
+    stream.set_epoch(0)
+    keys: list[str] = []
+    columns: list[NDArray[np.float32]] = []
+    weight_sum = 0.0
+    for batch in stream:
+        predicted_months = predictor.predict_months(batch.image, _told_to_model(batch, told_gender))
+        real = batch.weight > 0
+        rows = [column[real].cpu().numpy() for column in (batch.gender, batch.age_months, predicted_months)]
+        columns.append(np.stack(rows))
+        keys += [key for key in batch.key if key]
+        weight_sum += float(batch.weight.sum())
+        if give_up():
+            return None
+    assert weight_sum == len(keys) == stream.num_samples, (weight_sum, len(keys), stream.num_samples)
+    gender, age_months, predicted = np.concatenate(columns, axis=1)
+    return Predictions(keys, gender, age_months, predicted)
+
+
+def _told_to_model(batch: Batch, told_gender: NDArray[np.float32] | None) -> Tensor:
+    """Return the genders of a batch of the first epoch; what padding is told does not matter."""
+    if told_gender is None:
+        return batch.gender
+    told = told_gender[batch.position.cpu().numpy() % len(told_gender)]
+    return torch.from_numpy(told).to(batch.gender.device)
