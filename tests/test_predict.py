@@ -5,13 +5,14 @@ import io
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.trained import LETTERBOXED, SIZE, format_of, shard_films, write_checkpoint, write_films
+from tests.report.trained import LETTERBOXED, SIZE, format_of, one_thread, shard_films, write_checkpoint, write_films
 from tests.shards.broken_inputs import write_broken_images
 from wds_bone.evaluate import main as evaluate
 from wds_bone.predict import main
@@ -24,12 +25,13 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with `films` and `best.pt`."""
     room = tmp_path_factory.mktemp("predict")
     write_films(room / "films", NUM_FILMS)
     write_checkpoint(room / "best.pt", LETTERBOXED)
-    return room
+    with one_thread():
+        yield room
 
 
 def film(room: Path, number: int) -> str:
@@ -162,13 +164,13 @@ def test_a_name_that_is_not_text_is_shown_escaped(room: Path, tmp_path: Path, ca
 def test_films_that_were_not_letterboxed_must_have_the_size_of_the_training_images(
     room: Path, tmp_path: Path, capsys: Captured
 ) -> None:
-    write_checkpoint(tmp_path / "best.pt", ImageFormat("png", SIZE, SIZE - 8))
-    for name, width in (("fits.png", SIZE - 8), ("other.png", SIZE)):
+    write_checkpoint(tmp_path / "best.pt", ImageFormat("png", SIZE, SIZE + 8))
+    for name, width in (("fits.png", SIZE + 8), ("other.png", SIZE)):
         Image.fromarray(np.eye(SIZE, width, dtype=np.uint8) * 200).save(tmp_path / name)
     assert predict(tmp_path, "F", str(tmp_path / "fits.png"), str(tmp_path / "other.png")) == 1
     captured = capsys.readouterr()
     assert [Path(name).name for name, _, _ in table(captured.out)] == ["fits.png"]
-    assert f"expected: {SIZE - 8} x {SIZE} pixels\n  got:      {SIZE} x {SIZE}" in captured.err
+    assert f"expected: {SIZE + 8} x {SIZE} pixels\n  got:      {SIZE} x {SIZE}" in captured.err
 
 
 def test_the_help_says_that_this_is_no_medical_device(capsys: Captured) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wds_bone.learn.validate import Predictions
-from wds_bone.report.metrics import constant_errors, error_numbers, summarise, summary_table
+from wds_bone.report.metrics import describe_constant, error_numbers, summarise, summary_table
 
 
 def predictions_of(rows: list[tuple[str, float, float]]) -> Predictions:
@@ -94,7 +94,20 @@ def test_the_table_has_a_line_per_group_and_shows_the_constant() -> None:
     assert [line.split()[-1] for line in lines[1:4]] == ["33.25", "30.50", "31.50"]
 
 
+FOUR = predictions_of([("F", 100, 0), ("F", 110, 0), ("M", 50, 0), ("M", 90, 0)])
+
+
 def test_the_constant_is_the_median_of_the_training_ages() -> None:
-    rows = predictions_of([("F", 100, 0), ("F", 110, 0), ("M", 50, 0), ("M", 90, 0)])
-    errors = constant_errors(rows, median_months={"all": 100.0, "F": 105.0, "M": 60.0})
-    assert errors == {"all": (0 + 10 + 50 + 10) / 4, "F": 5.0, "M": 20.0}
+    constant = describe_constant(FOUR, train_median_months={"all": 100.0, "F": 105.0, "M": 60.0})
+    assert constant["mae_months"] == {"all": (0 + 10 + 50 + 10) / 4, "F": 5.0, "M": 20.0}
+
+
+def test_a_gender_that_was_not_trained_on_gets_the_median_of_all() -> None:
+    constant = describe_constant(FOUR, train_median_months={"all": 100.0, "F": 105.0})
+    assert constant["mae_months"]["M"] == (50 + 10) / 2
+
+
+def test_without_training_medians_the_evaluated_ones_are_used_and_named() -> None:
+    constant = describe_constant(FOUR, train_median_months=None)
+    assert constant["median_of"] == "evaluated set"
+    assert constant["median_months"] == {"all": 95.0, "F": 105.0, "M": 70.0}

@@ -1,0 +1,148 @@
+"""`python -m wds_bone.evaluate`: a checkpoint and shards -> predictions, numbers and pictures in a folder.
+
+In come the samples of one split, each once, out go `predictions.csv`, `scatter.png`, `bland_altman.png` and, last,
+`metrics.json`. The invariant: what is written is a function of (checkpoint, shards, what the model was told of gender).
+"""
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wds_bone.config import option, parse_config, run_command
+from wds_bone.errors import CheckpointError, ConfigError
+from wds_bone.learn.checkpoint import load_checkpoint
+from wds_bone.learn.hardware import Device, default_threads, pick_device
+from wds_bone.learn.predictor import restore_predictor
+from wds_bone.learn.validate import Predictions, predict_epoch
+from wds_bone.report.evaluation import (
+    Told,
+    describe_checkpoint,
+    describe_shards,
+    installed_versions,
+    tell_genders,
+    write_evaluation,
+)
+from wds_bone.report.metrics import describe_constant, summarise, summary_table
+from wds_bone.stream.stream import BoneAgeStream
+
+PROG = "python -m wds_bone.evaluate"
+DESCRIPTION = "Predict every sample of a split once, and write predictions, numbers and pictures."
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Settings of one evaluation."""
+
+    checkpoint: Path = option("best.pt or last.pt of a training run", metavar="FILE")
+    shards: tuple[str, ...] = option("a manifest, a folder or tars (brace patterns, globs)", metavar="URL")
+    out: Path = option("folder for the results; those of an earlier evaluation are replaced", metavar="FOLDER")
+    split: str | None = option("which split of a folder or manifest", default=None, metavar="NAME")
+    batch_size: int = option("images at a time; the predictions do not depend on it", default=64, metavar="N")
+    threads: int | None = option(
+        "that decode images (default: 1 on a CPU, else one per core)", default=None, metavar="N"
+    )
+    device: Device = option("where the model runs", default="auto")
+    gender: Told = option(
+        "what the model is told: the true genders, the same shuffled over the samples, or each one swapped",
+        default="true",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate, and return the exit code: 0, or 2 after an error the user can mend."""
+    return run_command(lambda: run_evaluation(parse_config(EvaluateConfig, argv, prog=PROG, description=DESCRIPTION)))
+
+
+def run_evaluation(config: EvaluateConfig) -> None:
+    """Predict, write the results and print what they are.
+
+    Raises:
+        WdsBoneError: settings, checkpoint or shards that do not fit, or a disk that refuses.
+    """
+    device = pick_device(config.device)
+    contents = load_checkpoint(config.checkpoint)
+    predictor = restore_predictor(contents, device=device)
+    make_folder(config.out)
+    with open_stream(config, device) as stream:
+        predictor.preprocessing.refuse_other_format(stream.image_format, place=", ".join(config.shards))
+        predictions = predict_epoch(predictor, stream, told_gender=tell_genders(stream, config.gender))
+        shards = describe_shards(stream, split=config.split)
+    assert predictions is not None
+    refuse_not_finite(predictions, config.checkpoint)
+    metrics = {
+        "errors": summarise(predictions),
+        "constant": describe_constant(predictions, train_median_months=contents.get("train_median_months")),
+        "told_gender": config.gender,
+        "shards": shards,
+        "checkpoint": describe_checkpoint(contents, sha256=file_sha256(config.checkpoint)),
+        "versions": installed_versions(),
+    }
+    paths = write_evaluation(config.out, predictions, metrics)
+    print_results(metrics, paths)
+
+
+def open_stream(config: EvaluateConfig, device: torch.device) -> BoneAgeStream:
+    """Open the samples to evaluate, in the order of the shards."""
+    return BoneAgeStream(
+        config.shards,
+        batch_size=config.batch_size,
+        split=config.split,
+        shuffle=False,
+        threads=config.threads or default_threads(device),
+        device=device,
+    )
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of the results before the work begins.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made: {error.strerror}", do="give another --out") from error
+
+
+def refuse_not_finite(predictions: Predictions, checkpoint: Path) -> None:
+    """Raise if a prediction is not a finite number.
+
+    Raises:
+        CheckpointError: with the first such sample.
+    """
+    finite = np.isfinite(predictions.predicted_months)
+    if finite.all():
+        return
+    num_bad, first = int(np.sum(~finite)), int(np.argmin(finite))
+    raise CheckpointError(
+        f"{checkpoint}: {num_bad:,} predictions are not finite, the first for sample '{predictions.key[first]}'",
+        expected="ages in months",
+        got=predictions.predicted_months[first],
+        do="look at that image, or evaluate another checkpoint of the run",
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file, as `sha256sum` prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def print_results(metrics: dict[str, Any], paths: Sequence[Path]) -> None:
+    """Print the numbers as a table, what the last column means, and where the results lie."""
+    constant, told = metrics["constant"], metrics["told_gender"]
+    table = summary_table(metrics["errors"], constant_mae_months=constant["mae_months"])
+    remark = "" if told == "true" else f"The model was told {told} genders; F and M are the true ones.\n"
+    baseline = f"constant: MAE of always predicting the median age of the {constant['median_of']} (for F and M, theirs)"
+    print(f"{table}\n{remark}{baseline}", *paths, sep="\n")  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""Predictions -> the two pictures of an evaluation.
+
+In come predictions and their numbers, out go figures and PNG bytes. The invariant: nothing global is touched (no
+pyplot), so that figures can be drawn in any process and thread, and the same predictions give the same bytes.
+"""
+
+import io
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from wds_bone.learn.validate import Predictions
+from wds_bone.report.metrics import gender_members, interval_text, signed_errors
+
+INCHES, DOTS_PER_INCH = (7.2, 7.4), 150
+_LOOKS = {"F": ("#D55E00", "o"), "M": ("#0072B2", "^")}
+"""Vermilion circles and blue triangles: two colours of Okabe and Ito that all common colour vision tells apart."""
+_NAMES = {"F": "girls", "M": "boys"}
+_AGREEMENT_SDS = 1.96
+_NUM_LAYERS = 8
+
+
+def draw_scatter(predictions: Predictions, summary: dict[str, Any], *, remark: str = "") -> Figure:
+    """Draw predicted against true age.
+
+    Args:
+        predictions: one point each.
+        summary: from `summarise`, for the title and the legend.
+        remark: stands behind the title, for example that genders were swapped.
+    """
+    figure, axes = _blank(f"Predicted and true age{remark}", _describe_error(summary["all"]))
+    _draw_points(axes, predictions, predictions.predicted_months, summary)
+    low, high = _shared_limits(predictions)
+    axes.plot([low, high], [low, high], color="black", linewidth=1)
+    for offset in (-12, 12):
+        label = "a year off" if offset > 0 else None
+        axes.plot([low, high], [low + offset, high + offset], color="0.45", linewidth=0.8, dashes=(5, 3), label=label)
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axes.set(xlabel="true age in months", ylabel="predicted age in months")
+    axes.yaxis.set_major_locator(_birthdays())
+    axes.xaxis.set_major_locator(_birthdays())
+    axes.legend(loc="upper left", framealpha=0.9)
+    return figure
+
+
+def draw_bland_altman(predictions: Predictions, summary: dict[str, Any], *, remark: str = "") -> Figure:
+    """Draw the error against the mean of predicted and true age (Bland and Altman, Lancet 1986).
+
+    The limits of agreement are the bias and 1.96 standard deviations of the errors around it.
+
+    Args:
+        predictions: one point each.
+        summary: from `summarise`, for the legend.
+        remark: stands behind the title, for example that genders were swapped.
+    """
+    errors = signed_errors(predictions.predicted_months, predictions.age_months)
+    bias, half_width = errors.mean(), _AGREEMENT_SDS * errors.std()
+    limits = f"limits of agreement {bias - half_width:+.1f} and {bias + half_width:+.1f}"
+    numbers = f"bias {bias:+.1f} months, {limits}, n = {len(errors):,}"
+    figure, axes = _blank(f"Agreement of predicted and true age{remark}", numbers)
+    means = predictions.age_months + errors / 2
+    _draw_points(axes, predictions, errors, summary, across=means)
+    axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    axes.axhline(bias, color="black", linewidth=1, label="bias")
+    for level in (bias - half_width, bias + half_width):
+        label = "limits of agreement" if level > bias else None
+        axes.axhline(level, color="black", linewidth=0.9, dashes=(5, 3), label=label)
+    reach = 1.15 * max(np.abs(errors).max(), half_width + abs(bias), 6.0)
+    axes.set(ylim=(-reach, reach))
+    axes.set(xlabel="mean of predicted and true age in months", ylabel="predicted less true age in months")
+    axes.xaxis.set_major_locator(_birthdays())
+    axes.legend(loc="upper left", ncols=2, framealpha=0.9)
+    return figure
+
+
+def figure_as_png(figure: Figure) -> bytes:
+    """Return the picture; the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _blank(title: str, subtitle: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=INCHES, dpi=DOTS_PER_INCH, layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.12))
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontsize=14, fontweight="bold", pad=26)
+    axes.text(0, 1.02, subtitle.replace("-", "−"), transform=axes.transAxes, fontsize=10.5, color="0.25")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="0.92")
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _describe_error(numbers: dict[str, Any]) -> str:
+    interval = interval_text(numbers["mae_interval_months"], decimals=1)
+    mae = f"MAE {numbers['mae_months']:.1f} months (95 % interval {interval})"
+    return (
+        f"{mae}, RMSE {numbers['rmse_months']:.1f}, bias {numbers['bias_months']:+.1f}, n = {numbers['num_samples']:,}"
+    )
+
+
+def _draw_points(
+    axes: Axes,
+    predictions: Predictions,
+    heights: NDArray[np.floating],
+    summary: dict[str, Any],
+    *,
+    across: NDArray[np.floating] | None = None,
+) -> None:
+    """Draw each gender in its colour and marker, fainter and smaller the more points there are.
+
+    The genders alternate in layers of points, so that neither lies on top of the other.
+    """
+    across = predictions.age_months if across is None else across
+    crowd = len(heights) ** 0.5
+    looks = {"alpha": np.clip(12 / crowd, 0.25, 0.8), "s": np.clip(600 / crowd, 6, 40), "linewidths": 0}
+    members = gender_members(predictions)
+    for layer in np.array_split(np.arange(len(heights)), _NUM_LAYERS):
+        for gender, chosen in members.items():
+            colour, marker = _LOOKS[gender]
+            drawn = layer[chosen[layer]]
+            axes.scatter(across[drawn], heights[drawn], color=colour, marker=marker, **looks)
+    for gender in members:
+        colour, marker = _LOOKS[gender]
+        numbers = summary["gender"][gender]
+        label = f"{_NAMES[gender]} ({gender}), MAE {numbers['mae_months']:.1f}, n = {numbers['num_samples']:,}"
+        axes.scatter([], [], color=colour, marker=marker, s=40, label=label)
+
+
+def _shared_limits(predictions: Predictions) -> tuple[float, float]:
+    """Return limits for both axes that show all points and end at whole years."""
+    values = np.concatenate([predictions.age_months, predictions.predicted_months])
+    return float(np.floor(values.min() / 12 - 0.5) * 12), float(np.ceil(values.max() / 12 + 0.5) * 12)
+
+
+def _birthdays() -> MaxNLocator:
+    """Return what places ticks at every birthday, or at every second, fifth or tenth one, whichever leaves room."""
+    return MaxNLocator(nbins=13, steps=[1.2, 2.4, 6, 10])

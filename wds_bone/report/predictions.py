@@ -1,0 +1,105 @@
+"""Predictions <-> `predictions.csv`.
+
+In come predictions in the order of the shards, out goes a table with one row per sample. The invariant: the same
+predictions give the same bytes, reading gives back exactly what was written, and no cell is a formula to a spreadsheet.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wds_bone.errors import LabelError
+from wds_bone.learn.validate import Predictions
+from wds_bone.shards.durable import publish_bytes
+from wds_bone.shards.label_table import Row, Table, read_table
+from wds_bone.shards.label_values import parse_age_months, parse_gender
+
+COLUMNS = ("key", "gender", "age_months", "predicted_months")
+_MARK = "'"
+_MARKED_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n", " ", _MARK)
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write `predictions` to `path`, atomically; the order is kept.
+
+    Raises:
+        WdsBoneError: the disk refuses.
+    """
+    genders = np.where(predictions.gender == 1, "M", "F").tolist()
+    months = (map(months_text, column) for column in (predictions.age_months, predictions.predicted_months))
+    rows = zip(map(plain_cell, predictions.key), genders, *months, strict=True)
+    publish_bytes(path, csv_text([COLUMNS, *rows]).encode())
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Return what `write_predictions` wrote.
+
+    Raises:
+        LabelError: the file cannot be read, or is not a table of predictions.
+    """
+    table = read_table(path)
+    _check_columns(table)
+    keys, genders, ages, predicted = zip(*map(_read_row, table.rows), strict=True)
+    months = (np.array(column, np.float32) for column in (ages, predicted))
+    return Predictions(list(keys), np.array([gender == "M" for gender in genders], np.float32), *months)
+
+
+def csv_text(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows of cells as CSV (RFC 4180, but lines end in a line feed alone)."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def plain_cell(text: str) -> str:
+    """Return `text` so that spreadsheets take it for text: with an apostrophe before what could begin a formula.
+
+    The rule is OWASP's ("CSV Injection"); an apostrophe or a space at the start gets one too, so that the first
+    apostrophe of a cell can always be taken away again.
+    """
+    return _MARK + text if text.startswith(_MARKED_STARTS) else text
+
+
+def months_text(months: np.floating) -> str:
+    """Return the shortest decimal number that reads back as the same float32."""
+    return np.format_float_positional(np.float32(months), trim="-")
+
+
+def _check_columns(table: Table) -> None:
+    if tuple(table.header.cells) != COLUMNS:
+        raise LabelError(
+            f"{table.header.place}: not a table of predictions",
+            expected=",".join(COLUMNS),
+            got=",".join(table.header.cells),
+            do="give a predictions.csv that `python -m wds_bone.evaluate` wrote",
+        )
+
+
+def _read_row(row: Row) -> tuple[str, str, float, float]:
+    key, gender, age, predicted = row.cells
+    age_months = parse_age_months(age, unit="months", place=row.place)
+    return (
+        key.removeprefix(_MARK),
+        parse_gender(gender, flag=None, place=row.place),
+        age_months,
+        _months(predicted, row),
+    )
+
+
+def _months(text: str, row: Row) -> float:
+    try:
+        months = float(text)
+    except ValueError:
+        months = math.nan
+    if not math.isfinite(months):
+        raise LabelError(
+            f"{row.place}: the prediction is not a number",
+            expected="months, such as 94.25",
+            got=repr(text),
+            do="write the predictions again with `python -m wds_bone.evaluate`",
+        )
+    return months
