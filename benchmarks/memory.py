@@ -21,7 +21,7 @@ MEASURE = """
 import json, sys, threading
 import torch
 from wds_bone import BoneAgeStream
-from wds_bone.learn.model import BoneAgeModel
+from wds_bone.learn.model import build_model
 from wds_bone.train import main
 
 def anonymous_bytes():
@@ -29,7 +29,7 @@ def anonymous_bytes():
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 shards, out, model, size = sys.argv[1:]
-built = BoneAgeModel(model)
+built = build_model(model)
 baseline, peaks, done = anonymous_bytes(), [], threading.Event()
 
 def watch():
@@ -39,8 +39,8 @@ def watch():
 watcher = threading.Thread(target=watch)
 watcher.start()
 del built
-code = main(["--train", shards + "/manifest.json", "--out", out, "--model", model, "--image-size", size, "--epochs", "1",
-             "--device", "cpu"])
+code = main(["--train", shards + "/manifest.json", "--out", out, "--model", model, "--image-size", size,
+             "--epochs", "1", "--device", "cpu"])
 done.set()
 watcher.join()
 assert code == 0
