@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 from itertools import pairwise
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.shards.dying import refuse
 from tests.shards.film_sets import digests, make, names_in, write_films
 from wds_bone.shards.build import BAD_NAME
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest
@@ -195,6 +197,34 @@ def test_the_old_set_stays_whole_until_the_new_one_is_complete(tmp_path: Path, m
     assert make(out, *films, "--size", "24", "--replace") == 0
     make(tmp_path / "fresh", *films, "--size", "24")
     assert digests(out) == digests(tmp_path / "fresh")
+
+
+def test_what_a_run_left_that_was_killed_after_its_manifest_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", lambda path: refuse(errno.EIO)())
+        assert make(out, *write_films(tmp_path / "a", 10), "--split", "train") == 2
+    assert (out / STAGING_NAME).exists()
+    assert make(out, *write_films(tmp_path / "b", 6, first=10), "--split", "test") == 0
+    assert not (out / STAGING_NAME).exists()
+
+
+def test_a_split_that_stays_is_not_lost_when_replacing_another_is_interrupted_and_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    out, train = tmp_path / "out", write_films(tmp_path / "a", 10)
+    make(out, *train, "--split", "train")
+    make(out, *write_films(tmp_path / "b", 6, first=10), "--split", "test")
+    before = digests(out)
+    interrupt(out, write_films(tmp_path / "c", 7, first=10), monkeypatch, MANIFEST_NAME, "--split", "test", "--replace")
+    assert not (out / MANIFEST_NAME).exists()
+    capsys.readouterr()
+    assert make(out, *train, "--split", "train") == 2
+    assert "unfinished run" in capsys.readouterr().err
+    assert make(out, *write_films(tmp_path / "d", 6, first=10), "--split", "test", "--replace") == 0
+    assert digests(out) == before
 
 
 def test_a_link_in_the_place_of_the_staging_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -42,7 +42,7 @@ def test_every_flipped_byte_of_an_index_is_detected(tmp_path: Path) -> None:
     intact = index.read_bytes()
     for offset in range(len(intact)):
         flip(index, offset, offset % 8)
-        with pytest.raises(ShardError, match=r"train-000000.index.npy: fails its checksum"):
+        with pytest.raises(ShardError, match=r"train-000000.index.npy: is damaged"):
             read_all(tmp_path)
         index.write_bytes(intact)
 

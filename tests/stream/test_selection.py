@@ -103,3 +103,10 @@ def test_a_manifest_edited_by_hand_is_refused(shards: Path) -> None:
     (shards / MANIFEST_NAME).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     with pytest.raises(ShardError, match="changed since it was written"):
         select_shards(shards, split="train")
+
+
+def test_a_key_in_two_scanned_shards_is_refused(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a.tar", range(3))
+    write_shard(tmp_path / "b.tar", range(2, 5))
+    with pytest.raises(ShardError, match=r"b.tar: sample 'hand-2' is in .*a.tar too"):
+        select_shards(tmp_path)

@@ -14,20 +14,20 @@ from wds_bone.shards.durable import publish_bytes, storage_errors
 from wds_bone.shards.existing import plan_missing
 from wds_bone.shards.labels import Rejected
 from wds_bone.shards.lock import Lock
-from wds_bone.shards.manifest import Manifest, SplitEntry, write_manifest
+from wds_bone.shards.manifest import MANIFEST_NAME, Manifest, SplitEntry, write_manifest
 from wds_bone.shards.overview import write_pictures
 from wds_bone.shards.plan import SetPlan, SplitPlan
 from wds_bone.shards.processes import WriterSettings, write_shards
 from wds_bone.shards.progress import progress
 from wds_bone.shards.sidecars import read_sidecar, split_entry
 from wds_bone.shards.staging import (
+    clear_finished,
     finished_record,
     move_shards,
     open_staging,
     read_base,
     remove_staging,
     retire_splits,
-    staged_plan_is,
 )
 from wds_bone.shards.writer import ShardRecord, check_budget, count_causes
 
@@ -61,11 +61,11 @@ def build_set(
         ImageError: a bad film, or too many.
         WdsBoneError: the disk refuses.
     """
-    base = read_base(out)
+    base, is_set = read_base(out), (out / MANIFEST_NAME).exists()
+    if base is not None and is_set:
+        clear_finished(out, base)
     todo = plan_missing(plan, base, out, replace=replace)
-    if base is not None and not todo.splits:
-        if staged_plan_is(out, {name: split.plan for name, split in base.splits.items()}):
-            remove_staging(out)
+    if base is not None and is_set and not todo.splits:
         return BuiltSet(base, (), was_complete=True)
     staging = open_staging(out, todo, replace=replace)
     records = _finish_shards(todo, out, WriterSettings(staging, todo.image, max_bad, lock), workers=workers)

@@ -48,22 +48,14 @@ def open_staging(out: Path, plan: SetPlan, *, replace: bool) -> Path:
         staging.mkdir(exist_ok=True)
     if staging.is_symlink():
         raise ShardError(f"{staging}: is a link", expected="a folder", got="a link", do="remove the link")
-    contents = plan_as_json(plan)
-    old = _read_plan(staging)
-    if old == contents:
+    new, old = plan_as_json(plan), _read_plan(staging)
+    if old == new:
         return staging
-    if old is not None and not replace:
-        expected, got = describe_difference(contents, old)
-        raise ShardError(
-            f"{out}: holds an unfinished run with other settings or inputs",
-            expected=expected,
-            got=got,
-            do="repeat that run's command to finish it, or give up what it made with --replace",
-        )
     if not replace:
+        _refuse_unfinished(out, new, old)
         _refuse_strangers(out, [split.name for split in plan.splits])
     _empty(staging)
-    publish_bytes(staging / PLAN_NAME, json.dumps(contents, indent=1).encode())
+    publish_bytes(staging / PLAN_NAME, json.dumps(new, indent=1).encode())
     return staging
 
 
@@ -115,15 +107,28 @@ def remove_staging(out: Path) -> None:
             sync_folder(out)
 
 
-def staged_plan_is(out: Path, digests: Mapping[str, str | None]) -> bool:
-    """Return whether staging holds no plan, or one whose splits have all these digests."""
+def clear_finished(out: Path, manifest: Manifest) -> None:
+    """Delete what a run left that was killed after it had written `manifest`, its last step but one."""
     plan = _read_plan(out / STAGING_NAME)
-    return plan is None or all(digests.get(name) == split["digest"] for name, split in plan["splits"].items())
+    digests = {name: split.plan for name, split in manifest.splits.items()}
+    if plan is None or all(digests.get(name) == split["digest"] for name, split in plan["splits"].items()):
+        remove_staging(out)
 
 
 def _read_plan(staging: Path) -> dict[str, dict[str, dict[str, object]]] | None:
     path = staging / PLAN_NAME
     return json.loads(path.read_bytes()) if path.exists() else None
+
+
+def _refuse_unfinished(out: Path, new: Mapping[str, object], old: Mapping[str, object] | None) -> None:
+    if old is not None:
+        expected, got = describe_difference(new, old)
+        raise ShardError(
+            f"{out}: holds an unfinished run with other settings or inputs",
+            expected=expected,
+            got=got,
+            do="repeat that run's command to finish it, or give up what it made with --replace",
+        )
 
 
 def _refuse_strangers(out: Path, splits: Sequence[str]) -> None:

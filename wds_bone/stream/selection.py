@@ -20,11 +20,11 @@ from wds_bone.shards.manifest import (
     ImageFormat,
     Manifest,
     ShardEntry,
-    index_name,
     read_manifest,
 )
-from wds_bone.shards.samples import SampleTable, join_tables, table_from_bytes
+from wds_bone.shards.samples import SampleTable, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
+from wds_bone.shards.sidecars import read_sidecar, repeated_keys
 from wds_bone.stream.locate import expand, local_path
 
 REBUILD = "fetch the set again, or build it again with `python scripts/make_shards.py`"
@@ -127,7 +127,20 @@ def _read_files(paths: Iterable[Path]) -> list[_Located]:
         if path.parent not in manifests:
             manifests[path.parent] = _manifest_of(path.parent)
         located.append(_read_one(path, manifests[path.parent]))
+    _check_keys({str(shard.path): shard.table for shard in located if manifests[shard.path.parent] is None})
     return located
+
+
+def _check_keys(scanned: dict[str, SampleTable]) -> None:
+    """Refuse a key that stands in two shards; sets with a manifest were checked when it was written."""
+    if repeated := repeated_keys(scanned):
+        key, first, second = repeated[0]
+        raise ShardError(
+            f"{second}: sample '{key}' is in {first} too",
+            expected="each key once",
+            got=f"{len(repeated)} keys more than once",
+            do="leave one of the shards out, or write them again with other keys",
+        )
 
 
 def _manifest_of(folder: Path) -> Manifest | None:
@@ -157,14 +170,7 @@ def _read_indexed(path: Path, entry: ShardEntry, image: ImageFormat) -> _Located
     if _file_bytes(path) != entry.shard_bytes:
         expected, got = f"{entry.shard_bytes:,} bytes", f"{_file_bytes(path):,} bytes"
         raise ShardError(f"{path}: not the shard of the manifest", expected=expected, got=got, do=REBUILD)
-    index = path.with_name(index_name(path.name))
-    contents = _read_bytes(index)
-    sha256 = hashlib.sha256(contents).hexdigest()
-    if sha256 != entry.index_sha256:
-        expected, got = f"sha256 {entry.index_sha256}", f"sha256 {sha256}"
-        raise ShardError(f"{index}: fails its checksum", expected=expected, got=got, do=REBUILD)
-    table = table_from_bytes(contents, index)
-    return _Located(path, entry.sha256, table, image)
+    return _Located(path, entry.sha256, read_sidecar(path.parent, entry), image)
 
 
 def _scan(path: Path) -> _Located:
@@ -218,13 +224,6 @@ def _file_bytes(path: Path) -> int:
     try:
         with path.open("rb"):
             return path.stat().st_size
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from error
 
