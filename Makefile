@@ -43,7 +43,8 @@ check: lint types test ## what must be green before a commit
 
 bench: $(READY) ## the benchmarks; results in benchmarks/results
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
-	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python -m benchmarks.loader
+	$(BIN)/python -m benchmarks.resume
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) runs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,6 @@
 """How fast do verified, shuffled batches come out of shards, against webdataset and against the decoder alone?
 
-Command:   python benchmarks/loader.py [--images FOLDER] [--size 256] [--encoding jpg] [--rounds 5]
+Command:   python -m benchmarks.loader [--images FOLDER] [--size 256] [--encoding jpg] [--rounds 5]
 Entrants:  wds_bone, two threads, crc checked, shuffled over the whole epoch;
            webdataset tuned (grey decode with simplejpeg in a map, batches in the workers), two workers;
            webdataset as documented (`decode("rgb8")`), two workers;

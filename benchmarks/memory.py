@@ -1,6 +1,6 @@
 """Does the memory of a training process depend on the size of the data set?
 
-Command:   python benchmarks/memory.py SMALL LARGE [--model resnet18] [--image-size 100]
+Command:   python -m benchmarks.memory SMALL LARGE [--model resnet18] [--image-size 100]
            (two folders of shards with splits train and val, as `scripts/make_shards.py` writes them)
 Work:      one epoch of training and its validation, each in a process of its own; the peak of the process's resident
            memory, less what it was when everything was imported and the model was built.

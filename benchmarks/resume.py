@@ -1,6 +1,6 @@
 """Is resuming late in an epoch as fast as starting it?
 
-Command:   python benchmarks/resume.py [--samples 1000000] [--rounds 7]
+Command:   python -m benchmarks.resume [--samples 1000000] [--rounds 7]
 Work:      an index of N samples over one small shard (every row points at one of its 64 real samples); the time from
            `endless()` to the first batch of 64, at position 0 and at 50, 95 and 99 % of an epoch.
 Result:    benchmarks/results/resume.json. Resume is arithmetic: nothing is replayed or skipped over.

@@ -1,0 +1,91 @@
+"""How much faster would training be if batches cost nothing?
+
+Command:   python -m benchmarks.headspace [--shards FOLDER] [--model convnext_tiny] [--image-size 512] [--device cuda]
+Entrants:  the training step on real batches from the stream, and the same step on one batch that stays on the device:
+           the ceiling of everything that a faster loader could bring.
+Work:      `wds_bone.learn.loop.train_step`, so many steps a turn; the share of time spent waiting for batches.
+Result:    benchmarks/results/headspace-<model>-<size>-<device>.json. Without --shards it draws synthetic hands.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from pathlib import Path
+
+import torch
+
+from benchmarks.rounds import print_table, run_rounds, save_result
+from wds_bone.learn.assemble import assemble_run, open_stream
+from wds_bone.learn.loop import train_step
+from wds_bone.learn.resources import Stopwatch
+from wds_bone.learn.run import Run
+from wds_bone.learn.settings import TrainConfig, resolve_config
+from wds_bone.shards.command import main as make_shards
+from wds_bone.stream.batch import Batch
+
+
+def timed_steps(run: Run, batches: Iterator[Batch], *, num_steps: int, waits: list[float]) -> Callable[[], float]:
+    """Return a run that gives images per second over `num_steps` steps, and notes the share of time spent waiting."""
+
+    def measure() -> float:
+        stopwatch, start = Stopwatch(), time.perf_counter()
+        for step in range(num_steps):
+            with stopwatch.waiting():
+                batch = next(batches)
+            train_step(run.learner, batch, step=step, recipe=run.recipe)
+        if batch.image.is_cuda:
+            torch.cuda.synchronize()
+        waits.append(stopwatch.lap()[1])
+        return num_steps * run.batch_size / (time.perf_counter() - start)
+
+    return measure
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shards", type=Path, help="a folder with the splits train and val")
+    parser.add_argument("--model", default="auto")
+    parser.add_argument("--image-size", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        shards = args.shards or Path(folder) / "shards"
+        if args.shards is None:
+            make_shards(["--out", str(shards), "--synthetic", "2000", "--size", str(args.image_size)])
+        config = resolve_config(
+            TrainConfig(
+                train=(str(shards / "manifest.json"),),
+                model=args.model,
+                image_size=args.image_size,
+                batch_size=args.batch_size,
+                device=args.device,
+                compile=args.compile,
+            )
+        )
+        with open_stream(config, "train") as train, open_stream(config, "val") as val:
+            run = assemble_run(config, train, val, {}, fresh=True)
+            batches, waits = train.endless(), list[float]()
+            cached = repeat(next(batches))
+            figures = run_rounds(
+                {
+                    "stream": timed_steps(run, batches, num_steps=args.steps, waits=waits),
+                    "one cached batch": timed_steps(run, cached, num_steps=args.steps, waits=[]),
+                },
+                num_rounds=args.rounds,
+            )
+    print_table(figures, unit="images per second", reference="one cached batch")
+    print("wait_fraction, median:", sorted(waits[1:])[len(waits[1:]) // 2])
+    settings = {name: getattr(config, name) for name in ("model", "image_size", "batch_size", "device", "precision")}
+    contents = {"settings": settings, "images_per_second": figures, "wait_fractions": waits[1:]}
+    print(save_result(f"headspace-{config.model}-{config.image_size}-{config.device}", contents))
+
+
+if __name__ == "__main__":
+    main()
