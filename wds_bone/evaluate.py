@@ -17,14 +17,13 @@ import torch
 from wds_bone.config import option, parse_config, run_command
 from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.learn.checkpoint import load_checkpoint
-from wds_bone.learn.hardware import Device, default_threads, pick_device
+from wds_bone.learn.hardware import Device, default_threads, installed_versions, pick_device
 from wds_bone.learn.predictor import restore_predictor
 from wds_bone.learn.validate import Predictions, predict_epoch
 from wds_bone.report.evaluation import (
     Told,
     describe_checkpoint,
     describe_shards,
-    installed_versions,
     tell_genders,
     write_evaluation,
 )
@@ -77,7 +76,7 @@ def run_evaluation(config: EvaluateConfig) -> None:
     refuse_not_finite(predictions, config.checkpoint)
     metrics = {
         "errors": summarise(predictions),
-        "constant": describe_constant(predictions, train_median_months=contents.get("train_median_months")),
+        "constant": describe_constant(predictions, train_median_months=contents["train_median_months"]),
         "told_gender": config.gender,
         "shards": shards,
         "checkpoint": describe_checkpoint(contents, sha256=file_sha256(config.checkpoint)),
@@ -140,7 +139,7 @@ def print_results(metrics: dict[str, Any], paths: Sequence[Path]) -> None:
     constant, told = metrics["constant"], metrics["told_gender"]
     table = summary_table(metrics["errors"], constant_mae_months=constant["mae_months"])
     remark = "" if told == "true" else f"The model was told {told} genders; F and M are the true ones.\n"
-    baseline = f"constant: MAE of always predicting the median age of the {constant['median_of']} (for F and M, theirs)"
+    baseline = "constant: MAE of always predicting the median age of the training set (for F and M, theirs)"
     print(f"{table}\n{remark}{baseline}", *paths, sep="\n")  # noqa: T201
 
 

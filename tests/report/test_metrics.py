@@ -105,9 +105,3 @@ def test_the_constant_is_the_median_of_the_training_ages() -> None:
 def test_a_gender_that_was_not_trained_on_gets_the_median_of_all() -> None:
     constant = describe_constant(FOUR, train_median_months={"all": 100.0, "F": 105.0})
     assert constant["mae_months"]["M"] == (50 + 10) / 2
-
-
-def test_without_training_medians_the_evaluated_ones_are_used_and_named() -> None:
-    constant = describe_constant(FOUR, train_median_months=None)
-    assert constant["median_of"] == "evaluated set"
-    assert constant["median_months"] == {"all": 95.0, "F": 105.0, "M": 70.0}

@@ -4,18 +4,16 @@ In come resolved settings, out go streams and a `Run` at its very beginning. The
 give the same run, weights included.
 """
 
-import platform
 from typing import Any, Literal
 
 import torch
-import torchvision
 
-import wds_bone
 from wds_bone.config import config_as_json
 from wds_bone.errors import ConfigError
 from wds_bone.learn.augment import Ranges
-from wds_bone.learn.hardware import dtype_of
+from wds_bone.learn.hardware import dtype_of, installed_versions
 from wds_bone.learn.learner import assemble_learner, target_of
+from wds_bone.learn.metrics import median_ages
 from wds_bone.learn.model import build_model
 from wds_bone.learn.preprocess import plan_preprocessing
 from wds_bone.learn.run import Recipe, Run
@@ -47,14 +45,10 @@ def describe_run(config: TrainConfig, train_stream: BoneAgeStream, val_stream: B
     """Return what `run.json` and every checkpoint say about a run, in plain JSON types."""
     return {
         "config": config_as_json(config),
-        "versions": {
-            "wds_bone": wds_bone.__version__,
-            "torch": str(torch.__version__),
-            "torchvision": str(torchvision.__version__),
-            "python": platform.python_version(),
-        },
+        "versions": installed_versions(),
         "samples": {"train": train_stream.num_samples, "val": val_stream.num_samples},
         "order_digests": {"train": train_stream.order_digest, "val": val_stream.order_digest},
+        "train_median_months": median_ages(train_stream.ages_months, train_stream.genders),
     }
 
 

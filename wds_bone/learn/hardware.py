@@ -4,10 +4,13 @@ In come settings that may say "auto" or nothing, out go resolved ones. The invar
 into the run folder, so another machine continues with the same settings or says that it cannot.
 """
 
+import platform
 from typing import Literal
 
 import torch
+import torchvision
 
+import wds_bone
 from wds_bone.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -60,3 +63,13 @@ def pick_model(wanted: str, device: torch.device) -> str:
 def default_threads(device: torch.device) -> int | None:
     """Return how many threads decode: one beside a model on the CPU, which needs the cores itself; else all."""
     return None if device.type == "cuda" else 1
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of what computes the numbers."""
+    return {
+        "wds_bone": wds_bone.__version__,
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
+        "python": platform.python_version(),
+    }

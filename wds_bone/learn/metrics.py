@@ -33,3 +33,9 @@ def bootstrap_interval(values: Months, *, level: float = 0.95, seed: int = 0) ->
 def constant_error(train_age_months: Months, age_months: Months) -> float:
     """Return the error of the best prediction without looking: always the median of the training ages."""
     return float(np.mean(np.abs(age_months.astype(np.float64) - np.median(train_age_months))))
+
+
+def median_ages(age_months: Months, genders: NDArray[np.uint8]) -> dict[str, float]:
+    """Return the median age in months of "all" and of each gender, "F" and "M", that occurs (1 is male)."""
+    groups = {"all": genders >= 0, "F": genders == 0, "M": genders == 1}
+    return {name: float(np.median(age_months[members])) for name, members in groups.items() if members.any()}

@@ -5,17 +5,13 @@ number stands beside what it was measured on, and `metrics.json` is written last
 """
 
 import json
-import platform
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
-import torchvision
 from numpy.typing import NDArray
 
-import wds_bone
 from wds_bone.learn.validate import Predictions
 from wds_bone.report.figures import draw_bland_altman, draw_scatter, figure_as_png
 from wds_bone.report.predictions import write_predictions
@@ -50,16 +46,6 @@ def describe_shards(stream: BoneAgeStream, *, split: str | None) -> dict[str, An
         "num_samples": stream.num_samples,
         "order_digest": stream.order_digest,
         "image_format": asdict(stream.image_format),
-    }
-
-
-def installed_versions() -> dict[str, str]:
-    """Return the versions of what computes the numbers."""
-    return {
-        "wds_bone": wds_bone.__version__,
-        "torch": str(torch.__version__),
-        "torchvision": str(torchvision.__version__),
-        "python": platform.python_version(),
     }
 
 

@@ -63,24 +63,21 @@ def error_numbers(predictions: Predictions, members: NDArray[np.bool_]) -> dict[
     return numbers | {f"within_{months}_months": float(np.mean(absolute <= months)) for months in WITHIN_MONTHS}
 
 
-def describe_constant(predictions: Predictions, *, train_median_months: dict[str, float] | None) -> dict[str, Any]:
+def describe_constant(predictions: Predictions, *, train_median_months: dict[str, float]) -> dict[str, Any]:
     """Return how far off one would be without looking at any image: always the median age, for F and M the gender's.
 
     Args:
         predictions: whose true ages are missed.
-        train_median_months: of the training ages, for "all" and the genders in them; None takes the medians of the
-            evaluated ages themselves, which no other constant can beat.
+        train_median_months: of the training ages, for "all" and the genders in them.
 
     Returns:
-        `median_of` says whose medians they are; `median_months` and `mae_months` are for "all", "F" and "M".
+        `median_months` and `mae_months` for "all", "F" and "M".
     """
     ages = predictions.age_months
     groups = {"all": np.ones(len(ages), bool), **gender_members(predictions)}
-    medians = train_median_months or {name: float(np.median(ages[members])) for name, members in groups.items()}
-    used = {name: medians.get(name, medians["all"]) for name in groups}
+    used = {name: train_median_months.get(name, train_median_months["all"]) for name in groups}
     errors = {name: constant_error(np.array([used[name]]), ages[members]) for name, members in groups.items()}
-    median_of = "training set" if train_median_months else "evaluated set"
-    return {"median_of": median_of, "median_months": used, "mae_months": errors}
+    return {"median_months": used, "mae_months": errors}
 
 
 def signed_errors(predicted_months: NDArray[np.float32], age_months: NDArray[np.float32]) -> NDArray[np.float64]:
