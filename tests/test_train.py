@@ -210,6 +210,21 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_samples_and_keeps_the_che
     assert (out / "last.pt").read_bytes() == before
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_cuda_device_the_step_that_diverged_is_named_and_nothing_of_it_saved(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """The flag is read one step late there; still no checkpoint may hold what came of it."""
+    out = tmp_path / "diverged"
+    argv = train_argv(shards, out, "--lr", "1e30", "--device", "cuda", "--log-every", "100")
+    assert main([*argv, "--max-steps", "1"]) == 0
+    before = (out / "last.pt").read_bytes()
+    assert main([*argv, "--max-steps", "2"]) == 2
+    assert "error: step 2:" in capsys.readouterr().err
+    assert (out / "last.pt").read_bytes() == before
+
+
 def test_a_batch_larger_than_the_set_shows_samples_several_times(shards: Path, tmp_path: Path):
     out = tmp_path / "large"
     assert main(train_argv(shards, out, "--batch-size", "32")) == 0

@@ -17,7 +17,7 @@ NUM_DRAWS = 8
 
 @dataclass(frozen=True)
 class Ranges:
-    """How far each alteration goes, either way. The defaults were chosen by experiment (EXPERIMENTS.md)."""
+    """How far each alteration goes, either way. EXPERIMENTS.md says what was tried."""
 
     flip: bool = True
     turn_degrees: float = 15.0
