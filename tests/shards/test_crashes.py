@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from wds_bone.verify import find_faults
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(600),  # some minutes on a machine that is busy with other things
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
 
@@ -47,8 +49,7 @@ def test_killed_while_replacing_there_is_the_old_set_or_the_new_or_a_sign_that_i
     make(tmp_path / "first", *old)
     before = digests(tmp_path / "first")
     while True:
-        out = tmp_path / f"out{number}"
-        make(out, *old)
+        out = Path(shutil.copytree(tmp_path / "first", tmp_path / f"out{number}"))
         if not make_until_killed(number, out, *new, "--val-fraction", "0.3", "--replace"):
             break
         kept = {name: sha for name, sha in digests(out).items() if not name.startswith(STAGING_NAME)}

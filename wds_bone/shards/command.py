@@ -49,7 +49,7 @@ def make_shards(config: MakeShardsConfig) -> BuiltSet:
     """Write the set that `config` describes, print what it is, and return it."""
     with writer_lock(config.out) as lock:
         plan = plan_set(config)
-        print("\n".join(_describe_plan(plan, config.out)))  # noqa: T201
+        print(_describe_plan(plan, config.out))  # noqa: T201
         built = build_set(
             plan,
             config.out,
@@ -93,11 +93,11 @@ def _image_format(config: MakeShardsConfig) -> ImageFormat:
     return ImageFormat(config.encoding, size, size, quality, "letterbox", config.stretch)
 
 
-def _describe_plan(plan: SetPlan, out: Path) -> list[str]:
+def _describe_plan(plan: SetPlan, out: Path) -> str:
     image = plan.image
     quality = f" q{image.quality}" if image.quality else ""
     parts = [f"{split.name} {count_samples(split.num_samples, len(split.shards))}" for split in plan.splits]
-    return [f"{out}: {', '.join(parts)}; {image.height} x {image.width} {image.encoding}{quality}"]
+    return f"{out}: {', '.join(parts)}; {image.height} x {image.width} {image.encoding}{quality}"
 
 
 def _describe_result(built: BuiltSet, out: Path) -> str:

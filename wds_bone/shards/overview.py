@@ -13,12 +13,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from wds_bone.shards.durable import publish_bytes
-from wds_bone.shards.manifest import Manifest, ShardEntry
+from wds_bone.shards.manifest import Manifest, ShardEntry, SplitEntry
 from wds_bone.shards.sidecars import read_sidecar
 from wds_bone.shards.split import AGE_BAND_MONTHS
 from wds_bone.shards.statistics import NUM_AGE_BANDS
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SHEET_NAME = "contact-sheet.png"
@@ -43,7 +44,7 @@ def write_pictures(folder: Path, manifest: Manifest) -> None:
 
 def draw_contact_sheet(folder: Path, manifest: Manifest) -> Image.Image:
     """Return a picture with two images per gender and two years of age, as they are stored, never enlarged."""
-    chosen = _choose_samples(folder, [shard for split in manifest.splits.values() for shard in split.shards])
+    chosen = _choose_samples(folder, [shard for _, split in sorted(manifest.splits.items()) for shard in split.shards])
     size = (_NUM_COLUMNS * _CELL_WIDTH + MARGIN_PIXELS, 2 * ROWS_PER_GENDER * _CELL_HEIGHT + CAPTION_PIXELS)
     sheet = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_PIXELS)
@@ -70,20 +71,11 @@ def draw_histogram(manifest: Manifest) -> "Figure":
     figure = FigureCanvasAgg(Figure(figsize=(8, height))).figure
     figure.subplots_adjust(left=0.09, right=0.98, top=1 - 0.3 / height, bottom=0.5 / height, hspace=0.2)
     rows = figure.subplots(len(manifest.splits), 1, sharex=True, squeeze=False)[:, 0]
-    starts = np.arange(NUM_AGE_BANDS) * AGE_BAND_MONTHS
-    for axis, (name, split) in zip(rows, manifest.splits.items(), strict=True):
-        for shift, gender in ((0.0, "F"), (AGE_BAND_MONTHS / 2, "M")):
-            counts, number = split.labels["age_histogram"][gender], split.labels["genders"][gender]
-            left, width = starts + shift, AGE_BAND_MONTHS / 2
-            axis.bar(left, counts, width, align="edge", color=COLOURS[gender], label=f"{gender}  {number:,}")
-        age = split.labels["age_months"]
-        axis.set_title(
-            f"{name}: {split.num_samples:,} samples, {age['mean']:.1f} ± {age['sd']:.1f} months", fontsize=10
-        )
-        axis.set_ylabel("samples per year")
+    for axis, (name, split) in zip(rows, sorted(manifest.splits.items()), strict=True):
+        _draw_ages(axis, split)
+        mean, sd = split.labels["age_months"]["mean"], split.labels["age_months"]["sd"]
+        axis.set_title(f"{name}: {split.num_samples:,} samples, {mean:.1f} ± {sd:.1f} months", fontsize=10)
         axis.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.legend(frameon=False)
-        axis.spines[["top", "right"]].set_visible(False)
     rows[-1].set_xticks(np.arange(0, 241, 24))
     rows[-1].set_xlabel("bone age in months")
     return figure
@@ -112,6 +104,17 @@ def format_counts(manifest: Manifest) -> str:
 def count_samples(num_samples: int, num_shards: int) -> str:
     """Return how many samples and shards a split has, in words."""
     return f"{num_samples:,} samples in {num_shards} shard{'s' * (num_shards != 1)}"
+
+
+def _draw_ages(axis: "Axes", split: SplitEntry) -> None:
+    width = AGE_BAND_MONTHS / 2
+    for shift, gender in ((0.0, "F"), (width, "M")):
+        left = np.arange(NUM_AGE_BANDS) * AGE_BAND_MONTHS + shift
+        counts, number = split.labels["age_histogram"][gender], split.labels["genders"][gender]
+        axis.bar(left, counts, width, align="edge", color=COLOURS[gender], label=f"{gender}  {number:,}")
+    axis.set_ylabel("samples per year")
+    axis.legend(frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def _choose_samples(folder: Path, shards: Sequence[ShardEntry]) -> dict[tuple[str, int, int], tuple[str, Image.Image]]:

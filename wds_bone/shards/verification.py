@@ -47,24 +47,24 @@ def check_shards(
     tables: dict[str, SampleTable] = {}
     sizes: set[tuple[int, int]] = set()
     for name in names:
-        try:
-            shard = scan_shard(folder / name)
-        except (WdsBoneError, OSError) as error:
-            yield _as_finding(folder / name, error)
+        shard = _scan(folder / name)
+        if isinstance(shard, WdsBoneError):
+            yield shard
             yield from _damaged_samples(folder, entries.get(name))
         else:
             tables[name] = shard.table
             sizes |= shard.image_sizes
             yield from _check_shard(folder, shard, entries.get(name), manifest)
-            if decode is not None:
-                yield from _undecodable_samples(folder / name, shard, manifest.image if manifest else None, decode)
+            yield from _undecodable_samples(folder / name, shard, manifest.image if manifest else None, decode)
         show(name)
-    if manifest is None and len(sizes) > 1:
-        do = "index them with `python -m wds_bone.index --letterbox SIZE`"
-        yield ShardError(
-            f"{folder}: images of {len(sizes)} sizes", expected="one", got=sorted(sizes)[:MAX_NAMED], do=do
-        )
-    yield from _check_set(folder, tables, manifest)
+    yield from _check_set(folder, tables, sizes, manifest)
+
+
+def _scan(path: Path) -> ScannedShard | WdsBoneError:
+    try:
+        return scan_shard(path)
+    except (WdsBoneError, OSError) as error:
+        return _as_finding(path, error)
 
 
 def _check_shard(
@@ -107,8 +107,15 @@ def _check_images(path: Path, shard: ScannedShard, image: ImageFormat) -> Iterat
         yield ShardError(f"{path}: images of another encoding", expected=image.encoding, got=got, do=REBUILD)
 
 
-def _check_set(folder: Path, tables: Mapping[str, SampleTable], manifest: Manifest | None) -> Iterator[WdsBoneError]:
-    """Find keys that occur twice, and statistics that are not those of the labels."""
+def _check_set(
+    folder: Path, tables: Mapping[str, SampleTable], sizes: set[tuple[int, int]], manifest: Manifest | None
+) -> Iterator[WdsBoneError]:
+    """Find mixed sizes, keys that occur twice, and statistics that are not those of the labels."""
+    if manifest is None and len(sizes) > 1:
+        do = "index them with `python -m wds_bone.index --letterbox SIZE`"
+        yield ShardError(
+            f"{folder}: images of {len(sizes)} sizes", expected="one", got=sorted(sizes)[:MAX_NAMED], do=do
+        )
     for key, first, second in repeated_keys(tables):
         do = "write the set again: a sample in two splits makes every result too good"
         yield ShardError(f"{folder}: sample '{key}' is in {first} and in {second}", expected="each key once", do=do)
@@ -139,14 +146,12 @@ def _damaged_samples(folder: Path, entry: ShardEntry | None) -> Iterator[WdsBone
 
 
 def _undecodable_samples(
-    path: Path, shard: ScannedShard, image: ImageFormat | None, decode: Decoder
+    path: Path, shard: ScannedShard, image: ImageFormat | None, decode: Decoder | None
 ) -> Iterator[WdsBoneError]:
-    if image is None:
-        if len(shard.image_sizes) != 1:
-            return
-        ((height, width),) = shard.image_sizes
-    else:
-        height, width = image.height, image.width
+    sizes = {(image.height, image.width)} if image else shard.image_sizes
+    if decode is None or len(sizes) != 1:
+        return
+    ((height, width),) = sizes
     pixels = np.empty((height, width), np.uint8)
     for row, contents in _images(path, shard.table):
         try:
