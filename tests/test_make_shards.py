@@ -10,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.shards.film_sets import SCRIPT, digests, make, start, write_films
 from wds_bone.shards.command import main, plan_set
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest
 from wds_bone.shards.settings import MakeShardsConfig
+from wds_bone.stream.selection import select_shards
 from wds_bone.verify import main as verify
 
 OPTIONS = [
@@ -254,3 +256,12 @@ def test_a_manifest_says_nothing_of_paths_hosts_or_times(tmp_path: Path):
     assert str(tmp_path) not in text
     assert os.uname().nodename not in text
     assert json.loads(text)["splits"].keys() == read_manifest(tmp_path / "out" / MANIFEST_NAME).splits.keys()
+
+
+def test_a_test_split_of_synthetic_hands_stands_beside_the_training_set_and_has_six_raters(tmp_path: Path):
+    assert main(["--out", str(tmp_path), "--synthetic", "6", "--size", "32", "--workers", "1"]) == 0
+    beside = ["--out", str(tmp_path), "--synthetic", "6", "--size", "32", "--workers", "1", "--seed", "1"]
+    assert main([*beside, "--split", "test"]) == 0
+    ages = select_shards(tmp_path, split="test").table["age_months"]
+    assert np.allclose(ages * 6, np.round(ages * 6), atol=1e-3)
+    assert (ages % 1 > 0).any()

@@ -29,6 +29,8 @@ from wds_bone.shards.writer import check_budget, count_causes
 DESCRIPTION = """Write labelled hand radiographs as tar shards. Without --labels it draws synthetic ones. An interrupted
 run is finished by the same command."""
 EXIT_INTERRUPTED = 130
+TEST_RATERS = 6
+"""The labels of RSNA's test films are means of six readings, the others are of one; so are those of synthetic hands."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +80,8 @@ def plan_set(config: MakeShardsConfig) -> SetPlan:
 
 def _find_sources(config: MakeShardsConfig, rejected: list[Rejected]) -> list[Source]:
     if config.labels is None:
-        return hand_sources(config.synthetic or USUAL_NUM_HANDS, seed=config.seed)
+        raters = TEST_RATERS if config.split == "test" else 1
+        return hand_sources(config.synthetic or USUAL_NUM_HANDS, seed=config.seed, raters=raters)
     columns = LabelColumns(config.id_column, config.age_column, config.gender_column, config.gender_is, config.age_unit)
     may_skip = rejected if config.on_bad == "skip" else None
     sources, num_unlabelled = film_sources(config.labels, config.images, columns, rejected=may_skip)

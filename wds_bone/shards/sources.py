@@ -61,9 +61,9 @@ def film_sources(
     return sources, num_unlabelled
 
 
-def hand_sources(num_samples: int, *, seed: int) -> list[Source]:
-    """Return a source per synthetic hand."""
-    hands = synthetic_hands(num_samples, seed=seed)
+def hand_sources(num_samples: int, *, seed: int, raters: int = 1) -> list[Source]:
+    """Return a source per synthetic hand, its label the mean reading of `raters`."""
+    hands = synthetic_hands(num_samples, seed=seed, raters=raters)
     return [Source(Label(hand.key, hand.gender, hand.age_months), hand, _hand_digest(hand)) for hand in hands]
 
 
@@ -116,5 +116,5 @@ def _file_bytes(film: Path) -> int:
 
 
 def _hand_digest(hand: Hand) -> str:
-    facts = json.dumps([hand.seed, hand_facts(hand)], sort_keys=True)
+    facts = json.dumps([hand.seed, hand.sex_cue_strength, hand_facts(hand)], sort_keys=True)
     return hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()

@@ -40,6 +40,7 @@ FINGER_RATIO: dict[Gender, float] = {"F": 0.970, "M": 0.955}
 FINGER_RATIO_SD = 0.03
 ROBUST_SD, CORTEX_SD = 0.06, 0.08
 ROBUST_BOYS, CORTEX_BOYS = 0.05, 0.04  # more than girls, after puberty
+FACT_DIGITS = 3
 PUBERTY_MONTHS = (126.0, 168.0)  # of a girl's age
 
 
@@ -83,7 +84,7 @@ def synthetic_hands(
         gender: Gender = "M" if draw_uniform(hand_seed, "gender") < BOY_SHARE else "F"
         true_age = float(np.interp(draw_uniform(hand_seed, "age"), AGE_LEVELS, AGE_QUANTILES[gender]))
         label = rate_age(true_age, raters=raters, seed=hand_seed) if label_noise else true_age
-        key = f"phantom-{number:06d}"
+        key = f"phantom-{seed}-{number:06d}"
         hands.append(Hand(key, gender, label, true_age, hand_seed, sex_cue_strength, tuple(nuisances)))
     return hands
 
@@ -109,10 +110,12 @@ def draw_hand(hand: Hand, size: int) -> NDArray[np.uint8]:
 
 def hand_facts(hand: Hand) -> dict[str, Any]:
     """Return what only the maker of a hand can know, in JSON types: for checks, never for training."""
+    stages = stages_at(hand.true_age_months, hand.gender, seed=hand.seed)
+    nuisances = draw_nuisances(hand.seed, hand.nuisances)
     return {
-        "true_age_months": hand.true_age_months,
-        "stages": stages_at(hand.true_age_months, hand.gender, seed=hand.seed),
-        "nuisances": draw_nuisances(hand.seed, hand.nuisances),
+        "true_age_months": round(hand.true_age_months, FACT_DIGITS),
+        "stages": {centre: round(stage, FACT_DIGITS) for centre, stage in stages.items()},
+        "nuisances": {name: round(float(value), FACT_DIGITS) for name, value in nuisances.items()},
     }
 
 
