@@ -1,0 +1,109 @@
+"""Which encoding should shards have by default: what does JPEG at quality 95 cost in months, and what does it save?
+
+Command:   python -m benchmarks.encodings --labels FILE --images FOLDER [--size 100] [--num-films 2000] [--seeds 3]
+Entrants:  jpg q95, png and npy of the same films, in the same split and order.
+Work:      per encoding: bytes per film; images per second out of the stream, two threads, median of five epochs; the
+           validation error of `wds_bone.train` after a short schedule, once per seed.
+Result:    benchmarks/results/encodings.json; EXPERIMENTS.md draws the conclusion.
+"""
+
+import argparse
+import contextlib
+import csv
+import io
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.rounds import run_rounds, save_result
+from wds_bone import BoneAgeStream
+from wds_bone.shards.command import main as make_shards
+from wds_bone.shards.manifest import read_manifest
+from wds_bone.train import main as train
+
+ENCODINGS = ("jpg", "png", "npy")
+
+
+def take_films(table: Path, num_films: int, out: Path) -> Path:
+    """Write the first `num_films` rows of a label table to `out` and return it."""
+    with table.open(newline="") as old, out.open("w", newline="") as new:
+        rows = csv.writer(new)
+        rows.writerows(row for number, row in enumerate(csv.reader(old)) if number <= num_films)
+    return out
+
+
+def bytes_per_film(shards: Path) -> float:
+    """Return the size of the training shards per sample."""
+    split = read_manifest(shards / "manifest.json").splits["train"]
+    return sum(shard.shard_bytes for shard in split.shards) / split.num_samples
+
+
+def stream_speed(shards: Path) -> float:
+    """Return images per second over one epoch."""
+    with BoneAgeStream(shards, split="train", batch_size=64, threads=2) as stream:
+        start = time.perf_counter()
+        for _ in stream:
+            pass
+        return stream.num_samples / (time.perf_counter() - start)
+
+
+def validation_error(shards: Path, out: Path, *, seed: int, epochs: int, batch_size: int) -> float:
+    """Return the validation MAE in months at the end of a short training."""
+    settings = ["--epochs", str(epochs), "--batch-size", str(batch_size), "--seed", str(seed), "--ema", "0.98"]
+    with contextlib.redirect_stderr(io.StringIO()):
+        code = train(["--train", str(shards / "manifest.json"), "--out", str(out), "--model", "resnet18", *settings])
+    assert code == 0
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return float([line["val_mae_months"] for line in lines if "val_mae_months" in line][-1])
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--size", type=int, default=100)
+    parser.add_argument("--num-films", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=32)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        table = take_films(args.labels, args.num_films, folder / "labels.csv")
+        inputs = [
+            "--labels",
+            str(table),
+            "--images",
+            str(args.images),
+            "--size",
+            str(args.size),
+            "--val-fraction",
+            "0.25",
+        ]
+        for encoding in ENCODINGS:
+            assert make_shards([*inputs, "--encoding", encoding, "--out", str(folder / encoding)]) == 0
+        runs = {encoding: lambda encoding=encoding: stream_speed(folder / encoding) for encoding in ENCODINGS}
+        speeds = run_rounds(runs, num_rounds=5)
+        errors: dict[str, list[float]] = {encoding: [] for encoding in ENCODINGS}
+        for seed in range(args.seeds):
+            for encoding in ENCODINGS:
+                out = folder / f"run-{encoding}-{seed}"
+                settings = {"seed": seed, "epochs": args.epochs, "batch_size": args.batch_size}
+                errors[encoding].append(validation_error(folder / encoding, out, **settings))
+        sizes = {encoding: bytes_per_film(folder / encoding) for encoding in ENCODINGS}
+    for encoding in ENCODINGS:
+        mean, spread = statistics.mean(errors[encoding]), statistics.stdev(errors[encoding])
+        speed = statistics.median(speeds[encoding])
+        print(
+            f"{encoding}: {sizes[encoding]:9,.0f} bytes  {speed:9,.0f} images/s  MAE {mean:.2f} +- {spread:.2f} months"
+        )
+    settings = {name: value for name, value in vars(args).items() if name not in ("labels", "images")}
+    contents = {"settings": settings, "bytes_per_film": sizes, "images_per_second": speeds, "val_mae_months": errors}
+    print(save_result("encodings", contents))
+
+
+if __name__ == "__main__":
+    main()
