@@ -1,6 +1,7 @@
 """Tiny films with a label table, and the set that make_shards makes of them, for the tests of the writer."""
 
 import hashlib
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,9 +33,14 @@ def make(out: Path, *arguments: str) -> int:
 
 
 def start(out: Path, *arguments: str, wrapper: tuple[str, ...] = (), **options: object) -> "subprocess.Popen[str]":
-    """Start make_shards as a process of its own."""
+    """Start make_shards as a process of its own, which hears Ctrl-C also when the tests run in the background."""
     command = [*wrapper, sys.executable, str(SCRIPT), "--out", str(out), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload, no-any-return]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": _hear_interrupts}
+    return subprocess.Popen(command, **pipes, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def names_in(folder: Path) -> list[str]:
