@@ -64,12 +64,12 @@ def stack_documented(samples: list[tuple[np.ndarray, dict[str, object]]]) -> tup
 
 def decode_only(films: list[bytes], *, encoding: str, size: int, num_samples: int) -> Callable[[], float]:
     """Return a run of the limit: two threads decode from RAM into batches that are used again."""
-    numbers = list(islice(cycle(range(len(films))), num_samples))
+    copies = [bytes(bytearray(film)) for film in islice(cycle(films), num_samples)]  # as far apart as in the shards
     pixels = np.empty((CORES, BATCH_SIZE, size, size), np.uint8)
 
     def decode_share(worker: int) -> None:
-        for place, number in enumerate(numbers[worker::CORES]):
-            decode_into(films[number], encoding, pixels[worker, place % BATCH_SIZE])
+        for place, film in enumerate(copies[worker::CORES]):
+            decode_into(film, encoding, pixels[worker, place % BATCH_SIZE])
 
     def run() -> float:
         with ThreadPoolExecutor(CORES) as pool:

@@ -63,10 +63,10 @@ def write_split(
     return SplitEntry(sum(counts), label_statistics(join_tables(tables)), tuple(entries))
 
 
-def write_set(folder: Path, *, size: int = 16, encoding: str = "png", **counts: list[int]) -> Path:
+def write_set(folder: Path, *, first: int = 0, size: int = 16, encoding: str = "png", **counts: list[int]) -> Path:
     """Write a whole set, e.g. `write_set(folder, train=[5, 4], val=[3])`, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    splits, first = {}, 0
+    splits = {}
     for split, sizes in counts.items():
         splits[split] = write_split(folder, split, sizes, first=first, size=size, encoding=encoding)
         first += sum(sizes)

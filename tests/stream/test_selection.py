@@ -1,11 +1,14 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import webdataset
 
-from tests.sample_sets import write_set, write_shard
-from wds_bone.errors import ConfigError, ShardError
-from wds_bone.shards.manifest import MANIFEST_NAME
+from tests.sample_sets import picture_of, write_set, write_shard
+from wds_bone.errors import ConfigError, LabelError, ShardError
+from wds_bone.shards.encoding import encode_image
+from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from wds_bone.stream.selection import select_shards
 
 
@@ -62,7 +65,7 @@ def test_only_local_paths_are_accepted_and_nothing_runs(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["missing-*.tar", "empty", []])
+@pytest.mark.parametrize("name", ["missing-*.tar", "empty", [], ["set/train-*.tar", "missing-*.tar"]])
 def test_no_shard_at_all_is_an_error(tmp_path: Path, name: object) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="no shard in"):
@@ -86,8 +89,8 @@ def test_a_range_of_a_billion_shards_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_mixed_image_sizes_are_refused_with_the_remedy(tmp_path: Path) -> None:
-    write_shard(tmp_path / "a.tar", range(2), size=8)
-    write_shard(tmp_path / "b.tar", range(2, 4), size=16)
+    write_shard(tmp_path / "train-0.tar", range(2), size=8)
+    write_shard(tmp_path / "train-1.tar", range(2, 4), size=16)
     with pytest.raises(ShardError, match=r"(?s)images of 2 sizes.*8 x 8, 16 x 16.*--letterbox"):
         select_shards(tmp_path)
 
@@ -106,7 +109,46 @@ def test_a_manifest_edited_by_hand_is_refused(shards: Path) -> None:
 
 
 def test_a_key_in_two_scanned_shards_is_refused(tmp_path: Path) -> None:
-    write_shard(tmp_path / "a.tar", range(3))
-    write_shard(tmp_path / "b.tar", range(2, 5))
-    with pytest.raises(ShardError, match=r"b.tar: sample 'hand-2' is in .*a.tar too"):
+    write_shard(tmp_path / "train-0.tar", range(3))
+    write_shard(tmp_path / "train-1.tar", range(2, 5))
+    with pytest.raises(ShardError, match=r"train-1.tar: sample .hand-2. is in .*train-0.tar too"):
+        select_shards(tmp_path)
+
+
+def test_a_key_in_two_sets_of_a_list_is_refused(tmp_path: Path) -> None:
+    sets = [write_set(tmp_path / name, train=[3]) for name in ("one", "two")]
+    with pytest.raises(ShardError, match="sample 'hand-0' is in"):
+        select_shards(sets, split="train")
+
+
+def test_a_folder_without_a_manifest_has_the_splits_that_its_names_say(shards: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for path in shards.glob("*.tar"):
+        (bare / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(ConfigError, match=r"(?s)which split\?.*one of train, val"):
+        select_shards(bare)
+    assert names_of(bare, "val") == ["val-000000.tar"]
+
+
+def test_secrets_in_a_url_are_not_shown() -> None:
+    with pytest.raises(ConfigError) as caught:
+        select_shards("https://user:S3cret@host/a.tar?signature=S3cret")
+    assert "S3cret" not in str(caught.value)
+
+
+def test_sets_that_were_made_in_different_ways_are_not_mixed(tmp_path: Path) -> None:
+    one, two = (write_set(tmp_path / name, first=first, train=[3]) for name, first in (("one", 0), ("two", 3)))
+    manifest = read_manifest(two / MANIFEST_NAME)
+    write_manifest(two, replace(manifest, image=replace(manifest.image, stretch=(1.0, 99.0))))
+    with pytest.raises(ShardError, match="made in different ways"):
+        select_shards([one, two], split="train")
+
+
+def test_scanned_ages_that_look_like_years_are_refused(tmp_path: Path) -> None:
+    with (tmp_path / "train-000000.tar").open("wb") as file, webdataset.TarWriter(file, mtime=0) as tar:
+        for number in range(20):
+            image = encode_image(picture_of(number, 16), "png")
+            tar.write({"__key__": f"hand-{number}", "json": {"age": 3 + number % 14, "gender": "F"}, "png": image})
+    with pytest.raises(LabelError, match="look like years"):
         select_shards(tmp_path)

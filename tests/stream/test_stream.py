@@ -254,3 +254,24 @@ def test_one_sample_is_a_set(tmp_path: Path) -> None:
     with stream_of(write_set(tmp_path, train=[1])) as stream:
         assert [np.flatnonzero(batch.weight).tolist() for batch in stream] == [[0]]
         assert next(stream.endless()).key == ["hand-0"] * 8
+
+
+def test_an_epoch_before_the_first_is_refused(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards) as stream, pytest.raises(ConfigError, match="epoch -1"):
+        stream.set_epoch(-1)
+
+
+def test_batches_go_to_any_device_also_by_iteration(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards, device="meta") as stream:
+        assert {batch.image.device.type for batch in stream} == {"meta"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to count open files")
+def test_a_stream_that_is_dropped_leaves_no_file_open(tmp_path: Path) -> None:
+    shards = write_set(tmp_path, train=[2] * 70)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    stream = stream_of(shards)
+    assert len(keys_of(stream)) == 140
+    del stream
+    gc.collect()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

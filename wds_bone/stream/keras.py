@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from wds_bone.errors import ConfigError
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.stream import BoneAgeStream
 
@@ -31,6 +32,13 @@ class KerasBoneAge(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __init__(self, stream: BoneAgeStream, **settings: Any) -> None:
         super().__init__(**settings)
+        if stream.world_size != 1:
+            raise ConfigError(
+                "a Keras sequence of a part of the ranks",
+                expected="world_size 1",
+                got=stream.world_size,
+                do="use one rank",
+            )
         self._stream = stream
         self._epoch = stream.position // stream.num_samples
         self._endless = self._batches()

@@ -4,13 +4,11 @@ In: `BatchPlan`s. Out: `Batch`es in the same order. Invariant: every image is ch
 sees it; the number of threads changes nothing but the speed; leaving the generator leaves no thread behind.
 """
 
-import mmap
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import torch
@@ -18,12 +16,13 @@ import torch
 from wds_bone.errors import ImageError, ShardError
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.decode import Row, decode_into
+from wds_bone.stream.memory import PixelMemory
 from wds_bone.stream.plan import BatchPlan
 from wds_bone.stream.selection import REBUILD, Selection
 from wds_bone.stream.storage import LocalStorage
 
 BATCHES_AHEAD = 2
-SAMPLES_PER_TASK = 8
+SAMPLES_PER_TASK = 16
 STALL_SECONDS = 120.0
 
 
@@ -34,11 +33,13 @@ class Loader:
     Attributes:
         selection: the shards and the table of their samples.
         storage: where their bytes are read.
+        memory: where decoded batches lie on the CPU.
         pin_memory: allocate page-locked batches, which a GPU copies from while the CPU goes on.
     """
 
     selection: Selection
     storage: LocalStorage
+    memory: PixelMemory
     pin_memory: bool = False
 
     def batches(self, plans: Iterable[BatchPlan], *, threads: int) -> Iterator[Batch]:
@@ -71,6 +72,11 @@ class Loader:
         self._fill(pixels, plan.samples)
         return batch
 
+    def key_of(self, sample: int) -> str:
+        """Return the key of a sample by its number."""
+        key: bytes = self.selection.table["key"][sample]
+        return key.decode()
+
     def _start(self, plan: BatchPlan, pool: ThreadPoolExecutor) -> tuple[Batch, list[Future[None]]]:
         batch, pixels = self._allocate(plan)
         chunks = (slice(first, first + SAMPLES_PER_TASK) for first in range(0, len(plan.samples), SAMPLES_PER_TASK))
@@ -87,7 +93,7 @@ class Loader:
             gender=self._padded(labels["gender"] == b"M", rows),
             age_months=self._padded(labels["age_months"], rows),
             weight=self._padded(np.ones(num_real), rows),
-            position=torch.from_numpy(plan.positions),
+            position=self._on_host(torch.from_numpy(plan.positions)),
             key=[key.decode() for key in labels["key"].tolist()] + [""] * (rows - num_real),
         )
         return batch, pixels.numpy()[:, 0]
@@ -95,8 +101,10 @@ class Loader:
     def _empty_pixels(self, shape: tuple[int, ...]) -> torch.Tensor:
         if self.pin_memory:
             return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
-        # Straight from the kernel: malloc keeps and fragments blocks of this size, ten times what is in use.
-        return torch.frombuffer(mmap.mmap(-1, prod(shape)), dtype=torch.uint8).view(shape)
+        return self.memory.take(shape)
+
+    def _on_host(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.pin_memory() if self.pin_memory else tensor
 
     def _padded(self, values: np.ndarray, rows: int) -> torch.Tensor:
         padded = torch.zeros(rows, pin_memory=self.pin_memory)
@@ -119,7 +127,7 @@ class Loader:
                 raise self._image_error(shard, sample, error) from error
 
     def _place(self, shard: int, sample: int) -> str:
-        return f"{self.selection.paths[shard]}: sample '{self.selection.table['key'][sample].decode()}'"
+        return f"{self.selection.paths[shard]}: sample '{self.key_of(sample)}'"
 
     def _checksum_error(self, shard: int, sample: int, expected: int, got: int) -> ShardError:
         place = f"{self._place(shard, sample)} fails its checksum"

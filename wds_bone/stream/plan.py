@@ -11,6 +11,8 @@ import numpy as np
 
 from wds_bone.stream.order import Positions
 
+BATCHES_AT_ONCE = 64
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BatchPlan:
@@ -47,18 +49,28 @@ class BatchGeometry:
     def endless(self, start: int) -> Iterator[BatchPlan]:
         """Yield plans from position `start` on, without an end: no batch is short, none is padded."""
         while True:
-            yield self.plan(start, start + self.batch_size)
-            start += self.batch_size
+            stop = start + BATCHES_AT_ONCE * self.batch_size
+            yield from self._plans(start, stop)
+            start = stop
 
     def epoch(self, start: int) -> Iterator[BatchPlan]:
         """Yield plans from position `start` to the end of its epoch; the last one is filled with padding."""
         end = (start // self.num_samples + 1) * self.num_samples
         while start < end:
-            yield self.plan(start, min(start + self.batch_size, end))
-            start += self.batch_size
+            stop = min(start + BATCHES_AT_ONCE * self.batch_size, end)
+            yield from self._plans(start, stop)
+            start = stop
 
     def plan(self, start: int, stop: int) -> BatchPlan:
         """Return this rank's rows of the global batch that takes the samples of [start, stop)."""
+        (plan,) = self._plans(start, stop)
+        return plan
+
+    def _plans(self, start: int, stop: int) -> Iterator[BatchPlan]:
+        """Yield the plans of [start, stop), asking for the order once: it costs the same for one batch as for many."""
         rows = self.batch_size // self.world_size
-        positions = start + self.rank * rows + np.arange(rows)
-        return BatchPlan(stop, positions, self.sample_at(positions[positions < stop]))
+        starts = np.arange(start, stop, self.batch_size)
+        positions = starts[:, None] + self.rank * rows + np.arange(rows)
+        samples = self.sample_at(np.minimum(positions, stop - 1))
+        for first, places, numbers in zip(starts.tolist(), positions, samples, strict=True):
+            yield BatchPlan(min(first + self.batch_size, stop), places, numbers[places < stop])

@@ -14,18 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wds_bone.errors import ConfigError, ShardError
+from wds_bone.shards.image_size import mixed_sizes
+from wds_bone.shards.labels import refuse_years
 from wds_bone.shards.manifest import (
     MANIFEST_NAME,
     STAGING_NAME,
     ImageFormat,
-    Manifest,
     ShardEntry,
     read_manifest,
 )
 from wds_bone.shards.samples import SampleTable, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
 from wds_bone.shards.sidecars import read_sidecar, repeated_keys
-from wds_bone.stream.locate import expand, local_path
+from wds_bone.stream.locate import name_shards
 
 REBUILD = "fetch the set again, or build it again with `python scripts/make_shards.py`"
 
@@ -61,12 +62,10 @@ def select_shards(shards: str | Path | Sequence[str | Path], *, split: str | Non
         ShardError: a shard or index is missing, incomplete or damaged.
     """
     names = [shards] if isinstance(shards, str | Path) else list(shards)
-    located = [shard for name in names for shard in _locate(str(name), split)]
-    if not located:
-        raise ConfigError(
-            f"no shard in {names}", expected="at least one .tar", got="none", do="check the path of the shards"
-        )
+    located = _read_shards(path for name in names or [""] for path in name_shards(str(name), split))
     _check_distinct(located)
+    _check_keys({str(shard.path): shard.table for shard in located})
+    _check_unit(located)
     image = _common_image([shard.image for shard in located])
     counts = [len(shard.table) for shard in located]
     if not sum(counts):
@@ -86,54 +85,29 @@ class _Located:
     sha256: str
     table: SampleTable
     image: ImageFormat
+    unit_is_stated: bool = True
 
 
-def _locate(name: str, split: str | None) -> list[_Located]:
-    path = local_path(name)
-    if path.is_dir():
-        return _read_folder(path, split)
-    if path.name == MANIFEST_NAME:
-        return _read_split(path, split)
-    if split is not None:
-        raise ConfigError(
-            f"{name}: a split can be chosen from a folder or a manifest only",
-            got=f"split {split!r}",
-            do="name one of these",
-        )
-    return _read_files(expand(name))
+@dataclass(frozen=True)
+class _Set:
+    image: ImageFormat
+    shards: dict[str, ShardEntry]
 
 
-def _read_folder(folder: Path, split: str | None) -> list[_Located]:
-    if (folder / MANIFEST_NAME).exists():
-        return _read_split(folder / MANIFEST_NAME, split)
-    return _read_files(sorted(folder.glob(f"{split}-*.tar" if split else "*.tar")))
-
-
-def _read_split(manifest_path: Path, split: str | None) -> list[_Located]:
-    manifest = read_manifest(manifest_path)
-    if split is None and len(manifest.splits) == 1:
-        (split,) = manifest.splits
-    if split not in manifest.splits:
-        known = ", ".join(manifest.splits)
-        raise ConfigError(f"{manifest_path}: which split?", expected=f"one of {known}", got=split, do="name a split")
-    entries = manifest.splits[split].shards
-    return [_read_indexed(manifest_path.parent / entry.name, entry, manifest.image) for entry in entries]
-
-
-def _read_files(paths: Iterable[Path]) -> list[_Located]:
-    manifests: dict[Path, Manifest | None] = {}
+def _read_shards(paths: Iterable[Path]) -> list[_Located]:
+    """Read each shard's sidecar, or scan it; the manifest of a folder is read once."""
+    sets: dict[Path, _Set | None] = {}
     located = []
     for path in paths:
-        if path.parent not in manifests:
-            manifests[path.parent] = _manifest_of(path.parent)
-        located.append(_read_one(path, manifests[path.parent]))
-    _check_keys({str(shard.path): shard.table for shard in located if manifests[shard.path.parent] is None})
+        if path.parent not in sets:
+            sets[path.parent] = _set_in(path.parent)
+        located.append(_read_one(path, sets[path.parent]))
     return located
 
 
-def _check_keys(scanned: dict[str, SampleTable]) -> None:
-    """Refuse a key that stands in two shards; sets with a manifest were checked when it was written."""
-    if repeated := repeated_keys(scanned):
+def _check_keys(tables: dict[str, SampleTable]) -> None:
+    """Refuse a key that stands in two shards."""
+    if repeated := repeated_keys(tables):
         key, first, second = repeated[0]
         raise ShardError(
             f"{second}: sample '{key}' is in {first} too",
@@ -143,9 +117,11 @@ def _check_keys(scanned: dict[str, SampleTable]) -> None:
         )
 
 
-def _manifest_of(folder: Path) -> Manifest | None:
+def _set_in(folder: Path) -> _Set | None:
     if (folder / MANIFEST_NAME).exists():
-        return read_manifest(folder / MANIFEST_NAME)
+        manifest = read_manifest(folder / MANIFEST_NAME)
+        shards = (shard for split in manifest.splits.values() for shard in split.shards)
+        return _Set(manifest.image, {shard.name: shard for shard in shards})
     if (folder / STAGING_NAME).exists():
         raise ShardError(
             f"{folder}: make_shards has not finished here",
@@ -156,14 +132,13 @@ def _manifest_of(folder: Path) -> Manifest | None:
     return None
 
 
-def _read_one(path: Path, manifest: Manifest | None) -> _Located:
-    if manifest is None:
+def _read_one(path: Path, known: _Set | None) -> _Located:
+    if known is None:
         return _scan(path)
-    for split in manifest.splits.values():
-        for entry in split.shards:
-            if entry.name == path.name:
-                return _read_indexed(path, entry, manifest.image)
-    raise ShardError(f"{path}: not in the manifest beside it", do="name a shard of the set, or move this one elsewhere")
+    if path.name not in known.shards:
+        do = "name a shard of the set, or move this one elsewhere"
+        raise ShardError(f"{path}: not in the manifest beside it", do=do)
+    return _read_indexed(path, known.shards[path.name], known.image)
 
 
 def _read_indexed(path: Path, entry: ShardEntry, image: ImageFormat) -> _Located:
@@ -176,35 +151,36 @@ def _read_indexed(path: Path, entry: ShardEntry, image: ImageFormat) -> _Located
 def _scan(path: Path) -> _Located:
     _file_bytes(path)
     shard = scan_shard(path)
-    return _Located(path, shard.sha256, shard.table, _scanned_image(shard, path))
+    return _Located(path, shard.sha256, shard.table, _scanned_image(shard, path), shard.unit_is_stated)
 
 
 def _scanned_image(shard: ScannedShard, path: Path) -> ImageFormat:
     if len(shard.image_sizes) != 1:
-        raise _mixed_sizes(path, shard.image_sizes)
+        raise mixed_sizes(path, shard.image_sizes)
     ((height, width),) = shard.image_sizes
     encodings = {encoding.decode() for encoding in np.unique(shard.table["encoding"])}
     return ImageFormat(encodings.pop() if len(encodings) == 1 else None, height, width)
 
 
 def _common_image(images: Sequence[ImageFormat]) -> ImageFormat:
-    """Return the format of all shards; JPEG quality, fit and stretch are remarks, the size is what must agree."""
+    """Return the format of all shards: they must agree, but for encoding and quality."""
     sizes = {(image.height, image.width) for image in images}
     if len(sizes) != 1:
-        raise _mixed_sizes("the shards", sizes)
+        raise mixed_sizes("the shards", sizes)
+    made = {(image.fit, image.stretch) for image in images}
+    if len(made) != 1:
+        shown = " and ".join(sorted(f"fit {fit}, stretch {stretch}" for fit, stretch in made))
+        do = "write them again with the same options, or train on one of them"
+        raise ShardError("the shards were made in different ways", expected="one way", got=shown, do=do)
     same_encoding = len({image.encoding for image in images}) == 1
     return images[0] if same_encoding else replace(images[0], encoding=None)
 
 
-def _mixed_sizes(place: Path | str, sizes: Iterable[tuple[int, int]]) -> ShardError:
-    found = sorted(sizes)
-    shown = ", ".join(f"{height} x {width}" for height, width in found[:4]) + (", ..." if len(found) > 4 else "")
-    return ShardError(
-        f"{place}: images of {len(found)} sizes",
-        expected="one size",
-        got=shown or "no image",
-        do="write an index that letterboxes them: `python -m wds_bone.index --letterbox SIZE FOLDER`",
-    )
+def _check_unit(located: Sequence[_Located]) -> None:
+    """Refuse scanned ages that look like years, when their labels do not say what they are."""
+    unstated = [shard for shard in located if not shard.unit_is_stated]
+    if unstated:
+        refuse_years([age for shard in unstated for age in shard.table["age_months"].tolist()], str(unstated[0].path))
 
 
 def _check_distinct(located: Sequence[_Located]) -> None:

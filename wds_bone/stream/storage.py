@@ -6,6 +6,7 @@ In: shard number, offset, size. Out: exactly that many bytes, or an error. Invar
 
 import os
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,7 @@ from typing import Self
 
 from wds_bone.errors import ShardError
 
-MAX_OPEN_SHARDS = 256
+MAX_OPEN_SHARDS = 64
 
 
 class LocalStorage:
@@ -23,6 +24,7 @@ class LocalStorage:
         self._paths = paths
         self._descriptors: dict[int, int] = {}
         self._lock = threading.Lock()
+        weakref.finalize(self, _close_all, self._descriptors)  # a stream that is dropped without close() leaks nothing
 
     def read(self, shard: int, offset: int, size: int) -> bytes:
         """Return `size` bytes of shard number `shard` from `offset` on.
@@ -41,8 +43,7 @@ class LocalStorage:
     def close(self) -> None:
         """Close the files; no `read` may be under way."""
         with self._lock:
-            while self._descriptors:
-                os.close(self._descriptors.popitem()[1])
+            _close_all(self._descriptors)
 
     def __enter__(self) -> Self:
         return self
@@ -68,3 +69,8 @@ class LocalStorage:
     def _error(self, shard: int, what: str, size: int, got: object) -> ShardError:
         do = "fetch the shard again, or rebuild it with `python scripts/make_shards.py`"
         return ShardError(f"{self._paths[shard]}: {what}", expected=f"{size:,} bytes", got=got, do=do)
+
+
+def _close_all(descriptors: dict[int, int]) -> None:
+    while descriptors:
+        os.close(descriptors.popitem()[1])

@@ -22,6 +22,7 @@ from wds_bone.shards.manifest import ImageFormat
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.device import copy_ahead
 from wds_bone.stream.load import Loader
+from wds_bone.stream.memory import PixelMemory
 from wds_bone.stream.order import order_key, sample_at
 from wds_bone.stream.plan import BatchGeometry, BatchPlan
 from wds_bone.stream.selection import select_shards
@@ -52,6 +53,7 @@ class BoneAgeStream:
 
     Attributes:
         num_samples: in an epoch, over all ranks.
+        world_size: how many ranks share each batch.
         position: samples handed out so far, over all ranks and epochs.
         order_digest: sha256 of the shards' names and contents.
         image_format: of the images.
@@ -83,6 +85,7 @@ class BoneAgeStream:
         self.image_format: ImageFormat = selection.image
         self.ages_months = selection.table["age_months"].copy()
         self.genders = (selection.table["gender"] == b"M").astype(np.uint8)
+        self.world_size = world_size
         self.position = 0
         self._order: dict[str, Any] = {
             "order_digest": self.order_digest,
@@ -96,7 +99,8 @@ class BoneAgeStream:
         self._geometry = BatchGeometry(self.num_samples, batch_size, rank, world_size, order)
         self._device = torch.device(device)
         self._storage = LocalStorage(selection.paths)
-        self._loader = Loader(selection, self._storage, pin_memory=self._device.type == "cuda")
+        memory = PixelMemory(batch_size // world_size * self.image_format.height * self.image_format.width)
+        self._loader = Loader(selection, self._storage, memory, pin_memory=self._device.type == "cuda")
         self._threads = threads or available_cores()
         self._process = os.getpid()
         self._loop = 0
@@ -127,6 +131,8 @@ class BoneAgeStream:
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of `epoch` (0 is the first)."""
+        if epoch < 0:
+            raise ConfigError(f"epoch {epoch}", expected="0 or more", got=epoch, do="count epochs from 0")
         self._move_to(epoch * self.num_samples)
 
     def state_dict(self) -> dict[str, Any]:
@@ -175,16 +181,28 @@ class BoneAgeStream:
         try:
             for plan in plans(self.position):
                 self._check_loop(loop)
-                batch = _check_delivery(next(pipeline, None), plan)
+                batch = self._check_delivery(next(pipeline, None), plan)
                 self.position = plan.stop
                 yield batch
         finally:
             pipeline.close()
 
+    def _check_delivery(self, batch: Batch | None, plan: BatchPlan) -> Batch:
+        """Refuse to go on when the pipeline lost, repeated or reordered a batch: nothing is dropped silently."""
+        # Keys lie on the host; to look at a tensor on a GPU would wait for it.
+        expected = len(plan.samples), self._loader.key_of(plan.samples[0]) if len(plan.samples) else ""
+        got = None if batch is None else (sum(map(bool, batch.key)), batch.key[0])
+        if batch is None or got != expected:
+            place = f"batch at position {plan.positions[0]}"
+            raise ShardError(f"{place} was not delivered", expected=expected, got=got, do="report this as a bug")
+        return batch
+
     def _pipeline(self, plans: Iterator[BatchPlan]) -> DataPipeline:
         stages = [lambda: plans, partial(self._loader.batches, threads=self._threads)]
         if self._device.type == "cuda":
             stages.append(partial(copy_ahead, device=self._device))
+        elif self._device.type != "cpu":
+            stages.append(lambda batches: (batch.to(self._device) for batch in batches))
         return DataPipeline(*stages)
 
     def _move_to(self, position: int) -> None:
@@ -203,17 +221,6 @@ class BoneAgeStream:
             raise ConfigError("the stream is closed", do="open a new BoneAgeStream")
         if os.getpid() != self._process or get_worker_info() is not None:
             raise _process_error()
-
-
-def _check_delivery(batch: Batch | None, plan: BatchPlan) -> Batch:
-    """Refuse to go on when the pipeline lost, repeated or reordered a batch: nothing is dropped silently."""
-    expected = (len(plan.samples), int(plan.positions[0]))
-    got = None if batch is None else (sum(map(bool, batch.key)), int(batch.position[0]))
-    if batch is None or got != expected:
-        raise ShardError(
-            f"batch at position {expected[1]} was not delivered", expected=expected, got=got, do="report this as a bug"
-        )
-    return batch
 
 
 def _state_error(name: str, saved: object, here: object) -> CheckpointError:
