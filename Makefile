@@ -19,7 +19,7 @@ $(READY): pyproject.toml
 
 demo: $(READY) ## draw synthetic hands, shard, train, evaluate: five minutes on two cores
 	$(BIN)/python scripts/make_shards.py --out runs/demo/shards
-	$(BIN)/python -m wds_bone.train --train runs/demo/shards/manifest.json --out runs/demo/model
+	$(BIN)/python -m wds_bone.train --train runs/demo/shards/manifest.json --out runs/demo/model --epochs 8 --batch-size 32
 	$(BIN)/python -m wds_bone.evaluate --checkpoint runs/demo/model/best.pt --shards runs/demo/shards/manifest.json --split val --out runs/demo/report
 	@echo
 	@echo "films      runs/demo/shards/*.png"
@@ -46,5 +46,5 @@ bench: $(READY) ## the benchmarks; results in benchmarks/results
 	$(BIN)/python -m benchmarks.loader
 	$(BIN)/python -m benchmarks.resume
 
-clean: ## remove the environment and everything that was made
-	rm -rf $(VENV) runs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## remove the environment, the demo and the caches
+	rm -rf $(VENV) runs/demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

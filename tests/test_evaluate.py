@@ -16,6 +16,7 @@ import pytest
 import torch
 import webdataset
 
+from tests.learn.greedy import GREEDY_MODEL, offer_greedy_model
 from tests.report.trained import (
     LETTERBOXED,
     MODEL,
@@ -198,6 +199,21 @@ def test_a_model_without_finite_predictions_is_refused(
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 
+def test_too_little_memory_is_an_error_that_names_the_batch_size(
+    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer_greedy_model(monkeypatch)
+    checkpoint = write_checkpoint(tmp_path / "best.pt", LETTERBOXED, name=GREEDY_MODEL)
+    assert evaluate(room, tmp_path / "out", "--checkpoint", str(checkpoint)) == 2
+    assert "got:      --batch-size 64" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--threads", "--batch-size"])
+def test_none_at_a_time_is_refused(room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    assert evaluate(room, tmp_path / "out", flag, "0") == 2
+    assert "expected: 1 or more" in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_made_is_an_error(
     room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -227,14 +243,17 @@ def test_checkpoint_shards_and_folder_are_required(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.slow
-def test_evaluating_the_best_checkpoint_gives_the_error_that_training_reported(room: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("precision", "tolerance_months"), [("fp32", 1e-3), ("bf16", 0.3)])
+def test_evaluating_the_best_checkpoint_gives_the_error_that_training_reported(
+    room: Path, tmp_path: Path, precision: str, tolerance_months: float
+) -> None:
     shards = str(room / "shards" / "val-*.tar")
-    settings = ["--model", MODEL, "--epochs", "2", "--batch-size", "4", "--device", "cpu", "--precision", "fp32"]
+    settings = ["--model", MODEL, "--epochs", "2", "--batch-size", "4", "--device", "cpu", "--precision", precision]
     assert train(["--train", shards, "--val", shards, "--out", str(tmp_path / "run"), *settings]) == 0
     assert evaluate(room, tmp_path / "out", "--checkpoint", str(tmp_path / "run" / "best.pt")) == 0
     _, metrics = results(tmp_path / "out")
     reported = metrics["checkpoint"]["progress"]["best_mae_months"]
-    assert metrics["errors"]["all"]["mae_months"] == pytest.approx(reported, abs=1e-3)
+    assert metrics["errors"]["all"]["mae_months"] == pytest.approx(reported, abs=tolerance_months)
 
 
 @pytest.mark.slow

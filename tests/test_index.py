@@ -96,6 +96,7 @@ def test_mixed_sizes_are_refused_unless_the_reader_shall_letterbox(tmp_path: Pat
     image = read_manifest(tmp_path / "set" / MANIFEST_NAME).image
     assert (image.height, image.width, image.fit) == (32, 32, "letterbox at reading")
     assert verify([str(tmp_path / "set")]) == 0
+    assert verify([str(tmp_path / "set"), "--deep"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -142,3 +143,22 @@ def test_wrong_calls_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ):
         assert index(*arguments) == 2
         assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("age", "status"), [("boneage", 2), ("age", 2), ("age_months", 0), ("age_years", 0)])
+def test_ages_in_years_are_refused_unless_their_name_says_the_unit(
+    tmp_path: Path, age: str, status: int, capsys: pytest.CaptureFixture[str]
+):
+    with webdataset.ShardWriter(str(tmp_path / "bones-%06d.tar"), maxcount=6, verbose=0) as writer:
+        for number in range(12):
+            label = {"male": number % 2 == 1, age: 5 + number}
+            writer.write({"__key__": f"{number}", "png": np.zeros((8, 8), np.uint8), "json": label})
+    assert index(tmp_path) == status
+    assert ("the ages look like years" in capsys.readouterr().err) == (status == 2)
+    assert (tmp_path / MANIFEST_NAME).exists() == (status == 0)
+
+
+def test_shards_without_samples_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "train-000000.tar").write_bytes(bytes(1024))
+    assert index(tmp_path) == 2
+    assert "the split 'train' has no sample" in capsys.readouterr().err

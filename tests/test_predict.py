@@ -10,9 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from tests.report.trained import LETTERBOXED, SIZE, format_of, one_thread, shard_films, write_checkpoint, write_films
+from tests.learn.greedy import GREEDY_MODEL, offer_greedy_model
+from tests.report.trained import (
+    LETTERBOXED,
+    SIZE,
+    format_of,
+    one_thread,
+    shard_films,
+    telling_model,
+    write_checkpoint,
+    write_films,
+)
 from tests.shards.broken_inputs import write_broken_images
 from wds_bone.evaluate import main as evaluate
 from wds_bone.predict import main
@@ -184,6 +195,25 @@ def test_a_file_that_is_no_checkpoint_is_refused(room: Path, capsys: Captured) -
     captured = capsys.readouterr()
     assert "labels.csv" in captured.err
     assert captured.out == ""
+
+
+def test_a_model_without_finite_predictions_is_refused(room: Path, tmp_path: Path, capsys: Captured) -> None:
+    model = telling_model()
+    torch.nn.init.constant_(model.head[1].bias, torch.nan)
+    write_checkpoint(tmp_path / "best.pt", LETTERBOXED, model=model)
+    assert predict(tmp_path, "F", film(room, 0)) == 2
+    captured = capsys.readouterr()
+    assert table(captured.out) == []
+    assert f"not finite, the first for '{film(room, 0)}'" in captured.err
+
+
+def test_too_little_memory_is_an_error(
+    room: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer_greedy_model(monkeypatch)
+    write_checkpoint(tmp_path / "best.pt", LETTERBOXED, name=GREEDY_MODEL)
+    assert predict(tmp_path, "F", film(room, 0)) == 2
+    assert f"got:      {BATCH_SIZE} images at a time" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.learn.greedy import GREEDY_MODEL, offer_greedy_model
 from tests.learn.runs import (
     NUM_STEPS,
     assert_same_state,
@@ -24,8 +26,12 @@ from tests.learn.runs import (
     write_small_set,
 )
 from tests.sample_sets import write_set
+from wds_bone.config import parse_config
+from wds_bone.learn.assemble import assemble_run, describe_run, open_stream
 from wds_bone.learn.checkpoint import load_checkpoint, save_checkpoint
-from wds_bone.train import main
+from wds_bone.learn.run import Progress
+from wds_bone.learn.settings import TrainConfig, resolve_config
+from wds_bone.train import closing_text, main
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -242,6 +248,8 @@ def test_one_sample_of_one_gender_trains(tmp_path: Path):
     [
         (["--model", "resnet19"], "no classification model"),
         (["--image-size", "8"], "too small"),
+        (["--model", "alexnet"], "--image-size 224"),
+        (["--batch-size", "1"], "a larger --batch-size"),
         (["--init-weights", "none.pth"], "none.pth"),
         (["--resume", "none.pt"], "none.pt"),
     ],
@@ -253,6 +261,45 @@ def test_settings_that_cannot_work_leave_no_run_behind(
     assert main(train_argv(shards, out, *more)) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"config": 3}', "\x00"])
+def test_a_damaged_description_is_named_with_a_way_out(
+    text: str, shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]
+):
+    (copied / "run.json").write_text(text)
+    assert main(train_argv(shards, copied)) == 2
+    assert f"{copied / 'run.json'}: damaged" in capsys.readouterr().err
+    (copied / "run.json").unlink()
+    assert main(train_argv(shards, copied)) == 0
+
+
+def test_too_little_memory_is_an_error_that_names_the_batch_size(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    offer_greedy_model(monkeypatch)
+    assert main(train_argv(shards, tmp_path / "run", "--model", GREEDY_MODEL)) == 2
+    message = capsys.readouterr().err
+    assert "memory of the cpu device" in message
+    assert "got:      --model greedy, --batch-size 4" in message
+
+
+def test_a_run_stopped_before_its_first_step_names_no_checkpoint(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = resolve_config(parse_config(TrainConfig, train_argv(shards, tmp_path / "run"), prog="", description=""))
+    with ExitStack() as stack:
+        streams = [stack.enter_context(open_stream(config, split)) for split in ("train", "val")]
+        run = assemble_run(config, *streams, describe_run(config, *streams), fresh=True)
+    assert closing_text(run, Progress()) == f"stopped after step 0 of {NUM_STEPS}; no checkpoint yet; not validated yet"
+
+
+def test_validation_shards_may_have_one_split_of_any_name(shards: Path, tmp_path: Path):
+    other = write_set(tmp_path / "other", size=32, hospital=[4])
+    for number, val in enumerate((other, other / "manifest.json", shards)):
+        out = tmp_path / f"run-{number}"
+        assert main(train_argv(shards, out, "--val", str(val), "--max-steps", "1")) == 0
+        assert json.loads((out / "run.json").read_text())["samples"]["val"] == (5 if val == shards else 4)
 
 
 def test_tars_need_validation_shards_of_their_own(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

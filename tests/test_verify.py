@@ -144,3 +144,24 @@ def test_a_call_without_paths_or_with_unknown_options_is_a_wrong_call():
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("num_shards", [1, 2])
+def test_a_shard_without_samples_is_found(tmp_path: Path, num_shards: int, capsys: pytest.CaptureFixture[str]):
+    folder = write_set(tmp_path / "set", train=[3] * num_shards)
+    (folder / "train-000000.tar").write_bytes(bytes(1024))
+    assert verify(folder, "--deep") == 1
+    text = capsys.readouterr().out
+    assert "train-000000.tar: is not what the manifest says" in text
+    assert ("the split 'train' has no sample" in text) == (num_shards == 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that exists and cannot be read")
+@pytest.mark.parametrize("suffix", [".index.npy", ".idx"])
+def test_a_sidecar_that_cannot_be_read_is_found(folder: Path, suffix: str, capsys: pytest.CaptureFixture[str]):
+    (folder / f"val-000000{suffix}").unlink()
+    (folder / f"val-000000{suffix}").symlink_to("/proc/self/mem")
+    assert verify(folder) == 1
+    text = capsys.readouterr().out
+    assert f"val-000000{suffix}: cannot be read: Input/output error" in text
+    assert "1 wrong in" in text

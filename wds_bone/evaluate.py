@@ -1,7 +1,8 @@
 """`python -m wds_bone.evaluate`: a checkpoint and shards -> predictions, numbers and pictures in a folder.
 
 In come the samples of one split, each once, out go `predictions.csv`, `scatter.png`, `bland_altman.png` and, last,
-`metrics.json`. The invariant: what is written is a function of (checkpoint, shards, what the model was told of gender).
+`metrics.json`. The invariant: what is written is a function of (checkpoint, shards, what the model was told of gender),
+up to rounding, which may change with the batch size and the device.
 """
 
 import hashlib
@@ -11,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from wds_bone.config import option, parse_config, run_command
-from wds_bone.errors import CheckpointError, ConfigError
+from wds_bone.errors import ConfigError
 from wds_bone.learn.checkpoint import load_checkpoint
 from wds_bone.learn.hardware import Device, default_threads, installed_versions, pick_device
+from wds_bone.learn.memory import memory_errors
 from wds_bone.learn.predictor import restore_predictor
-from wds_bone.learn.validate import Predictions, predict_epoch
+from wds_bone.learn.validate import Predictions, predict_epoch, refuse_not_finite
 from wds_bone.report.evaluation import (
     Told,
     describe_checkpoint,
@@ -42,7 +43,7 @@ class EvaluateConfig:
     shards: tuple[str, ...] = option("a manifest, a folder or tars (brace patterns, globs)", metavar="URL")
     out: Path = option("folder for the results; those of an earlier evaluation are replaced", metavar="FOLDER")
     split: str | None = option("which split of a folder or manifest", default=None, metavar="NAME")
-    batch_size: int = option("images at a time; the predictions do not depend on it", default=64, metavar="N")
+    batch_size: int = option("images at a time; the predictions depend on it by rounding only", default=64, metavar="N")
     threads: int | None = option(
         "that decode images (default: 1 on a CPU, else one per core)", default=None, metavar="N"
     )
@@ -66,14 +67,8 @@ def run_evaluation(config: EvaluateConfig) -> None:
     """
     device = pick_device(config.device)
     contents = load_checkpoint(config.checkpoint)
-    predictor = restore_predictor(contents, device=device)
     make_folder(config.out)
-    with open_stream(config, device) as stream:
-        predictor.preprocessing.refuse_other_format(stream.image_format, place=", ".join(config.shards))
-        predictions = predict_epoch(predictor, stream, told_gender=tell_genders(stream, config.gender))
-        shards = describe_shards(stream, split=config.split)
-    assert predictions is not None
-    refuse_not_finite(predictions, config.checkpoint)
+    predictions, shards = predict_shards(config, contents, device)
     metrics = {
         "errors": summarise(predictions),
         "constant": describe_constant(predictions, train_median_months=contents["train_median_months"]),
@@ -86,6 +81,26 @@ def run_evaluation(config: EvaluateConfig) -> None:
     print_results(metrics, paths)
 
 
+def predict_shards(
+    config: EvaluateConfig, contents: dict[str, Any], device: torch.device
+) -> tuple[Predictions, dict[str, Any]]:
+    """Return the predictions, all of them finite, and what they were made of.
+
+    Raises:
+        WdsBoneError: shards that do not fit, or predictions that are not finite.
+    """
+    too_large = {"got": f"--batch-size {config.batch_size}", "do": "give a smaller --batch-size, or --device cpu"}
+    with memory_errors(device, **too_large):
+        predictor = restore_predictor(contents, device=device)
+        with open_stream(config, device) as stream:
+            predictor.preprocessing.refuse_other_format(stream.image_format, place=", ".join(config.shards))
+            predictions = predict_epoch(predictor, stream, told_gender=tell_genders(stream, config.gender))
+            shards = describe_shards(stream, split=config.split)
+    assert predictions is not None
+    refuse_not_finite(predictions.predicted_months, predictions.key, place=str(config.checkpoint))
+    return predictions, shards
+
+
 def open_stream(config: EvaluateConfig, device: torch.device) -> BoneAgeStream:
     """Open the samples to evaluate, in the order of the shards."""
     return BoneAgeStream(
@@ -93,7 +108,7 @@ def open_stream(config: EvaluateConfig, device: torch.device) -> BoneAgeStream:
         batch_size=config.batch_size,
         split=config.split,
         shuffle=False,
-        threads=config.threads or default_threads(device),
+        threads=default_threads(device) if config.threads is None else config.threads,
         device=device,
     )
 
@@ -108,24 +123,6 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be made: {error.strerror}", do="give another --out") from error
-
-
-def refuse_not_finite(predictions: Predictions, checkpoint: Path) -> None:
-    """Raise if a prediction is not a finite number.
-
-    Raises:
-        CheckpointError: with the first such sample.
-    """
-    finite = np.isfinite(predictions.predicted_months)
-    if finite.all():
-        return
-    num_bad, first = int(np.sum(~finite)), int(np.argmin(finite))
-    raise CheckpointError(
-        f"{checkpoint}: {num_bad:,} predictions are not finite, the first for sample '{predictions.key[first]}'",
-        expected="ages in months",
-        got=predictions.predicted_months[first],
-        do="look at that image, or evaluate another checkpoint of the run",
-    )
 
 
 def file_sha256(path: Path) -> str:

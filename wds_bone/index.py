@@ -18,9 +18,8 @@ from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, Manifest, read
 from wds_bone.shards.overview import format_counts
 from wds_bone.shards.progress import BYTES, progress
 from wds_bone.shards.scan import scan_shard
+from wds_bone.shards.settings import MAX_SIDE_PIXELS, MIN_SIDE_PIXELS, is_side
 from wds_bone.stream.locate import expand, local_path
-
-MIN_PIXELS, MAX_PIXELS = 16, 4096
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class IndexConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.letterbox is not None and not MIN_PIXELS <= self.letterbox <= MAX_PIXELS:
-            expected = f"{MIN_PIXELS} to {MAX_PIXELS} pixels"
+        if self.letterbox is not None and not is_side(self.letterbox):
+            expected = f"{MIN_SIDE_PIXELS} to {MAX_SIDE_PIXELS} pixels"
             raise ConfigError("--letterbox", expected=expected, got=self.letterbox, do="give another size")
 
 
@@ -57,7 +56,8 @@ def index_shards(names: Sequence[str], *, letterbox: int | None = None) -> Manif
     Raises:
         ConfigError: no shards, or shards of several folders.
         ShardError: a shard is not one, mixed sizes without `letterbox`, or a set that these shards are not.
-        LabelError: a label in a shard is not understood.
+        LabelError: a label in a shard is not understood, or the ages look like years.
+        ImageError: an image in a shard is too large.
     """
     paths = _find_shards(names)
     folder = paths[0].parent

@@ -9,11 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from wds_bone.config import option, parse_config, run_command
 from wds_bone.errors import ConfigError, WdsBoneError
 from wds_bone.learn.hardware import Device, pick_device
+from wds_bone.learn.memory import memory_errors
 from wds_bone.learn.predictor import load_predictor
-from wds_bone.report.films import predict_films
+from wds_bone.learn.validate import refuse_not_finite
+from wds_bone.report.films import BATCH_SIZE, predict_films
 from wds_bone.report.predictions import csv_text, months_text, plain_cell
 from wds_bone.shards.labels import Gender
 
@@ -52,9 +57,16 @@ def run_prediction(config: PredictConfig) -> int:
     Raises:
         ConfigError: there are no films, or no such device.
         CheckpointError: the checkpoint cannot be loaded.
+        WdsBoneError: the device has too little memory, or a prediction is not finite.
     """
     paths = list_films(config.images, sys.stdin)
     device = pick_device(config.device)
+    with memory_errors(device, got=f"{BATCH_SIZE} images at a time", do="give --device cpu"):
+        return print_ages(config, paths, device=device)
+
+
+def print_ages(config: PredictConfig, paths: Sequence[Path], *, device: torch.device) -> int:
+    """Print the table of `paths`; return the exit code."""
     predictor = load_predictor(config.checkpoint, device=device)
     num_failed = 0
     _print(csv_text([COLUMNS]))
@@ -63,6 +75,7 @@ def run_prediction(config: PredictConfig) -> int:
             num_failed += 1
             print(f"error: {outcome}", file=sys.stderr)  # noqa: T201
         else:
+            refuse_not_finite(np.array([outcome]), [str(path)], place=str(config.checkpoint))
             _print(csv_text([(plain_cell(str(path)), config.gender, months_text(outcome))]))
     return SOME_FAILED if num_failed else 0
 

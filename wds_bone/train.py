@@ -6,19 +6,17 @@ the same command run again continues where the last one stopped.
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from wds_bone.config import config_as_json, parse_config, run_command
-from wds_bone.errors import WdsBoneError
 from wds_bone.learn.assemble import assemble_run, describe_run, open_stream
 from wds_bone.learn.folder import claim_folder, find_checkpoint, load_own_checkpoint
 from wds_bone.learn.interrupt import Interruption
 from wds_bone.learn.journal import Journal
 from wds_bone.learn.loop import train
+from wds_bone.learn.memory import memory_errors
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import TrainConfig, resolve_config
 from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME, restore_snapshot
@@ -40,6 +38,7 @@ def run_training(config: TrainConfig) -> int:
     """
     config = resolve_config(config)
     with ExitStack() as stack:
+        stack.enter_context(_memory_errors(config))
         interruption = stack.enter_context(Interruption())
         train_stream = stack.enter_context(open_stream(config, "train"))
         val_stream = stack.enter_context(open_stream(config, "val"))
@@ -49,12 +48,9 @@ def run_training(config: TrainConfig) -> int:
         progress = _resume(run, checkpoint) if checkpoint else Progress()
         claim_folder(config.out, description)
         print(_opening(run, config, progress))  # noqa: T201
-        journal = stack.enter_context(Journal(config.out, step=progress.step, num_steps=run.recipe.num_steps))
-        try:
-            progress = train(run, progress, journal=journal, interruption=interruption)
-        except torch.OutOfMemoryError as error:
-            raise _memory_error(config) from error
-    print(_closing(run, progress))  # noqa: T201
+        journal = stack.enter_context(Journal(config.out, progress=progress, num_steps=run.recipe.num_steps))
+        progress = train(run, progress, journal=journal, interruption=interruption)
+    print(closing_text(run, progress))  # noqa: T201
     return interruption.exit_code
 
 
@@ -78,20 +74,23 @@ def _as_typed(value: Any) -> str:
     return " ".join(value) if isinstance(value, list) else str(value)
 
 
-def _closing(run: Run, progress: Progress) -> str:
+def closing_text(run: Run, progress: Progress) -> str:
+    """Return how a run ended, and what it left behind."""
+    last = run.folder / LAST_NAME
+    kept = f"checkpoint {last}" if last.exists() else "no checkpoint yet"
     how = "finished" if progress.step == run.recipe.num_steps else "stopped"
-    text = f"{how} after step {progress.step} of {run.recipe.num_steps}; checkpoint {run.folder / LAST_NAME}"
+    text = f"{how} after step {progress.step} of {run.recipe.num_steps}; {kept}"
     if progress.best_mae_months is None:
         return f"{text}; not validated yet"
     best = f"{progress.best_mae_months:.2f} months after epoch {progress.best_epoch}"
     return f"{text}\nbest validation MAE {best}; {run.folder / BEST_NAME}"
 
 
-def _memory_error(config: TrainConfig) -> WdsBoneError:
+def _memory_errors(config: TrainConfig) -> AbstractContextManager[None]:
     pixels = "as stored" if config.image_size is None else f"{config.image_size} pixels"
-    return WdsBoneError(
-        f"{config.model} does not fit into the memory of the {config.device} device",
-        got=f"--batch-size {config.batch_size}, images {pixels}",
+    return memory_errors(
+        config.device,
+        got=f"--model {config.model}, --batch-size {config.batch_size}, images {pixels}",
         do="give a smaller --batch-size or --image-size with another --out, or --device cpu",
     )
 

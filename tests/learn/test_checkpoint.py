@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.learn.runs import largest_file
 from wds_bone.errors import CheckpointError, WdsBoneError
 from wds_bone.learn.checkpoint import is_sealed, load_checkpoint, save_checkpoint
 
@@ -106,3 +107,17 @@ def test_a_save_that_fails_keeps_the_old_checkpoint(tmp_path: Path):
 def test_a_folder_that_is_gone_is_an_error_with_its_name(tmp_path: Path):
     with pytest.raises(WdsBoneError, match="gone"):
         save_checkpoint(tmp_path / "gone" / "last.pt", CONTENTS)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.3, 0.6, 0.9, 0.999])
+def test_a_disk_that_fills_up_is_an_error_and_keeps_the_old_checkpoint(fraction: float, tmp_path: Path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, CONTENTS)
+    before = path.read_bytes()
+    larger = {"weights": [torch.ones(20_000) for _ in range(5)]}
+    save_checkpoint(tmp_path / "larger.pt", larger)
+    num_bytes = int(fraction * (tmp_path / "larger.pt").stat().st_size)
+    with pytest.raises(WdsBoneError, match=r"last\.pt: cannot be written: File too large"), largest_file(num_bytes):
+        save_checkpoint(path, larger)
+    assert path.read_bytes() == before
+    assert {file.name for file in tmp_path.iterdir()} == {"last.pt", "larger.pt"}

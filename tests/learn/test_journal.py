@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 
-from wds_bone.learn.journal import Journal, keep_lines, read_metrics
+from tests.learn.runs import largest_file, metrics_of
+from wds_bone.errors import CheckpointError, WdsBoneError
+from wds_bone.learn.journal import Journal, keep_lines
+from wds_bone.learn.run import Progress
 
 STEP = {"epoch": 0.5, "samples": 8, "loss": 1.0, "lr": 0.1, "images_per_second": 9.0, "wait_fraction": 0.0}
 VALIDATION = {
-    "epoch": 1.0,
+    "epoch": 1.6,
     "val_mae_months": 12.0,
     "val_mae_low_months": 11.0,
     "val_mae_high_months": 13.0,
@@ -23,38 +26,84 @@ def write_lines(path: Path, *lines: dict[str, Any]) -> None:
 
 def test_lines_past_the_resumed_step_are_cut_and_the_others_kept(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
-    write_lines(path, {"step": 1}, {"step": 2, "loss": 3.0}, {"step": 2, "val_mae_months": 9.0}, {"step": 3})
-    keep_lines(path, step=2)
-    assert read_metrics(tmp_path) == [{"step": 1}, {"step": 2, "loss": 3.0}, {"step": 2, "val_mae_months": 9.0}]
+    write_lines(
+        path, {"step": 1}, {"step": 2, "loss": 3.0}, {"step": 2, "epoch": 1.2, "val_mae_months": 9.0}, {"step": 3}
+    )
+    keep_lines(path, Progress(step=2, validated_epochs=1))
+    assert metrics_of(tmp_path) == [
+        {"step": 1},
+        {"step": 2, "loss": 3.0},
+        {"step": 2, "epoch": 1.2, "val_mae_months": 9.0},
+    ]
 
 
 def test_a_last_line_that_was_cut_short_is_dropped(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2, "lo')
-    keep_lines(path, step=5)
+    keep_lines(path, Progress(step=5))
     assert path.read_text() == '{"step": 1}\n'
 
 
 def test_a_run_that_begins_anew_begins_with_an_empty_file(tmp_path: Path):
     write_lines(tmp_path / "metrics.jsonl", {"step": 1}, {"step": 2})
-    with Journal(tmp_path, step=0, num_steps=9):
+    with Journal(tmp_path, progress=Progress(), num_steps=9):
         pass
-    assert read_metrics(tmp_path) == []
+    assert metrics_of(tmp_path) == []
 
 
 def test_lines_are_in_the_file_at_once_and_validations_on_the_screen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    with Journal(tmp_path, step=0, num_steps=9) as journal:
+    with Journal(tmp_path, progress=Progress(), num_steps=9) as journal:
         journal.write_step({"step": 1, **STEP})
         journal.advance()
         journal.write_validation({"step": 2, **VALIDATION})
-        assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
+        assert [line["step"] for line in metrics_of(tmp_path)] == [1, 2]
     shown = capsys.readouterr().out
     assert "validation MAE 12.00 months" in shown
     assert "constant predictor 33.00" in shown
+    assert shown.startswith("epoch 1  ")
 
 
 def test_numbers_that_are_not_finite_never_become_broken_json(tmp_path: Path):
-    with Journal(tmp_path, step=0, num_steps=9) as journal, pytest.raises(ValueError, match="not JSON compliant"):
+    with (
+        Journal(tmp_path, progress=Progress(), num_steps=9) as journal,
+        pytest.raises(ValueError, match="not JSON compliant"),
+    ):
         journal.write_step({"step": 1, **STEP, "loss": float("nan")})
+
+
+def test_a_validation_past_the_validated_epochs_is_cut(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    write_lines(path, {"step": 2, "epoch": 1.2, "loss": 3.0}, {"step": 2, "epoch": 1.2, "val_mae_months": 9.0})
+    keep_lines(path, Progress(step=2, validated_epochs=0))
+    assert metrics_of(tmp_path) == [{"step": 2, "epoch": 1.2, "loss": 3.0}]
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"{", b"7", b"{}", b"\xff", b'{"step": "1"}', b"null", b'{"val_mae_months": 1, "epoch": Infinity}']
+)
+def test_a_damaged_line_is_named_and_the_file_left_as_it_is(tmp_path: Path, damaged: bytes):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + damaged + b'\n{"step": 2}\n')
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl: line 2 is damaged"):
+        keep_lines(path, Progress(step=2))
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_with_its_name(tmp_path: Path):
+    with pytest.raises(WdsBoneError, match=r"gone/metrics\.jsonl"):
+        Journal(tmp_path / "gone", progress=Progress(), num_steps=9)
+
+
+def test_a_full_disk_is_an_error_with_the_name_of_the_file(tmp_path: Path):
+    """The file is large already, so that TensorBoard's stays far below the limit."""
+    path = tmp_path / "metrics.jsonl"
+    write_lines(path, *[{"step": 0}] * 1000)
+    with (
+        pytest.raises(WdsBoneError, match=r"metrics\.jsonl: cannot be written"),
+        Journal(tmp_path, progress=Progress(), num_steps=9) as journal,
+        largest_file(path.stat().st_size),
+    ):
+        journal.write_step({"step": 1, **STEP})

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.learn.runs import assert_same_state, metrics_of, train_argv, write_small_set
 from wds_bone.config import parse_config
@@ -53,7 +54,7 @@ class WatchedJournal(Journal):
 
 
 def train_watched(run: Run, after_step: Callable[[int], None]) -> tuple[Progress, Interruption]:
-    with Interruption() as interruption, WatchedJournal(run.folder, step=0, num_steps=5) as journal:
+    with Interruption() as interruption, WatchedJournal(run.folder, progress=Progress(), num_steps=5) as journal:
         journal.after_step = after_step
         return loop.train(run, Progress(), journal=journal, interruption=interruption), interruption
 
@@ -90,3 +91,24 @@ def test_what_is_prefetched_does_not_count(shards: Path, tmp_path: Path):
     with begun_run(shards, tmp_path / "run") as run:
         train_watched(run, lambda step: positions.append(run.train_stream.position))
     assert positions == [4, 8, 12, 16, 20]
+
+
+def test_predictions_that_are_not_finite_end_the_run_before_anything_of_them_is_kept(shards: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    with begun_run(shards, out) as run, pytest.raises(WdsBoneError, match=r"validation after step 3: 5 predictions"):
+        train_watched(run, lambda step: run.learner.average.head[1].bias.fill_(torch.nan))
+    assert [path.name for path in out.iterdir() if path.suffix == ".pt"] == []
+    assert [line["step"] for line in metrics_of(out)] == [1, 2, 3]
+    assert not any("val_mae_months" in line for line in metrics_of(out))
+
+
+def test_a_validation_that_was_written_but_not_saved_is_not_written_twice(shards: Path, finished: Path, tmp_path: Path):
+    """Killed between the line and the checkpoint, after the step had been saved by a signal."""
+    out = tmp_path / "killed"
+    with begun_run(shards, out) as run:
+        train_watched(run, lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 3 else None)
+    before_validation = (out / "last.pt").read_bytes()
+    assert main(train_argv(shards, out, "--max-steps", "3")) == 0
+    (out / "last.pt").write_bytes(before_validation)
+    assert main(train_argv(shards, out)) == 0
+    assert metrics_of(out) == metrics_of(finished)

@@ -51,6 +51,8 @@ def test_the_flags_are_the_documented_ones_and_no_more(capsys: pytest.CaptureFix
         ("--log-every", "0"),
         ("--lr", "-0.1"),
         ("--lr", "nan"),
+        ("--lr", "inf"),
+        ("--weight-decay", "inf"),
         ("--weight-decay", "-1"),
         ("--ema", "1.0"),
         ("--seed", "-1"),

@@ -35,7 +35,7 @@ def test_the_numbers_are_those_computed_by_hand() -> None:
     assert numbers["mae_months"] == pytest.approx(72.5 / 8)
     assert numbers["bias_months"] == pytest.approx(-4.5 / 8)
     assert numbers["rmse_months"] == pytest.approx(((36 + 144 + 576 + 24.5**2 + 0 + 1 + 4 + 9) / 8) ** 0.5)
-    assert numbers["median_error_months"] == pytest.approx(4.5)
+    assert numbers["median_absolute_error_months"] == pytest.approx(4.5)
     assert (numbers["within_6_months"], numbers["within_12_months"], numbers["within_24_months"]) == (
         5 / 8,
         6 / 8,

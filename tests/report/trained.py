@@ -56,14 +56,15 @@ def write_checkpoint(
     image_format: ImageFormat,
     *,
     model: BoneAgeModel | None = None,
+    name: str = MODEL,
 ) -> Path:
-    """Write a checkpoint of `model`, or of a telling one, and return its path."""
+    """Write a checkpoint of `model`, or of the one named, made telling if it can be; return its path."""
     contents = {
-        "config": {"model": MODEL},
+        "config": {"model": name},
         "versions": {"wds_bone": "0.0"},
         "order_digests": {"train": "a", "val": "b"},
         "progress": {"step": 7},
-        "average": (model or telling_model()).state_dict(),
+        "average": (model or (telling_model() if name == MODEL else build_model(name))).state_dict(),
         "preprocessing": plan_preprocessing(image_format, None).to_json(),
         "target": {"mean_months": 120.0, "sd_months": 40.0},
         "train_median_months": {"all": 120.0, "F": 110.0, "M": 130.0},

@@ -337,7 +337,7 @@ _TABLES: dict[str, tuple[bytes, str, str, str, str]] = {
     ),
     "years.csv": (
         _HEAD + b"".join(b"%d,%d,1\n" % (n, 1 + n) for n in range(18)),
-        "line 1: the ages in the column 'boneage' look like years",
+        "line 1: the column 'boneage': the ages look like years",
         "ages in months",
         "1 to 18, 18 of 18 not above 20",
         "--age-unit",

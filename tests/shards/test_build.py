@@ -8,7 +8,8 @@ import pytest
 
 from tests.shards.dying import refuse
 from tests.shards.film_sets import digests, make, names_in, write_films
-from wds_bone.shards.build import BAD_NAME
+from wds_bone.index import main as index
+from wds_bone.shards.bad_list import BAD_NAME
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest
 from wds_bone.shards.scan import scan_shard
 from wds_bone.shards.sidecars import read_sidecar
@@ -49,11 +50,27 @@ def test_a_repeated_run_says_so_and_writes_nothing(tmp_path: Path, capsys: pytes
     films = write_films(tmp_path / "films", 12)
     make(tmp_path / "out", *films)
     before = times(tmp_path / "out")
-    for more in ([], ["--replace"]):
-        capsys.readouterr()
-        assert make(tmp_path / "out", *films, *more) == 0
-        assert "already complete" in capsys.readouterr().out
-        assert times(tmp_path / "out") == before
+    capsys.readouterr()
+    assert make(tmp_path / "out", *films) == 0
+    assert "already complete" in capsys.readouterr().out
+    assert times(tmp_path / "out") == before
+
+
+def test_films_changed_without_another_size_are_read_again_on_demand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out, films = tmp_path / "out", write_films(tmp_path / "films", 12)
+    make(out, *films)
+    before = digests(out)
+    film, other = (tmp_path / "films" / f"hand-{number}.png" for number in (3, 5))
+    num_bytes = film.stat().st_size
+    film.write_bytes(other.read_bytes())
+    assert film.stat().st_size == num_bytes
+    capsys.readouterr()
+    assert make(out, *films, "--replace") == 0
+    assert "already complete" not in capsys.readouterr().out
+    make(tmp_path / "fresh", *films)
+    assert digests(out) == digests(tmp_path / "fresh") != before
 
 
 def test_the_set_does_not_depend_on_the_folder_of_the_films_or_the_order_of_the_table(tmp_path: Path):
@@ -131,6 +148,25 @@ def test_a_lost_shard_is_named_and_written_again_on_demand(tmp_path: Path, capsy
     (out / "train-000001.tar").unlink()
     assert make(out, *films) == 2
     assert "train-000001.tar: missing" in capsys.readouterr().err
+    assert make(out, *films, "--replace") == 0
+    assert digests(out) == before
+
+
+@pytest.mark.parametrize("name", ["train-000001.index.npy", "train-000001.idx"])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_set_without_a_whole_sidecar_is_not_complete(
+    tmp_path: Path, name: str, is_there: bool, capsys: pytest.CaptureFixture[str]
+):
+    out, films = tmp_path / "out", write_films(tmp_path / "films", 20)
+    make(out, *films)
+    before = digests(out)
+    (out / name).unlink()
+    if is_there:
+        (out / name).write_bytes(b"a part")
+    assert make(out, *films) == 2
+    message = capsys.readouterr().err
+    assert f"{name}: missing, or not as the manifest says" in message
+    assert "python -m wds_bone.index" in message
     assert make(out, *films, "--replace") == 0
     assert digests(out) == before
 
@@ -263,6 +299,67 @@ def test_bad_samples_stop_the_run_unless_they_may_be_skipped(tmp_path: Path, cap
     assert str(tmp_path) not in (out / BAD_NAME).read_text()
     assert not {"hand-3", "hand-4", "hand-5"} & (keys(out, "train") | keys(out, "val"))
     assert sum(split.num_samples for split in read_manifest(out / MANIFEST_NAME).splits.values()) == 17
+
+
+def test_a_complete_set_still_says_what_was_left_out_and_minds_the_budget(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    films, out = write_films(tmp_path / "films", 20), tmp_path / "out"
+    spoil(tmp_path / "films", 3, 4)
+    (tmp_path / "films" / "hand-5.png").unlink()
+    make(out, *films, "--on-bad", "skip", "--max-bad", "3")
+    capsys.readouterr()
+    assert make(out, *films, "--on-bad", "skip", "--max-bad", "3") == 0
+    text = capsys.readouterr().out
+    assert "already complete" in text
+    assert f"left out: 2 bad image, 1 no image; listed in {out / BAD_NAME}" in text
+    assert make(out, *films, "--on-bad", "skip", "--max-bad", "2") == 2
+    assert "too many bad samples" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("contents", ["{", "[]", '{"key": "hand-3"}', "\xff"])
+def test_a_damaged_list_of_bad_samples_is_named_with_a_remedy_that_works(
+    tmp_path: Path, contents: str, capsys: pytest.CaptureFixture[str]
+):
+    films, out = write_films(tmp_path / "films", 10), tmp_path / "out"
+    make(out, *films)
+    (out / BAD_NAME).write_text(contents, "latin-1")
+    assert make(out, *films) == 2
+    message = capsys.readouterr().err
+    assert f"{BAD_NAME}: is damaged" in message
+    assert "delete this file" in message
+    (out / BAD_NAME).unlink()
+    assert make(out, *films) == 0
+
+
+@pytest.mark.parametrize("name", ["plan.json", "train-000000.json"])
+@pytest.mark.parametrize("contents", ["", "[]", '{"splits": {"train": {}}}', "\xff"])
+def test_a_damaged_note_of_an_unfinished_run_is_named_with_a_remedy_that_works(
+    tmp_path: Path, name: str, contents: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    films, out = write_films(tmp_path / "films", 20), tmp_path / "out"
+    interrupt(out, films, monkeypatch, "train-000002.tar")
+    (out / STAGING_NAME / name).write_text(contents, "latin-1")
+    assert make(out, *films) == 2
+    message = capsys.readouterr().err
+    assert f"{name}: is damaged" in message
+    assert "delete this file" in message
+    (out / STAGING_NAME / name).unlink()
+    assert make(out, *films) == 0
+    make(tmp_path / "fresh", *films)
+    assert digests(out) == digests(tmp_path / "fresh")
+
+
+def test_the_remedy_for_a_damaged_manifest_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    films, out = write_films(tmp_path / "films", 20), tmp_path / "out"
+    make(out, *films)
+    with (out / MANIFEST_NAME).open("ab") as manifest:
+        manifest.write(b" ")
+    for command in (lambda: make(out, *films, "--replace"), lambda: index([str(out)])):
+        assert command() == 2
+        assert f"delete {out / MANIFEST_NAME}, then run `python -m wds_bone.index`" in capsys.readouterr().err
+    (out / MANIFEST_NAME).unlink()
+    assert index([str(out)]) == 0
 
 
 def test_the_list_of_bad_samples_goes_with_the_split_that_had_them(tmp_path: Path):

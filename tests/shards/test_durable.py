@@ -1,11 +1,13 @@
 import errno
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from tests.shards.film_sets import names_in
-from wds_bone.errors import WdsBoneError
-from wds_bone.shards.durable import publish, publish_bytes, storage_errors
+from wds_bone.errors import ShardError, WdsBoneError
+from wds_bone.shards.durable import publish, publish_bytes, read_published, storage_errors
 
 
 def test_a_file_has_its_old_contents_until_the_new_ones_are_complete(tmp_path: Path):
@@ -77,3 +79,24 @@ def test_nothing_is_written_through_a_link_under_the_temporary_name(tmp_path: Pa
 def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path: Path):
     with pytest.raises(WdsBoneError, match=r"nowhere/shard\.tar: cannot be written"):
         publish_bytes(tmp_path / "nowhere" / "shard.tar", b"shard")
+
+
+def test_when_the_folder_alone_cannot_be_synced_the_new_contents_are_there_and_the_error_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(WdsBoneError, match=r"shard\.tar: cannot be written"):
+        publish_bytes(tmp_path / "shard.tar", b"new")
+    assert names_in(tmp_path) == ["shard.tar"]
+
+
+def test_what_cannot_be_read_back_is_an_error_with_the_remedy(tmp_path: Path):
+    with pytest.raises(ShardError, match=r"notes: cannot be read: No such file(?s:.*)do: +write it"):
+        read_published(tmp_path / "notes", bytes.decode, do="write it")

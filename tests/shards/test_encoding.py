@@ -12,7 +12,8 @@ from PIL import Image
 
 from tests.shards.broken_inputs import FILM
 from wds_bone.errors import ConfigError
-from wds_bone.shards.encoding import Encoding, encode_image
+from wds_bone.shards.encoding import encode_image
+from wds_bone.shards.manifest import Encoding
 
 GREY = arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)))
 

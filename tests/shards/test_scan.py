@@ -1,4 +1,5 @@
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,55 @@ def test_a_sample_that_is_not_one_is_refused_with_its_name(tmp_path: Path, membe
     assert "shard.tar" in caught.value.problem
     assert "hand" in str(caught.value) or ".json" in str(caught.value)
     assert caught.value.do
+
+
+def png_header(height: int, width: int) -> bytes:
+    return image(4, "png")[:16] + struct.pack(">II", width, height) + image(4, "png")[24:]
+
+
+def npy_header(text: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode() + bytes(16)
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "problem"),
+    [
+        ("png", png_header(60_000, 60_000), "the image is too large"),
+        ("png", png_header(0, 4), "the image is empty"),
+        ("npy", npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (0, 4)}"), "the image is empty"),
+        ("npy", npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (-4, -4)}"), "the image is empty"),
+        ("npy", npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (4, 4)"), "the image cannot be read"),
+        ("npy", npy_header("{'descr': '|u1', ("), "the image cannot be read"),
+        ("npy", npy_header("(" * 1000), "the image cannot be read"),
+        ("npy", npy_header("-" * 9000 + "1"), "the image cannot be read"),
+        ("npy", npy_header("{1: 2, 'shape': 3, 'descr': 4}"), "the image cannot be read"),
+        ("npy", npy_header("  x\n y"), "the image cannot be read"),
+    ],
+)
+def test_an_image_whose_header_claims_the_impossible_is_refused(
+    tmp_path: Path, name: str, contents: bytes, problem: str
+):
+    with pytest.raises(WdsBoneError, match=rf"shard\.tar: sample 'hand-1': {problem}"):
+        scan([(f"hand-1.{name}", contents), ("hand-1.json", LABEL)], tmp_path)
+
+
+def test_a_shard_that_cannot_be_read_is_an_error_with_path_cause_and_remedy(tmp_path: Path):
+    with pytest.raises(ShardError, match=r"train\.tar: cannot be read: No such file(?s:.*)do: "):
+        scan_shard(tmp_path / "train.tar")
+
+
+@pytest.mark.parametrize(
+    ("label", "is_stated"),
+    [
+        ({"gender": "F", "age_months": 94}, True),
+        ({"gender": "F", "age years": 7}, True),
+        ({"gender": "F", "age": 94}, False),
+        ({"male": False, "boneage": 94}, False),
+    ],
+)
+def test_a_shard_knows_whether_all_its_ages_say_their_unit(tmp_path: Path, label: dict[str, object], is_stated: bool):
+    second = [("hand-2.npy", image()), ("hand-2.json", json.dumps(label).encode())]
+    assert scan([*sample("hand-1"), *second], tmp_path).unit_is_stated == is_stated
 
 
 BAD_LABELS = {

@@ -14,31 +14,50 @@ from wds_bone.learn.augment import Ranges
 from wds_bone.learn.hardware import dtype_of, installed_versions
 from wds_bone.learn.learner import assemble_learner, target_of
 from wds_bone.learn.metrics import median_ages
-from wds_bone.learn.model import build_model
+from wds_bone.learn.model import build_model, refuse_unfit_images
 from wds_bone.learn.preprocess import plan_preprocessing
 from wds_bone.learn.run import Recipe, Run
 from wds_bone.learn.schedule import count_steps
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.learn.weights import load_initial_weights
+from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest
+from wds_bone.stream.locate import local_path
 from wds_bone.stream.stream import BoneAgeStream
 
 
 def open_stream(config: TrainConfig, split: Literal["train", "val"]) -> BoneAgeStream:
-    """Open the training or the validation samples; tars are taken as they are, a folder or manifest by its split."""
+    """Open the training or the validation samples.
+
+    Tars are taken as they are, a folder or manifest by its split. What --val names need not have a split "val", if it
+    has only one.
+
+    Raises:
+        WdsBoneError: shards that are missing or damaged, or no validation shards.
+    """
     shards = config.train if split == "train" else config.val or config.train
     named = any(name.endswith(".tar") for name in shards)
     if named and split == "val" and config.val is None:
         raise ConfigError("no validation shards", expected="--val beside tars in --train", do="give --val")
+    only_split = split == "val" and config.val is not None and not all(_has_split(name, split) for name in shards)
     return BoneAgeStream(
         shards,
         batch_size=config.batch_size,
         seed=config.seed,
-        split=None if named else split,
+        split=None if named or only_split else split,
         shuffle=split == "train",
         shuffle_buffer=config.shuffle_buffer,
         threads=config.threads,
         device=config.device,
     )
+
+
+def _has_split(name: str, split: str) -> bool:
+    """Return whether a folder or manifest has that split."""
+    path = local_path(name)
+    folder = path.parent if path.name == MANIFEST_NAME else path
+    if (folder / MANIFEST_NAME).exists():
+        return split in read_manifest(folder / MANIFEST_NAME).splits
+    return any(folder.glob(f"{split}-*.tar"))
 
 
 def describe_run(config: TrainConfig, train_stream: BoneAgeStream, val_stream: BoneAgeStream) -> dict[str, Any]:
@@ -77,6 +96,8 @@ def assemble_run(
     preprocessing.refuse_other_format(val_stream.image_format, place="validation shards")
     torch.manual_seed(config.seed)
     model = build_model(config.model)
+    size = {"height": preprocessing.height, "width": preprocessing.width}
+    refuse_unfit_images(model, name=config.model, batch_size=config.batch_size, **size)
     if fresh and config.init_weights != "none":
         load_initial_weights(model, config.init_weights, name=config.model)
     learner = assemble_learner(

@@ -74,14 +74,19 @@ def is_sealed(path: Path) -> bool:
 
 
 class _Hashing:
-    """A file that hashes what passes through it."""
+    """A file that hashes what passes through it, and remembers what the disk refused."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream, self.digest = stream, hashlib.sha256()
+        self.refusal: OSError | None = None
 
     def write(self, content: bytes) -> int:
         self.digest.update(content)
-        return self.stream.write(content)
+        try:
+            return self.stream.write(content)
+        except OSError as error:
+            self.refusal = error
+            raise
 
     def flush(self) -> None:
         self.stream.flush()
@@ -89,7 +94,10 @@ class _Hashing:
 
 def _write_sealed(stream: BinaryIO, contents: dict[str, Any]) -> None:
     hashing = _Hashing(stream)
-    torch.save(contents, hashing)  # type: ignore[arg-type]
+    try:
+        torch.save(contents, hashing)  # type: ignore[arg-type]
+    except RuntimeError as error:  # of torch's archive, which it cannot end after a write that failed
+        raise hashing.refusal or error from None
     stream.write(_PREFIX + hashing.digest.hexdigest().encode() + b"\n")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.learn.checkpoint import load_checkpoint
 from wds_bone.learn.snapshot import LAST_NAME
-from wds_bone.shards.durable import publish
+from wds_bone.shards.durable import publish_bytes
 
 RUN_NAME = "run.json"
 MAY_CHANGE = frozenset({"train", "val", "out", "max_steps", "threads", "device", "compile", "resume", "log_every"})
@@ -51,6 +51,7 @@ def claim_folder(folder: Path, description: dict[str, Any]) -> None:
 
     Raises:
         ConfigError: the folder cannot be made, or holds a run with other settings.
+        CheckpointError: its `run.json` is damaged.
         WdsBoneError: the disk refuses.
     """
     try:
@@ -59,9 +60,8 @@ def claim_folder(folder: Path, description: dict[str, Any]) -> None:
         raise ConfigError(f"{folder}: cannot be made: {error.strerror}", do="give another --out") from error
     path = folder / RUN_NAME
     if path.exists():
-        refuse_other_config(json.loads(path.read_text()), description, place=str(folder))
-    text = json.dumps(description, indent=2, allow_nan=False) + "\n"
-    publish(path, lambda stream: _write(stream, text.encode()))
+        refuse_other_config(_read_description(path), description, place=str(folder))
+    publish_bytes(path, (json.dumps(description, indent=2, allow_nan=False) + "\n").encode())
 
 
 def load_own_checkpoint(path: Path, description: dict[str, Any]) -> dict[str, Any]:
@@ -101,9 +101,20 @@ def refuse_other_config(saved: dict[str, Any], here: dict[str, Any], *, place: s
         )
 
 
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(path.read_bytes())
+        if not isinstance(description["config"], dict):
+            raise TypeError("its config is not a mapping")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: damaged",
+            expected="what train wrote there about its run",
+            got=f"{type(error).__name__}: {error}",
+            do="give another --out, or move that file away: the checkpoints beside it say the same",
+        ) from error
+    return dict(description)
+
+
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def _write(stream: Any, text: bytes) -> None:
-    stream.write(text)

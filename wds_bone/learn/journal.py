@@ -14,7 +14,9 @@ from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
-from wds_bone.shards.durable import publish
+from wds_bone.errors import CheckpointError
+from wds_bone.learn.run import Progress
+from wds_bone.shards.durable import publish_bytes, storage_errors
 
 METRICS_NAME = "metrics.jsonl"
 PLAIN_SECONDS = 10.0
@@ -25,15 +27,17 @@ class Journal:
 
     Args:
         folder: of the run.
-        step: that the run begins or resumes at; the file's later lines are dropped.
+        progress: that the run begins or resumes with; the file's later lines are dropped.
         num_steps: of the whole run, for the progress bar.
     """
 
-    def __init__(self, folder: Path, *, step: int, num_steps: int) -> None:
-        keep_lines(folder / METRICS_NAME, step=step)
-        self._file: TextIO = (folder / METRICS_NAME).open("a", encoding="utf-8")
-        self._board = _open_board(folder, step)
-        self._bar = tqdm(total=num_steps, initial=step, unit="step", disable=not sys.stderr.isatty())
+    def __init__(self, folder: Path, *, progress: Progress, num_steps: int) -> None:
+        self._path = folder / METRICS_NAME
+        keep_lines(self._path, progress)
+        with storage_errors(self._path):
+            self._file: TextIO = self._path.open("a", encoding="utf-8")
+        self._board = _open_board(folder, progress.step)
+        self._bar = tqdm(total=num_steps, initial=progress.step, unit="step", disable=not sys.stderr.isatty())
         self._num_steps, self._shown_at = num_steps, time.monotonic()
 
     def __enter__(self) -> Self:
@@ -43,9 +47,10 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
-        self._file.close()
         if self._board is not None:
             self._board.close()
+        with storage_errors(self._path):
+            self._file.close()
 
     def advance(self) -> None:
         """Move the progress bar by one step."""
@@ -65,13 +70,15 @@ class Journal:
         self._write(line)
         interval = f"{line['val_mae_low_months']:.2f} to {line['val_mae_high_months']:.2f}"
         self._show(
-            f"epoch {line['epoch']:.0f}  validation MAE {line['val_mae_months']:.2f} months (95 %: {interval})  "
+            f"epoch {int(line['epoch'])}  validation MAE {line['val_mae_months']:.2f} months (95 %: {interval})  "
             f"constant predictor {line['constant_mae_months']:.2f}  best so far: epoch {line['best_epoch']}"
         )
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
+        text = json.dumps(line, allow_nan=False) + "\n"
+        with storage_errors(self._path):
+            self._file.write(text)
+            self._file.flush()
         if self._board is not None:
             for name, value in line.items():
                 self._board.add_scalar(name, value, line["step"])
@@ -83,22 +90,35 @@ class Journal:
         self._shown_at = time.monotonic()
 
 
-def keep_lines(path: Path, *, step: int) -> None:
-    """Drop the lines of later steps than `step`, and a last line that was cut short."""
+def keep_lines(path: Path, progress: Progress) -> None:
+    """Drop the lines of steps and validations past `progress`, and a last line that was cut short.
+
+    Raises:
+        CheckpointError: a line is damaged.
+        WdsBoneError: the disk refuses.
+    """
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step)
-    publish(path, lambda stream: _write_text(stream, kept))
+    with storage_errors(path):
+        lines = path.read_bytes().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith(b"\n")]
+    kept = [line for number, line in enumerate(whole, 1) if _is_made(line, progress, place=f"{path}: line {number}")]
+    publish_bytes(path, b"".join(kept))
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's metrics, in order."""
-    return [json.loads(line) for line in (folder / METRICS_NAME).read_text(encoding="utf-8").splitlines()]
-
-
-def _write_text(stream: Any, text: str) -> None:
-    stream.write(text.encode())
+def _is_made(line: bytes, progress: Progress, *, place: str) -> bool:
+    """Return whether the step or the validation of a line is among those that `progress` counts."""
+    try:
+        numbers = json.loads(line)
+        validated = "val_mae_months" not in numbers or int(numbers["epoch"]) <= progress.validated_epochs
+        return bool(numbers["step"] <= progress.step and validated)
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise CheckpointError(
+            f"{place} is damaged",
+            expected="the metrics of a step or of a validation",
+            got=f"{type(error).__name__}: {error}",
+            do="mend or delete that line, then run the command again",
+        ) from error
 
 
 def _open_board(folder: Path, step: int) -> Any:

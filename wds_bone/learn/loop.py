@@ -25,7 +25,7 @@ from wds_bone.learn.resources import Stopwatch, resident_bytes
 from wds_bone.learn.run import Progress, Recipe, Run
 from wds_bone.learn.schedule import ema_decay, learning_rate
 from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME, save_snapshot
-from wds_bone.learn.validate import Predictions, predict_epoch
+from wds_bone.learn.validate import Predictions, predict_epoch, refuse_not_finite
 from wds_bone.learn.verdict import Verdict, hear, request_verdict
 from wds_bone.stream.batch import Batch
 
@@ -95,6 +95,9 @@ def validate(run: Run, progress: Progress, *, journal: Journal, interruption: In
 
     Returns:
         The progress with this validation in it, or unchanged if a signal came meanwhile.
+
+    Raises:
+        WdsBoneError: a prediction that is not finite; nothing is written then.
     """
     start = time.perf_counter()
     predictions = predict_epoch(
@@ -102,6 +105,7 @@ def validate(run: Run, progress: Progress, *, journal: Journal, interruption: In
     )
     if predictions is None:
         return progress
+    refuse_not_finite(predictions.predicted_months, predictions.key, place=f"validation after step {progress.step}")
     line = validation_line(run, progress.step, predictions)
     mae_months, epoch = line["val_mae_months"], run.shown_epochs(progress.step)
     progress = replace(progress, validated_epochs=epoch)

@@ -1,7 +1,7 @@
 """Predictions and ages -> numbers in months.
 
 In come arrays of equal length, out go errors and their intervals. The invariant: the same predictions give the same
-numbers, to the last digit, on every machine; the bootstrap is seeded.
+numbers with the same NumPy; the bootstrap is seeded, but another version may draw other resamples.
 """
 
 import numpy as np
@@ -10,11 +10,6 @@ from numpy.typing import NDArray
 Months = NDArray[np.float32] | NDArray[np.float64]
 
 NUM_RESAMPLES = 1000
-
-
-def mean_absolute_error(predicted_months: Months, age_months: Months) -> float:
-    """Return the mean absolute error in months."""
-    return float(np.mean(absolute_errors(predicted_months, age_months)))
 
 
 def absolute_errors(predicted_months: Months, age_months: Months) -> NDArray[np.float64]:

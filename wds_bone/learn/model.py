@@ -7,8 +7,10 @@ architecture is a function of the model's name alone, so that a checkpoint can r
 import difflib
 from typing import Any
 
+import torch
 import torchvision
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from wds_bone.errors import ConfigError
 
@@ -45,8 +47,10 @@ class BoneAgeModel(nn.Module):
             float32 (B,): (age - mean) / SD of the training ages.
         """
         features = self.backbone((image - GREY_MEAN) / GREY_SD)
-        joined = features + self.gender(gender.long())
-        return self.head(joined).flatten().float()  # type: ignore[no-any-return]
+        # In bfloat16 the last layer would round ages to half a month.
+        with torch.autocast(image.device.type, enabled=False):
+            joined = features.float() + self.gender(gender.long())
+            return self.head(joined).flatten()  # type: ignore[no-any-return]
 
 
 def build_model(name: str) -> BoneAgeModel:
@@ -77,6 +81,31 @@ def build_backbone(name: str, *, num_features: int) -> nn.Module:
         )
     backbone: nn.Module = torchvision.models.get_model(name, num_classes=num_features, **_OPTIONS.get(name, {}))
     return backbone
+
+
+def refuse_unfit_images(model: BoneAgeModel, *, name: str, batch_size: int, height: int, width: int) -> None:
+    """Raise unless the model can be trained on such batches; tried out on shapes alone, without the arithmetic.
+
+    Args:
+        model: in training mode; nothing of it is changed.
+        name: of the model, for the error.
+        batch_size: images per step.
+        height: of the images in pixels.
+        width: of the images in pixels.
+
+    Raises:
+        ConfigError: the backbone wants images of another size, or more of them at a time.
+    """
+    tensors = {**dict(model.backbone.named_parameters()), **dict(model.backbone.named_buffers())}
+    shapes = {key: value.detach().to("meta") for key, value in tensors.items()}
+    try:
+        functional_call(model.backbone, shapes, torch.empty(batch_size, 1, height, width, device="meta"))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"{name} cannot be trained on images of {width} x {height} pixels with --batch-size {batch_size}",
+            got=str(error).partition("\n")[0],
+            do="give --image-size 224 (299 for inception_v3), a larger --batch-size, or another --model",
+        ) from error
 
 
 def take_one_channel(backbone: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """Stored images and genders -> ages in months: the trained model as evaluation and prediction use it.
 
 In comes a checkpoint, then images as the shards hold them, out go months. The invariant: a checkpoint alone decides
-what is predicted; each sample is predicted by itself, whatever else is in the batch.
+what is predicted; each sample is predicted by itself, whatever else is in the batch, up to rounding.
 """
 
 from dataclasses import dataclass

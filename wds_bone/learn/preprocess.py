@@ -20,8 +20,8 @@ NORMALISATION = "min-p99"
 BRIGHT_QUANTILE = 0.99
 GRID_SIDE_PIXELS = 64
 SMALLEST_SIDE_PIXELS = 32
-"""Below, the last stage convolves images of one pixel, for which torch 2.14 on a CPU with bfloat16 returns gradients
-from memory that nobody wrote."""
+"""Most backbones halve an image five times, so that 32 pixels become one. Those that need more refuse it by themselves
+(`refuse_unfit_images`)."""
 
 
 @dataclass(frozen=True)

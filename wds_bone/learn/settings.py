@@ -4,6 +4,7 @@ In comes a command line, out goes a checked value, then one without "auto". The 
 is what a run does, on any machine.
 """
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,6 +50,9 @@ class TrainConfig:
             1, self, "image_size", "epochs", "max_steps", "batch_size", "threads", "shuffle_buffer", "log_every"
         )
         _refuse_below(0, self, "lr", "weight_decay", "ema", "seed")
+        for name in ("lr", "weight_decay"):
+            if not math.isfinite(getattr(self, name)):
+                raise _range_error(name, "a finite number", getattr(self, name))
         for name, limit in (("ema", 1), ("seed", 1 << 31)):
             if getattr(self, name) >= limit:
                 raise _range_error(name, f"less than {limit}", getattr(self, name))

@@ -26,7 +26,6 @@ def save_snapshot(run: Run, progress: Progress, *, name: str) -> None:
         **learner_state(run.learner),
         "progress": asdict(progress),
         "stream": run.train_stream.state_dict(),
-        "val_digest": run.val_stream.order_digest,
     }
     save_checkpoint(run.folder / name, contents)
 
@@ -37,10 +36,11 @@ def restore_snapshot(run: Run, contents: dict[str, Any]) -> Progress:
     Raises:
         CheckpointError: the training or validation shards are others.
     """
-    if contents["val_digest"] != run.val_stream.order_digest:
+    saved_digest = contents["order_digests"]["val"]
+    if saved_digest != run.val_stream.order_digest:
         raise CheckpointError(
             "the validation shards are not those of the checkpoint",
-            expected=f"order digest {contents['val_digest']} (saved)",
+            expected=f"order digest {saved_digest} (saved)",
             got=f"order digest {run.val_stream.order_digest} (now)",
             do="resume with the same shards, or start a new run with another --out",
         )

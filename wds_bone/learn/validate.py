@@ -4,7 +4,7 @@ In comes one epoch of batches, out go arrays. The invariant: padding counts for 
 number of samples in the stream.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wds_bone.errors import WdsBoneError
 from wds_bone.learn.predictor import Predictor
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.stream import BoneAgeStream
@@ -68,6 +69,29 @@ def predict_epoch(
     assert weight_sum == len(keys) == stream.num_samples, (weight_sum, len(keys), stream.num_samples)
     gender, age_months, predicted = np.concatenate(columns, axis=1)
     return Predictions(keys, gender, age_months, predicted)
+
+
+def refuse_not_finite(predicted_months: NDArray[np.float32], keys: Sequence[str], *, place: str) -> None:
+    """Raise unless all predictions are finite numbers.
+
+    Args:
+        predicted_months: float32 (n,).
+        keys: n names of what they were predicted for.
+        place: where the model comes from.
+
+    Raises:
+        WdsBoneError: with the first key whose prediction is not.
+    """
+    finite = np.isfinite(predicted_months)
+    if finite.all():
+        return
+    num_bad, first = int(np.sum(~finite)), int(np.argmin(finite))
+    raise WdsBoneError(
+        f"{place}: {num_bad:,} predictions are not finite, the first for '{keys[first]}'",
+        expected="ages in months",
+        got=predicted_months[first],
+        do="look at that image; if it is like the others, take an earlier checkpoint or train anew with a lower --lr",
+    )
 
 
 def _told_to_model(batch: Batch, told_gender: NDArray[np.float32] | None) -> Tensor:

@@ -63,6 +63,6 @@ def _confirm(verdict: Verdict) -> float:
             f"step {verdict.step}: the loss or a gradient is not finite, with samples {', '.join(verdict.keys)}",
             expected="finite numbers",
             got=f"loss {loss}",
-            do="lower --lr, or look at these samples; the last checkpoint is unharmed",
+            do="lower --lr, or look at these samples; nothing of this step was kept",
         )
     return loss

@@ -57,7 +57,7 @@ def error_numbers(predictions: Predictions, members: NDArray[np.bool_]) -> dict[
         "mae_months": float(absolute.mean()),
         "mae_interval_months": list(bootstrap_interval(absolute)) if len(ages) >= MIN_INTERVAL_SAMPLES else None,
         "rmse_months": float(np.sqrt(np.mean(absolute**2))),
-        "median_error_months": float(np.median(absolute)),
+        "median_absolute_error_months": float(np.median(absolute)),
         "bias_months": float(signed_errors(predicted, ages).mean()),
     }
     return numbers | {f"within_{months}_months": float(np.mean(absolute <= months)) for months in WITHIN_MONTHS}
@@ -103,7 +103,7 @@ def interval_text(interval: list[float] | None, *, decimals: int) -> str:
 
 
 def _table_line(name: str, numbers: dict[str, Any], constant_mae_months: float | None) -> str:
-    errors = [f"{numbers[key]:.2f}" for key in ("rmse_months", "median_error_months")]
+    errors = [f"{numbers[key]:.2f}" for key in ("rmse_months", "median_absolute_error_months")]
     within = [f"{numbers[f'within_{months}_months']:.0%}" for months in WITHIN_MONTHS]
     constant = "" if constant_mae_months is None else f"{constant_mae_months:.2f}"
     mae, interval = f"{numbers['mae_months']:.2f}", interval_text(numbers["mae_interval_months"], decimals=2)

@@ -4,13 +4,12 @@ In: a `SetPlan` and a folder under lock. Out: a `BuiltSet`. Invariant: a manifes
 it names is on the disk; an interrupted and repeated build gives the bytes of an uninterrupted one.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from wds_bone.errors import ImageError
-from wds_bone.shards.durable import publish_bytes, storage_errors
+from wds_bone.shards.bad_list import read_bad, write_bad
 from wds_bone.shards.existing import plan_missing
 from wds_bone.shards.labels import Rejected
 from wds_bone.shards.lock import Lock
@@ -31,12 +30,10 @@ from wds_bone.shards.staging import (
 )
 from wds_bone.shards.writer import ShardRecord, check_budget, count_causes
 
-BAD_NAME = "bad.jsonl"
-
 
 @dataclass(frozen=True)
 class BuiltSet:
-    """What a build ended with: the manifest, the samples left out by this call, and whether there was nothing to do."""
+    """What a build ended with: the manifest, the samples of the plan that were left out, and whether it was there."""
 
     manifest: Manifest
     rejected: tuple[Rejected, ...]
@@ -54,10 +51,10 @@ def build_set(
         lock: on `out`, held by the caller.
         workers: shards written at a time.
         max_bad: how many bad samples may be left out; None makes the first one an error.
-        replace: a split of another plan, or an unfinished run of another plan, gives way.
+        replace: the splits are written anew, whatever is there, and an unfinished run of another plan gives way.
 
     Raises:
-        ShardError: `out` holds something else, or a key in another split.
+        ShardError: `out` holds something else, something damaged, or a key in another split.
         ImageError: a bad film, or too many.
         WdsBoneError: the disk refuses.
     """
@@ -65,14 +62,23 @@ def build_set(
     if base is not None and is_set:
         clear_finished(out, base)
     todo = plan_missing(plan, base, out, replace=replace)
+    known_bad = _known_bad(plan, todo, out)
     if base is not None and is_set and not todo.splits:
-        return BuiltSet(base, (), was_complete=True)
+        check_budget(known_bad, max_bad)
+        return BuiltSet(base, tuple(known_bad), was_complete=True)
     staging = open_staging(out, todo, replace=replace)
     records = _finish_shards(todo, out, WriterSettings(staging, todo.image, max_bad, lock), workers=workers)
-    rejected = [*todo.rejected, *(bad for record in records.values() for bad in record.rejected)]
+    rejected = [*known_bad, *(bad for record in records.values() for bad in record.rejected)]
     check_budget(rejected, max_bad)
     manifest = _publish(todo, out, records, base)
     return BuiltSet(manifest, tuple(rejected), was_complete=False)
+
+
+def _known_bad(plan: SetPlan, todo: SetPlan, out: Path) -> list[Rejected]:
+    """Return what was left out while planning, and when the splits of the plan were written that are there already."""
+    there = {split.name for split in plan.splits} - {split.name for split in todo.splits}
+    planned = {bad.key for bad in plan.rejected}
+    return [*plan.rejected, *(bad for bad in read_bad(out, there) if bad.key not in planned)]
 
 
 def _finish_shards(todo: SetPlan, out: Path, settings: WriterSettings, *, workers: int) -> dict[str, ShardRecord]:
@@ -95,7 +101,7 @@ def _publish(todo: SetPlan, out: Path, records: Mapping[str, ShardRecord], base:
     move_shards(out, {name: [record.entry.name for record in part] for name, part in kept.items()})
     written = {split.name: _split_entry(split, kept[split.name], out, todo) for split in todo.splits}
     manifest = Manifest(todo.image, (base.splits if base else {}) | written)
-    _write_bad(out, todo, records)
+    write_bad(out, todo.rejected, {split.name: _bad_samples(split, records) for split in todo.splits})
     write_pictures(out, manifest)
     write_manifest(out, manifest)
     remove_staging(out)
@@ -107,7 +113,7 @@ def _kept_records(split: SplitPlan, records: Mapping[str, ShardRecord]) -> list[
     found = [records[shard.name] for shard in split.shards]
     kept = [record for record in found if record.entry.num_samples]
     if not kept:
-        causes = count_causes([bad for record in found for bad in record.rejected])
+        causes = count_causes(_bad_samples(split, records))
         raise ImageError(
             f"the split '{split.name}' has no good sample left",
             expected="at least one",
@@ -123,17 +129,5 @@ def _split_entry(split: SplitPlan, records: list[ShardRecord], out: Path, todo: 
     return split_entry(entries, tables, label_table_sha256=todo.label_table_sha256, plan=split.digest)
 
 
-def _write_bad(out: Path, todo: SetPlan, records: Mapping[str, ShardRecord]) -> None:
-    """List the rejected samples in bad.jsonl, beside those of the splits that stay."""
-    path, written = out / BAD_NAME, [split.name for split in todo.splits]
-    lines = [{**asdict(bad), "splits": written} for bad in todo.rejected]
-    for split in todo.splits:
-        for shard in split.shards:
-            lines += [{**asdict(bad), "splits": [split.name]} for bad in records[shard.name].rejected]
-    old = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
-    lines = [line for line in old if not set(line["splits"]) & set(written)] + lines
-    if lines:
-        publish_bytes(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
-        return
-    with storage_errors(path):
-        path.unlink(missing_ok=True)
+def _bad_samples(split: SplitPlan, records: Mapping[str, ShardRecord]) -> list[Rejected]:
+    return [bad for shard in split.shards for bad in records[shard.name].rejected]

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wds_bone.config import parse_config, run_command
-from wds_bone.shards.build import BAD_NAME, BuiltSet, build_set
+from wds_bone.shards.bad_list import BAD_NAME
+from wds_bone.shards.build import BuiltSet, build_set
 from wds_bone.shards.labels import LabelColumns, Rejected
 from wds_bone.shards.lock import writer_lock
 from wds_bone.shards.manifest import ImageFormat

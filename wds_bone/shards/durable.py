@@ -1,8 +1,8 @@
 """Files that appear under their name only when they are complete and on the disk.
 
-In: a path and a function that writes. Out: the file, or an error and no file. Invariant: at every instant, also after
-a kill or a power cut, the name holds the old contents or the new ones, never a part. (Temporary name, fsync, rename,
-fsync of the folder; a temporary name left by a killed process is overwritten by the next one.)
+In: a path and a function that writes. Out: the file, or an error. Invariant: at every instant, also after a kill or a
+power cut, the name holds the old contents or the new ones, never a part. (Temporary name, fsync, rename, fsync of the
+folder; a temporary name left by a killed process is overwritten by the next one.)
 """
 
 import errno
@@ -11,18 +11,20 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
-from wds_bone.errors import WdsBoneError
+from wds_bone.errors import ShardError, WdsBoneError
 
 TEMPORARY_SUFFIX = ".tmp"
+Contents = TypeVar("Contents")
 
 
 def publish(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write `path` through `write`, atomically and durably.
 
     Raises:
-        WdsBoneError: when the disk refuses (full, read-only, I/O error); nothing is left under either name.
+        WdsBoneError: when the disk refuses (full, read-only, I/O error). `path` is as it was before; only when the
+            folder alone could not be synced it holds the new contents, which a power cut may take back.
     """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
@@ -48,6 +50,20 @@ def publish_bytes(path: Path, contents: bytes) -> None:
         stream.write(contents)
 
     publish(path, write)
+
+
+def read_published(path: Path, parse: Callable[[bytes], Contents], *, do: str) -> Contents:
+    """Return what `parse` makes of a file that was written with `publish`.
+
+    Raises:
+        ShardError: it cannot be read, or `parse` cannot make anything of it; `do` is the remedy.
+    """
+    try:
+        return parse(path.read_bytes())
+    except OSError as error:
+        raise ShardError(f"{path}: cannot be read: {error.strerror}", do=do) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ShardError(f"{path}: is damaged", expected="what make_shards wrote", got=repr(error), do=do) from error
 
 
 @contextmanager

@@ -4,13 +4,15 @@ In: a plan and the manifest of the folder, if it has one. Out: the splits that a
 replaced that the user did not give up, no key gets into two splits, and one set has one image format.
 """
 
+import hashlib
 from dataclasses import replace as changed
 from pathlib import Path
 
 from wds_bone.errors import ShardError
-from wds_bone.shards.manifest import Manifest, SplitEntry
+from wds_bone.shards.durable import read_published
+from wds_bone.shards.manifest import Manifest, ShardEntry, SplitEntry, dali_name, index_name
 from wds_bone.shards.plan import SetPlan, SplitPlan, describe_difference
-from wds_bone.shards.sidecars import read_sidecar
+from wds_bone.shards.sidecars import REINDEX, read_sidecar
 
 
 def plan_missing(plan: SetPlan, base: Manifest | None, out: Path, *, replace: bool) -> SetPlan:
@@ -20,14 +22,14 @@ def plan_missing(plan: SetPlan, base: Manifest | None, out: Path, *, replace: bo
         plan: what is wanted.
         base: the manifest of what there is.
         out: the folder.
-        replace: splits made otherwise, or incomplete ones, are written anew.
+        replace: all are written, whatever there is.
 
     Raises:
         ShardError: a split of the plan is there, but not so and not whole; or another split has its keys, or another
             image format.
     """
     there = base.splits if base else {}
-    missing = [split for split in plan.splits if not _is_done(split, there.get(split.name), out)]
+    missing = [split for split in plan.splits if replace or not _is_done(split, there.get(split.name), out)]
     for split in missing:
         if base is not None and split.name in there and not replace:
             raise _not_ours(out, split, plan, base)
@@ -42,20 +44,44 @@ def _is_done(split: SplitPlan, entry: SplitEntry | None, out: Path) -> bool:
 
 
 def _missing_files(entry: SplitEntry, out: Path) -> list[Path]:
-    paths = [(out / shard.name, shard.shard_bytes) for shard in entry.shards]
-    return [path for path, size in paths if not path.is_file() or path.stat().st_size != size]
+    return [path for shard in entry.shards for path in (*_missing_tar(shard, out), *_missing_sidecars(shard, out))]
+
+
+def _missing_tar(shard: ShardEntry, out: Path) -> list[Path]:
+    path = out / shard.name
+    return [] if path.is_file() and path.stat().st_size == shard.shard_bytes else [path]
+
+
+def _missing_sidecars(shard: ShardEntry, out: Path) -> list[Path]:
+    """Return the files beside a shard that are not there, or not whole as far as the manifest tells."""
+
+    def is_index(contents: bytes) -> bool:
+        return hashlib.sha256(contents).hexdigest() == shard.index_sha256
+
+    def is_dali(contents: bytes) -> bool:
+        return contents.count(b"\n") == shard.num_samples + 1 and contents.endswith(b"\n")
+
+    checks = {out / index_name(shard.name): is_index, out / dali_name(shard.name): is_dali}
+    return [path for path, check in checks.items() if not path.is_file() or not read_published(path, check, do=REINDEX)]
+
+
+def _not_whole(out: Path, split: SplitPlan, entry: SplitEntry) -> ShardError:
+    lost = _missing_files(entry, out)
+    num_files = 3 * len(entry.shards)
+    is_tar_lost = any(_missing_tar(shard, out) for shard in entry.shards)
+    remedy = "fetch them again" if is_tar_lost else REINDEX
+    return ShardError(
+        f"{lost[0]}: missing, or not as the manifest says" + (f", like {len(lost) - 1} more" if len(lost) > 1 else ""),
+        expected=f"{num_files} whole files of the split '{split.name}'",
+        got=f"{num_files - len(lost)}",
+        do=f"{remedy}, or write the split again with --replace",
+    )
 
 
 def _not_ours(out: Path, split: SplitPlan, plan: SetPlan, base: Manifest) -> ShardError:
     entry = base.splits[split.name]
     if entry.plan == split.digest:
-        lost = _missing_files(entry, out)
-        return ShardError(
-            f"{lost[0]}: missing, or not as long as the manifest says, like {len(lost) - 1} more",
-            expected=f"{len(entry.shards)} whole shards of the split '{split.name}'",
-            got=f"{len(entry.shards) - len(lost)}",
-            do="fetch them again, or write the split again with --replace",
-        )
+        return _not_whole(out, split, entry)
     old = vars(base.image) | {"num_samples": entry.num_samples, "num_shards": len(entry.shards)}
     new = vars(plan.image) | {"num_samples": split.num_samples, "num_shards": len(split.shards)}
     expected, got = describe_difference(new, old)

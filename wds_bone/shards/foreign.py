@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from wds_bone.errors import ShardError
+from wds_bone.shards.image_size import mixed_sizes
+from wds_bone.shards.labels import refuse_years
 from wds_bone.shards.manifest import ImageFormat, Manifest, ShardEntry, SplitEntry
 from wds_bone.shards.samples import SampleTable
 from wds_bone.shards.scan import ScannedShard
@@ -27,11 +29,13 @@ class DescribedShard:
     table: SampleTable
     sidecars: dict[str, bytes]
     image_sizes: frozenset[tuple[int, int]]
+    unit_is_stated: bool
 
 
 def describe_shard(shard: ScannedShard) -> DescribedShard:
     """Return what the manifest and the sidecars will say of `shard`."""
-    return DescribedShard(shard_entry(shard), shard.table, sidecar_contents(shard), shard.image_sizes)
+    found = shard_entry(shard), shard.table, sidecar_contents(shard)
+    return DescribedShard(*found, shard.image_sizes, shard.unit_is_stated)
 
 
 def describe_set(shards: Sequence[DescribedShard], *, letterbox: int | None, place: str) -> Manifest:
@@ -44,6 +48,7 @@ def describe_set(shards: Sequence[DescribedShard], *, letterbox: int | None, pla
 
     Raises:
         ShardError: mixed sizes, no sample, or a key twice.
+        LabelError: ages of no stated unit that look like years.
     """
     if again := repeated_keys({shard.entry.name: shard.table for shard in shards}):
         key, first, second = again[0]
@@ -53,12 +58,12 @@ def describe_set(shards: Sequence[DescribedShard], *, letterbox: int | None, pla
             got=f"{len(again):,} keys that occur again",
             do="name only one of two copies of a shard, or write the shards again",
         )
-    splits: dict[str, list[DescribedShard]] = {}
+    refuse_years([age for shard in shards if not shard.unit_is_stated for age in shard.table["age_months"]], place)
+    parts: dict[str, list[DescribedShard]] = {}
     for shard in shards:
-        splits.setdefault(split_name(shard.entry.name), []).append(shard)
-    return Manifest(
-        _image_format(shards, letterbox, place), {name: _split(name, part, place) for name, part in splits.items()}
-    )
+        parts.setdefault(split_name(shard.entry.name), []).append(shard)
+    splits = {name: _split(name, part, place) for name, part in parts.items()}
+    return Manifest(_image_format(shards, letterbox, place), splits)
 
 
 def split_name(shard_name: str) -> str:
@@ -89,13 +94,8 @@ def _image_format(shards: Sequence[DescribedShard], letterbox: int | None, place
     encoding = encodings.pop() if len(encodings) == 1 else None
     if letterbox is not None:
         return ImageFormat(encoding, letterbox, letterbox, fit="letterbox at reading")
-    sizes = sorted(set().union(*(shard.image_sizes for shard in shards)))
+    sizes = set().union(*(shard.image_sizes for shard in shards))
     if len(sizes) > 1:
-        raise ShardError(
-            f"{place}: images of {len(sizes):,} sizes",
-            expected="one size",
-            got=f"{sizes[0][0]} x {sizes[0][1]}, {sizes[-1][0]} x {sizes[-1][1]}, ...",
-            do="say to what size the reader shall letterbox them: --letterbox SIZE",
-        )
+        raise mixed_sizes(place, sizes)
     ((height, width),) = sizes
     return ImageFormat(encoding, height, width)

@@ -14,9 +14,10 @@ def check_size(height: int, width: int, *, place: str) -> None:
     Raises:
         ImageError: as said.
     """
-    if not 0 < height * width <= MAX_PIXELS:
+    is_empty = min(height, width) < 1
+    if is_empty or height * width > MAX_PIXELS:
         raise ImageError(
-            f"{place}: the image is {'too large' if height * width > 0 else 'empty'}",
+            f"{place}: the image is {'empty' if is_empty else 'too large'}",
             expected=f"1 to {MAX_PIXELS:,} pixels",
             got=f"{width} x {height} = {width * height:,} pixels",
             do="leave the image out, or scale it down first",

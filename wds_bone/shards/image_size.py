@@ -1,16 +1,21 @@
 """Read the height and width of an encoded image from its first bytes, without decoding it.
 
+In: the contents of an image member. Out: its size, or an error that names shard and sample. Invariant: what is returned
+has at least one pixel and at most `MAX_PIXELS`, so that a few bytes cannot claim all memory.
+
 Sources: ITU-T T.81 (JPEG, through simplejpeg), the PNG specification's IHDR chunk, NumPy's .npy format.
 """
 
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import simplejpeg
 
 from wds_bone.errors import ShardError
+from wds_bone.shards.image_faults import check_size
 
 ENCODING_OF_EXTENSION = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "npy": "npy"}
 
@@ -20,16 +25,31 @@ def image_size(contents: bytes, encoding: str, place: str) -> tuple[int, int]:
 
     Raises:
         ShardError: the contents are not such an image; `place` names shard and sample.
+        ImageError: it says that it has no pixel, or more than `MAX_PIXELS`.
     """
     try:
-        return _READERS[encoding](contents)
-    except (ValueError, struct.error, EOFError) as error:
+        height, width = _READERS[encoding](contents)
+    except Exception as error:  # NumPy raises whatever the broken part of the header leads to
         raise ShardError(
             f"{place}: the image cannot be read",
             expected={"npy": "a uint8 array (height, width) in a .npy file"}.get(encoding, f"a {encoding} image"),
             got=f"{len(contents):,} bytes: {error}",
             do="build the shard again from intact images",
         ) from error
+    check_size(height, width, place=place)
+    return height, width
+
+
+def mixed_sizes(place: Path | str, sizes: Iterable[tuple[int, int]]) -> ShardError:
+    """Return the error for shards whose images have several sizes (height, width), or none."""
+    found = sorted(sizes)
+    shown = ", ".join(f"{height} x {width}" for height, width in found[:4]) + (", ..." if len(found) > 4 else "")
+    return ShardError(
+        f"{place}: images of {len(found):,} sizes",
+        expected="one size",
+        got=shown or "no image",
+        do="write an index that letterboxes them: `python -m wds_bone.index --letterbox SIZE FOLDER`",
+    )
 
 
 def _jpg_size(contents: bytes) -> tuple[int, int]:

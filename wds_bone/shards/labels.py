@@ -14,12 +14,24 @@ from wds_bone.shards.label_columns import BY_NAME, LabelColumns, Roles, find_rol
 from wds_bone.shards.label_table import Row, Table, read_table
 from wds_bone.shards.label_values import KEY_PATTERN, Gender, is_flag_value, parse_age_months, parse_gender, parse_key
 
-__all__ = ["KEY_PATTERN", "Gender", "Label", "LabelColumns", "Rejected", "label_from_mapping", "read_labels"]
+__all__ = [
+    "KEY_PATTERN",
+    "Gender",
+    "Label",
+    "LabelColumns",
+    "Rejected",
+    "label_from_mapping",
+    "read_labels",
+    "refuse_years",
+    "states_unit",
+]
 
 # A table counts as written in years when it has this many labels and so few of them are older than this many months.
 _YEARS_MIN_LABELS = 10
 _YEARS_MAX_AGE = 20
 _YEARS_MAX_OLDER = 0.05
+_STATE_UNIT = "say which with --age-unit years or --age-unit months"
+_NAME_UNIT = "write the labels again, with the ages in months under the name age_months"
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,8 @@ def read_labels(
     found = (_read_row(key, row, roles, rejected) for key, row in zip(keys, table.rows, strict=True))
     labels = [label for label in found if label is not None]
     if not roles.unit_is_stated:
-        _check_ages_are_months(labels, table.header, roles)
+        place = f"{table.header.place}: the column {table.header.cells[roles.age].strip()!r}"
+        refuse_years([label.age_months for label in labels], place, do=_STATE_UNIT)
     return labels
 
 
@@ -83,6 +96,38 @@ def label_from_mapping(key: str, mapping: Mapping[str, object]) -> Label:
         key,
         parse_gender(gender, flag=roles.flag, place=place),
         parse_age_months(age, unit=roles.age_unit, place=place),
+    )
+
+
+def states_unit(mapping: Mapping[str, object]) -> bool:
+    """Return whether the names in the JSON of a sample say in which unit its age is.
+
+    Raises:
+        LabelError: as `label_from_mapping`.
+    """
+    return "age_months" in mapping or _mapping_roles(tuple(mapping), "the label").unit_is_stated
+
+
+def refuse_years(ages_months: Sequence[float], place: str, *, do: str = _NAME_UNIT) -> None:
+    """Refuse at least 10 ages of which all but 5 % are 20 months or younger: such ages are written in years.
+
+    Args:
+        ages_months: of labels that do not state their unit.
+        place: table and column, or folder, for the message.
+        do: what mends it.
+
+    Raises:
+        LabelError: as said.
+    """
+    older = sum(age > _YEARS_MAX_AGE for age in ages_months)
+    if len(ages_months) < _YEARS_MIN_LABELS or older > _YEARS_MAX_OLDER * len(ages_months):
+        return
+    extremes, num_young = f"{min(ages_months):g} to {max(ages_months):g}", len(ages_months) - older
+    raise LabelError(
+        f"{place}: the ages look like years",
+        expected="ages in months",
+        got=f"{extremes}, {num_young} of {len(ages_months)} not above {_YEARS_MAX_AGE}",
+        do=do,
     )
 
 
@@ -162,17 +207,3 @@ def _read_row(key: str, row: Row, roles: Roles, rejected: list[Rejected] | None)
             raise
         rejected.append(Rejected(key, cause, f"{error.problem}: {error.got}"))
         return None
-
-
-def _check_ages_are_months(labels: Sequence[Label], header: Row, roles: Roles) -> None:
-    """Refuse at least 10 labels of which all but 5 % are 20 months or younger: such a table is written in years."""
-    older = sum(label.age_months > _YEARS_MAX_AGE for label in labels)
-    if len(labels) < _YEARS_MIN_LABELS or older > _YEARS_MAX_OLDER * len(labels):
-        return
-    ages = [label.age_months for label in labels]
-    raise LabelError(
-        f"{header.place}: the ages in the column {header.cells[roles.age].strip()!r} look like years",
-        expected="ages in months",
-        got=f"{min(ages):g} to {max(ages):g}, {len(ages) - older} of {len(ages)} not above {_YEARS_MAX_AGE}",
-        do="say which with --age-unit years or --age-unit months",
-    )

@@ -22,9 +22,7 @@ FORMAT_VERSION = 1
 INDEX_SUFFIX = ".index.npy"
 DALI_SUFFIX = ".idx"
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.tar")
-_REBUILD = (
-    "fetch the set again, build it again with make_shards, or index foreign shards with `python -m wds_bone.index`"
-)
+_WRITE = "fetch the set again, build it again with make_shards, or index foreign shards with `python -m wds_bone.index`"
 
 Encoding = Literal["jpg", "png", "npy"]
 
@@ -96,7 +94,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise ShardError(f"{path}: cannot be read: {error.strerror}", do=_REBUILD) from error
+        raise ShardError(f"{path}: cannot be read: {error.strerror}", do=_WRITE) from error
     return manifest_from_bytes(text, str(path))
 
 
@@ -106,15 +104,16 @@ def manifest_from_bytes(text: bytes, place: str) -> Manifest:
     Raises:
         ShardError: as `read_manifest`.
     """
+    do = f"fetch the set again; or delete {place}, then run `python -m wds_bone.index` on its folder"
     try:
         contents = json.loads(text)
         version = contents["version"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ShardError(f"{place}: not a manifest of wds_bone", expected="JSON", got=error, do=_REBUILD) from error
+        raise ShardError(f"{place}: not a manifest of wds_bone", expected="JSON", got=error, do=do) from error
     if contents.get("format") != "wds_bone" or version != FORMAT_VERSION:
         found = f"{contents.get('format')!r}, version {version!r}"
         raise ShardError(
-            f"{place}: of another format", expected=f"'wds_bone', version {FORMAT_VERSION}", got=found, do=_REBUILD
+            f"{place}: of another format", expected=f"'wds_bone', version {FORMAT_VERSION}", got=found, do=do
         )
     claimed = contents.pop("sha256", None)
     if claimed != _digest(contents) or text != _canonical(contents | {"sha256": claimed}):
@@ -122,12 +121,12 @@ def manifest_from_bytes(text: bytes, place: str) -> Manifest:
             f"{place}: changed since it was written",
             expected=f"sha256 {claimed}",
             got=f"sha256 {_digest(contents)}",
-            do=_REBUILD,
+            do=do,
         )
     try:
         return _parse(contents)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ShardError(f"{place}: not a complete manifest", got=repr(error), do=_REBUILD) from error
+        raise ShardError(f"{place}: not a complete manifest", got=repr(error), do=do) from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
@@ -146,11 +145,6 @@ def manifest_as_bytes(manifest: Manifest) -> bytes:
         "splits": {name: dataclasses.asdict(split) for name, split in manifest.splits.items()},
     }
     return _canonical(contents | {"sha256": _digest(contents)})
-
-
-def manifest_digest(manifest: Manifest) -> str:
-    """Return the sha256 that identifies the whole set."""
-    return hashlib.sha256(manifest_as_bytes(manifest)).hexdigest()
 
 
 def index_name(shard_name: str) -> str:

@@ -1,7 +1,8 @@
 """What will be written, decided before anything is: which samples go into which shard of which split, in which order.
 
-In: sources and settings. Out: a `SetPlan`. Invariant: the digest of a split covers all that decides the split's bytes,
-and nothing else: no path, host, time or number of workers.
+In: sources and settings. Out: a `SetPlan`. Invariant: the digest of a split covers what decides the split's bytes, and
+nothing else: no path, host, time or number of workers. Of a film it covers the size only: that a film was changed but
+not its size is noticed by nobody, and is a reason for --replace.
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """One split to be written; `digest` identifies its bytes."""
+    """One split to be written; `digest` identifies its bytes, as far as the films of one size are the same."""
 
     name: str
     shards: tuple[ShardPlan, ...]

@@ -15,7 +15,7 @@ from typing import Any
 
 from wds_bone.errors import ShardError, WdsBoneError
 from wds_bone.shards.image_size import ENCODING_OF_EXTENSION, image_size
-from wds_bone.shards.labels import Label, label_from_mapping
+from wds_bone.shards.labels import Label, label_from_mapping, states_unit
 from wds_bone.shards.samples import SampleTable, make_table
 from wds_bone.shards.tar import Member, members
 
@@ -35,30 +35,41 @@ class ScannedShard:
     image_sizes: frozenset[tuple[int, int]]
     components: tuple[tuple[tuple[str, int, int, str], ...], ...]
     """Per sample and member (extension, offset, size, name): the rows of DALI's index."""
+    unit_is_stated: bool
+    """Whether the name of every age says in which unit it is."""
 
 
 def scan_shard(path: Path) -> ScannedShard:
     """Read all of `path` and return what is in it; memory is one member and the table.
 
     Raises:
-        ShardError: the tar is damaged or is not a shard; names the shard with the byte offset or the key.
+        ShardError: the tar cannot be read, is damaged or is not a shard; names the shard with the byte offset or key.
         LabelError: a label member that is not understood.
+        ImageError: an image that is too large.
     """
+    try:
+        return _scan(path)
+    except OSError as error:
+        do = "check the disk, fetch the shard again, or rebuild it with `python scripts/make_shards.py`"
+        raise ShardError(f"{path}: cannot be read: {error.strerror}", do=do) from error
+
+
+def _scan(path: Path) -> ScannedShard:
     digest = hashlib.sha256()
-    rows, sizes, components, keys = [], set(), [], set()
+    rows, sizes, components, keys, is_stated = [], set(), [], set(), True
     with path.open("rb") as shard:
         for key, parts in _samples(members(shard, str(path), digest=digest), str(path)):
             if key in keys:
                 raise _sample_error(path, key, "each key once", "the key a second time")
             keys.add(key)
-            row, size = _read_sample(key, parts, path)
+            row, size, unit_is_stated = _read_sample(key, parts, path)
+            is_stated = is_stated and unit_is_stated
             rows.append(row)
             sizes.add(size)
             components.append(tuple(_component(key, member) for _, member in parts))
         shard_bytes = shard.tell()
-    return ScannedShard(
-        path.name, shard_bytes, digest.hexdigest(), make_table(rows), frozenset(sizes), tuple(components)
-    )
+    found = make_table(rows), frozenset(sizes), tuple(components)
+    return ScannedShard(path.name, shard_bytes, digest.hexdigest(), *found, is_stated)
 
 
 def _component(key: str, member: Member) -> tuple[str, int, int, str]:
@@ -93,8 +104,10 @@ def _is_plain(part: str) -> bool:
     return part not in ("", ".", "..") and part.isprintable()
 
 
-def _read_sample(key: str, parts: list[tuple[str, Member]], path: Path) -> tuple[tuple[Any, ...], tuple[int, int]]:
-    """Return the row of the sample table and the (height, width) of the image."""
+def _read_sample(
+    key: str, parts: list[tuple[str, Member]], path: Path
+) -> tuple[tuple[Any, ...], tuple[int, int], bool]:
+    """Return the row of the sample table, the (height, width) of the image, and whether the age states its unit."""
     contents = {extension: member.contents for extension, member in parts}
     images = [(extension, member) for extension, member in parts if extension in ENCODING_OF_EXTENSION]
     known = [
@@ -105,15 +118,16 @@ def _read_sample(key: str, parts: list[tuple[str, Member]], path: Path) -> tuple
     if len(contents) != len(parts) or len(images) != 1 or len(known) != len(parts):
         found = ", ".join(extension for extension, _ in parts)
         raise _sample_error(path, key, "one jpg, png or npy member beside its label", found)
-    label = _read_label(key, contents, path)
+    label, unit_is_stated = _read_label(key, contents, path)
     extension, image = images[0]
     encoding = ENCODING_OF_EXTENSION[extension]
     size = image_size(image.contents, encoding, f"{path}: sample '{key}'")
     position = (image.offset, len(image.contents), zlib.crc32(image.contents))
-    return (key.encode(), *position, label.age_months, label.gender.encode(), encoding.encode()), size
+    row = (key.encode(), *position, label.age_months, label.gender.encode(), encoding.encode())
+    return row, size, unit_is_stated
 
 
-def _read_label(key: str, contents: dict[str, bytes], path: Path) -> Label:
+def _read_label(key: str, contents: dict[str, bytes], path: Path) -> tuple[Label, bool]:
     values = {extension: contents[extension] for extension in LABEL_VALUES if extension in contents}
     if ("json" in contents) == bool(values):
         raise _sample_error(path, key, "a .json member, or members like .gender and .age_months", ", ".join(contents))
@@ -121,7 +135,7 @@ def _read_label(key: str, contents: dict[str, bytes], path: Path) -> Label:
         raise _sample_error(path, key, f"a label of at most {MAX_LABEL_BYTES:,} bytes", "a larger one")
     try:
         mapping = {name: text.decode().strip() for name, text in values.items()} or _parse_json(contents["json"])
-        return label_from_mapping(key, mapping)
+        return label_from_mapping(key, mapping), states_unit(mapping)
     except WdsBoneError as error:
         raise type(error)(f"{path}: {error.problem}", expected=error.expected, got=error.got, do=error.do) from error
     except (ValueError, RecursionError) as error:

@@ -11,10 +11,12 @@ from typing import Literal
 
 from wds_bone.config import option
 from wds_bone.errors import ConfigError
+from wds_bone.shards.encoding import USUAL_QUALITY
+from wds_bone.shards.manifest import Encoding
 
 USUAL_NUM_HANDS = 2000
 USUAL_FILM_PIXELS, USUAL_HAND_PIXELS = 512, 128
-MIN_PIXELS, MAX_PIXELS = 16, 4096
+MIN_SIDE_PIXELS, MAX_SIDE_PIXELS = 16, 4096
 USUAL_VAL_FRACTION = 0.1
 SPLIT_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
@@ -36,8 +38,8 @@ class MakeShardsConfig:
         default=None,
         metavar="PIXELS",
     )
-    encoding: Literal["jpg", "png", "npy"] = option("of the images in the shards", default="jpg")
-    quality: int = option("of jpg, 1 to 100", default=95)
+    encoding: Encoding = option("of the images in the shards", default="jpg")
+    quality: int = option("of jpg, 1 to 100", default=USUAL_QUALITY)
     stretch: tuple[float, float] | None = option(
         "two percentiles of brightness that become black and white (default: films stay as they are)",
         default=None,
@@ -55,7 +57,7 @@ class MakeShardsConfig:
         default=None,
         metavar="N",
     )
-    replace: bool = option("replace a set or split made otherwise, once the new one is complete", default=False)
+    replace: bool = option("write splits anew that are there already; the old ones stay until then", default=False)
     id_column: str | None = option("column of the ids, if its name does not say so", default=None, metavar="NAME")
     age_column: str | None = option("column of the bone ages", default=None, metavar="NAME")
     gender_column: str | None = option("column of the gender", default=None, metavar="NAME")
@@ -74,6 +76,11 @@ class MakeShardsConfig:
             )
 
 
+def is_side(pixels: int) -> bool:
+    """Return whether images may be letterboxed to this height and width."""
+    return MIN_SIDE_PIXELS <= pixels <= MAX_SIDE_PIXELS
+
+
 def _check_inputs(config: MakeShardsConfig) -> None:
     of_films = ("images", "stretch", "id_column", "age_column", "gender_column", "gender_is", "age_unit")
     given = ["--" + name.replace("_", "-") for name in of_films if getattr(config, name)]
@@ -90,7 +97,7 @@ def _check_inputs(config: MakeShardsConfig) -> None:
 def _check_ranges(config: MakeShardsConfig) -> None:
     stretch = config.stretch or (0.0, 100.0)
     checks = {
-        "--size": (config.size is None or MIN_PIXELS <= config.size <= MAX_PIXELS, f"{MIN_PIXELS} to {MAX_PIXELS}"),
+        "--size": (config.size is None or is_side(config.size), f"{MIN_SIDE_PIXELS} to {MAX_SIDE_PIXELS}"),
         "--quality": (1 <= config.quality <= 100, "1 to 100"),
         "--val-fraction": (config.val_fraction is None or 0 <= config.val_fraction < 1, "0 to less than 1"),
         "--samples-per-shard": (config.samples_per_shard is None or config.samples_per_shard > 0, "at least 1"),

@@ -16,6 +16,8 @@ from wds_bone.shards.samples import SampleTable, join_tables, table_as_bytes, ta
 from wds_bone.shards.scan import ScannedShard
 from wds_bone.shards.statistics import label_statistics
 
+REINDEX = "write it again with `python -m wds_bone.index` on the folder"
+
 
 def write_sidecars(folder: Path, shard: ScannedShard) -> ShardEntry:
     """Write the sample table and DALI's index of `shard` into `folder` and return its entry of the manifest."""
@@ -54,7 +56,7 @@ def read_sidecar(folder: Path, entry: ShardEntry) -> SampleTable:
         ShardError: it is missing, or is not the one that the manifest names.
     """
     path = folder / index_name(entry.name)
-    do = "fetch the set again, or write it again with `python -m wds_bone.index` on the folder"
+    do = f"fetch the set again, or {REINDEX}"
     try:
         contents = path.read_bytes()
     except OSError as error:

@@ -1,7 +1,7 @@
 """The folder `.building` inside a set: what is finished but not yet part of the set.
 
 In: the plan of a set. Out: the folder, with the plan and every finished shard; at the end the files move into the set.
-Invariant: what lies in it belongs to the plan in it; until `publish_set` starts, the set itself is untouched, and from
+Invariant: what lies in it belongs to the plan in it; until `retire_splits`, the set itself is untouched, and from
 then on the plan can be carried to its end after any crash, because nothing needed for that is deleted before.
 """
 
@@ -9,9 +9,10 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from wds_bone.errors import ShardError
-from wds_bone.shards.durable import publish_bytes, storage_errors, sync_folder
+from wds_bone.shards.durable import publish_bytes, read_published, storage_errors, sync_folder
 from wds_bone.shards.manifest import (
     MANIFEST_NAME,
     STAGING_NAME,
@@ -26,6 +27,7 @@ from wds_bone.shards.writer import ShardRecord, read_record
 
 PLAN_NAME = "plan.json"
 KEPT_NAME = "kept.json"
+_FORGET_PLAN = "delete this file and run the command again: what was unfinished is written anew"
 
 
 def read_base(out: Path) -> Manifest | None:
@@ -115,9 +117,16 @@ def clear_finished(out: Path, manifest: Manifest) -> None:
         remove_staging(out)
 
 
-def _read_plan(staging: Path) -> dict[str, dict[str, dict[str, object]]] | None:
+def _read_plan(staging: Path) -> dict[str, Any] | None:
     path = staging / PLAN_NAME
-    return json.loads(path.read_bytes()) if path.exists() else None
+    return read_published(path, _parse_plan, do=_FORGET_PLAN) if path.exists() else None
+
+
+def _parse_plan(contents: bytes) -> dict[str, Any]:
+    plan: dict[str, Any] = json.loads(contents)
+    if not all("digest" in split for split in plan["splits"].values()):
+        raise ValueError("a split without a digest")
+    return plan
 
 
 def _refuse_unfinished(out: Path, new: Mapping[str, object], old: Mapping[str, object] | None) -> None:

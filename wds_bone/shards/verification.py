@@ -7,23 +7,28 @@ the file and, where it can, the sample; a finding never keeps the next one from 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wds_bone.errors import ShardError, WdsBoneError
+from wds_bone.shards.image_size import mixed_sizes
 from wds_bone.shards.manifest import ImageFormat, Manifest, ShardEntry
 from wds_bone.shards.samples import SampleTable, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
-from wds_bone.shards.sidecars import read_sidecar, repeated_keys, shard_entry, sidecar_contents
+from wds_bone.shards.sidecars import REINDEX, read_sidecar, repeated_keys, shard_entry, sidecar_contents
 from wds_bone.shards.statistics import label_statistics
 
 REBUILD = "fetch it again, or rebuild it with `python scripts/make_shards.py`"
-REINDEX = "write it again with `python -m wds_bone.index` on the folder"
 MAX_NAMED = 5
 
-Decoder = Callable[[bytes, str, NDArray[np.uint8]], None]
-"""Decodes (contents, encoding) into a row uint8 (H, W), or raises ValueError."""
+
+class Decoder(Protocol):
+    """What decodes an image; this room has no decoder."""
+
+    def __call__(self, contents: bytes, encoding: str, row: NDArray[np.uint8], /, *, fit: bool) -> None:
+        """Decode `contents` into `row`, uint8 (H, W), letterboxed if `fit`, or raise ValueError."""
 
 
 def check_shards(
@@ -63,8 +68,8 @@ def check_shards(
 def _scan(path: Path) -> ScannedShard | WdsBoneError:
     try:
         return scan_shard(path)
-    except (WdsBoneError, OSError) as error:
-        return _as_finding(path, error)
+    except WdsBoneError as error:
+        return error
 
 
 def _check_shard(
@@ -92,7 +97,13 @@ def _check_sidecars(folder: Path, shard: ScannedShard, *, must_exist: bool) -> I
         if not path.is_file():
             if must_exist:
                 yield ShardError(f"{path}: missing", expected="a file", got="none", do=REINDEX)
-        elif path.read_bytes() != contents:
+            continue
+        try:
+            found = path.read_bytes()
+        except OSError as error:
+            yield ShardError(f"{path}: cannot be read: {error.strerror}", do=REINDEX)
+            continue
+        if found != contents:
             yield ShardError(f"{path}: does not say what {shard.name} says", do=REINDEX)
 
 
@@ -112,17 +123,20 @@ def _check_set(
 ) -> Iterator[WdsBoneError]:
     """Find mixed sizes, keys that occur twice, and statistics that are not those of the labels."""
     if manifest is None and len(sizes) > 1:
-        do = "index them with `python -m wds_bone.index --letterbox SIZE`"
-        yield ShardError(
-            f"{folder}: images of {len(sizes)} sizes", expected="one", got=sorted(sizes)[:MAX_NAMED], do=do
-        )
+        yield mixed_sizes(folder, sizes)
     for key, first, second in repeated_keys(tables):
         do = "write the set again: a sample in two splits makes every result too good"
         yield ShardError(f"{folder}: sample '{key}' is in {first} and in {second}", expected="each key once", do=do)
     for name, split in manifest.splits.items() if manifest else ():
         if not all(shard.name in tables for shard in split.shards):
             continue
-        found = label_statistics(join_tables([tables[shard.name] for shard in split.shards]))
+        table = join_tables([tables[shard.name] for shard in split.shards])
+        if not len(table):
+            yield ShardError(
+                f"{folder}: the split '{name}' has no sample", expected=split.num_samples, got=0, do=REBUILD
+            )
+            continue
+        found = label_statistics(table)
         for what in found:
             if found[what] != split.labels.get(what):
                 place = f"{folder}: split '{name}': the {what} of the labels"
@@ -152,10 +166,11 @@ def _undecodable_samples(
     if decode is None or len(sizes) != 1:
         return
     ((height, width),) = sizes
+    fit = image is not None and image.fit == "letterbox at reading"
     pixels = np.empty((height, width), np.uint8)
     for row, contents in _images(path, shard.table):
         try:
-            decode(contents, row["encoding"].decode(), pixels)
+            decode(contents, row["encoding"].decode(), pixels, fit=fit)
         except ValueError as error:
             expected = f"{row['encoding'].decode()}, {height} x {width}"
             key = row["key"].decode()

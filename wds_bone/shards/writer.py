@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wds_bone.errors import ImageError, WdsBoneError
-from wds_bone.shards.durable import publish, publish_bytes
+from wds_bone.shards.durable import publish, publish_bytes, read_published
 from wds_bone.shards.encoding import encode_image
 from wds_bone.shards.labels import Rejected
 from wds_bone.shards.manifest import ImageFormat, ShardEntry
@@ -21,7 +21,7 @@ from wds_bone.shards.scan import scan_shard
 from wds_bone.shards.sidecars import write_sidecars
 from wds_bone.shards.sources import Source, read_source, sample_facts
 
-DEFAULT_QUALITY = 95
+_WRITE_ANEW = "delete this file and run the command again: the shard is written anew"
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,18 @@ def write_shard(
 
 
 def read_record(folder: Path, shard_name: str) -> ShardRecord | None:
-    """Return the record of a shard in `folder`, or None while the shard is not finished."""
+    """Return the record of a shard in `folder`, or None while the shard is not finished.
+
+    Raises:
+        ShardError: the record is damaged.
+    """
     path = record_path(folder, shard_name)
-    if not path.exists():
-        return None
-    contents = json.loads(path.read_bytes())
-    return ShardRecord(ShardEntry(**contents["entry"]), tuple(Rejected(**bad) for bad in contents["rejected"]))
+    return read_published(path, _parse_record, do=_WRITE_ANEW) if path.exists() else None
+
+
+def _parse_record(contents: bytes) -> ShardRecord:
+    record = json.loads(contents)
+    return ShardRecord(ShardEntry(**record["entry"]), tuple(Rejected(**bad) for bad in record["rejected"]))
 
 
 def record_path(folder: Path, shard_name: str) -> Path:
@@ -118,7 +124,7 @@ def _make_sample(
     return {
         "__key__": source.label.key,
         "json": json.dumps(sample_facts(source), sort_keys=True).encode(),
-        image.encoding: encode_image(pixels, image.encoding, quality=image.quality or DEFAULT_QUALITY),
+        image.encoding: encode_image(pixels, image.encoding, quality=image.quality),
     }
 
 
