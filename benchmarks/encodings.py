@@ -1,7 +1,7 @@
 """Which encoding should shards have by default: what does JPEG at quality 95 cost in months, and what does it save?
 
-Command:   python -m benchmarks.encodings --labels FILE --images FOLDER [--size 100] [--num-films 2000] [--seeds 3]
-Entrants:  jpg q95, png and npy of the same films, in the same split and order.
+Command:   python -m benchmarks.encodings [--labels FILE --images FOLDER] [--size 64] [--num-films 2000] [--seeds 3]
+Entrants:  jpg q95, png and npy of the same films (without --labels: synthetic hands), in the same split and order.
 Work:      per encoding: bytes per film; images per second out of the stream, two threads, median of five epochs; the
            validation error of `wds_bone.train` after a short schedule, once per seed.
 Result:    benchmarks/results/encodings.json; EXPERIMENTS.md draws the conclusion.
@@ -62,27 +62,22 @@ def validation_error(shards: Path, out: Path, *, seed: int, epochs: int, batch_s
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--labels", type=Path, required=True)
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=100)
+    parser.add_argument("--labels", type=Path)
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--num-films", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch-size", type=int, default=32)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        table = take_films(args.labels, args.num_films, folder / "labels.csv")
-        inputs = [
-            "--labels",
-            str(table),
-            "--images",
-            str(args.images),
-            "--size",
-            str(args.size),
-            "--val-fraction",
-            "0.25",
-        ]
+        inputs = ["--size", str(args.size), "--val-fraction", "0.25"]
+        if args.labels is None:
+            inputs += ["--synthetic", str(args.num_films)]
+        else:
+            table = take_films(args.labels, args.num_films, folder / "labels.csv")
+            inputs += ["--labels", str(table), "--images", str(args.images)]
         for encoding in ENCODINGS:
             assert make_shards([*inputs, "--encoding", encoding, "--out", str(folder / encoding)]) == 0
         runs = {encoding: lambda encoding=encoding: stream_speed(folder / encoding) for encoding in ENCODINGS}
