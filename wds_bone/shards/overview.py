@@ -126,7 +126,7 @@ def _choose_samples(folder: Path, shards: Sequence[ShardEntry]) -> dict[tuple[st
             column = min(int(row["age_months"] // (BANDS_PER_COLUMN * AGE_BAND_MONTHS)), _NUM_COLUMNS - 1)
             free = [number for number in range(ROWS_PER_GENDER) if (gender, column, number) not in chosen]
             if free:
-                caption = f"{row['key'].decode()[:MAX_KEY_LETTERS]}, {gender}, {row['age_months']:g}"
+                caption = f"{_shorten(row['key'].decode())}, {gender}, {row['age_months']:g}"
                 chosen[gender, column, free[0]] = caption, _thumbnail(folder / shard.name, row)
     return chosen
 
@@ -138,3 +138,7 @@ def _thumbnail(shard: Path, row: np.void) -> Image.Image:
     image = Image.fromarray(np.load(stream)) if row["encoding"] == b"npy" else Image.open(stream)
     image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     return image.convert("L")
+
+
+def _shorten(key: str) -> str:
+    return key if len(key) <= MAX_KEY_LETTERS else key[: MAX_KEY_LETTERS - 3] + "..."

@@ -16,9 +16,9 @@ from wds_bone.shards.phantom.nuisances import NUISANCES, ODDS, RANGES, draw_nuis
 
 # These change only when the phantom is meant to become another one: shards drawn before then differ.
 GOLDEN_HANDS = [
-    ("phantom-0-000000", "M", 164.885),
-    ("phantom-0-000001", "M", 202.094),
-    ("phantom-0-000002", "M", 151.85),
+    ("hand-0-000000", "M", 164.885),
+    ("hand-0-000001", "M", 202.094),
+    ("hand-0-000002", "M", 151.85),
 ]
 
 

@@ -84,7 +84,7 @@ def synthetic_hands(
         gender: Gender = "M" if draw_uniform(hand_seed, "gender") < BOY_SHARE else "F"
         true_age = float(np.interp(draw_uniform(hand_seed, "age"), AGE_LEVELS, AGE_QUANTILES[gender]))
         label = rate_age(true_age, raters=raters, seed=hand_seed) if label_noise else true_age
-        key = f"phantom-{seed}-{number:06d}"
+        key = f"hand-{seed}-{number:06d}"
         hands.append(Hand(key, gender, label, true_age, hand_seed, sex_cue_strength, tuple(nuisances)))
     return hands
 
