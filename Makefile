@@ -17,7 +17,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-demo: $(READY) ## draw synthetic hands, shard, train, evaluate: five minutes on two cores
+demo: $(READY) ## draw synthetic hands, shard, train, evaluate: three minutes on two cores
 	$(BIN)/python scripts/make_shards.py --out runs/demo/shards
 	$(BIN)/python -m wds_bone.train --train runs/demo/shards/manifest.json --out runs/demo/model --epochs 8 --batch-size 32
 	$(BIN)/python -m wds_bone.evaluate --checkpoint runs/demo/model/best.pt --shards runs/demo/shards/manifest.json --split val --out runs/demo/report
@@ -42,7 +42,6 @@ types: $(READY) ## mypy, strict
 check: lint types test ## what must be green before a commit
 
 bench: $(READY) ## the benchmarks; results in benchmarks/results
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks.loader
 	$(BIN)/python -m benchmarks.resume
 
