@@ -1,6 +1,9 @@
 """Every kind of damage to a shard is an error that names the place; nothing is lost or altered silently."""
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +70,37 @@ def test_a_shard_that_shrinks_while_it_is_read_is_an_error(tmp_path: Path) -> No
             file.truncate(4096)
         with pytest.raises(ShardError, match="ends inside a sample at byte"):
             list(loop)
+
+
+READ_WITH_LITTLE_PATIENCE = """
+import sys
+from wds_bone import BoneAgeStream
+from wds_bone.config import run_command
+from wds_bone.stream import load
+
+load.STALL_SECONDS = 1.0
+
+def read_all():
+    with BoneAgeStream(sys.argv[1], split="train", batch_size=4, threads=2) as stream:
+        open(sys.argv[2], "w").close()
+        sys.stdin.readline()
+        list(stream)
+
+sys.exit(run_command(read_all))
+"""
+
+
+def test_a_read_that_hangs_for_ever_is_an_error_with_shard_and_sample_and_the_process_exits(tmp_path: Path) -> None:
+    shard = write_set(tmp_path, train=[9, 9]) / "train-000001.tar"
+    command = [sys.executable, "-c", READ_WITH_LITTLE_PATIENCE, str(tmp_path), str(tmp_path / "open")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "open").exists():
+            assert process.poll() is None
+        shard.unlink()
+        os.mkfifo(shard)  # opening it waits for a writer that never comes, as on a file server that is gone
+        _, error = process.communicate("go\n", timeout=30)
+    assert process.returncode == 2
+    assert re.search(r"(?s)train-000001.tar: sample 'hand-\d+': reading has stalled.*nothing for 1 seconds.*do:", error)
 
 
 def test_a_missing_shard_is_an_error_before_the_first_batch(tmp_path: Path) -> None:

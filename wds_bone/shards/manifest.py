@@ -47,6 +47,11 @@ class ImageFormat:
     fit: Literal["letterbox", "letterbox at reading"] | None = None
     stretch: tuple[float, float] | None = None
 
+    @property
+    def fits_at_reading(self) -> bool:
+        """Whether images of other sizes are letterboxed by the reader."""
+        return self.fit == "letterbox at reading"
+
 
 @dataclass(frozen=True)
 class ShardEntry:

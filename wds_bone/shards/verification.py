@@ -109,7 +109,7 @@ def _check_sidecars(folder: Path, shard: ScannedShard, *, must_exist: bool) -> I
 
 def _check_images(path: Path, shard: ScannedShard, image: ImageFormat) -> Iterator[WdsBoneError]:
     wrong = sorted(shard.image_sizes - {(image.height, image.width)})
-    if wrong and image.fit != "letterbox at reading":
+    if wrong and not image.fits_at_reading:
         expected = f"{image.height} x {image.width} pixels"
         yield ShardError(f"{path}: images of another size", expected=expected, got=wrong[:MAX_NAMED], do=REBUILD)
     encodings = {encoding.decode() for encoding in set(shard.table["encoding"].tolist())}
@@ -166,7 +166,7 @@ def _undecodable_samples(
     if decode is None or len(sizes) != 1:
         return
     ((height, width),) = sizes
-    fit = image is not None and image.fit == "letterbox at reading"
+    fit = image is not None and image.fits_at_reading
     pixels = np.empty((height, width), np.uint8)
     for row, contents in _images(path, shard.table):
         try:

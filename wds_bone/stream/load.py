@@ -7,8 +7,9 @@ sees it; the number of threads changes nothing but the speed; leaving the genera
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import get_ident
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from wds_bone.stream.batch import Batch
 from wds_bone.stream.decode import Row, decode_into
 from wds_bone.stream.memory import PixelMemory
 from wds_bone.stream.plan import BatchPlan
+from wds_bone.stream.pool import DaemonPool
 from wds_bone.stream.selection import REBUILD, Selection
 from wds_bone.stream.storage import LocalStorage
 
@@ -41,15 +43,16 @@ class Loader:
     storage: LocalStorage
     memory: PixelMemory
     pin_memory: bool = False
+    _under_way: dict[int, tuple[int, int]] = field(default_factory=dict, init=False)  # thread -> (shard, sample)
 
     def batches(self, plans: Iterable[BatchPlan], *, threads: int) -> Iterator[Batch]:
         """Yield the batches of `plans` in order, decoded by `threads` threads, `BATCHES_AHEAD` batches ahead.
 
         Raises:
-            ShardError: a sample cannot be read, or fails its checksum; names shard and key.
+            ShardError: a sample cannot be read, not even in `STALL_SECONDS`, or fails its checksum; names shard and key.
             ImageError: a sample is not the image that the index promises.
         """
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="wds_bone-decode")
+        pool = DaemonPool(threads, name="wds_bone-decode")
         started: deque[tuple[Batch, list[Future[None]]]] = deque()
         stalled = False
         try:
@@ -64,7 +67,7 @@ class Loader:
             raise self._stall_error() from error
         finally:
             # A stuck read cannot be cancelled: waiting for it would turn the error into a hang.
-            pool.shutdown(wait=not stalled, cancel_futures=True)
+            pool.close(wait=not stalled)
 
     def batch(self, plan: BatchPlan) -> Batch:
         """Return one batch, decoded by the calling thread."""
@@ -77,7 +80,7 @@ class Loader:
         key: bytes = self.selection.table["key"][sample]
         return key.decode()
 
-    def _start(self, plan: BatchPlan, pool: ThreadPoolExecutor) -> tuple[Batch, list[Future[None]]]:
+    def _start(self, plan: BatchPlan, pool: DaemonPool) -> tuple[Batch, list[Future[None]]]:
         batch, pixels = self._allocate(plan)
         chunks = (slice(first, first + SAMPLES_PER_TASK) for first in range(0, len(plan.samples), SAMPLES_PER_TASK))
         return batch, [pool.submit(self._fill, pixels[chunk], plan.samples[chunk]) for chunk in chunks]
@@ -112,19 +115,26 @@ class Loader:
         return padded
 
     def _fill(self, pixels: Row, samples: np.ndarray) -> None:
+        thread = get_ident()
         shards = np.searchsorted(self.selection.first_sample, samples, side="right") - 1
-        rows = self.selection.table[["offset", "size", "crc32", "encoding"]][samples]
-        fit = self.selection.image.fit == "letterbox at reading"
-        for row, shard, sample, (offset, size, crc32, encoding) in zip(
-            pixels, shards.tolist(), samples, rows.tolist(), strict=False
-        ):
-            contents = self.storage.read(shard, offset, size)
-            if zlib.crc32(contents) != crc32:
-                raise self._checksum_error(shard, sample, crc32, zlib.crc32(contents))
-            try:
-                decode_into(contents, encoding.decode(), row, fit=fit)
-            except ValueError as error:
-                raise self._image_error(shard, sample, error) from error
+        rows = self.selection.table[["offset", "size", "crc32", "encoding"]][samples].tolist()
+        try:
+            for pixel_row, shard, sample, row in zip(pixels, shards.tolist(), samples, rows, strict=False):
+                self._under_way[thread] = shard, sample
+                self._fill_row(pixel_row, shard, sample, *row)
+        finally:
+            self._under_way.pop(thread, None)
+
+    def _fill_row(
+        self, pixels: Row, shard: int, sample: int, offset: int, size: int, crc32: int, encoding: bytes
+    ) -> None:
+        contents = self.storage.read(shard, offset, size)
+        if zlib.crc32(contents) != crc32:
+            raise self._checksum_error(shard, sample, crc32, zlib.crc32(contents))
+        try:
+            decode_into(contents, encoding.decode(), pixels, fit=self.selection.image.fits_at_reading)
+        except ValueError as error:
+            raise self._image_error(shard, sample, error) from error
 
     def _place(self, shard: int, sample: int) -> str:
         return f"{self.selection.paths[shard]}: sample '{self.key_of(sample)}'"
@@ -139,10 +149,11 @@ class Loader:
         return ImageError(f"{self._place(shard, sample)} cannot be decoded", expected=expected, got=error, do=REBUILD)
 
     def _stall_error(self) -> ShardError:
-        folder = self.selection.paths[0].parent
-        waited = f"nothing for {STALL_SECONDS:.0f} seconds"
+        stuck = [self._place(*reading) for reading in list(self._under_way.values())]
+        place = stuck[0] if stuck else str(self.selection.paths[0].parent)
+        waited = f"nothing for {STALL_SECONDS:g} seconds"
         return ShardError(
-            f"{folder}: reading has stalled", expected="a batch", got=waited, do="check the disk or its mount"
+            f"{place}: reading has stalled", expected="its bytes", got=waited, do="check the disk or its mount"
         )
 
 

@@ -41,9 +41,8 @@ class LocalStorage:
         return contents
 
     def close(self) -> None:
-        """Close the files; no `read` may be under way."""
-        with self._lock:
-            _close_all(self._descriptors)
+        """Close the files; no `read` may be under way, unless it is stuck for good."""
+        _close_all(self._descriptors)
 
     def __enter__(self) -> Self:
         return self
@@ -61,10 +60,14 @@ class LocalStorage:
             return os.pread(file.fileno(), size, offset)
 
     def _open_for_good(self, shard: int) -> int | None:
+        if len(self._descriptors) >= MAX_OPEN_SHARDS:
+            return None
+        descriptor = os.open(self._paths[shard], os.O_RDONLY | os.O_CLOEXEC)  # not under the lock: it may take for ever
         with self._lock:
-            if shard not in self._descriptors and len(self._descriptors) < MAX_OPEN_SHARDS:
-                self._descriptors[shard] = os.open(self._paths[shard], os.O_RDONLY | os.O_CLOEXEC)
-            return self._descriptors.get(shard)
+            kept = self._descriptors.setdefault(shard, descriptor)
+        if kept != descriptor:
+            os.close(descriptor)
+        return kept
 
     def _error(self, shard: int, what: str, size: int, got: object) -> ShardError:
         do = "fetch the shard again, or rebuild it with `python scripts/make_shards.py`"
