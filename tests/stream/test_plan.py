@@ -36,8 +36,8 @@ def test_all_ranks_take_equally_many_steps_of_equal_length(ranks: list[BatchGeom
 @given(geometries(), st.integers(0, 500))
 def test_the_global_batch_does_not_depend_on_the_number_of_ranks(ranks: list[BatchGeometry], start: int) -> None:
     alone = BatchGeometry(ranks[0].num_samples, ranks[0].batch_size, 0, 1, ranks[0].sample_at)
-    for step, plan in enumerate(islice(alone.endless(start), 4)):
-        parts = [next(islice(rank.endless(start), step, None)) for rank in ranks]
+    together = zip(alone.endless(start), *(rank.endless(start) for rank in ranks), strict=True)
+    for plan, *parts in islice(together, 4):
         assert np.concatenate([part.samples for part in parts]).tolist() == plan.samples.tolist()
         assert {part.stop for part in parts} == {plan.stop}
 

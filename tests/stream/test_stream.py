@@ -233,6 +233,7 @@ def test_a_stream_is_refused_after_a_fork(tiny_shards: Path) -> None:
         ({"batch_size": 0}, "batch_size is 0"),
         ({"threads": 0}, "threads is 0"),
         ({"shuffle_buffer": 0}, "shuffle_buffer is 0"),
+        ({"shuffle_buffer": 5, "shuffle": False}, "a shuffle buffer without a shuffle"),
         ({"rank": 2, "world_size": 2}, "rank 2 of 2"),
         ({"batch_size": 10, "world_size": 4}, "batch_size 10 over 4 ranks.*choose 8 or 12"),
     ],

@@ -45,7 +45,7 @@ def open_stream(config: TrainConfig, split: Literal["train", "val"]) -> BoneAgeS
         seed=config.seed,
         split=None if named or only_split else split,
         shuffle=split == "train",
-        shuffle_buffer=config.shuffle_buffer,
+        shuffle_buffer=config.shuffle_buffer if split == "train" else None,
         threads=config.threads,
         device=config.device,
     )

@@ -48,8 +48,9 @@ class BatchGeometry:
 
     def endless(self, start: int) -> Iterator[BatchPlan]:
         """Yield plans from position `start` on, without an end: no batch is short, none is padded."""
+        batches_at_once = min(BATCHES_AT_ONCE, -(-self.num_samples // self.batch_size))  # an epoch, if that is less
         while True:
-            stop = start + BATCHES_AT_ONCE * self.batch_size
+            stop = start + batches_at_once * self.batch_size
             yield from self._plans(start, stop)
             start = stop
 

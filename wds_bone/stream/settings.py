@@ -11,7 +11,7 @@ def available_cores() -> int:
 
 
 def check_settings(
-    batch_size: int, shuffle_buffer: int | None, rank: int, world_size: int, threads: int | None
+    batch_size: int, shuffle: bool, shuffle_buffer: int | None, rank: int, world_size: int, threads: int | None
 ) -> None:
     """Refuse settings that contradict each other.
 
@@ -26,6 +26,9 @@ def check_settings(
     }.items():
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}", expected="1 or more", got=value, do=f"choose another {name}")
+    if shuffle_buffer is not None and not shuffle:
+        got = f"shuffle=False, shuffle_buffer={shuffle_buffer}"
+        raise ConfigError("a shuffle buffer without a shuffle", expected="one or none", got=got, do="leave one out")
     if not 0 <= rank < world_size:
         raise ConfigError(
             f"rank {rank} of {world_size}", expected=f"0 to {world_size - 1}", got=rank, do="start ranks at 0"

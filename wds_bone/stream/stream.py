@@ -79,7 +79,7 @@ class BoneAgeStream:
         threads: int | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        check_settings(batch_size, shuffle_buffer, rank, world_size, threads)
+        check_settings(batch_size, shuffle, shuffle_buffer, rank, world_size, threads)
         selection = select_shards(shards, split=split)
         self.num_samples, self.order_digest = len(selection.table), selection.order_digest
         self.image_format: ImageFormat = selection.image
@@ -90,9 +90,7 @@ class BoneAgeStream:
         self._order: dict[str, Any] = {
             "order_digest": self.order_digest,
             "seed": seed if shuffle else None,
-            "shuffle_buffer": None
-            if not shuffle or (shuffle_buffer or self.num_samples) >= self.num_samples
-            else shuffle_buffer,
+            "shuffle_buffer": None if (shuffle_buffer or self.num_samples) >= self.num_samples else shuffle_buffer,
         }
         key = order_key(self.order_digest, seed) if shuffle else None
         order = partial(sample_at, num_samples=self.num_samples, key=key, buffer=shuffle_buffer)
