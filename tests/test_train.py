@@ -292,6 +292,8 @@ def test_a_run_stopped_before_its_first_step_names_no_checkpoint(
         streams = [stack.enter_context(open_stream(config, split)) for split in ("train", "val")]
         run = assemble_run(config, *streams, describe_run(config, *streams), fresh=True)
     assert closing_text(run, Progress()) == f"stopped after step 0 of {NUM_STEPS}; no checkpoint yet; not validated yet"
+    carried_on_elsewhere = Progress(step=3, best_mae_months=12.0, best_epoch=1)
+    assert closing_text(run, carried_on_elsewhere).endswith("best validation MAE 12.00 months after epoch 1")
 
 
 def test_validation_shards_may_have_one_split_of_any_name(shards: Path, tmp_path: Path):

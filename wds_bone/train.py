@@ -83,7 +83,8 @@ def closing_text(run: Run, progress: Progress) -> str:
     if progress.best_mae_months is None:
         return f"{text}; not validated yet"
     best = f"{progress.best_mae_months:.2f} months after epoch {progress.best_epoch}"
-    return f"{text}\nbest validation MAE {best}; {run.folder / BEST_NAME}"
+    kept = f"; {run.folder / BEST_NAME}" if (run.folder / BEST_NAME).exists() else ""
+    return f"{text}\nbest validation MAE {best}{kept}"
 
 
 def _memory_errors(config: TrainConfig) -> AbstractContextManager[None]:

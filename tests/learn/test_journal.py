@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -107,3 +108,21 @@ def test_a_full_disk_is_an_error_with_the_name_of_the_file(tmp_path: Path):
         largest_file(path.stat().st_size),
     ):
         journal.write_step({"step": 1, **STEP})
+
+
+class FullBoard:
+    """A TensorBoard writer whose disk is full: it says so when it is given something, or at the end."""
+
+    def add_scalar(self, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    close = add_scalar
+
+
+def test_a_disk_too_full_for_tensorboard_is_an_error_that_says_so(tmp_path: Path):
+    journal = Journal(tmp_path, progress=Progress(), num_steps=9)
+    journal._board = FullBoard()
+    with pytest.raises(WdsBoneError, match="(?s)metrics.jsonl: cannot be written: No space.*do:"):
+        journal.write_step({"step": 1, **STEP})
+    with pytest.raises(WdsBoneError, match="No space"):
+        journal.__exit__(None, None, None)

@@ -47,10 +47,10 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
-        if self._board is not None:
-            self._board.close()
         with storage_errors(self._path):
             self._file.close()
+            if self._board is not None:
+                self._board.close()
 
     def advance(self) -> None:
         """Move the progress bar by one step."""
@@ -79,9 +79,9 @@ class Journal:
         with storage_errors(self._path):
             self._file.write(text)
             self._file.flush()
-        if self._board is not None:
-            for name, value in line.items():
-                self._board.add_scalar(name, value, line["step"])
+            if self._board is not None:
+                for name, value in line.items():
+                    self._board.add_scalar(name, value, line["step"])
 
     def _show(self, text: str) -> None:
         """Print a line on standard output, above the progress bar if there is one."""
