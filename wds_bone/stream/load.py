@@ -49,7 +49,7 @@ class Loader:
         """Yield the batches of `plans` in order, decoded by `threads` threads, `BATCHES_AHEAD` batches ahead.
 
         Raises:
-            ShardError: a sample cannot be read, not even in `STALL_SECONDS`, or fails its checksum; names shard and key.
+            ShardError: a sample cannot be read within `STALL_SECONDS`, or fails its checksum; names shard and key.
             ImageError: a sample is not the image that the index promises.
         """
         pool = DaemonPool(threads, name="wds_bone-decode")

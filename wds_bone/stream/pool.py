@@ -48,7 +48,7 @@ def _work(tasks: "SimpleQueue[_Task | None]") -> None:
         future, function, arguments = task
         try:
             function(*arguments)
-        except BaseException as error:  # noqa: BLE001 - it belongs to whoever asks for the result
+        except BaseException as error:  # it belongs to whoever asks for the result
             future.set_exception(error)
         else:
             future.set_result(None)
