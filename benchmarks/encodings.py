@@ -51,7 +51,7 @@ def stream_speed(shards: Path) -> float:
 
 def validation_error(shards: Path, out: Path, *, seed: int, epochs: int, batch_size: int) -> float:
     """Return the validation MAE in months at the end of a short training."""
-    settings = ["--epochs", str(epochs), "--batch-size", str(batch_size), "--seed", str(seed), "--ema", "0.98"]
+    settings = ["--epochs", str(epochs), "--batch-size", str(batch_size), "--seed", str(seed)]
     with contextlib.redirect_stderr(io.StringIO()):
         code = train(["--train", str(shards / "manifest.json"), "--out", str(out), "--model", "resnet18", *settings])
     assert code == 0

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.rounds import print_table, run_rounds, save_result
-from wds_bone.learn.assemble import assemble_run, open_stream
+from wds_bone.learn.assemble import assemble_run, open_stream, settle_config
 from wds_bone.learn.loop import train_step
 from wds_bone.learn.resources import Stopwatch
 from wds_bone.learn.run import Run
@@ -70,7 +70,7 @@ def main() -> None:
             )
         )
         with open_stream(config, "train") as train, open_stream(config, "val") as val:
-            run = assemble_run(config, train, val, {}, fresh=True)
+            run = assemble_run(settle_config(config, train), train, val, {}, fresh=True)
             batches, waits = train.endless(), list[float]()
             cached = repeat(next(batches))
             figures = run_rounds(

@@ -27,7 +27,7 @@ from tests.learn.runs import (
 )
 from tests.sample_sets import write_set
 from wds_bone.config import parse_config
-from wds_bone.learn.assemble import assemble_run, describe_run, open_stream
+from wds_bone.learn.assemble import assemble_run, describe_run, open_stream, settle_config
 from wds_bone.learn.checkpoint import load_checkpoint, save_checkpoint
 from wds_bone.learn.run import Progress
 from wds_bone.learn.settings import TrainConfig, resolve_config
@@ -290,6 +290,7 @@ def test_a_run_stopped_before_its_first_step_names_no_checkpoint(
     config = resolve_config(parse_config(TrainConfig, train_argv(shards, tmp_path / "run"), prog="", description=""))
     with ExitStack() as stack:
         streams = [stack.enter_context(open_stream(config, split)) for split in ("train", "val")]
+        config = settle_config(config, streams[0])
         run = assemble_run(config, *streams, describe_run(config, *streams), fresh=True)
     assert closing_text(run, Progress()) == f"stopped after step 0 of {NUM_STEPS}; no checkpoint yet; not validated yet"
     carried_on_elsewhere = Progress(step=3, best_mae_months=12.0, best_epoch=1)

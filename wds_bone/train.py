@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wds_bone.config import config_as_json, parse_config, run_command
-from wds_bone.learn.assemble import assemble_run, describe_run, open_stream
+from wds_bone.learn.assemble import assemble_run, describe_run, open_stream, settle_config
 from wds_bone.learn.folder import claim_folder, find_checkpoint, load_own_checkpoint
 from wds_bone.learn.interrupt import Interruption
 from wds_bone.learn.journal import Journal
@@ -41,6 +41,7 @@ def run_training(config: TrainConfig) -> int:
         stack.enter_context(_memory_errors(config))
         interruption = stack.enter_context(Interruption())
         train_stream = stack.enter_context(open_stream(config, "train"))
+        config = settle_config(config, train_stream)
         val_stream = stack.enter_context(open_stream(config, "val"))
         description = describe_run(config, train_stream, val_stream)
         checkpoint = find_checkpoint(config.out, config.resume)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from wds_bone.errors import ConfigError
-from wds_bone.learn.hardware import default_threads, pick_device, pick_model, pick_precision
+from wds_bone.learn.hardware import default_threads, pick_device, pick_model, pick_precision, pick_rate
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -18,6 +18,7 @@ def test_auto_suits_the_device():
     assert pick_model("auto", CPU) == "resnet18"
     assert pick_model("auto", GPU) == "convnext_tiny"
     assert pick_precision("auto", CPU) in ("fp32", "bf16")
+    assert pick_rate("resnet18") > pick_rate("convnext_tiny") == pick_rate("vit_b_16")
     assert default_threads(CPU) == 1
     assert default_threads(GPU) is None
 

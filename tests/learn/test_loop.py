@@ -11,7 +11,7 @@ from tests.learn.runs import assert_same_state, metrics_of, train_argv, write_sm
 from wds_bone.config import parse_config
 from wds_bone.errors import WdsBoneError
 from wds_bone.learn import loop
-from wds_bone.learn.assemble import assemble_run, describe_run, open_stream
+from wds_bone.learn.assemble import assemble_run, describe_run, open_stream, settle_config
 from wds_bone.learn.checkpoint import load_checkpoint
 from wds_bone.learn.interrupt import Interruption
 from wds_bone.learn.journal import Journal
@@ -38,6 +38,7 @@ def begun_run(shards: Path, out: Path, *more: str) -> Iterator[Run]:
     out.mkdir()
     with ExitStack() as stack:
         streams = [stack.enter_context(open_stream(config, split)) for split in ("train", "val")]
+        config = settle_config(config, streams[0])
         yield assemble_run(config, *streams, describe_run(config, *streams), fresh=True)
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wds_bone.learn.schedule import count_steps, ema_decay, learning_rate
+from wds_bone.learn.schedule import count_steps, default_ema, ema_decay, learning_rate
 
 
 @given(num_samples=st.integers(1, 10**7), epochs=st.integers(1, 500), batch_size=st.integers(1, 4096))
@@ -29,3 +29,10 @@ def test_the_rate_is_highest_after_a_tenth_and_nearly_zero_at_the_end():
 def test_the_average_forgets_quickly_at_first_and_slowly_later(step: int):
     assert ema_decay(step, longest=0.99) <= min(0.99, ema_decay(step + 1, longest=0.99))
     assert ema_decay(step, longest=0.0) == 0.0
+
+
+@given(num_steps=st.integers(1, 10**6))
+def test_the_default_average_reaches_back_a_tenth_of_the_run(num_steps: int):
+    decay = default_ema(num_steps)
+    assert 0.0 <= decay < 1.0
+    assert num_steps <= 10 or 1 / (1 - decay) == pytest.approx(num_steps / 10)

@@ -4,6 +4,7 @@ In come resolved settings, out go streams and a `Run` at its very beginning. The
 give the same run, weights included.
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -17,7 +18,7 @@ from wds_bone.learn.metrics import median_ages
 from wds_bone.learn.model import build_model, refuse_unfit_images
 from wds_bone.learn.preprocess import plan_preprocessing
 from wds_bone.learn.run import Recipe, Run
-from wds_bone.learn.schedule import count_steps
+from wds_bone.learn.schedule import count_steps, default_ema
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.learn.weights import load_initial_weights
 from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest
@@ -60,6 +61,12 @@ def _has_split(name: str, split: str) -> bool:
     return any(folder.glob(f"{split}-*.tar"))
 
 
+def settle_config(config: TrainConfig, train_stream: BoneAgeStream) -> TrainConfig:
+    """Replace what depends on the number of samples and is not set."""
+    num_steps = count_steps(train_stream.num_samples, epochs=config.epochs, batch_size=config.batch_size)
+    return replace(config, ema=default_ema(num_steps) if config.ema is None else config.ema)
+
+
 def describe_run(config: TrainConfig, train_stream: BoneAgeStream, val_stream: BoneAgeStream) -> dict[str, Any]:
     """Return what `run.json` and every checkpoint say about a run, in plain JSON types."""
     return {
@@ -79,10 +86,10 @@ def assemble_run(
     *,
     fresh: bool,
 ) -> Run:
-    """Build the model and all that training needs, from resolved settings.
+    """Build the model and all that training needs, from settled settings.
 
     Args:
-        config: resolved.
+        config: settled.
         train_stream: opened.
         val_stream: opened.
         description: what `run.json` says, which goes into every checkpoint.
@@ -91,6 +98,8 @@ def assemble_run(
     Raises:
         ConfigError: a model, an image size or initial weights that cannot be had.
     """
+    assert config.lr is not None, "resolve_config sets it"
+    assert config.ema is not None, "settle_config sets it"
     num_steps = count_steps(train_stream.num_samples, epochs=config.epochs, batch_size=config.batch_size)
     preprocessing = plan_preprocessing(train_stream.image_format, config.image_size)
     preprocessing.refuse_other_format(val_stream.image_format, place="validation shards")

@@ -16,6 +16,7 @@ from wds_bone.errors import ConfigError
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 
+_LAYER_NORMED = ("convnext", "maxvit", "swin", "vit")
 _CPU_BF16 = ("amx_bf16", "avx512_bf16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -58,6 +59,11 @@ def pick_model(wanted: str, device: torch.device) -> str:
     if wanted != "auto":
         return wanted
     return "convnext_tiny" if device.type == "cuda" else "resnet18"
+
+
+def pick_rate(model: str) -> float:
+    """Return the highest learning rate for a model: networks of layer norms bear less than those of batch norms."""
+    return 3e-4 if model.startswith(_LAYER_NORMED) else 2e-3
 
 
 def default_threads(device: torch.device) -> int | None:

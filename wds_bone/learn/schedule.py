@@ -28,6 +28,11 @@ def learning_rate(step: int, *, num_steps: int, peak: float, warmup: float = 0.1
     return peak * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
+def default_ema(num_steps: int) -> float:
+    """Return the decay whose average reaches back over the last tenth of the steps."""
+    return max(0.0, 1.0 - 10.0 / num_steps)
+
+
 def ema_decay(step: int, *, longest: float) -> float:
     """Return how much of the average survives a step: little at first, `longest` later (TensorFlow's rule)."""
     return min(longest, (1 + step) / (10 + step))

@@ -17,6 +17,7 @@ from wds_bone.learn.hardware import (
     pick_device,
     pick_model,
     pick_precision,
+    pick_rate,
 )
 
 
@@ -30,12 +31,14 @@ class TrainConfig:
     model: str = option("torchvision classifier; auto takes resnet18, on a GPU convnext_tiny", default="auto")
     init_weights: str = option("none, imagenet (fetched if need be), or a file of weights", default="none")
     image_size: int | None = option("longer side of the model's input in pixels (default: as stored)", default=None)
-    epochs: int = option("how often every sample is shown", default=12)
+    epochs: int = option("how often every sample is shown", default=14)
     max_steps: int | None = option("stop after this step; the schedule still spans --epochs", default=None)
-    batch_size: int = option("samples per step", default=64)
-    lr: float = option("highest learning rate", default=3e-3)
+    batch_size: int = option("samples per step", default=32)
+    lr: float | None = option("highest learning rate (default: by the model, 2e-3 for resnet18)", default=None)
     weight_decay: float = option("of AdamW", default=0.05)
-    ema: float = option("decay of the moving average of the weights, 0 for none", default=0.995)
+    ema: float | None = option(
+        "decay of the moving average of the weights, 0 for none (default: a tenth of the run)", default=None
+    )
     seed: int = option("of initial weights, order and augmentation", default=0)
     threads: int | None = option("that decode images (default: 1 on a CPU, else one per core)", default=None)
     shuffle_buffer: int | None = option("places that a sample may move (default: the whole epoch)", default=None)
@@ -51,10 +54,10 @@ class TrainConfig:
         )
         _refuse_below(0, self, "lr", "weight_decay", "ema", "seed")
         for name in ("lr", "weight_decay"):
-            if not math.isfinite(getattr(self, name)):
+            if not math.isfinite(getattr(self, name) or 0.0):
                 raise _range_error(name, "a finite number", getattr(self, name))
         for name, limit in (("ema", 1), ("seed", 1 << 31)):
-            if getattr(self, name) >= limit:
+            if (getattr(self, name) or 0) >= limit:
                 raise _range_error(name, f"less than {limit}", getattr(self, name))
 
 
@@ -65,11 +68,13 @@ def resolve_config(config: TrainConfig) -> TrainConfig:
         ConfigError: a CUDA device is asked for and there is none.
     """
     device = pick_device(config.device)
+    model = pick_model(config.model, device)
     return replace(
         config,
         device="cuda" if device.type == "cuda" else "cpu",
         precision=pick_precision(config.precision, device),
-        model=pick_model(config.model, device),
+        model=model,
+        lr=pick_rate(model) if config.lr is None else config.lr,
         threads=config.threads or default_threads(device),
     )
 
