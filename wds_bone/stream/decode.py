@@ -18,10 +18,11 @@ from torchcodec.decoders import decode_png
 from wds_bone.shards.images import letterbox
 
 Row = NDArray[np.uint8]
+Contents = bytes | memoryview
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
 
 
-def decode_into(contents: bytes, encoding: str, row: Row, *, fit: bool = False) -> None:
+def decode_into(contents: Contents, encoding: str, row: Row, *, fit: bool = False) -> None:
     """Decode `contents` into `row`, uint8 (H, W).
 
     Args:
@@ -41,18 +42,18 @@ def decode_into(contents: bytes, encoding: str, row: Row, *, fit: bool = False) 
         _copy(_DECODERS[encoding](contents), row)
 
 
-def _decode_jpg_into(contents: bytes, row: Row) -> None:
+def _decode_jpg_into(contents: Contents, row: Row) -> None:
     height, width, _, _ = simplejpeg.decode_jpeg_header(contents)
-    _check_shape((height, width), row)
+    _check_shape((height, width), row)  # before decoding: a larger image would not fit, a smaller one fill a part
     simplejpeg.decode_jpeg(contents, colorspace="GRAY", buffer=row[:, :, None])
 
 
-def _decode_jpg(contents: bytes) -> Row:
+def _decode_jpg(contents: Contents) -> Row:
     image: Row = simplejpeg.decode_jpeg(contents, colorspace="GRAY")[:, :, 0]
     return image
 
 
-def _decode_png(contents: bytes) -> Row:
+def _decode_png(contents: Contents) -> Row:
     try:
         image = decode_png(torch.frombuffer(bytearray(contents), dtype=torch.uint8), mode="GRAY")
     except RuntimeError as error:
@@ -63,12 +64,12 @@ def _decode_png(contents: bytes) -> Row:
     return pixels
 
 
-def _decode_npy(contents: bytes) -> Row:
+def _decode_npy(contents: Contents) -> Row:
     """Read a version 1.0 header by NumPy's own reader, then view the rest."""
     if contents[:8] != _NPY_MAGIC:
         raise ValueError("not a .npy file of version 1.0")
     header_bytes = 10 + int.from_bytes(contents[8:10], "little")
-    height, width = _npy_shape(contents[:header_bytes])
+    height, width = _npy_shape(bytes(contents[:header_bytes]))
     if len(contents) != header_bytes + height * width:
         raise ValueError(f"{len(contents) - header_bytes} bytes for {height} x {width} pixels")
     return np.frombuffer(contents, np.uint8, offset=header_bytes).reshape(height, width)
@@ -92,4 +93,4 @@ def _copy(image: Row, row: Row) -> None:
     np.copyto(row, image)
 
 
-_DECODERS: dict[str, Callable[[bytes], Row]] = {"jpg": _decode_jpg, "png": _decode_png, "npy": _decode_npy}
+_DECODERS: dict[str, Callable[[Contents], Row]] = {"jpg": _decode_jpg, "png": _decode_png, "npy": _decode_npy}

@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from threading import get_ident
+from threading import get_ident, local
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +29,17 @@ SAMPLES_PER_TASK = 16
 STALL_SECONDS = 120.0
 
 
+class _Stored(NamedTuple):
+    """Where the bytes of a sample lie, and what they should be."""
+
+    shard: int
+    sample: int
+    offset: int
+    size: int
+    crc32: int
+    encoding: bytes
+
+
 @dataclass(frozen=True, eq=False)
 class Loader:
     """Loads planned batches of one selection.
@@ -43,7 +55,8 @@ class Loader:
     storage: LocalStorage
     memory: PixelMemory
     pin_memory: bool = False
-    _under_way: dict[int, tuple[int, int]] = field(default_factory=dict, init=False)  # thread -> (shard, sample)
+    _scratch: local = field(default_factory=local, init=False)  # each thread's buffer for the bytes of one sample
+    _under_way: dict[int, _Stored] = field(default_factory=dict, init=False)  # thread -> what it is reading
 
     def batches(self, plans: Iterable[BatchPlan], *, threads: int) -> Iterator[Batch]:
         """Yield the batches of `plans` in order, decoded by `threads` threads, `BATCHES_AHEAD` batches ahead.
@@ -71,8 +84,8 @@ class Loader:
 
     def batch(self, plan: BatchPlan) -> Batch:
         """Return one batch, decoded by the calling thread."""
-        batch, pixels = self._allocate(plan)
-        self._fill(pixels, plan.samples)
+        batch, pixels, stored = self._allocate(plan)
+        self._fill(pixels, stored)
         return batch
 
     def key_of(self, sample: int) -> str:
@@ -81,16 +94,18 @@ class Loader:
         return key.decode()
 
     def _start(self, plan: BatchPlan, pool: DaemonPool) -> tuple[Batch, list[Future[None]]]:
-        batch, pixels = self._allocate(plan)
-        chunks = (slice(first, first + SAMPLES_PER_TASK) for first in range(0, len(plan.samples), SAMPLES_PER_TASK))
-        return batch, [pool.submit(self._fill, pixels[chunk], plan.samples[chunk]) for chunk in chunks]
+        batch, pixels, stored = self._allocate(plan)
+        chunks = (slice(first, first + SAMPLES_PER_TASK) for first in range(0, len(stored), SAMPLES_PER_TASK))
+        return batch, [pool.submit(self._fill, pixels[chunk], stored[chunk]) for chunk in chunks]
 
-    def _allocate(self, plan: BatchPlan) -> tuple[Batch, Row]:
-        """Return a batch whose labels are filled and whose pixels (rows, H, W), a view of it, are not yet."""
+    def _allocate(self, plan: BatchPlan) -> tuple[Batch, Row, list[_Stored]]:
+        """Return a batch with its labels, its pixels (rows, H, W) as a view, and what is to be decoded into them."""
         rows, num_real, image = len(plan.positions), len(plan.samples), self.selection.image
         pixels = self._empty_pixels((rows, 1, image.height, image.width))
         pixels[num_real:] = 0
         labels = self.selection.table[plan.samples]
+        shards = np.searchsorted(self.selection.first_sample, plan.samples, side="right") - 1
+        columns = shards, plan.samples, *(labels[name] for name in ("offset", "size", "crc32", "encoding"))
         batch = Batch(
             image=pixels,
             gender=self._padded(labels["gender"] == b"M", rows),
@@ -99,7 +114,8 @@ class Loader:
             position=self._on_host(torch.from_numpy(plan.positions)),
             key=[key.decode() for key in labels["key"].tolist()] + [""] * (rows - num_real),
         )
-        return batch, pixels.numpy()[:, 0]
+        stored = [_Stored(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
+        return batch, pixels.numpy()[:, 0], stored
 
     def _empty_pixels(self, shape: tuple[int, ...]) -> torch.Tensor:
         if self.pin_memory:
@@ -114,42 +130,44 @@ class Loader:
         padded[: len(values)] = torch.from_numpy(values.astype(np.float32))
         return padded
 
-    def _fill(self, pixels: Row, samples: np.ndarray) -> None:
-        thread = get_ident()
-        shards = np.searchsorted(self.selection.first_sample, samples, side="right") - 1
-        rows = self.selection.table[["offset", "size", "crc32", "encoding"]][samples].tolist()
+    def _fill(self, pixels: Row, stored: list[_Stored]) -> None:
+        thread, scratch = get_ident(), self._thread_scratch()
+        fit = self.selection.image.fits_at_reading
         try:
-            for pixel_row, shard, sample, row in zip(pixels, shards.tolist(), samples, rows, strict=False):
-                self._under_way[thread] = shard, sample
-                self._fill_row(pixel_row, shard, sample, *row)
+            for row, sample in zip(pixels, stored, strict=False):
+                self._under_way[thread] = sample
+                contents = scratch[: sample.size]
+                self.storage.read(sample.shard, sample.offset, contents)
+                if zlib.crc32(contents) != sample.crc32:
+                    raise self._checksum_error(sample, zlib.crc32(contents))
+                try:
+                    decode_into(contents, sample.encoding.decode(), row, fit=fit)
+                except ValueError as error:
+                    raise self._image_error(sample, error) from error
         finally:
             self._under_way.pop(thread, None)
 
-    def _fill_row(
-        self, pixels: Row, shard: int, sample: int, offset: int, size: int, crc32: int, encoding: bytes
-    ) -> None:
-        contents = self.storage.read(shard, offset, size)
-        if zlib.crc32(contents) != crc32:
-            raise self._checksum_error(shard, sample, crc32, zlib.crc32(contents))
-        try:
-            decode_into(contents, encoding.decode(), pixels, fit=self.selection.image.fits_at_reading)
-        except ValueError as error:
-            raise self._image_error(shard, sample, error) from error
+    def _thread_scratch(self) -> memoryview:
+        """Return the calling thread's buffer: fresh memory for each sample would cost more than reading into it."""
+        if not hasattr(self._scratch, "view"):
+            self._scratch.view = memoryview(bytearray(int(self.selection.table["size"].max())))
+        view: memoryview = self._scratch.view
+        return view
 
-    def _place(self, shard: int, sample: int) -> str:
-        return f"{self.selection.paths[shard]}: sample '{self.key_of(sample)}'"
+    def _place(self, stored: _Stored) -> str:
+        return f"{self.selection.paths[stored.shard]}: sample '{self.key_of(stored.sample)}'"
 
-    def _checksum_error(self, shard: int, sample: int, expected: int, got: int) -> ShardError:
-        place = f"{self._place(shard, sample)} fails its checksum"
-        return ShardError(place, expected=f"crc32 {expected:08x}", got=f"crc32 {got:08x}", do=REBUILD)
+    def _checksum_error(self, stored: _Stored, got: int) -> ShardError:
+        place = f"{self._place(stored)} fails its checksum"
+        return ShardError(place, expected=f"crc32 {stored.crc32:08x}", got=f"crc32 {got:08x}", do=REBUILD)
 
-    def _image_error(self, shard: int, sample: int, error: ValueError) -> ImageError:
+    def _image_error(self, stored: _Stored, error: ValueError) -> ImageError:
         image = self.selection.image
         expected = f"a grey image of {image.height} x {image.width} pixels"
-        return ImageError(f"{self._place(shard, sample)} cannot be decoded", expected=expected, got=error, do=REBUILD)
+        return ImageError(f"{self._place(stored)} cannot be decoded", expected=expected, got=error, do=REBUILD)
 
     def _stall_error(self) -> ShardError:
-        stuck = [self._place(*reading) for reading in list(self._under_way.values())]
+        stuck = [self._place(reading) for reading in list(self._under_way.values())]
         place = stuck[0] if stuck else str(self.selection.paths[0].parent)
         waited = f"nothing for {STALL_SECONDS:g} seconds"
         return ShardError(

@@ -1,6 +1,6 @@
 """Read byte ranges of shards: the one place where bytes come in.
 
-In: shard number, offset, size. Out: exactly that many bytes, or an error. Invariant: `pread` into private memory, never
+In: shard number, offset, a buffer. Out: the buffer filled, or an error. Invariant: `preadv` into private memory, never
 `mmap`, so that the page cache stays the kernel's and a vanishing file is an error instead of a signal. Thread-safe.
 """
 
@@ -26,19 +26,18 @@ class LocalStorage:
         self._lock = threading.Lock()
         weakref.finalize(self, _close_all, self._descriptors)  # a stream that is dropped without close() leaks nothing
 
-    def read(self, shard: int, offset: int, size: int) -> bytes:
-        """Return `size` bytes of shard number `shard` from `offset` on.
+    def read(self, shard: int, offset: int, into: memoryview) -> None:
+        """Fill `into` with the bytes of shard number `shard` from `offset` on.
 
         Raises:
             ShardError: the file is gone, unreadable or ends before.
         """
         try:
-            contents = self._pread(shard, offset, size)
+            num_bytes = self._preadv(shard, offset, into)
         except OSError as error:
-            raise self._error(shard, f"byte {offset:,} cannot be read: {error.strerror}", size, error) from error
-        if len(contents) != size:
-            raise self._error(shard, f"ends inside a sample at byte {offset:,}", size, f"{len(contents):,} bytes")
-        return contents
+            raise self._error(shard, f"byte {offset:,} cannot be read: {error.strerror}", len(into), error) from error
+        if num_bytes != len(into):
+            raise self._error(shard, f"ends inside a sample at byte {offset:,}", len(into), f"{num_bytes:,} bytes")
 
     def close(self) -> None:
         """Close the files; no `read` may be under way, unless it is stuck for good."""
@@ -52,12 +51,12 @@ class LocalStorage:
     ) -> None:
         self.close()
 
-    def _pread(self, shard: int, offset: int, size: int) -> bytes:
+    def _preadv(self, shard: int, offset: int, into: memoryview) -> int:
         descriptor = self._descriptors.get(shard)
         if descriptor is not None or (descriptor := self._open_for_good(shard)) is not None:
-            return os.pread(descriptor, size, offset)
+            return os.preadv(descriptor, [into], offset)
         with self._paths[shard].open("rb", buffering=0) as file:
-            return os.pread(file.fileno(), size, offset)
+            return os.preadv(file.fileno(), [into], offset)
 
     def _open_for_good(self, shard: int) -> int | None:
         if len(self._descriptors) >= MAX_OPEN_SHARDS:
