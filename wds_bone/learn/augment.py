@@ -20,12 +20,12 @@ class Ranges:
     """How far each alteration goes, either way. EXPERIMENTS.md says what was tried."""
 
     flip: bool = True
-    turn_degrees: float = 15.0
-    scale: float = 0.1
-    shift: float = 0.05
-    contrast: float = 0.2
-    brightness: float = 0.1
-    gamma: float = 0.2
+    turn_degrees: float = 8.0
+    scale: float = 0.06
+    shift: float = 0.04
+    contrast: float = 0.1
+    brightness: float = 0.05
+    gamma: float = 0.05
 
 
 def augment(image: Tensor, position: Tensor, *, seed: int, ranges: Ranges) -> Tensor:
