@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+BENCH_READY := $(VENV)/.bench-ready
+FILMS := $(if $(IMAGES),--images $(IMAGES))
+
 .PHONY: help demo test test-slow lint types check bench clean
 .DEFAULT_GOAL := help
 
@@ -15,6 +18,10 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(BENCH_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
 demo: $(READY) ## draw synthetic hands, shard, train, evaluate: three minutes on two cores
@@ -41,9 +48,15 @@ types: $(READY) ## mypy, strict
 
 check: lint types test ## what must be green before a commit
 
-bench: $(READY) ## the benchmarks; results in benchmarks/results
-	$(BIN)/python -m benchmarks.loader
+bench: $(BENCH_READY) ## the benchmarks beside the peers, an hour; IMAGES=FOLDER takes real films
+	for size in 256 512; do for encoding in jpg png npy; do \
+	    $(BIN)/python -m benchmarks.loader --size $$size --encoding $$encoding $(FILMS) || exit 1; done; done
+	$(BIN)/python -m benchmarks.cold $(FILMS)
+	$(BIN)/python -m benchmarks.memory $(FILMS)
 	$(BIN)/python -m benchmarks.resume
+	$(BIN)/python -m benchmarks.shuffle
+	$(BIN)/python -m benchmarks.writer $(FILMS)
+	$(BIN)/python -m benchmarks.headspace
 
 clean: ## remove the environment, the demo and the caches
 	rm -rf $(VENV) runs/demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,81 +1,23 @@
-"""How fast do verified, shuffled batches come out of shards, against webdataset and against the decoder alone?
+"""How fast do shuffled batches come out of storage, against the peers and against the decoder alone?
 
-Command:   python -m benchmarks.loader [--images FOLDER] [--size 256] [--encoding jpg] [--rounds 5]
-Entrants:  wds_bone, two threads, crc checked, shuffled over the whole epoch;
-           webdataset tuned (grey decode with simplejpeg in a map, batches in the workers), two workers;
-           webdataset as documented (`decode("rgb8")`), two workers;
-           decode only: the same bytes in RAM, simplejpeg straight into the batch, two threads: the limit.
-Work:      the same samples, as batches of 64 uint8 grey images with gender and age, page cache warm.
-Result:    benchmarks/results/loader-<encoding>-<size>.json; README.md shows the table.
+Command:   python -m benchmarks.loader [--images FOLDER] [--size 256] [--encoding jpg] [--entrants NAME ...]
+Entrants:  the modules of `benchmarks.entrants`, two threads or two workers each; `decode_only` is the limit.
+Work:      the same samples, as shuffled batches of 64 grey images with gender and age, page cache warm; before the
+           clock starts every entrant's samples, labels and grey values are compared.
+Result:    benchmarks/results/loader-<encoding>-<size>.json and .png; README.md shows the table.
 """
 
 import argparse
-import json
 import tempfile
-import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import cycle, islice
+from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
-import torch
-import webdataset
+from benchmarks.lane import LIMIT, NAMES, check_equal, open_lanes
+from benchmarks.rounds import draw_bars, print_table, print_targets, run_rounds, save_result
+from benchmarks.samples import write_samples
+from benchmarks.targets import loader_targets
 
-from benchmarks.films import encode_films, write_shards
-from benchmarks.rounds import print_table, run_rounds, save_result
-from wds_bone import BoneAgeStream
-from wds_bone.stream.decode import decode_into
-
-BATCH_SIZE, CORES = 64, 2
-
-
-def images_per_second(batches: Iterable[object], num_samples: int) -> float:
-    """Return the speed of one pass over `batches`."""
-    start = time.perf_counter()
-    for _ in batches:
-        pass
-    return num_samples / (time.perf_counter() - start)
-
-
-def decode_grey(sample: dict[str, bytes], *, encoding: str, size: int) -> tuple[np.ndarray, float, float]:
-    """Return image, gender, age: the map of the tuned webdataset."""
-    image, label = np.empty((size, size), np.uint8), json.loads(sample["json"])
-    decode_into(sample[encoding], encoding, image)
-    return image[None], float(label["gender"] == "M"), float(label["age_months"])
-
-
-def webdataset_loader(url: str, *, encoding: str, size: int, tuned: bool) -> Iterable[object]:
-    """Return a loader with two lasting workers."""
-    shards = webdataset.WebDataset(url, shardshuffle=100, empty_check=False, seed=0).shuffle(1000)
-    if tuned:
-        samples = shards.map(lambda sample: decode_grey(sample, encoding=encoding, size=size))
-    else:
-        samples = shards.decode("rgb8").to_tuple(encoding, "json")
-    batches = samples.batched(BATCH_SIZE) if tuned else samples.batched(BATCH_SIZE, collation_fn=stack_documented)
-    return webdataset.WebLoader(batches, batch_size=None, num_workers=CORES, persistent_workers=True)
-
-
-def stack_documented(samples: list[tuple[np.ndarray, dict[str, object]]]) -> tuple[torch.Tensor, list[object]]:
-    """Return the batch of the documented idiom: the green channel, and the labels as they are."""
-    images, labels = zip(*samples, strict=True)
-    return torch.from_numpy(np.stack([image[None, :, :, 1] for image in images])), list(labels)
-
-
-def decode_only(films: list[bytes], *, encoding: str, size: int, num_samples: int) -> Callable[[], float]:
-    """Return a run of the limit: two threads decode from RAM into batches that are used again."""
-    copies = [bytes(bytearray(film)) for film in islice(cycle(films), num_samples)]  # as far apart as in the shards
-    pixels = np.empty((CORES, BATCH_SIZE, size, size), np.uint8)
-
-    def decode_share(worker: int) -> None:
-        for place, film in enumerate(copies[worker::CORES]):
-            decode_into(film, encoding, pixels[worker, place % BATCH_SIZE])
-
-    def run() -> float:
-        with ThreadPoolExecutor(CORES) as pool:
-            return images_per_second(pool.map(decode_share, range(CORES)), num_samples)
-
-    return run
+WITHOUT_NPY = ("spdl_files",)
 
 
 def main() -> None:
@@ -86,28 +28,22 @@ def main() -> None:
     parser.add_argument("--encoding", choices=["jpg", "png", "npy"], default="jpg")
     parser.add_argument("--num-samples", type=int, default=8192)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--entrants", nargs="+", choices=NAMES, default=NAMES)
     args = parser.parse_args()
-    films = encode_films(args.images, size=args.size, encoding=args.encoding)
-    with tempfile.TemporaryDirectory() as folder:
-        url = write_shards(
-            Path(folder) / "set", films, encoding=args.encoding, num_samples=args.num_samples, num_shards=8
-        )
-        stream = BoneAgeStream(url, batch_size=BATCH_SIZE, threads=CORES)
-        common = {"encoding": args.encoding, "size": args.size}
-        entrants: dict[str, Iterable[object]] = {
-            "wds_bone": stream,
-            "webdataset tuned": webdataset_loader(url, tuned=True, **common),
-        }
-        if args.encoding != "npy":
-            entrants["webdataset documented"] = webdataset_loader(url, tuned=False, **common)
-        runs = {
-            name: lambda loader=loader: images_per_second(loader, args.num_samples) for name, loader in entrants.items()
-        }
-        runs["decode only"] = decode_only(films, num_samples=args.num_samples, **common)
-        figures = run_rounds(runs, num_rounds=args.rounds)
-    print_table(figures, unit="images per second", reference="decode only")
+    names = [name for name in args.entrants if args.encoding != "npy" or name not in WITHOUT_NPY]
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder, kind = Path(name), {"size": args.size, "encoding": args.encoding}
+        write_samples(folder / "samples", args.images, num_samples=args.num_samples, **kind)
+        lanes = open_lanes(names, folder, stack, **kind)
+        check_equal([lane for lane in lanes if lane.name != LIMIT])
+        figures = run_rounds({lane.name: lane.images_per_second for lane in lanes}, num_rounds=args.rounds)
+    print_table(figures, unit="images per second", reference=LIMIT)
+    print_targets(loader_targets(figures, **kind))
     settings = {**vars(args), "images": "real films" if args.images else "synthetic hands"}
-    print(save_result(f"loader-{args.encoding}-{args.size}", {"settings": settings, "images_per_second": figures}))
+    title = f"{args.size} px {args.encoding}, two cores, {settings['images']}"
+    result = f"loader-{args.encoding}-{args.size}"
+    print(draw_bars(result, figures, title=title, unit="images per second"))
+    print(save_result(result, {"settings": settings, "images_per_second": figures}))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("wds-bone", "torch", "torchcodec", "simplejpeg", "webdataset", "numpy")
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.targets import Target
+
+PACKAGES = (
+    "wds-bone",
+    "torch",
+    "torchcodec",
+    "simplejpeg",
+    "webdataset",
+    "numpy",
+    "Pillow",
+    "litdata",
+    "nvidia-dali-cuda130",
+    "spdl",
+)
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -35,14 +51,50 @@ def print_table(figures: dict[str, list[float]], *, unit: str, reference: str) -
         print(f"{name:{width}}  {median:10,.1f}  {min(values):9,.1f} -{max(values):8,.1f}  {median / base:12.2f}")
 
 
+def print_targets(targets: list[Target]) -> None:
+    """Print each figure beside what it should be."""
+    for target in targets:
+        wanted = f"at least {target.least}" if target.least is not None else f"at most {target.most}"
+        print(f"{target.figure:10.2f}  {target.what}: {'met' if target.is_met else 'MISSED'} ({wanted})")
+
+
+def draw_bars(name: str, figures: dict[str, list[float]], *, title: str, unit: str) -> Path:
+    """Write `benchmarks/results/<name>.png`: medians as bars, from least to most as whiskers."""
+    medians = {entrant: statistics.median(values) for entrant, values in figures.items()}
+    names = sorted(medians, key=lambda entrant: medians[entrant])
+    figure = FigureCanvasAgg(Figure(figsize=(8, 0.4 * len(names) + 1.2), layout="constrained")).figure
+    axis = figure.subplots()
+    widths = [medians[entrant] for entrant in names]
+    spread = [
+        [medians[each] - min(figures[each]) for each in names],
+        [max(figures[each]) - medians[each] for each in names],
+    ]
+    colours = ["#2f6690" if entrant == "ours" else "#9db4c0" for entrant in names]
+    axis.barh([entrant.replace("_", " ") for entrant in names], widths, xerr=spread, color=colours, ecolor="#444444")
+    axis.set_title(title)
+    axis.set_xlabel(unit)
+    axis.spines[["top", "right"]].set_visible(False)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.png"
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    return path
+
+
 def save_result(name: str, contents: dict[str, Any]) -> Path:
     """Write `benchmarks/results/<name>.json` with the versions and the machine beside the figures."""
     machine = {"cores": len(os.sched_getaffinity(0)), "processor": _processor(), "python": platform.python_version()}
-    versions = {package: importlib.metadata.version(package) for package in PACKAGES}
+    versions = {package: version for package in PACKAGES if (version := _version(package))}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"machine": machine, "versions": versions, **contents}, indent=1) + "\n")
     return path
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

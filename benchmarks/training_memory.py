@@ -1,10 +1,10 @@
 """Does the memory of a training process depend on the size of the data set?
 
-Command:   python -m benchmarks.memory SMALL LARGE [--model resnet18] [--image-size 100]
+Command:   python -m benchmarks.training_memory SMALL LARGE [--model resnet18] [--image-size 100]
            (two folders of shards with splits train and val, as `scripts/make_shards.py` writes them)
 Work:      one epoch of training and its validation, each in a process of its own; the peak of the process's resident
            memory, less what it was when everything was imported and the model was built.
-Result:    benchmarks/results/memory.json.
+Result:    benchmarks/results/training_memory.json.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def main() -> None:
     for name, figure in figures.items():
         growth = figure["peak_bytes"] - figure["baseline_bytes"]
         print(f"{name}: baseline {figure['baseline_bytes'] / 2**20:.0f} MiB, growth {growth / 2**20:.0f} MiB")
-    print(save_result("memory", {"model": args.model, "image_size": args.image_size, "bytes": figures}))
+    print(save_result("training_memory", {"model": args.model, "image_size": args.image_size, "bytes": figures}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,86 @@
+"""How fast do batches come when nothing is in the page cache, against reading the same bytes from end to end?
+
+Command:   python -m benchmarks.cold [--images FOLDER] [--size 512] [--encoding jpg] [--rounds 5] [--entrants NAME ...]
+Entrants:  the modules of `benchmarks.entrants`; reading the tars one after another in blocks of 1 MiB; `decode_only`.
+Work:      one shuffled epoch; before each one every file is dropped from the page cache (`posix_fadvise`).
+Result:    benchmarks/results/cold-<encoding>-<size>.json and .png. The slower of reading and decoding is the limit.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.lane import LIMIT, NAMES, open_lanes
+from benchmarks.rounds import draw_bars, print_table, print_targets, run_rounds, save_result
+from benchmarks.samples import write_samples
+from benchmarks.targets import cold_targets
+
+READING = "reading_only"
+BLOCK_BYTES = 1 << 20
+
+
+def drop_from_cache(folder: Path) -> None:
+    """Drop the pages of every file below `folder`; they must have been written out before."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
+
+
+def read_all(folder: Path, *, num_samples: int) -> float:
+    """Read the tars from end to end and return how many samples that makes in a second."""
+    start = time.perf_counter()
+    for path in sorted(folder.glob("*.tar")):
+        with path.open("rb", buffering=0) as file:
+            while file.read(BLOCK_BYTES):
+                pass
+    return num_samples / (time.perf_counter() - start)
+
+
+def cold(run: Callable[[], float], folder: Path) -> Callable[[], float]:
+    """Return `run` with an empty page cache before it."""
+
+    def measure() -> float:
+        drop_from_cache(folder)
+        return run()
+
+    return measure
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, help="a folder of films; synthetic hands without it")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--encoding", choices=["jpg", "png", "npy"], default="jpg")
+    parser.add_argument("--num-samples", type=int, default=8192)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--entrants", nargs="+", choices=NAMES, default=("ours", "dali", "loose_files", "mosaic", LIMIT)
+    )
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=".") as name, ExitStack() as stack:
+        folder, kind = Path(name).resolve(), {"size": args.size, "encoding": args.encoding}
+        write_samples(folder / "samples", args.images, num_samples=args.num_samples, **kind)
+        lanes = open_lanes(args.entrants, folder, stack, **kind)
+        os.sync()
+        runs = {lane.name: cold(lane.images_per_second, folder) for lane in lanes}
+        runs[READING] = cold(lambda: read_all(folder / "ours", num_samples=args.num_samples), folder)
+        figures = run_rounds(runs, num_rounds=args.rounds)
+    print_table(figures, unit="images per second", reference=READING)
+    print_targets(cold_targets(figures))
+    settings = {**vars(args), "images": "real films" if args.images else "synthetic hands"}
+    result = f"cold-{args.encoding}-{args.size}"
+    print(
+        draw_bars(result, figures, title=f"{args.size} px {args.encoding}, cold page cache", unit="images per second")
+    )
+    print(save_result(result, {"settings": settings, "images_per_second": figures}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""webdataset as an expert writes it: grey decode in a map, batches made in two lasting workers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import webdataset
+
+from benchmarks.entrants import BATCH_SIZE, CORES, Epochs
+from benchmarks.entrants.decoding import decode_grey
+from benchmarks.entrants.ours import prepare
+
+__all__ = ["open_epochs", "prepare"]
+
+
+def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epochs:
+    """Return epochs of a WebLoader."""
+
+    def decode(sample: dict[str, bytes]) -> tuple[np.ndarray, float, float]:
+        label = json.loads(sample["json"])
+        return decode_grey(sample[encoding], encoding), float(label["gender"] == "M"), label["age_months"]
+
+    urls = sorted(str(path) for path in folder.glob("*.tar"))
+    shards = webdataset.WebDataset(urls, shardshuffle=100, empty_check=False, seed=0).shuffle(1000)
+    batches = shards.map(decode).batched(BATCH_SIZE)
+    loader = webdataset.WebLoader(batches, batch_size=None, num_workers=CORES, persistent_workers=True)
+    return lambda: loader
