@@ -82,7 +82,7 @@ load.STALL_SECONDS = 1.0
 
 def read_all():
     with BoneAgeStream(sys.argv[1], split="train", batch_size=4, threads=2) as stream:
-        open(sys.argv[2], "w").close()
+        print("open", flush=True)
         sys.stdin.readline()
         list(stream)
 
@@ -92,13 +92,16 @@ sys.exit(run_command(read_all))
 
 def test_a_read_that_hangs_for_ever_is_an_error_with_shard_and_sample_and_the_process_exits(tmp_path: Path) -> None:
     shard = write_set(tmp_path, train=[9, 9]) / "train-000001.tar"
-    command = [sys.executable, "-c", READ_WITH_LITTLE_PATIENCE, str(tmp_path), str(tmp_path / "open")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not (tmp_path / "open").exists():
-            assert process.poll() is None
-        shard.unlink()
-        os.mkfifo(shard)  # opening it waits for a writer that never comes, as on a file server that is gone
-        _, error = process.communicate("go\n", timeout=30)
+    command = [sys.executable, "-c", READ_WITH_LITTLE_PATIENCE, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload]
+        try:
+            assert process.stdout.readline() == "open\n"
+            shard.unlink()
+            os.mkfifo(shard)  # opening it waits for a writer that never comes, as on a file server that is gone
+            _, error = process.communicate("go\n", timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 2
     assert re.search(r"(?s)train-000001.tar: sample 'hand-\d+': reading has stalled.*nothing for 1 seconds.*do:", error)
 

@@ -1,7 +1,8 @@
 """Read, verify and decode the samples of planned batches in threads, straight into the batch.
 
 In: `BatchPlan`s. Out: `Batch`es in the same order. Invariant: every image is checked against its crc32 before a decoder
-sees it; the number of threads changes nothing but the speed; leaving the generator leaves no thread behind.
+sees it; the number of threads changes nothing but the speed; leaving the generator leaves no thread behind that is not
+stuck in the operating system.
 """
 
 import zlib
@@ -9,7 +10,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from threading import get_ident, local
+from functools import cached_property
+from threading import Event, get_ident, local
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +43,14 @@ class _Stored(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class _Watch:
+    """What the threads of one loop are at, and whether they shall stop."""
+
+    reading: dict[int, _Stored] = field(default_factory=dict)  # by thread
+    stopped: Event = field(default_factory=Event)
+
+
+@dataclass(frozen=True, eq=False)
 class Loader:
     """Loads planned batches of one selection.
 
@@ -56,36 +66,34 @@ class Loader:
     memory: PixelMemory
     pin_memory: bool = False
     _scratch: local = field(default_factory=local, init=False)  # each thread's buffer for the bytes of one sample
-    _under_way: dict[int, _Stored] = field(default_factory=dict, init=False)  # thread -> what it is reading
 
     def batches(self, plans: Iterable[BatchPlan], *, threads: int) -> Iterator[Batch]:
         """Yield the batches of `plans` in order, decoded by `threads` threads, `BATCHES_AHEAD` batches ahead.
 
         Raises:
-            ShardError: a sample cannot be read within `STALL_SECONDS`, or fails its checksum; names shard and key.
+            ShardError: a sample cannot be read or fails its checksum, or nothing comes for `STALL_SECONDS`; names shard
+                and key.
             ImageError: a sample is not the image that the index promises.
         """
-        pool = DaemonPool(threads, name="wds_bone-decode")
+        watch, pool = _Watch(), DaemonPool(threads, name="wds_bone-decode")
         started: deque[tuple[Batch, list[Future[None]]]] = deque()
-        stalled = False
         try:
             for plan in plans:
-                started.append(self._start(plan, pool))
+                started.append(self._start(plan, pool, watch))
                 if len(started) > BATCHES_AHEAD:
                     yield _finish(*started.popleft())
             while started:
                 yield _finish(*started.popleft())
         except TimeoutError as error:
-            stalled = True
-            raise self._stall_error() from error
+            raise self._stall_error(watch) from error
         finally:
-            # A stuck read cannot be cancelled: waiting for it would turn the error into a hang.
-            pool.close(wait=not stalled)
+            watch.stopped.set()
+            pool.close()
 
     def batch(self, plan: BatchPlan) -> Batch:
-        """Return one batch, decoded by the calling thread."""
+        """Return one batch, decoded by the calling thread, which a read that hangs for ever keeps waiting."""
         batch, pixels, stored = self._allocate(plan)
-        self._fill(pixels, stored)
+        self._fill(pixels, stored, _Watch())
         return batch
 
     def key_of(self, sample: int) -> str:
@@ -93,10 +101,10 @@ class Loader:
         key: bytes = self.selection.table["key"][sample]
         return key.decode()
 
-    def _start(self, plan: BatchPlan, pool: DaemonPool) -> tuple[Batch, list[Future[None]]]:
+    def _start(self, plan: BatchPlan, pool: DaemonPool, watch: _Watch) -> tuple[Batch, list[Future[None]]]:
         batch, pixels, stored = self._allocate(plan)
         chunks = (slice(first, first + SAMPLES_PER_TASK) for first in range(0, len(stored), SAMPLES_PER_TASK))
-        return batch, [pool.submit(self._fill, pixels[chunk], stored[chunk]) for chunk in chunks]
+        return batch, [pool.submit(self._fill, pixels[chunk], stored[chunk], watch) for chunk in chunks]
 
     def _allocate(self, plan: BatchPlan) -> tuple[Batch, Row, list[_Stored]]:
         """Return a batch with its labels, its pixels (rows, H, W) as a view, and what is to be decoded into them."""
@@ -130,12 +138,14 @@ class Loader:
         padded[: len(values)] = torch.from_numpy(values.astype(np.float32))
         return padded
 
-    def _fill(self, pixels: Row, stored: list[_Stored]) -> None:
+    def _fill(self, pixels: Row, stored: list[_Stored], watch: _Watch) -> None:
         thread, scratch = get_ident(), self._thread_scratch()
         fit = self.selection.image.fits_at_reading
         try:
             for row, sample in zip(pixels, stored, strict=False):
-                self._under_way[thread] = sample
+                if watch.stopped.is_set():
+                    return
+                watch.reading[thread] = sample
                 contents = scratch[: sample.size]
                 self.storage.read(sample.shard, sample.offset, contents)
                 if zlib.crc32(contents) != sample.crc32:
@@ -145,12 +155,16 @@ class Loader:
                 except ValueError as error:
                     raise self._image_error(sample, error) from error
         finally:
-            self._under_way.pop(thread, None)
+            watch.reading.pop(thread, None)
+
+    @cached_property
+    def _largest_bytes(self) -> int:
+        return int(self.selection.table["size"].max())
 
     def _thread_scratch(self) -> memoryview:
         """Return the calling thread's buffer: fresh memory for each sample would cost more than reading into it."""
         if not hasattr(self._scratch, "view"):
-            self._scratch.view = memoryview(bytearray(int(self.selection.table["size"].max())))
+            self._scratch.view = memoryview(bytearray(self._largest_bytes))
         view: memoryview = self._scratch.view
         return view
 
@@ -166,8 +180,8 @@ class Loader:
         expected = f"a grey image of {image.height} x {image.width} pixels"
         return ImageError(f"{self._place(stored)} cannot be decoded", expected=expected, got=error, do=REBUILD)
 
-    def _stall_error(self) -> ShardError:
-        stuck = [self._place(reading) for reading in list(self._under_way.values())]
+    def _stall_error(self, watch: _Watch) -> ShardError:
+        stuck = [self._place(reading) for reading in list(watch.reading.values())]
         place = stuck[0] if stuck else str(self.selection.paths[0].parent)
         waited = f"nothing for {STALL_SECONDS:g} seconds"
         return ShardError(

@@ -1,28 +1,33 @@
 """Run small tasks in daemon threads.
 
 In: functions. Out: futures. Invariant: closing leaves no thread behind, but for one that is stuck in the operating
-system; that one ends with the process, which `ThreadPoolExecutor` would not let exit.
+system: that one ends with the process, which a `ThreadPoolExecutor` would not let exit.
 """
 
-from collections.abc import Callable
+import time
+import weakref
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
-CLOSE_SECONDS = 10.0
+CLOSE_SECONDS = 5.0
 _Task = tuple[Future[None], Callable[..., None], tuple[Any, ...]]
+_Tasks = SimpleQueue[_Task | None]
 
 
 class DaemonPool:
-    """Owns a number of threads that run tasks in the order of their submission."""
+    """Owns a number of threads that run tasks in the order of their submission; closed at the latest at exit."""
 
     def __init__(self, num_threads: int, *, name: str) -> None:
-        self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
-        names = (f"{name}-{number}" for number in range(num_threads))
-        self._threads = [Thread(target=_work, args=[self._tasks], name=name, daemon=True) for name in names]
-        for thread in self._threads:
-            thread.start()
+        self._tasks: _Tasks = SimpleQueue()
+        threads: list[Thread] = []
+        # A thread that asks for the interpreter while it shuts down may take the process with it.
+        self._close = weakref.finalize(self, _close, self._tasks, threads)
+        for number in range(num_threads):
+            threads.append(Thread(target=_work, args=[self._tasks], name=f"{name}-{number}", daemon=True))
+            threads[-1].start()
 
     def submit(self, function: Callable[..., None], *arguments: Any) -> Future[None]:
         """Have `function(*arguments)` run; the future holds its error, if any."""
@@ -30,20 +35,26 @@ class DaemonPool:
         self._tasks.put((future, function, arguments))
         return future
 
-    def close(self, *, wait: bool) -> None:
-        """Drop the tasks that have not begun and end the threads, after at most `CLOSE_SECONDS` if `wait`."""
-        try:
-            while task := self._tasks.get_nowait():
-                task[0].cancel()
-        except Empty:
-            pass
-        for _ in self._threads:
-            self._tasks.put(None)
-        for thread in self._threads if wait else ():
-            thread.join(CLOSE_SECONDS)
+    def close(self) -> None:
+        """Drop the tasks that have not begun, and wait for the threads to end, `CLOSE_SECONDS` at most in all."""
+        self._close()
 
 
-def _work(tasks: "SimpleQueue[_Task | None]") -> None:
+def _close(tasks: _Tasks, threads: Sequence[Thread]) -> None:
+    try:
+        while task := tasks.get_nowait():
+            task[0].cancel()
+    except Empty:
+        pass
+    for _ in threads:
+        tasks.put(None)
+    deadline = time.monotonic() + CLOSE_SECONDS
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _work(tasks: _Tasks) -> None:
     while task := tasks.get():
         future, function, arguments = task
         try:

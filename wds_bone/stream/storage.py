@@ -4,6 +4,7 @@ In: shard number, offset, a buffer. Out: the buffer filled, or an error. Invaria
 `mmap`, so that the page cache stays the kernel's and a vanishing file is an error instead of a signal. Thread-safe.
 """
 
+import errno
 import os
 import threading
 import weakref
@@ -23,7 +24,8 @@ class LocalStorage:
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
         self._descriptors: dict[int, int] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # never held while the operating system is asked for something that may hang
+        self._closed = False
         weakref.finalize(self, _close_all, self._descriptors)  # a stream that is dropped without close() leaks nothing
 
     def read(self, shard: int, offset: int, into: memoryview) -> None:
@@ -40,8 +42,10 @@ class LocalStorage:
             raise self._error(shard, f"ends inside a sample at byte {offset:,}", len(into), f"{num_bytes:,} bytes")
 
     def close(self) -> None:
-        """Close the files; no `read` may be under way, unless it is stuck for good."""
-        _close_all(self._descriptors)
+        """Close the files. A read that is stuck may go on, its bytes go nowhere; one that begins is refused."""
+        with self._lock:
+            self._closed = True
+            _close_all(self._descriptors)
 
     def __enter__(self) -> Self:
         return self
@@ -52,6 +56,8 @@ class LocalStorage:
         self.close()
 
     def _preadv(self, shard: int, offset: int, into: memoryview) -> int:
+        if self._closed:
+            raise OSError(errno.EBADF, "the stream is closed")
         descriptor = self._descriptors.get(shard)
         if descriptor is not None or (descriptor := self._open_for_good(shard)) is not None:
             return os.preadv(descriptor, [into], offset)
@@ -61,9 +67,10 @@ class LocalStorage:
     def _open_for_good(self, shard: int) -> int | None:
         if len(self._descriptors) >= MAX_OPEN_SHARDS:
             return None
-        descriptor = os.open(self._paths[shard], os.O_RDONLY | os.O_CLOEXEC)  # not under the lock: it may take for ever
+        descriptor = os.open(self._paths[shard], os.O_RDONLY | os.O_CLOEXEC)
         with self._lock:
-            kept = self._descriptors.setdefault(shard, descriptor)
+            wanted = not self._closed and len(self._descriptors) < MAX_OPEN_SHARDS
+            kept = self._descriptors.setdefault(shard, descriptor) if wanted else self._descriptors.get(shard)
         if kept != descriptor:
             os.close(descriptor)
         return kept
