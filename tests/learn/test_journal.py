@@ -122,7 +122,7 @@ class FullBoard:
 def test_a_disk_too_full_for_tensorboard_is_an_error_that_says_so(tmp_path: Path):
     journal = Journal(tmp_path, progress=Progress(), num_steps=9)
     journal._board = FullBoard()
-    with pytest.raises(WdsBoneError, match=r"(?s)metrics.jsonl: cannot be written: No space.*do:"):
+    with pytest.raises(WdsBoneError, match=r"(?s)tensorboard: cannot be written: No space.*do:"):
         journal.write_step({"step": 1, **STEP})
     with pytest.raises(WdsBoneError, match="No space"):
         journal.__exit__(None, None, None)

@@ -19,6 +19,7 @@ from wds_bone.learn.run import Progress
 from wds_bone.shards.durable import publish_bytes, storage_errors
 
 METRICS_NAME = "metrics.jsonl"
+BOARD_NAME = "tensorboard"
 PLAIN_SECONDS = 10.0
 
 
@@ -36,7 +37,8 @@ class Journal:
         keep_lines(self._path, progress)
         with storage_errors(self._path):
             self._file: TextIO = self._path.open("a", encoding="utf-8")
-        self._board = _open_board(folder, progress.step)
+        self._board_path = folder / BOARD_NAME
+        self._board = _open_board(self._board_path, progress.step)
         self._bar = tqdm(total=num_steps, initial=progress.step, unit="step", disable=not sys.stderr.isatty())
         self._num_steps, self._shown_at = num_steps, time.monotonic()
 
@@ -47,10 +49,13 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
-        with storage_errors(self._path):
-            self._file.close()
+        try:
+            with storage_errors(self._path):
+                self._file.close()
+        finally:
             if self._board is not None:
-                self._board.close()
+                with storage_errors(self._board_path):
+                    self._board.close()
 
     def advance(self) -> None:
         """Move the progress bar by one step."""
@@ -79,7 +84,8 @@ class Journal:
         with storage_errors(self._path):
             self._file.write(text)
             self._file.flush()
-            if self._board is not None:
+        if self._board is not None:
+            with storage_errors(self._board_path):
                 for name, value in line.items():
                     self._board.add_scalar(name, value, line["step"])
 
@@ -121,10 +127,10 @@ def _is_made(line: bytes, progress: Progress, *, place: str) -> bool:
         ) from error
 
 
-def _open_board(folder: Path, step: int) -> Any:
+def _open_board(path: Path, step: int) -> Any:
     """Return a writer for TensorBoard, or None where the extra is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+    return SummaryWriter(str(path), purge_step=step + 1)

@@ -1,7 +1,7 @@
 """The settings of a training run.
 
 In comes a command line, out goes a checked value, then one without "auto". The invariant: what a resolved config says
-is what a run does, on any machine.
+is what a run does, on any machine; what depends on the number of samples is settled when they are known.
 """
 
 import math
@@ -37,7 +37,8 @@ class TrainConfig:
     lr: float | None = option("highest learning rate (default: by the model, 2e-3 for resnet18)", default=None)
     weight_decay: float = option("of AdamW", default=0.05)
     ema: float | None = option(
-        "decay of the moving average of the weights, 0 for none (default: a tenth of the run)", default=None
+        "decay of the moving average of the weights, 0 for none (default: reaches back a tenth of the run)",
+        default=None,
     )
     seed: int = option("of initial weights, order and augmentation", default=0)
     threads: int | None = option("that decode images (default: 1 on a CPU, else one per core)", default=None)
