@@ -59,4 +59,4 @@ bench: $(BENCH_READY) ## the benchmarks beside the peers, an hour; IMAGES=FOLDER
 	$(BIN)/python -m benchmarks.headspace
 
 clean: ## remove the environment, the demo and the caches
-	rm -rf $(VENV) runs/demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) runs/demo build benchmarks/.environments benchmarks/.work *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -20,12 +20,15 @@ def python_of(entrant: str) -> str:
         return sys.executable
     home = FOLDER / entrant
     python = home / "bin" / "python"
-    if not (home / "ready").exists():
+    made_for = f"{CLASHING[entrant]} beside {sysconfig.get_path('purelib')}"
+    ready = home / "ready"
+    if not ready.exists() or ready.read_text() != made_for:
         print(f"installing {CLASHING[entrant]} into {home} ...", flush=True)
         venv.create(home, with_pip=True, clear=True)
-        (_packages_of(python) / "parent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        parents = dict.fromkeys(sysconfig.get_path(kind) for kind in ("purelib", "platlib"))
+        (_packages_of(python) / "parent.pth").write_text("\n".join(parents) + "\n")
         subprocess.run([python, "-m", "pip", "install", "--quiet", CLASHING[entrant]], check=True)
-        (home / "ready").touch()
+        ready.write_text(made_for)
     return str(python)
 
 

@@ -1,7 +1,7 @@
 """One entrant of a benchmark in a process of its own, and the handle by which a benchmark drives it.
 
 In: the name of a module in `benchmarks.entrants` and the samples. Out: seconds per epoch. Invariant: entrants share
-nothing but the machine, and only the one that is asked works.
+nothing but the machine, and only the one that is asked works, but for what it reads ahead.
 
     python -m benchmarks.lane NAME SAMPLES FOLDER SIZE ENCODING      reads `epoch` or `check` from standard input
 """
@@ -9,9 +9,11 @@ nothing but the machine, and only the one that is asked works.
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -20,10 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.entrants import BATCH_SIZE
 from benchmarks.environments import python_of
 
 ROOT = Path(__file__).parent.parent
 LIMIT = "decode_only"
+REQUIRED = ("ours", LIMIT)
 NAMES = (
     "ours",
     "dali",
@@ -39,6 +43,10 @@ NAMES = (
 SHARED_FORMAT = {"webdataset_tuned": "ours", "webdataset_documented": "ours", "dali": "ours"}
 
 
+class LaneError(Exception):
+    """An entrant does not run here."""
+
+
 class Lane(AbstractContextManager["Lane"]):
     """Owns the process of one entrant; a process before it prepares the entrant's own format, if that is missing."""
 
@@ -46,7 +54,10 @@ class Lane(AbstractContextManager["Lane"]):
         command = [python_of(name), "-m", "benchmarks.lane", name, str(samples), str(folder), str(size), encoding]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         if not folder.exists():
-            subprocess.run(command, cwd=ROOT, env=environment, check=True)
+            prepared = subprocess.run(command, cwd=ROOT, env=environment, check=False)
+            if prepared.returncode != 0:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise LaneError(f"{name}: cannot be prepared, exit code {prepared.returncode}")
             folder.mkdir(exist_ok=True)  # for those that have no format of their own
         self._process = subprocess.Popen(
             command,
@@ -88,37 +99,62 @@ class Lane(AbstractContextManager["Lane"]):
             if line.startswith("ANSWER "):
                 answer: dict[str, Any] = json.loads(line.removeprefix("ANSWER "))
                 return answer
-        raise SystemExit(f"{self.name}: ended with exit code {self._process.wait()}")
+        raise LaneError(f"{self.name}: ended with exit code {self._process.wait()}")
 
 
-def open_lanes(names: Iterable[str], folder: Path, stack: ExitStack, *, size: int, encoding: str) -> list[Lane]:
-    """Return the entrants, opened one after another."""
-    return [stack.enter_context(open_lane(name, folder, size=size, encoding=encoding)) for name in names]
+def refuse_remainder(num_samples: int) -> None:
+    """End the program unless the samples are whole batches, which loaders treat alike."""
+    if num_samples % BATCH_SIZE:
+        raise SystemExit(f"--num-samples {num_samples}: give a multiple of {BATCH_SIZE}")
 
 
-def open_lane(name: str, folder: Path, *, size: int, encoding: str) -> Lane:
-    """Return an entrant for the samples in `folder/samples`; those that read our shards share them."""
-    return Lane(name, folder / "samples", folder / SHARED_FORMAT.get(name, name), size=size, encoding=encoding)
+def with_required(names: Iterable[str]) -> list[str]:
+    """Return the named entrants, ours first and the limit last, whether named or not."""
+    return ["ours", *(name for name in names if name not in REQUIRED), LIMIT]
+
+
+def open_lanes(
+    names: Iterable[str], folder: Path, stack: ExitStack, *, size: int, encoding: str, shared: bool = True
+) -> list[Lane]:
+    """Return the entrants, opened one after another; a peer that does not run here is left out with a word."""
+    lanes = []
+    for name in names:
+        try:
+            lanes.append(stack.enter_context(open_lane(name, folder, size=size, encoding=encoding, shared=shared)))
+        except LaneError as error:
+            if name in REQUIRED:
+                raise SystemExit(str(error)) from error
+            print(f"{error}: left out", flush=True)
+    return lanes
+
+
+def open_lane(name: str, folder: Path, *, size: int, encoding: str, shared: bool = True) -> Lane:
+    """Return an entrant for the samples in `folder/samples`; if `shared`, those that read our shards read the same."""
+    home = folder / (SHARED_FORMAT.get(name, name) if shared else name)
+    return Lane(name, folder / "samples", home, size=size, encoding=encoding)
 
 
 def check_equal(lanes: list[Lane]) -> None:
-    """Raise unless all entrants deliver the same samples: their number, genders, ages and grey values."""
-    answers = {lane.name: lane.ask("check") for lane in lanes}
-    for answer in answers.values():
-        first = next(iter(answers.values()))
-        labels = [(found["num_samples"], found["genders"], found["ages"]) for found in (first, answer)]
-        assert labels[0] == labels[1], answers
-        assert abs(first["grey"] - answer["grey"]) < 0.5, answers  # decoders round differently
+    """Raise unless all entrants deliver the same samples: gender, age and mean grey value, image by image."""
+    rows = {lane.name: np.array(lane.ask("check")["rows"]) for lane in lanes}
+    expected = next(iter(rows.values()))
+    for name, found in rows.items():
+        assert found.shape == expected.shape, f"{name} delivers {len(found)} samples, not {len(expected)}"
+        assert np.array_equal(found[:, :2], expected[:, :2]), f"{name} delivers other labels"
+        assert np.abs(found[:, 2] - expected[:, 2]).max() < 0.5, f"{name} delivers other images"  # decoders round
 
 
 def memory_of_tree(pid: int) -> int:
-    """Return the memory of a process and its descendants in bytes; pages that several share count once (PSS)."""
+    """Return the memory of a process and its descendants in bytes; pages that several share count once (PSS).
+
+    Mapped files do not count: their pages are the kernel's, as those are that others read.
+    """
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         children = [child for task in Path(f"/proc/{pid}/task").iterdir() for child in _children(task)]
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    own = next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    own = sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
     return own + sum(memory_of_tree(child) for child in children)
 
 
@@ -128,6 +164,7 @@ def _children(task: Path) -> list[int]:
 
 def serve(name: str, samples: Path, folder: Path, *, size: int, encoding: str) -> None:
     """Prepare and open an entrant, then answer what standard input asks until it ends."""
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes into it
     entrant = importlib.import_module(f"benchmarks.entrants.{name}")
     if not folder.exists():
         entrant.prepare(samples, folder)
@@ -147,13 +184,12 @@ def _time(epoch: Any) -> dict[str, Any]:
 
 
 def _check(batches: Any) -> dict[str, Any]:
-    sums = np.zeros(4)
+    rows: list[tuple[float, float, float]] = []
     for image, gender, age_months in batches:
-        pixels = np.asarray(image)
-        grey = pixels.mean() * (1 if pixels.dtype == np.uint8 else 255)
-        sums += len(pixels), np.asarray(gender).sum(), np.asarray(age_months).sum(), grey * len(pixels)
-    num_samples, genders, ages, grey = sums.tolist()
-    return {"num_samples": num_samples, "genders": genders, "ages": ages, "grey": grey / num_samples}
+        pixels = np.asarray(image).reshape(len(image), -1)
+        grey = pixels.mean(1) * (1 if pixels.dtype == np.uint8 else 255)
+        rows += zip(np.asarray(gender).tolist(), np.asarray(age_months).tolist(), grey.tolist(), strict=True)
+    return {"rows": sorted(rows)}
 
 
 def _answer(contents: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.lane import LIMIT, NAMES, check_equal, open_lanes
+from benchmarks.lane import LIMIT, NAMES, check_equal, open_lanes, refuse_remainder, with_required
 from benchmarks.rounds import draw_bars, print_table, print_targets, run_rounds, save_result
 from benchmarks.samples import write_samples
 from benchmarks.targets import loader_targets
@@ -28,9 +28,10 @@ def main() -> None:
     parser.add_argument("--encoding", choices=["jpg", "png", "npy"], default="jpg")
     parser.add_argument("--num-samples", type=int, default=8192)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--entrants", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--entrants", nargs="+", choices=NAMES, default=NAMES, help="beside ours and the limit")
     args = parser.parse_args()
-    names = [name for name in args.entrants if args.encoding != "npy" or name not in WITHOUT_NPY]
+    refuse_remainder(args.num_samples)
+    names = [name for name in with_required(args.entrants) if args.encoding != "npy" or name not in WITHOUT_NPY]
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder, kind = Path(name), {"size": args.size, "encoding": args.encoding}
         write_samples(folder / "samples", args.images, num_samples=args.num_samples, **kind)

@@ -2,17 +2,23 @@
 
 Command:   python -m benchmarks.memory [--images FOLDER] [--size 512] [--num-samples 512] [--entrants NAME ...]
 Work:      an epoch of batches of 64 grey JPEG images over N, 4 N and 16 N samples, each entrant by itself;
-           the highest memory of the process tree (PSS, sampled every 20 ms), less what it was with everything imported.
+           the highest memory of the process tree (anonymous and shared, sampled every 20 ms), less what it was with
+           everything imported; the median of five epochs after a first one.
 Result:    benchmarks/results/memory.json and .png. `benchmarks.training_memory` asks the same of a whole training.
 """
 
 import argparse
+import statistics
 import tempfile
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.lane import LIMIT, NAMES, Lane, memory_of_tree, open_lane
-from benchmarks.rounds import draw_bars, print_targets, save_result
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.lane import LIMIT, NAMES, Lane, memory_of_tree, open_lanes, refuse_remainder
+from benchmarks.rounds import RESULTS, print_targets, save_result
 from benchmarks.samples import write_samples
 from benchmarks.targets import memory_targets
 
@@ -20,8 +26,8 @@ TIMES = (1, 4, 16)
 SECONDS = 0.02
 
 
-def peak_bytes(lane: Lane) -> int:
-    """Return how far the memory of an entrant rises above its imports in two epochs."""
+def peak_megabytes(lane: Lane) -> float:
+    """Return how far the memory of an entrant rises above its imports in an epoch."""
     done, seen = threading.Event(), [0]
 
     def watch() -> None:
@@ -30,11 +36,36 @@ def peak_bytes(lane: Lane) -> int:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    for _ in range(2):
-        lane.ask("epoch")
+    lane.ask("epoch")
     done.set()
     watcher.join()
-    return max(seen) - lane.imported_bytes
+    return (max(seen) - lane.imported_bytes) / 1e6
+
+
+def measure(lane: Lane, *, num_rounds: int) -> list[float]:
+    """Return the peaks of `num_rounds` epochs after a first one, in megabytes."""
+    lane.ask("epoch")
+    return [peak_megabytes(lane) for _ in range(num_rounds)]
+
+
+def draw_lines(megabytes: dict[str, list[list[float]]], num_samples: list[int], *, title: str) -> Path:
+    """Write `benchmarks/results/memory.png`: the median peak of each entrant over the number of samples."""
+    figure = FigureCanvasAgg(Figure(figsize=(8, 4.5), layout="constrained")).figure
+    axis = figure.subplots()
+    for entrant, sizes in megabytes.items():
+        colour, width = ("#2f6690", 3) if entrant == "ours" else (None, 1.5)
+        medians = [statistics.median(peaks) for peaks in sizes]
+        axis.plot(num_samples, medians, "o-", label=entrant.replace("_", " "), color=colour, linewidth=width)
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    axis.set_xlabel("samples")
+    axis.set_ylabel("MB")
+    axis.set_title(title)
+    axis.legend(frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    path = RESULTS / "memory.png"
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    return path
 
 
 def main() -> None:
@@ -44,23 +75,23 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--num-samples", type=int, default=512)
     parser.add_argument("--entrants", nargs="+", choices=NAMES, default=[name for name in NAMES if name != LIMIT])
+    parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
+    refuse_remainder(args.num_samples)
     kind = {"size": args.size, "encoding": "jpg"}
-    megabytes: dict[str, list[float]] = {name: [] for name in args.entrants}
-    for times in TIMES:
+    num_samples = [times * args.num_samples for times in TIMES]
+    megabytes: dict[str, list[list[float]]] = {}
+    for number in num_samples:
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            write_samples(folder / "samples", args.images, num_samples=times * args.num_samples, **kind)
+            write_samples(Path(name) / "samples", args.images, num_samples=number, **kind)
             for entrant in args.entrants:
-                with open_lane(entrant, folder, **kind) as lane:
-                    megabytes[entrant].append(peak_bytes(lane) / 1e6)
-    for entrant, values in megabytes.items():
-        print(f"{entrant:22}" + "".join(f"{value:10,.0f}" for value in values) + "   MB at 1, 4 and 16 times")
-    print_targets(memory_targets(megabytes))
-    title = (
-        f"Memory above the imports, {args.num_samples:,} to {TIMES[-1] * args.num_samples:,} films of {args.size} px"
-    )
-    print(draw_bars("memory", megabytes, title=title, unit="MB"))
+                with ExitStack() as stack:
+                    for lane in open_lanes([entrant], Path(name), stack, **kind):
+                        megabytes.setdefault(entrant, []).append(measure(lane, num_rounds=args.rounds))
+    for entrant, sizes in megabytes.items():
+        print(f"{entrant:22}" + "".join(f"{statistics.median(peaks):10,.0f}" for peaks in sizes) + "   MB")
+    print_targets(memory_targets({name: [statistics.median(peaks) for peaks in megabytes[name]] for name in megabytes}))
+    print(draw_lines(megabytes, num_samples, title=f"Memory of loading {args.size} px films, above the imports"))
     settings = {**vars(args), "images": "real films" if args.images else "synthetic hands", "times": TIMES}
     print(save_result("memory", {"settings": settings, "megabytes": megabytes}))
 

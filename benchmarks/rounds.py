@@ -54,7 +54,8 @@ def print_table(figures: dict[str, list[float]], *, unit: str, reference: str) -
 def print_targets(targets: list[Target]) -> None:
     """Print each figure beside what it should be."""
     for target in targets:
-        wanted = f"at least {target.least}" if target.least is not None else f"at most {target.most}"
+        bounds = {"at least": target.least, "at most": target.most}
+        wanted = ", ".join(f"{bound} {value}" for bound, value in bounds.items() if value is not None)
         print(f"{target.figure:10.2f}  {target.what}: {'met' if target.is_met else 'MISSED'} ({wanted})")
 
 

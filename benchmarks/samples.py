@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-from benchmarks.films import encode_films
-
 LABELS_NAME = "labels.json"
 
 
@@ -25,6 +23,8 @@ class Sample:
 
 def write_samples(folder: Path, images: Path | None, *, size: int, encoding: str, num_samples: int) -> None:
     """Write `num_samples` films of size x size pixels, up to 240 different ones repeated, as files of their own."""
+    from benchmarks.films import encode_films  # not at the top: entrants read where wds_bone need not be installed
+
     folder.mkdir(parents=True)
     labels = {}
     films = islice(cycle(encode_films(images, size=size, encoding=encoding)), num_samples)

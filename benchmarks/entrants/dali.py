@@ -1,4 +1,7 @@
-"""NVIDIA DALI on the CPU: its webdataset reader with our `.idx` files, two threads."""
+"""NVIDIA DALI on the CPU: its webdataset reader with our `.idx` files, two threads.
+
+It reads two batches ahead into the next epoch, which is 1.6 % of one of 8,192 samples.
+"""
 
 import json
 from collections.abc import Iterator
@@ -8,10 +11,10 @@ import numpy as np
 from nvidia.dali import fn, pipeline_def, types
 
 from benchmarks.entrants import BATCH_SIZE, CORES, Epochs
+from benchmarks.entrants.decoding import NPY_HEADER_BYTES
 from benchmarks.entrants.ours import prepare
 
 __all__ = ["open_epochs", "prepare"]
-NPY_HEADER_BYTES = 128
 
 
 def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epochs:
@@ -29,7 +32,7 @@ def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epo
             name="reader",
         )
         if encoding == "npy":
-            return contents[NPY_HEADER_BYTES:], label
+            return fn.reshape(contents[NPY_HEADER_BYTES:], shape=[size, size, 1]), label
         return fn.decoders.image(contents, device="cpu", output_type=types.GRAY), label
 
     pipeline = films()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import local
 
 import numpy as np
 import simplejpeg
@@ -19,28 +20,26 @@ def prepare(samples: Path, folder: Path) -> None:
 
 
 def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epochs:
-    """Return epochs in which each thread decodes every second batch."""
+    """Return epochs in which a thread takes the next batch when it is done with one."""
     rows = list(read_samples(samples))
     films = [row.path.read_bytes() for row in rows]
     labels = np.array([(row.gender, row.age_months) for row in rows], np.float32)
 
-    def decode_share(worker: int) -> list[tuple[int, np.ndarray]]:
-        pixels = np.empty((BATCH_SIZE, size, size, 1), np.uint8)
-        sums = []
-        for first in range(worker * BATCH_SIZE, len(films), CORES * BATCH_SIZE):
-            for row, film in zip(pixels, films[first : first + BATCH_SIZE], strict=False):
-                if encoding == "jpg":
-                    simplejpeg.decode_jpeg(film, colorspace="GRAY", buffer=row)
-                else:
-                    row[:, :, 0] = decode_grey(film, encoding)[0]
-            sums.append((first, pixels))
-        return sums
+    buffers = local()
+
+    def decode(first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if not hasattr(buffers, "pixels"):
+            buffers.pixels = np.empty((BATCH_SIZE, size, size, 1), np.uint8)
+        for row, film in zip(buffers.pixels, films[first : first + BATCH_SIZE], strict=False):
+            if encoding == "jpg":
+                simplejpeg.decode_jpeg(film, colorspace="GRAY", buffer=row)
+            else:
+                row[:, :, 0] = decode_grey(film, encoding)[0]
+        here = labels[first : first + BATCH_SIZE]
+        return buffers.pixels, here[:, 0], here[:, 1]
 
     def epoch() -> Iterator[Arrays]:
         with ThreadPoolExecutor(CORES) as pool:
-            for share in pool.map(decode_share, range(CORES)):
-                for first, pixels in share:
-                    here = labels[first : first + BATCH_SIZE]
-                    yield pixels, here[:, 0], here[:, 1]
+            yield from pool.map(decode, range(0, len(films), BATCH_SIZE))
 
     return epoch
