@@ -2,12 +2,13 @@
 
 Command:   python -m benchmarks.headspace [--shards FOLDER] [--model convnext_tiny] [--image-size 512] [--device cuda]
 Entrants:  the training step on real batches from the stream, and the same step on one batch that stays on the device:
-           the ceiling of everything that a faster loader could bring.
+           the ceiling of everything that a faster loader could bring. On a CPU also a plain script with all in RAM.
 Work:      `wds_bone.learn.loop.train_step`, so many steps a turn; the share of time spent waiting for batches.
 Result:    benchmarks/results/headspace-<model>-<size>-<device>.json. Without --shards it draws synthetic hands.
 """
 
 import argparse
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.rounds import print_table, run_rounds, save_result
+from benchmarks.plain_script import plain_steps
+from benchmarks.rounds import print_table, print_targets, run_rounds, save_result
+from benchmarks.targets import headspace_targets
 from wds_bone.learn.assemble import assemble_run, open_stream, settle_config
 from wds_bone.learn.loop import train_step
 from wds_bone.learn.resources import Stopwatch
@@ -24,6 +27,8 @@ from wds_bone.learn.run import Run
 from wds_bone.learn.settings import TrainConfig, resolve_config
 from wds_bone.shards.command import main as make_shards
 from wds_bone.stream.batch import Batch
+
+STREAM, CEILING, PLAIN = "stream", "one cached batch", "plain script, all in RAM"
 
 
 def timed_steps(run: Run, batches: Iterator[Batch], *, num_steps: int, waits: list[float]) -> Callable[[], float]:
@@ -48,8 +53,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=Path, help="a folder with the splits train and val")
     parser.add_argument("--model", default="auto")
-    parser.add_argument("--image-size", type=int, default=512)
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--image-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--steps", type=int, default=30)
@@ -73,15 +78,16 @@ def main() -> None:
             run = assemble_run(settle_config(config, train), train, val, {}, fresh=True)
             batches, waits = train.endless(), list[float]()
             cached = repeat(next(batches))
-            figures = run_rounds(
-                {
-                    "stream": timed_steps(run, batches, num_steps=args.steps, waits=waits),
-                    "one cached batch": timed_steps(run, cached, num_steps=args.steps, waits=[]),
-                },
-                num_rounds=args.rounds,
-            )
-    print_table(figures, unit="images per second", reference="one cached batch")
-    print("wait_fraction, median:", sorted(waits[1:])[len(waits[1:]) // 2])
+            runs = {
+                STREAM: timed_steps(run, batches, num_steps=args.steps, waits=waits),
+                CEILING: timed_steps(run, cached, num_steps=args.steps, waits=[]),
+            }
+            if config.device == "cpu":
+                kind = {"model": config.model, "bf16": config.precision == "bf16", "batch_size": config.batch_size}
+                runs[PLAIN] = plain_steps(val, num_steps=args.steps, **kind)
+            figures = run_rounds(runs, num_rounds=args.rounds)
+    print_table(figures, unit="images per second", reference=CEILING)
+    print_targets(headspace_targets(figures, wait_fraction=statistics.median(waits[1:])))
     settings = {name: getattr(config, name) for name in ("model", "image_size", "batch_size", "device", "precision")}
     contents = {"settings": settings, "images_per_second": figures, "wait_fractions": waits[1:]}
     print(save_result(f"headspace-{config.model}-{config.image_size}-{config.device}", contents))

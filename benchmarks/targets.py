@@ -67,3 +67,16 @@ def resume_targets(milliseconds: dict[str, list[float]], *, opened_seconds: floa
         Target("seconds to open the index", opened_seconds, most=5.0),
         Target("bytes of index a sample", index_bytes, most=40.0),
     ]
+
+
+def headspace_targets(figures: dict[str, list[float]], *, wait_fraction: float) -> list[Target]:
+    """Return the targets of `benchmarks.headspace`."""
+    speed = {name: statistics.median(values) for name, values in figures.items()}
+    targets = [
+        Target("of the same steps on one cached batch", speed["stream"] / speed["one cached batch"], least=0.98),
+        Target("of the time waiting for batches", wait_fraction, most=0.01),
+    ]
+    if "plain script, all in RAM" in speed:
+        ratio = speed["stream"] / speed["plain script, all in RAM"]
+        targets.append(Target("times a plain script with everything in RAM", ratio, least=1.0))
+    return targets
