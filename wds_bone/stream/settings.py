@@ -11,7 +11,7 @@ def available_cores() -> int:
 
 
 def check_settings(
-    batch_size: int, shuffle: bool, shuffle_buffer: int | None, rank: int, world_size: int, threads: int | None
+    *, batch_size: int, shuffle: bool, shuffle_buffer: int | None, rank: int, world_size: int, threads: int | None
 ) -> None:
     """Refuse settings that contradict each other.
 

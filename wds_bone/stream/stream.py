@@ -79,7 +79,14 @@ class BoneAgeStream:
         threads: int | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        check_settings(batch_size, shuffle, shuffle_buffer, rank, world_size, threads)
+        check_settings(
+            batch_size=batch_size,
+            shuffle=shuffle,
+            shuffle_buffer=shuffle_buffer,
+            rank=rank,
+            world_size=world_size,
+            threads=threads,
+        )
         selection = select_shards(shards, split=split)
         self.num_samples, self.order_digest = len(selection.table), selection.order_digest
         self.image_format: ImageFormat = selection.image
