@@ -26,7 +26,7 @@ $(BENCH_READY): $(READY)
 
 demo: $(READY) ## draw synthetic hands, shard, train, evaluate: three minutes on two cores
 	$(BIN)/python scripts/make_shards.py --out runs/demo/shards
-	$(BIN)/python -m wds_bone.train --train runs/demo/shards/manifest.json --out runs/demo/model --epochs 8
+	$(BIN)/python -m wds_bone.train --train runs/demo/shards/manifest.json --out runs/demo/model --epochs 8 --image-size 64
 	$(BIN)/python -m wds_bone.evaluate --checkpoint runs/demo/model/best.pt --shards runs/demo/shards/manifest.json --split val --out runs/demo/report
 	@echo
 	@echo "films      runs/demo/shards/*.png"
