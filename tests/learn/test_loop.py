@@ -60,7 +60,7 @@ def train_watched(run: Run, after_step: Callable[[int], None]) -> tuple[Progress
         return loop.train(run, Progress(), journal=journal, interruption=interruption), interruption
 
 
-@pytest.mark.parametrize("stop_at", [1, 2, 3, 5])
+@pytest.mark.parametrize("stop_at", [1, 3, *(pytest.param(step, marks=pytest.mark.slow) for step in (2, 5))])
 def test_a_signal_ends_after_the_step_with_a_checkpoint_to_go_on_from(
     stop_at: int, shards: Path, finished: Path, tmp_path: Path
 ):

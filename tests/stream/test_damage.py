@@ -90,6 +90,7 @@ sys.exit(run_command(read_all))
 """
 
 
+@pytest.mark.slow
 def test_a_read_that_hangs_for_ever_is_an_error_with_shard_and_sample_and_the_process_exits(tmp_path: Path) -> None:
     shard = write_set(tmp_path, train=[9, 9]) / "train-000001.tar"
     command = [sys.executable, "-c", READ_WITH_LITTLE_PATIENCE, str(tmp_path)]

@@ -64,7 +64,7 @@ def test_the_order_never_changes_between_versions(num_samples: int, buffer: int 
     assert sample_at(positions, num_samples, key=KEY, buffer=buffer).tolist() == golden
 
 
-@pytest.mark.parametrize("num_samples", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("num_samples", [2, 6, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4, 5))])
 def test_all_permutations_of_a_small_set_are_equally_likely(num_samples: int) -> None:
     num_epochs = 1500
     counts = Counter(tuple(epoch_of(epoch, num_samples).tolist()) for epoch in range(num_epochs))

@@ -50,6 +50,7 @@ def test_stuck_threads_are_waited_for_together_not_one_after_another(monkeypatch
     gate.set()
 
 
+@pytest.mark.slow
 def test_a_program_that_ends_inside_a_loop_ends_quietly(tiny_shards: Path) -> None:
     program = (
         "import sys; from wds_bone import BoneAgeStream; "
