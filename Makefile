@@ -33,7 +33,7 @@ demo: $(READY) ## draw synthetic hands, shard, train, evaluate: three to five mi
 	@echo "numbers    runs/demo/report/metrics.json"
 	@echo "figures    runs/demo/report/*.png"
 
-test: $(READY) ## the tests that every change runs: three to five minutes on two cores
+test: $(READY) ## the tests that every change runs: three minutes on two cores
 	$(BIN)/python -m pytest
 
 test-slow: $(READY) ## subprocesses, kills, real trainings: a quarter of an hour
