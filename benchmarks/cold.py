@@ -22,6 +22,7 @@ from benchmarks.targets import cold_targets
 
 READING = "reading_only"
 BLOCK_BYTES = 1 << 20
+DROP_TRIES = 20
 WORK = Path(__file__).parent / ".work"
 UNMAPPED = ("loose_files", "webdataset_tuned", "mosaic")
 
@@ -31,7 +32,11 @@ def drop_from_cache(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and path.stat().st_size:
             descriptor = os.open(path, os.O_RDONLY)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            for _ in range(DROP_TRIES):  # pages on their way to a list of the kernel's are not dropped at first
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                if not is_cached(descriptor):
+                    break
+                time.sleep(0.01)
             assert not is_cached(descriptor), f"{path}: still in the page cache"
             os.close(descriptor)
 

@@ -83,7 +83,12 @@ def main() -> None:
                 CEILING: timed_steps(run, cached, num_steps=args.steps, waits=[]),
             }
             if config.device == "cpu":
-                kind = {"model": config.model, "bf16": config.precision == "bf16", "batch_size": config.batch_size}
+                kind = {
+                    "model": config.model,
+                    "image_size": args.image_size,
+                    "bf16": config.precision == "bf16",
+                    "batch_size": config.batch_size,
+                }
                 runs[PLAIN] = plain_steps(val, num_steps=args.steps, **kind)
             figures = run_rounds(runs, num_rounds=args.rounds)
     print_table(figures, unit="images per second", reference=CEILING)

@@ -43,13 +43,14 @@ def augment(image: Tensor) -> Tensor:
 
 
 def plain_steps(
-    stream: BoneAgeStream, *, model: str, bf16: bool, batch_size: int, num_steps: int
+    stream: BoneAgeStream, *, model: str, image_size: int, bf16: bool, batch_size: int, num_steps: int
 ) -> Callable[[], float]:
     """Read the stream into RAM and return a run that gives images per second over `num_steps` steps."""
     batches = list(stream)
     images, genders, ages = (
         torch.cat([getattr(batch, name) for batch in batches]) for name in ("image", "gender", "age_months")
     )
+    images = F.interpolate(images.float(), image_size, mode="area").byte()
     net = PlainModel(model).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(net.parameters(), 1e-4, weight_decay=0.05)
     mean, deviation = ages.mean(), ages.std()
