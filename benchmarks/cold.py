@@ -8,12 +8,16 @@ Result:    benchmarks/results/cold-<encoding>-<size>.json and .png. The slower o
 """
 
 import argparse
+import ctypes
+import mmap
 import os
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.lane import open_lanes, refuse_remainder, with_required
 from benchmarks.rounds import draw_bars, print_table, print_targets, run_rounds, save_result
@@ -22,7 +26,7 @@ from benchmarks.targets import cold_targets
 
 READING = "reading_only"
 BLOCK_BYTES = 1 << 20
-DROP_TRIES = 20
+LIBC = ctypes.CDLL(None, use_errno=True)
 WORK = Path(__file__).parent / ".work"
 UNMAPPED = ("loose_files", "webdataset_tuned", "mosaic")
 
@@ -31,22 +35,21 @@ def drop_from_cache(folder: Path) -> None:
     """Drop the pages of every file below `folder`; they must have been written out before."""
     for path in folder.rglob("*"):
         if path.is_file() and path.stat().st_size:
-            descriptor = os.open(path, os.O_RDONLY)
-            for _ in range(DROP_TRIES):  # pages on their way to a list of the kernel's are not dropped at first
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-                if not is_cached(descriptor):
-                    break
-                time.sleep(0.01)
-            assert not is_cached(descriptor), f"{path}: still in the page cache"
-            os.close(descriptor)
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                assert not cached_pages(file.fileno()), f"{path}: still in the page cache"
 
 
-def is_cached(descriptor: int) -> bool:
-    """Return whether the first page of a file can be read without asking the disk."""
-    try:
-        return os.preadv(descriptor, [bytearray(1)], 0, os.RWF_NOWAIT) > 0
-    except BlockingIOError:
-        return False
+def cached_pages(descriptor: int) -> int:
+    """Return how many pages of a file are in memory; to try and read them, even with RWF_NOWAIT, would fetch them."""
+    with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as mapped:
+        address = np.frombuffer(mapped, np.uint8).ctypes.data
+        resident = np.zeros(-(-len(mapped) // mmap.PAGESIZE), np.uint8)
+        failed = LIBC.mincore(
+            ctypes.c_void_p(address), ctypes.c_size_t(len(mapped)), ctypes.c_void_p(resident.ctypes.data)
+        )
+    assert not failed, os.strerror(ctypes.get_errno())
+    return int((resident & 1).sum())
 
 
 def read_all(folder: Path, *, num_samples: int) -> float:
