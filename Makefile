@@ -48,7 +48,7 @@ types: $(READY) ## mypy, strict
 
 check: lint types test ## what must be green before a commit
 
-bench: $(BENCH_READY) ## the benchmarks beside the peers, an hour; IMAGES=FOLDER takes real films
+bench: $(BENCH_READY) ## the benchmarks beside the peers; IMAGES=FOLDER takes real films
 	for size in 256 512; do for encoding in jpg png npy; do \
 	    $(BIN)/python -m benchmarks.loader --size $$size --encoding $$encoding $(FILMS) || exit 1; done; done
 	$(BIN)/python -m benchmarks.cold $(FILMS)
