@@ -6,12 +6,13 @@ members, side by side; any other member, a key seen before, or a label that does
 
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+from zlib_ng.zlib_ng import crc32
 
 from wds_bone.errors import ShardError, WdsBoneError
 from wds_bone.shards.image_size import ENCODING_OF_EXTENSION, image_size
@@ -122,7 +123,7 @@ def _read_sample(
     extension, image = images[0]
     encoding = ENCODING_OF_EXTENSION[extension]
     size = image_size(image.contents, encoding, f"{path}: sample '{key}'")
-    position = (image.offset, len(image.contents), zlib.crc32(image.contents))
+    position = (image.offset, len(image.contents), crc32(image.contents))
     row = (key.encode(), *position, label.age_months, label.gender.encode(), encoding.encode())
     return row, size, unit_is_stated
 

@@ -4,13 +4,13 @@ In: a folder, and the manifest in it. Out: findings, as errors that are yielded 
 the file and, where it can, the sample; a finding never keeps the next one from being found.
 """
 
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from zlib_ng.zlib_ng import crc32
 
 from wds_bone.errors import ShardError, WdsBoneError
 from wds_bone.shards.image_size import mixed_sizes
@@ -149,7 +149,7 @@ def _damaged_samples(folder: Path, entry: ShardEntry | None) -> Iterator[WdsBone
         return
     try:
         table = read_sidecar(folder, entry)
-        damaged = [row for row, image in _images(folder / entry.name, table) if zlib.crc32(image) != row["crc32"]]
+        damaged = [row for row, image in _images(folder / entry.name, table) if crc32(image) != row["crc32"]]
     except (WdsBoneError, OSError) as error:
         yield _as_finding(folder / entry.name, error)
         return

@@ -37,15 +37,10 @@ def decode_into(contents: Contents, encoding: str, row: Row, *, fit: bool = Fals
     if fit:
         _copy(letterbox(_DECODERS[encoding](contents), row.shape[0]), row)
     elif encoding == "jpg":
-        _decode_jpg_into(contents, row)
+        image = simplejpeg.decode_jpeg(contents, colorspace="GRAY", buffer=row)  # refuses what is larger than the row
+        _check_shape(image.shape[:2], row)
     else:
         _copy(_DECODERS[encoding](contents), row)
-
-
-def _decode_jpg_into(contents: Contents, row: Row) -> None:
-    height, width, _, _ = simplejpeg.decode_jpeg_header(contents)
-    _check_shape((height, width), row)  # before decoding: a larger image would not fit, a smaller one fill a part
-    simplejpeg.decode_jpeg(contents, colorspace="GRAY", buffer=row[:, :, None])
 
 
 def _decode_jpg(contents: Contents) -> Row:
@@ -64,15 +59,31 @@ def _decode_png(contents: Contents) -> Row:
     return pixels
 
 
+def check_npy_header(header: Contents, row: Row) -> None:
+    """Raise unless `header` is all that stands before the pixels of a raw array of the row's shape.
+
+    Raises:
+        ValueError: not such a header, or one of another shape.
+    """
+    header_bytes, shape = _parse_npy(header)
+    _check_shape(shape, row)
+    if len(header) != header_bytes:
+        raise ValueError(f"a header of {header_bytes} bytes, not {len(header)}")
+
+
 def _decode_npy(contents: Contents) -> Row:
-    """Read a version 1.0 header by NumPy's own reader, then view the rest."""
-    if contents[:8] != _NPY_MAGIC:
-        raise ValueError("not a .npy file of version 1.0")
-    header_bytes = 10 + int.from_bytes(contents[8:10], "little")
-    height, width = _npy_shape(bytes(contents[:header_bytes]))
+    header_bytes, (height, width) = _parse_npy(contents)
     if len(contents) != header_bytes + height * width:
         raise ValueError(f"{len(contents) - header_bytes} bytes for {height} x {width} pixels")
     return np.frombuffer(contents, np.uint8, offset=header_bytes).reshape(height, width)
+
+
+def _parse_npy(contents: Contents) -> tuple[int, tuple[int, int]]:
+    """Return the length of a version 1.0 header and the shape in it."""
+    if contents[:8] != _NPY_MAGIC:
+        raise ValueError("not a .npy file of version 1.0")
+    header_bytes = 10 + int.from_bytes(contents[8:10], "little")
+    return header_bytes, _npy_shape(bytes(contents[:header_bytes]))
 
 
 @lru_cache(maxsize=64)  # parsing the header costs ten times the copy of the pixels, and all images share it

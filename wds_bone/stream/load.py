@@ -5,48 +5,37 @@ sees it; the number of threads changes nothing but the speed; leaving the genera
 stuck in the operating system.
 """
 
-import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Event, get_ident, local
-from typing import NamedTuple
 
 import numpy as np
 import torch
+from zlib_ng.zlib_ng import crc32  # fifteen times as fast as zlib's
 
 from wds_bone.errors import ImageError, ShardError
 from wds_bone.stream.batch import Batch
-from wds_bone.stream.decode import Row, decode_into
+from wds_bone.stream.decode import Row, check_npy_header, decode_into
+from wds_bone.stream.lookup import Request, Stored, look_up, shard_of
 from wds_bone.stream.memory import PixelMemory
 from wds_bone.stream.plan import BatchPlan
 from wds_bone.stream.pool import DaemonPool
 from wds_bone.stream.selection import REBUILD, Selection
 from wds_bone.stream.storage import LocalStorage
 
-BATCHES_AHEAD = 2
+LEAST_AHEAD = 2
 SAMPLES_PER_TASK = 16
 STALL_SECONDS = 120.0
-
-
-class _Stored(NamedTuple):
-    """Where the bytes of a sample lie, and what they should be."""
-
-    shard: int
-    sample: int
-    offset: int
-    size: int
-    crc32: int
-    encoding: bytes
 
 
 @dataclass(frozen=True, eq=False)
 class _Watch:
     """What the threads of one loop are at, and whether they shall stop."""
 
-    reading: dict[int, _Stored] = field(default_factory=dict)  # by thread
+    reading: dict[int, int] = field(default_factory=dict)  # numbers of samples, by thread
     stopped: Event = field(default_factory=Event)
 
 
@@ -68,7 +57,7 @@ class Loader:
     _scratch: local = field(default_factory=local, init=False)  # each thread's buffer for the bytes of one sample
 
     def batches(self, plans: Iterable[BatchPlan], *, threads: int) -> Iterator[Batch]:
-        """Yield the batches of `plans` in order, decoded by `threads` threads, `BATCHES_AHEAD` batches ahead.
+        """Yield the batches of `plans` in order, decoded by `threads` threads, a few batches ahead.
 
         Raises:
             ShardError: a sample cannot be read or fails its checksum, or nothing comes for `STALL_SECONDS`; names shard
@@ -78,9 +67,9 @@ class Loader:
         watch, pool = _Watch(), DaemonPool(threads, name="wds_bone-decode")
         started: deque[tuple[Batch, list[Future[None]]]] = deque()
         try:
-            for plan in plans:
-                started.append(self._start(plan, pool, watch))
-                if len(started) > BATCHES_AHEAD:
+            for request in look_up(plans, self.selection):
+                started.append(self._start(request, pool, watch))
+                if len(started) > batches_ahead(threads, rows=len(request.keys)):
                     yield _finish(*started.popleft())
             while started:
                 yield _finish(*started.popleft())
@@ -92,8 +81,9 @@ class Loader:
 
     def batch(self, plan: BatchPlan) -> Batch:
         """Return one batch, decoded by the calling thread, which a read that hangs for ever keeps waiting."""
-        batch, pixels, stored = self._allocate(plan)
-        self._fill(pixels, stored, _Watch())
+        (request,) = look_up([plan], self.selection)
+        batch, pixels = self._allocate(request)
+        self._fill(pixels, request.stored, _Watch())
         return batch
 
     def key_of(self, sample: int) -> str:
@@ -101,29 +91,20 @@ class Loader:
         key: bytes = self.selection.table["key"][sample]
         return key.decode()
 
-    def _start(self, plan: BatchPlan, pool: DaemonPool, watch: _Watch) -> tuple[Batch, list[Future[None]]]:
-        batch, pixels, stored = self._allocate(plan)
-        chunks = (slice(first, first + SAMPLES_PER_TASK) for first in range(0, len(stored), SAMPLES_PER_TASK))
-        return batch, [pool.submit(self._fill, pixels[chunk], stored[chunk], watch) for chunk in chunks]
+    def _start(self, request: Request, pool: DaemonPool, watch: _Watch) -> tuple[Batch, list[Future[None]]]:
+        batch, pixels = self._allocate(request)
+        chunks = (slice(first, first + SAMPLES_PER_TASK) for first in range(0, len(request.stored), SAMPLES_PER_TASK))
+        return batch, [pool.submit(self._fill, pixels[chunk], request.stored[chunk], watch) for chunk in chunks]
 
-    def _allocate(self, plan: BatchPlan) -> tuple[Batch, Row, list[_Stored]]:
-        """Return a batch with its labels, its pixels (rows, H, W) as a view, and what is to be decoded into them."""
-        rows, num_real, image = len(plan.positions), len(plan.samples), self.selection.image
-        pixels = self._empty_pixels((rows, 1, image.height, image.width))
-        pixels[num_real:] = 0
-        labels = self.selection.table[plan.samples]
-        shards = np.searchsorted(self.selection.first_sample, plan.samples, side="right") - 1
-        columns = shards, plan.samples, *(labels[name] for name in ("offset", "size", "crc32", "encoding"))
-        batch = Batch(
-            image=pixels,
-            gender=self._padded(labels["gender"] == b"M", rows),
-            age_months=self._padded(labels["age_months"], rows),
-            weight=self._padded(np.ones(num_real), rows),
-            position=self._on_host(torch.from_numpy(plan.positions)),
-            key=[key.decode() for key in labels["key"].tolist()] + [""] * (rows - num_real),
-        )
-        stored = [_Stored(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
-        return batch, pixels.numpy()[:, 0], stored
+    def _allocate(self, request: Request) -> tuple[Batch, Row]:
+        """Return a batch whose images are still to come, and its pixels (rows, H, W) as a view."""
+        image = self.selection.image
+        pixels = self._empty_pixels((len(request.keys), 1, image.height, image.width))
+        view: Row = pixels.numpy()[:, 0]
+        view[len(request.stored) :] = 0
+        gender, age_months, weight = self._on_host(torch.from_numpy(request.labels))
+        position = self._on_host(torch.from_numpy(request.plan.positions))
+        return Batch(pixels, gender, age_months, weight, position, request.keys), view
 
     def _empty_pixels(self, shape: tuple[int, ...]) -> torch.Tensor:
         if self.pin_memory:
@@ -133,29 +114,47 @@ class Loader:
     def _on_host(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.pin_memory() if self.pin_memory else tensor
 
-    def _padded(self, values: np.ndarray, rows: int) -> torch.Tensor:
-        padded = torch.zeros(rows, pin_memory=self.pin_memory)
-        padded[: len(values)] = torch.from_numpy(values.astype(np.float32))
-        return padded
-
-    def _fill(self, pixels: Row, stored: list[_Stored], watch: _Watch) -> None:
+    def _fill(self, pixels: Row, stored: list[Stored], watch: _Watch) -> None:
         thread, scratch = get_ident(), self._thread_scratch()
-        fit = self.selection.image.fits_at_reading
         try:
             for row, sample in zip(pixels, stored, strict=False):
                 if watch.stopped.is_set():
                     return
-                watch.reading[thread] = sample
-                contents = scratch[: sample.size]
-                self.storage.read(sample.shard, sample.offset, contents)
-                if zlib.crc32(contents) != sample.crc32:
-                    raise self._checksum_error(sample, zlib.crc32(contents))
-                try:
-                    decode_into(contents, sample.encoding.decode(), row, fit=fit)
-                except ValueError as error:
-                    raise self._image_error(sample, error) from error
+                watch.reading[thread] = sample[0]
+                self._load(sample, row, scratch)
         finally:
             watch.reading.pop(thread, None)
+
+    def _load(self, stored: Stored, row: Row, scratch: memoryview) -> None:
+        """Read, check and decode one sample; `scratch` holds its bytes meanwhile."""
+        sample, shard, offset, size, expected, encoding = stored
+        if encoding == "npy" and size > row.nbytes and not self._fits:
+            self._load_raw(stored, row, scratch)
+            return
+        contents = scratch[:size]
+        self.storage.read(shard, offset, size, [contents])
+        if (got := crc32(contents)) != expected:
+            raise self._checksum_error(sample, expected, got)
+        try:
+            decode_into(contents, encoding, row, fit=self._fits)
+        except ValueError as error:
+            raise self._image_error(sample, error) from error
+
+    def _load_raw(self, stored: Stored, row: Row, scratch: memoryview) -> None:
+        """Read the pixels of a raw array straight to where they belong, and its header apart from them."""
+        sample, shard, offset, size, expected, _ = stored
+        header = scratch[: size - row.nbytes]
+        self.storage.read(shard, offset, size, [header, row])
+        if (got := crc32(row, crc32(header))) != expected:
+            raise self._checksum_error(sample, expected, got)
+        try:
+            check_npy_header(header, row)
+        except ValueError as error:
+            raise self._image_error(sample, error) from error
+
+    @cached_property
+    def _fits(self) -> bool:
+        return self.selection.image.fits_at_reading
 
     @cached_property
     def _largest_bytes(self) -> int:
@@ -168,17 +167,18 @@ class Loader:
         view: memoryview = self._scratch.view
         return view
 
-    def _place(self, stored: _Stored) -> str:
-        return f"{self.selection.paths[stored.shard]}: sample '{self.key_of(stored.sample)}'"
+    def _place(self, sample: int) -> str:
+        shard = shard_of(np.array([sample]), self.selection).item()
+        return f"{self.selection.paths[shard]}: sample '{self.key_of(sample)}'"
 
-    def _checksum_error(self, stored: _Stored, got: int) -> ShardError:
-        place = f"{self._place(stored)} fails its checksum"
-        return ShardError(place, expected=f"crc32 {stored.crc32:08x}", got=f"crc32 {got:08x}", do=REBUILD)
+    def _checksum_error(self, sample: int, expected: int, got: int) -> ShardError:
+        place = f"{self._place(sample)} fails its checksum"
+        return ShardError(place, expected=f"crc32 {expected:08x}", got=f"crc32 {got:08x}", do=REBUILD)
 
-    def _image_error(self, stored: _Stored, error: ValueError) -> ImageError:
+    def _image_error(self, sample: int, error: ValueError) -> ImageError:
         image = self.selection.image
         expected = f"a grey image of {image.height} x {image.width} pixels"
-        return ImageError(f"{self._place(stored)} cannot be decoded", expected=expected, got=error, do=REBUILD)
+        return ImageError(f"{self._place(sample)} cannot be decoded", expected=expected, got=error, do=REBUILD)
 
     def _stall_error(self, watch: _Watch) -> ShardError:
         stuck = [self._place(reading) for reading in list(watch.reading.values())]
@@ -189,7 +189,16 @@ class Loader:
         )
 
 
+def batches_ahead(threads: int, *, rows: int) -> int:
+    """Return how many batches must be under way behind the one that is waited for, so that no thread runs dry."""
+    return max(LEAST_AHEAD, -(-threads // -(-rows // SAMPLES_PER_TASK)))
+
+
 def _finish(batch: Batch, tasks: list[Future[None]]) -> Batch:
-    for task in tasks:
-        task.result(timeout=STALL_SECONDS)
+    # For all at once: to wait for each in turn would wake this thread for each.
+    done, pending = wait(tasks, timeout=STALL_SECONDS, return_when=FIRST_EXCEPTION)
+    for task in done:
+        task.result()
+    if pending:
+        raise TimeoutError
     return batch

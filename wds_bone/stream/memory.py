@@ -28,7 +28,7 @@ class PixelMemory:
             block = self._free.pop()
         except IndexError:
             block = mmap.mmap(-1, self._block_bytes)
-        pixels = np.frombuffer(block, np.uint8, prod(shape))
+        pixels = np.ndarray(shape, np.uint8, block)
         # The tensor, and every view of it, holds `pixels`; when the last one is gone, the block is free.
         weakref.finalize(pixels, self._free.append, block).atexit = False
-        return torch.from_numpy(pixels).view(shape)
+        return torch.from_numpy(pixels)

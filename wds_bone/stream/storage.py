@@ -1,6 +1,6 @@
 """Read byte ranges of shards: the one place where bytes come in.
 
-In: shard number, offset, a buffer. Out: the buffer filled, or an error. Invariant: `preadv` into private memory, never
+In: shard number, offset, buffers. Out: the buffers filled, or an error. Invariant: `preadv` into private memory, never
 `mmap`, so that the page cache stays the kernel's and a vanishing file is an error instead of a signal. Thread-safe.
 """
 
@@ -11,11 +11,14 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from numpy.typing import NDArray
 
 from wds_bone.errors import ShardError
 
 MAX_OPEN_SHARDS = 64
+WritableBuffer = memoryview | NDArray[Any]
 
 
 class LocalStorage:
@@ -28,8 +31,14 @@ class LocalStorage:
         self._closed = False
         weakref.finalize(self, _close_all, self._descriptors)  # a stream that is dropped without close() leaks nothing
 
-    def read(self, shard: int, offset: int, into: memoryview) -> None:
-        """Fill `into` with the bytes of shard number `shard` from `offset` on.
+    def read(self, shard: int, offset: int, size: int, into: Sequence[WritableBuffer]) -> None:
+        """Fill buffers with the bytes of a shard.
+
+        Args:
+            shard: its number.
+            offset: of the first byte in the shard.
+            size: the number of bytes, that of all buffers together.
+            into: filled one after another.
 
         Raises:
             ShardError: the file is gone, unreadable or ends before.
@@ -37,9 +46,9 @@ class LocalStorage:
         try:
             num_bytes = self._preadv(shard, offset, into)
         except OSError as error:
-            raise self._error(shard, f"byte {offset:,} cannot be read: {error.strerror}", len(into), error) from error
-        if num_bytes != len(into):
-            raise self._error(shard, f"ends inside a sample at byte {offset:,}", len(into), f"{num_bytes:,} bytes")
+            raise self._error(shard, f"byte {offset:,} cannot be read: {error.strerror}", size, error) from error
+        if num_bytes != size:
+            raise self._error(shard, f"ends inside a sample at byte {offset:,}", size, f"{num_bytes:,} bytes")
 
     def close(self) -> None:
         """Close the files. A read that is stuck may go on, its bytes go nowhere; one that begins is refused."""
@@ -55,14 +64,14 @@ class LocalStorage:
     ) -> None:
         self.close()
 
-    def _preadv(self, shard: int, offset: int, into: memoryview) -> int:
+    def _preadv(self, shard: int, offset: int, into: Sequence[WritableBuffer]) -> int:
         if self._closed:
             raise OSError(errno.EBADF, "the stream is closed")
         descriptor = self._descriptors.get(shard)
         if descriptor is not None or (descriptor := self._open_for_good(shard)) is not None:
-            return os.preadv(descriptor, [into], offset)
+            return os.preadv(descriptor, into, offset)  # type: ignore[arg-type]  # arrays are buffers, too
         with self._paths[shard].open("rb", buffering=0) as file:
-            return os.preadv(file.fileno(), [into], offset)
+            return os.preadv(file.fileno(), into, offset)  # type: ignore[arg-type]
 
     def _open_for_good(self, shard: int) -> int | None:
         if len(self._descriptors) >= MAX_OPEN_SHARDS:

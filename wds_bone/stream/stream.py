@@ -8,6 +8,7 @@ import os
 import weakref
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import tee
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -181,10 +182,11 @@ class BoneAgeStream:
         self._check_usable()
         self._loop += 1
         loop = self._loop
-        pipeline = iter(self._pipeline(plans(self.position)))
+        ahead, handed_out = tee(plans(self.position))
+        pipeline = iter(self._pipeline(ahead))
         self._pipelines.add(pipeline)
         try:
-            for plan in plans(self.position):
+            for plan in handed_out:
                 self._check_loop(loop)
                 batch = self._check_delivery(next(pipeline, None), plan)
                 self.position = plan.stop
