@@ -22,6 +22,8 @@ PACKAGES = (
     "webdataset",
     "numpy",
     "Pillow",
+    "zlib-ng",
+    "imagecodecs",
     "litdata",
     "nvidia-dali-cuda130",
     "spdl",

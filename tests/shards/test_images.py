@@ -1,10 +1,12 @@
 """`read_image` and `letterbox`: every kind of film becomes the same upright grey."""
 
 import io
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -194,3 +196,16 @@ def test_detail_finer_than_the_frame_turns_grey_instead_of_into_patterns() -> No
     framed = letterbox(checkers, 100)[2:-2, 2:-2]
     assert abs(framed.mean() - 127.5) < 1
     assert framed.std() < 8
+
+
+@given(
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    seed=st.integers(0, 99),
+    filtered=st.sampled_from(list(imagecodecs.PNG.FILTER)),
+)
+def test_a_png_of_plain_grey_holds_what_pillow_reads_in_it(shape: tuple[int, int], seed: int, filtered: int) -> None:
+    values = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    contents = imagecodecs.png_encode(values, filter=filtered)
+    with tempfile.TemporaryDirectory() as folder:
+        film = read_bytes(contents, Path(folder), ".png")
+    assert film.tolist() == np.asarray(Image.open(io.BytesIO(contents))).tolist() == values.tolist()

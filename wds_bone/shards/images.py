@@ -36,7 +36,7 @@ def read_image(path: str | Path, *, stretch: tuple[float, float] | None = None) 
     path = Path(path)
     contents, kind = read_contents(path)
     film = _decode(contents, kind, with_voi=stretch is None, place=str(path))
-    return np.array(grey_image(film, stretch, place=str(path)), order="C")
+    return np.require(grey_image(film, stretch, place=str(path)), requirements=["C", "W"])
 
 
 def letterbox(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
