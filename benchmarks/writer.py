@@ -5,13 +5,13 @@ Entrants:  wds_bone, `make_shards --workers 2`: the start of its processes, ever
            the overview and every fsync included;
            webdataset.ShardWriter in a loop with Pillow, as everybody writes it: one process;
            litData's `optimize` with the same Pillow work and two workers, their start included;
-           MosaicML's MDSWriter in a loop with the same Pillow work: one process;
+           MosaicML's MDSWriter in a loop with the same Pillow work: one process, in an environment of its own;
            decode, resize, encode alone: the functions that wds_bone calls, on the same films, in two processes that
            run already, writing nothing: the limit.
 Work:      films from a folder to letterboxed grey JPEG q95, with age and gender; page cache warm. Fewer films weigh the
            start of the processes more, and share less evenly between them: the set that --repeat makes should take each
            entrant minutes. What this process imports is not counted, for nobody.
-Result:    benchmarks/results/writer.json; an entrant that cannot be imported is left out, and the reason printed.
+Result:    benchmarks/results/writer.json; a peer that does not run here is left out, and the reason printed.
 
 The processes that the entrants start import this module each time, as they do with any program that starts them. It
 therefore imports at its head no more than scripts/make_shards.py does, and the rest where it is used.
@@ -21,12 +21,13 @@ import argparse
 import contextlib
 import csv
 import importlib
-import importlib.metadata
 import io
+import json
 import multiprocessing.forkserver
 import os
 import shutil
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from benchmarks.environments import python_of
 from benchmarks.targets import Target
 from wds_bone.shards.command import main as make_shards
 from wds_bone.shards.encoding import encode_image
@@ -46,8 +48,9 @@ from wds_bone.shards.phantom import draw_hand, synthetic_hands
 
 CORES, QUALITY, HAND_PIXELS, FILMS_AT_ONCE = 2, 95, 1024, 8
 OURS, LOOP, LIMIT = "wds_bone", "ShardWriter loop", "decode, resize, encode"
-PEERS = {"litData": ("litdata", "litdata"), "MDSWriter loop": ("streaming", "mosaicml-streaming")}
-NUM_PROCESSES = {OURS: CORES, LOOP: 1, "litData": CORES, "MDSWriter loop": 1, LIMIT: CORES}
+LITDATA, MOSAIC = "litData", "MDSWriter loop"
+NUM_PROCESSES = {OURS: CORES, LOOP: 1, LITDATA: CORES, MOSAIC: 1, LIMIT: CORES}
+ROOT = Path(__file__).parent.parent
 LEAST_OF_LIMIT, LEAST_OF_LOOP = 0.90, 2.2
 
 
@@ -141,8 +144,8 @@ def write_with_webdataset(work: Work, out: Path) -> None:
             shards.write({"__key__": film.path.stem, "jpg": pillow_jpeg(film.path, work.size), "json": label})
 
 
-def litdata_sample(film: Film, size: int) -> dict[str, object]:
-    """Return what litData stores of a film."""
+def pillow_sample(film: Film, size: int) -> dict[str, object]:
+    """Return what litData and MDSWriter store of a film."""
     return {"image": pillow_jpeg(film.path, size), "age_months": film.age_months, "gender": film.gender}
 
 
@@ -152,21 +155,20 @@ def write_with_litdata(work: Work, out: Path) -> None:
 
     os.environ["DATA_OPTIMIZER_CACHE_FOLDER"] = str(out / "cache")
     os.environ["DATA_OPTIMIZER_DATA_CACHE_FOLDER"] = str(out / "cache-data")
-    make_sample = partial(litdata_sample, size=work.size)
+    make_sample = partial(pillow_sample, size=work.size)
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         films = list(work.films)
         optimize(make_sample, films, str(out / "set"), num_workers=CORES, chunk_bytes="64MB", verbose=False)
 
 
-def write_with_mosaic(work: Work, out: Path) -> None:
-    """Write the samples one by one, 64 MiB to a shard."""
-    from streaming import MDSWriter
-
-    columns = {"image": "bytes", "age_months": "int", "gender": "str"}
-    with MDSWriter(out=str(out / "set"), columns=columns) as shards:
-        for film in work.films:
-            shards.write(litdata_sample(film, work.size))
+def mosaic_per_second(work: Work) -> float:
+    """Return the speed of MDSWriter in its own environment, in a process that has imported everything."""
+    films = json.dumps([(str(film.path), film.gender, film.age_months) for film in work.films])
+    with tempfile.TemporaryDirectory(dir=work.table.parent) as out:
+        command = [python_of("mosaic"), "-m", "benchmarks.mosaic_writer", f"{out}/set", str(work.size)]
+        done = subprocess.run(command, cwd=ROOT, input=films, check=True, stdout=subprocess.PIPE, text=True)
+    return len(work.films) / float(done.stdout.split()[-1])
 
 
 def images_per_second(write: Callable[[Work, Path], None], work: Work) -> float:
@@ -186,18 +188,25 @@ def limit_per_second(pool: ProcessPoolExecutor, work: Work) -> float:
     return len(paths) / (time.perf_counter() - start)
 
 
-def find_writers() -> dict[str, Callable[[Work, Path], None]]:
-    """Return the entrants that can be imported, and say which cannot."""
-    writers: dict[str, Callable[[Work, Path], None]] = {OURS: write_with_make_shards, LOOP: write_with_webdataset}
-    peers = {"litData": write_with_litdata, "MDSWriter loop": write_with_mosaic}
-    for name, (module, _) in PEERS.items():
+def find_entrants(work: Work) -> dict[str, Callable[[], float]]:
+    """Return the entrants that run here, and say which do not."""
+    entrants = {
+        OURS: partial(images_per_second, write_with_make_shards, work),
+        LOOP: partial(images_per_second, write_with_webdataset, work),
+        LITDATA: partial(images_per_second, write_with_litdata, work),
+        MOSAIC: partial(mosaic_per_second, work),
+    }
+    needs: dict[str, Callable[[], object]] = {
+        LITDATA: partial(importlib.import_module, "litdata"),
+        MOSAIC: partial(python_of, "mosaic"),
+    }
+    for name, find in needs.items():
         try:
-            importlib.import_module(module)
-        except ImportError as error:
+            find()
+        except (ImportError, subprocess.CalledProcessError) as error:
             print(f"{name}: left out: {error}")
-        else:
-            writers[name] = peers[name]
-    return writers
+            del entrants[name]
+    return entrants
 
 
 def summarise(figures: dict[str, list[float]]) -> dict[str, dict[str, float]]:
@@ -212,11 +221,6 @@ def writer_targets(ratios: dict[str, float]) -> list[Target]:
     """Return what the ratios should be."""
     of_limit = Target("of decoding, resizing and encoding alone", ratios["of_limit"], least=LEAST_OF_LIMIT)
     return [of_limit, Target("times the ShardWriter loop", ratios["of_loop"], least=LEAST_OF_LOOP)]
-
-
-def peer_versions(names: Sequence[str]) -> dict[str, str]:
-    """Return the versions of the peers that took part."""
-    return {package: importlib.metadata.version(package) for name, (_, package) in PEERS.items() if name in names}
 
 
 def main() -> None:
@@ -237,16 +241,15 @@ def main() -> None:
         write_table(work.table, films)
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(CORES, mp_context=spawn) as pool:
-            runs = {name: partial(images_per_second, write, work) for name, write in find_writers().items()}
-            figures = run_rounds(runs | {LIMIT: partial(limit_per_second, pool, work)}, num_rounds=args.rounds)
+            runs = find_entrants(work) | {LIMIT: partial(limit_per_second, pool, work)}
+            figures = run_rounds(runs, num_rounds=args.rounds)
     summary = summarise(figures)
     print_table(figures, unit="images per second", reference=LIMIT)
     per_core = summary["images_per_second_per_core"]
     print("per core: " + ", ".join(f"{name} {value:,.1f}" for name, value in per_core.items()))
     print_targets(writer_targets(summary["ratios"]))
     settings = {**vars(args), "images": "real films" if args.images else "synthetic hands", "num_images": len(films)}
-    versions = peer_versions(list(figures))
-    contents = {"settings": settings, "peer_versions": versions, "images_per_second": figures, **summary}
+    contents = {"settings": settings, "images_per_second": figures, **summary}
     print(save_result("writer", contents))
 
 
