@@ -21,6 +21,7 @@ def prepare(samples: Path, folder: Path) -> None:
 def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epochs:
     """Return epochs of an SPDL pipeline."""
     rows = list(read_samples(samples))
+    spdl.io.load_image(str(rows[0].path))  # without the libraries of ffmpeg it ends here, before the first round
 
     def load(batch: list[Sample]) -> Loaded:
         paths = [str(row.path) for row in batch]
