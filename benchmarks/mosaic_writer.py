@@ -20,6 +20,7 @@ def main() -> None:
     out, size = sys.argv[1], int(sys.argv[2])
     films = [Film(Path(path), gender, age_months) for path, gender, age_months in json.load(sys.stdin)]
     columns = {"image": "bytes", "age_months": "int", "gender": "str"}
+    pillow_sample(films[0], size)  # Pillow imports its formats when it first needs them
     start = time.perf_counter()
     with MDSWriter(out=out, columns=columns) as shards:
         for film in films:

@@ -39,7 +39,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from benchmarks.environments import python_of
+from benchmarks.environments import CLASHING, python_of
 from benchmarks.targets import Target
 from wds_bone.shards.command import main as make_shards
 from wds_bone.shards.encoding import encode_image
@@ -188,6 +188,11 @@ def limit_per_second(pool: ProcessPoolExecutor, work: Work) -> float:
     return len(paths) / (time.perf_counter() - start)
 
 
+def import_mosaic() -> None:
+    """Raise unless the environment of MDSWriter can be made, and works."""
+    subprocess.run([python_of("mosaic"), "-c", "import streaming"], check=True)
+
+
 def find_entrants(work: Work) -> dict[str, Callable[[], float]]:
     """Return the entrants that run here, and say which do not."""
     entrants = {
@@ -198,7 +203,7 @@ def find_entrants(work: Work) -> dict[str, Callable[[], float]]:
     }
     needs: dict[str, Callable[[], object]] = {
         LITDATA: partial(importlib.import_module, "litdata"),
-        MOSAIC: partial(python_of, "mosaic"),
+        MOSAIC: import_mosaic,
     }
     for name, find in needs.items():
         try:
@@ -249,7 +254,7 @@ def main() -> None:
     print("per core: " + ", ".join(f"{name} {value:,.1f}" for name, value in per_core.items()))
     print_targets(writer_targets(summary["ratios"]))
     settings = {**vars(args), "images": "real films" if args.images else "synthetic hands", "num_images": len(films)}
-    contents = {"settings": settings, "images_per_second": figures, **summary}
+    contents = {"settings": settings, "environments": CLASHING, "images_per_second": figures, **summary}
     print(save_result("writer", contents))
 
 

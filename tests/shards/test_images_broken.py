@@ -2,6 +2,8 @@
 
 import contextlib
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,54 @@ def test_a_chunk_that_ends_in_the_end_mark_does_not_end_the_checks(tmp_path: Pat
         read_image(path)
     path.write_bytes(contents[:33] + comment + contents[33:])
     np.testing.assert_array_equal(read_image(path), TINY)
+
+
+PIXELS = b"".join(b"\0" + row.tobytes() for row in TINY)  # each row behind the number of its filter, 0 for none
+DEFLATED = zlib.compress(PIXELS)
+END = png_chunk(b"IEND", b"")
+
+
+def grey_header(width: int, height: int, interlaced: int = 0) -> bytes:
+    return png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlaced))
+
+
+def picture(deflated: bytes) -> bytes:
+    return png_chunk(b"IDAT", deflated) + END
+
+
+# Every checksum of a chunk is right in these: it is what the chunks say that is not.
+LYING_PNGS = {
+    "too little of the picture": grey_header(5, 6) + picture(zlib.compress(PIXELS[:-3])),
+    "the end of the picture cut off": grey_header(5, 6) + picture(DEFLATED[:-6]),
+    "wrong checksum of the picture": grey_header(5, 6) + picture(flipped(DEFLATED, -1)),
+    "not deflated": grey_header(5, 6) + picture(PIXELS),
+    "a filter that is none": grey_header(5, 6) + picture(zlib.compress(b"\x09" + PIXELS[1:])),
+    "no picture": grey_header(5, 6) + END,
+    "larger than it has pixels": grey_header(500, 600) + picture(DEFLATED),
+    "two headers, the larger one first": grey_header(50, 60) + grey_header(5, 6) + picture(DEFLATED),
+    "two headers, the larger one last": grey_header(5, 6) + grey_header(50, 60) + picture(DEFLATED),
+    "interlaced, but cut short": grey_header(5, 6, interlaced=1) + picture(zlib.compress(PIXELS[:9])),
+}
+
+
+@pytest.mark.parametrize("chunks", LYING_PNGS.values(), ids=LYING_PNGS)
+def test_a_png_that_lies_behind_right_checksums_is_an_image_error(
+    chunks: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "film.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    with pytest.raises(ImageError, match=r"film\.png: the image is damaged"):
+        read_image(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_interlaced_png_is_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    # Of one pixel there is only the first of Adam7's seven passes, which needs no encoder.
+    path = tmp_path / "film.png"
+    chunks = grey_header(1, 1, interlaced=1) + picture(zlib.compress(b"\0\x4d"))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    assert read_image(path).tolist() == [[0x4D]]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_absent_file_and_a_folder_are_named(tmp_path: Path) -> None:

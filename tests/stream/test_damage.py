@@ -1,9 +1,11 @@
 """Every kind of damage to a shard is an error that names the place; nothing is lost or altered silently."""
 
+import hashlib
 import os
 import re
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from tests.sample_sets import write_set
 from wds_bone import BoneAgeStream
 from wds_bone.errors import ImageError, ShardError, WdsBoneError
 from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest, write_manifest
-from wds_bone.shards.samples import table_from_bytes
+from wds_bone.shards.samples import table_as_bytes, table_from_bytes
 
 
 def read_all(shards: Path | list[Path]) -> list[str]:
@@ -28,8 +30,27 @@ def flip(path: Path, offset: int, bit: int = 0) -> None:
     path.write_bytes(contents)
 
 
-def test_a_flipped_bit_in_any_byte_of_an_image_is_detected(tmp_path: Path) -> None:
-    shard = write_set(tmp_path, size=8, train=[2]) / "train-000000.tar"
+def index_anew(folder: Path, contents: bytes) -> None:
+    """Give the only shard other contents, and an index and a manifest whose checksums fit them."""
+    (folder / "train-000000.tar").write_bytes(contents)
+    table = table_from_bytes((folder / "train-000000.index.npy").read_bytes(), "index").copy()
+    for row in table:
+        row["crc32"] = zlib.crc32(contents[row["offset"] : row["offset"] + row["size"]])
+    index = table_as_bytes(table)
+    (folder / "train-000000.index.npy").write_bytes(index)
+    manifest = read_manifest(folder / MANIFEST_NAME)
+    split = manifest.splits["train"]
+    digests = {"sha256": hashlib.sha256(contents).hexdigest(), "index_sha256": hashlib.sha256(index).hexdigest()}
+    shards = (replace(split.shards[0], **digests),)
+    write_manifest(folder, replace(manifest, splits={"train": replace(split, shards=shards)}))
+
+
+ENCODINGS = pytest.mark.parametrize("encoding", ["jpg", "png", "npy"])
+
+
+@ENCODINGS
+def test_a_flipped_bit_in_any_byte_of_an_image_is_detected(encoding: str, tmp_path: Path) -> None:
+    shard = write_set(tmp_path, size=8, encoding=encoding, train=[2]) / "train-000000.tar"
     table = table_from_bytes((tmp_path / "train-000000.index.npy").read_bytes(), "index")
     intact = shard.read_bytes()
     start, size = int(table["offset"][0]), int(table["size"][0])
@@ -61,8 +82,9 @@ def test_a_shard_cut_anywhere_is_detected(tmp_path: Path) -> None:
             read_all(tmp_path)
 
 
-def test_a_shard_that_shrinks_while_it_is_read_is_an_error(tmp_path: Path) -> None:
-    shard = write_set(tmp_path, train=[30]) / "train-000000.tar"
+@ENCODINGS
+def test_a_shard_that_shrinks_while_it_is_read_is_an_error(encoding: str, tmp_path: Path) -> None:
+    shard = write_set(tmp_path, encoding=encoding, train=[30]) / "train-000000.tar"
     with BoneAgeStream(tmp_path, split="train", batch_size=2, shuffle=False, threads=1) as stream:
         loop = iter(stream)
         next(loop)
@@ -125,11 +147,19 @@ def test_an_image_of_another_size_than_the_set_is_an_error(tmp_path: Path) -> No
         assert stream.image_format.height == 8
 
 
-def test_images_that_do_not_fit_their_index_name_shard_and_sample(tmp_path: Path) -> None:
-    write_set(tmp_path, size=8, train=[3])
+@ENCODINGS
+def test_images_that_do_not_fit_their_index_name_shard_and_sample(encoding: str, tmp_path: Path) -> None:
+    write_set(tmp_path, size=8, encoding=encoding, train=[3])
     manifest = read_manifest(tmp_path / MANIFEST_NAME)
     write_manifest(tmp_path, replace(manifest, image=replace(manifest.image, height=9)))
     with pytest.raises(ImageError, match=r"(?s)train-000000.tar: sample 'hand-\d' cannot be decoded.*9 x 8.*8 x 8"):
+        read_all(tmp_path)
+
+
+def test_a_raw_array_whose_header_lies_names_shard_and_sample(tmp_path: Path) -> None:
+    shard = write_set(tmp_path, encoding="npy", train=[3]) / "train-000000.tar"
+    index_anew(tmp_path, shard.read_bytes().replace(b"'fortran_order': False", b"'fortran_order': True "))
+    with pytest.raises(ImageError, match=r"(?s)train-000000.tar: sample 'hand-\d' cannot be decoded.*do:"):
         read_all(tmp_path)
 
 

@@ -1,8 +1,10 @@
+import io
+
 import numpy as np
 import pytest
 
 from wds_bone.shards.encoding import encode_image
-from wds_bone.stream.decode import decode_into
+from wds_bone.stream.decode import NPY_HEADER_BYTES, check_npy_header, decode_into
 
 STORED = (24, 32)
 
@@ -28,10 +30,44 @@ def test_an_image_of_another_size_is_refused_and_its_neighbours_stay(encoding: s
     assert not batch[[0, 2]].any()
 
 
-@pytest.mark.parametrize("encoding", ["jpg", "png", "npy"])
-def test_what_is_no_image_is_refused(encoding: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
+@pytest.mark.parametrize(
+    ("encoding", "message"), [("jpg", "JPEG"), ("png", "(?i)png"), ("npy", "not a .npy file of version 1.0")]
+)
+def test_what_is_no_image_is_refused(encoding: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         decode_into(b"no image at all, but long enough to look like one", encoding, np.zeros(STORED, np.uint8))
+
+
+def header_of(array: np.ndarray) -> bytearray:
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, version=(1, 0))
+    return bytearray(file.getvalue()[: len(file.getvalue()) - array.nbytes])
+
+
+def test_the_header_of_a_raw_row_is_accepted_and_as_long_as_is_said() -> None:
+    header = header_of(np.zeros(STORED, np.uint8))
+    check_npy_header(memoryview(header), np.zeros(STORED, np.uint8))
+    assert len(header) == NPY_HEADER_BYTES
+
+
+LYING = {
+    "transposed": header_of(np.zeros(STORED[::-1], np.uint8)),
+    "Fortran order": header_of(np.zeros(STORED, np.uint8, order="F")),
+    "signed": header_of(np.zeros(STORED, np.int8)),
+    "bool": header_of(np.zeros(STORED, np.bool_)),
+    "one dimension": header_of(np.zeros(STORED[0] * STORED[1], np.uint8)),
+    "too short": bytearray(b"\x93NUMPY\x01\0\x36\0") + header_of(np.zeros(STORED, np.uint8))[10:64] + bytes(64),
+    "too long": bytearray(b"\x93NUMPY\x01\0\xff\0") + header_of(np.zeros(STORED, np.uint8))[10:],
+    "no header": bytearray(NPY_HEADER_BYTES),
+    "a call": bytearray(b"\x93NUMPY\x01\0\x76\0" + b"__import__('os').abort()".ljust(117) + b"\n"),
+    "unbalanced": bytearray(b"\x93NUMPY\x01\0\x76\0" + b"((((({[".ljust(117) + b"\n"),
+}
+
+
+@pytest.mark.parametrize("header", LYING.values(), ids=LYING)
+def test_a_header_that_lies_is_refused(header: bytearray) -> None:
+    with pytest.raises(ValueError, match=r"header|pixels|uint8|version"):
+        check_npy_header(memoryview(header), np.zeros(STORED, np.uint8))
 
 
 @pytest.mark.parametrize("encoding", ["jpg", "png", "npy"])

@@ -1,12 +1,53 @@
+import threading
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wds_bone.stream.load import LEAST_AHEAD, SAMPLES_PER_TASK, batches_ahead
+from wds_bone.errors import ShardError
+from wds_bone.stream import load
+from wds_bone.stream.load import BATCHES_AHEAD, MAX_SAMPLES_PER_TASK, samples_per_task
+
+BATCH = SimpleNamespace()
 
 
 @given(threads=st.integers(1, 128), rows=st.integers(1, 1024))
-def test_enough_batches_are_under_way_for_all_threads_and_no_more(threads: int, rows: int) -> None:
-    tasks_per_batch = len(range(0, rows, SAMPLES_PER_TASK))
-    ahead = batches_ahead(threads, rows=rows)
-    assert ahead * tasks_per_batch >= threads
-    assert ahead == LEAST_AHEAD or (ahead - 1) * tasks_per_batch < threads
+def test_tasks_are_small_enough_for_all_threads_to_have_one(threads: int, rows: int) -> None:
+    step = samples_per_task(rows, threads=threads)
+    assert 1 <= step <= MAX_SAMPLES_PER_TASK
+    assert BATCHES_AHEAD * len(range(0, rows, step)) >= min(threads, BATCHES_AHEAD * rows)
+
+
+def test_an_error_is_raised_while_other_samples_of_the_batch_are_still_being_read() -> None:
+    stuck, failed = Future[None](), Future[None]()
+    failed.set_exception(ShardError("damaged", do="mend it"))
+    with pytest.raises(ShardError, match="damaged"):
+        load._finish(BATCH, [stuck, failed])  # type: ignore[arg-type]
+
+
+def test_of_two_errors_the_first_in_the_batch_is_raised() -> None:
+    tasks = [Future[None]() for _ in range(8)]
+    for number, task in enumerate(tasks):
+        task.set_exception(ShardError(f"sample {number}", do="mend it"))
+    with pytest.raises(ShardError, match="sample 0"):
+        load._finish(BATCH, tasks)  # type: ignore[arg-type]
+
+
+def test_a_batch_of_which_nothing_comes_is_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "STALL_SECONDS", 0.05)
+    done, stuck = Future[None](), Future[None]()
+    done.set_result(None)
+    with pytest.raises(TimeoutError):
+        load._finish(BATCH, [done, stuck])  # type: ignore[arg-type]
+
+
+def test_a_slow_batch_of_which_something_comes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "STALL_SECONDS", 1.0)
+    tasks = [Future[None]() for _ in range(4)]
+    timers = [threading.Timer(0.4 * (number + 1), task.set_result, [None]) for number, task in enumerate(tasks)]
+    for timer in timers:
+        timer.start()
+    assert load._finish(BATCH, tasks) is BATCH  # type: ignore[arg-type]  # takes longer than a stall may
+    assert all(task.done() for task in tasks)

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tests.sample_sets import age_of
 from wds_bone.stream import lookup
 from wds_bone.stream.lookup import look_up, shard_of
 from wds_bone.stream.order import order_key, sample_at
-from wds_bone.stream.plan import BatchGeometry
+from wds_bone.stream.plan import BatchGeometry, BatchPlan
 from wds_bone.stream.selection import Selection, select_shards
 
 
@@ -42,31 +43,34 @@ def test_each_row_of_a_request_is_the_sample_of_its_plan(
         assert request.labels[0].tolist() == [number % 2 for number in numbers] + [0.0] * num_padding
         assert request.labels[1].tolist() == [age_of(number) for number in numbers] + [0.0] * num_padding
         assert request.labels[2].tolist() == [1.0] * num_real + [0.0] * num_padding
-        assert [sample for sample, *_ in request.stored] == plan.samples.tolist()
+        assert [sample.number for sample in request.stored] == plan.samples.tolist()
 
 
 def test_what_is_stored_is_what_the_index_says(selection: Selection) -> None:
     for request in look_up(geometry_of(selection, 8, 1).epoch(0), selection):
-        for sample, shard, offset, size, crc32, encoding in request.stored:
-            row = selection.table[sample]
-            assert (offset, size, crc32, encoding) == (row["offset"], row["size"], row["crc32"], "png")
-            assert selection.first_sample[shard] <= sample < selection.first_sample[shard + 1]
+        for sample in request.stored:
+            row = selection.table[sample.number]
+            assert sample[2:] == (row["offset"], row["size"], row["crc32"], "png")
+            assert selection.first_sample[sample.shard] <= sample.number < selection.first_sample[sample.shard + 1]
 
 
 def test_plans_are_taken_an_epoch_ahead_at_most(selection: Selection) -> None:
-    taken = 0
+    taken = list[int]()
 
-    def counted() -> "object":
-        nonlocal taken
+    def counted() -> Iterator[BatchPlan]:
         for plan in geometry_of(selection, 8, 1).endless(0):
-            taken += 1
+            taken.append(plan.stop)
             yield plan
 
-    requests = look_up(counted(), selection)  # type: ignore[arg-type]
-    next(requests)
-    assert taken == len(selection.table) // 8
+    next(look_up(counted(), selection))
+    assert len(taken) <= len(selection.table) // 8
+
+
+def test_the_labels_of_a_batch_are_its_own(selection: Selection) -> None:
+    for request in look_up(geometry_of(selection, 8, 1).epoch(0), selection):
+        assert request.labels.base is None
+        assert request.labels.flags.c_contiguous
 
 
 def test_a_shard_without_samples_holds_none() -> None:
-    selection = type("Selection", (), {"first_sample": np.array([0, 3, 3, 5])})()
-    assert shard_of(np.arange(5), selection).tolist() == [0, 0, 0, 2, 2]
+    assert shard_of(np.arange(5), np.array([0, 3, 3, 5])).tolist() == [0, 0, 0, 2, 2]

@@ -28,11 +28,12 @@ Picture = TypeVar("Picture", bound=ImageFile.ImageFile)
 _ORIENTATION_TAG = 0x0112
 _BITS_TAG, _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 258, 262, 0
 _PNG_BITS_OFFSET = 24
-_PNG_KIND, _GREY_OF_8_BITS = slice(24, 26), b"\x08\x00"  # bit depth and colour type (PNG specification 11.2.2)
+# Bit depth, colour, compression, filter and interlace method (PNG specification 11.2.2): 8 bits of grey, row by row.
+_PNG_KIND, _PLAIN_GREY = slice(24, 29), b"\x08\0\0\0\0"
 _COLOUR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
 _DEEP_MODES = ("I;16", "I;16B")
 # What says nothing of transparency or of a turn, which text may do as well as eXIf.
-_PLAIN_CHUNKS = frozenset((b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tIME", b"gAMA", b"cHRM", b"sRGB"))
+_PLAIN_CHUNKS = frozenset((b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tIME"))
 # What turns an image upright, by its EXIF orientation (Exif 2.32, table 6).
 _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     2: np.fliplr,
@@ -55,8 +56,8 @@ def decode_png(contents: bytes, *, place: str) -> Film:
     chunks = list(_png_chunks(contents, place))
     if b"acTL" in chunks:
         raise several_frames(place, "an animation")
-    if contents[_PNG_KIND] == _GREY_OF_8_BITS and _PLAIN_CHUNKS.issuperset(chunks):
-        return _decode_plain_png(contents, place)
+    if contents[_PNG_KIND] == _PLAIN_GREY and _PLAIN_CHUNKS.issuperset(chunks):
+        return _decode_plain_png(picture, contents, place)
     return _pillow_film(picture, contents, place)
 
 
@@ -121,11 +122,12 @@ def _png_chunks(contents: bytes, place: str) -> Iterator[bytes]:
         offset = end + 4
 
 
-def _decode_plain_png(contents: bytes, place: str) -> Film:
+def _decode_plain_png(picture: PngImageFile, contents: bytes, place: str) -> Film:
     """Return the film in a PNG of upright 8-bit grey, as most are, in two thirds of the time that Pillow takes."""
+    grey = np.empty((picture.height, picture.width), np.uint8)  # the size that was checked
     try:
-        grey: NDArray[np.uint8] = imagecodecs.png_decode(contents)
-    except Exception as error:  # libpng says what is wrong, in bytes that need not be text
+        imagecodecs.png_decode(contents, out=grey)
+    except (RuntimeError, ValueError) as error:  # libpng's word, which need not be text
         raise damaged(place, contents, error) from error
     return Film(grey, black=0, white=255)
 

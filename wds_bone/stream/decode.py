@@ -19,6 +19,8 @@ from wds_bone.shards.images import letterbox
 
 Row = NDArray[np.uint8]
 Contents = bytes | memoryview
+NPY_HEADER_BYTES = 128
+"""What NumPy writes before the pixels of any grey image."""
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
 
 
@@ -60,7 +62,7 @@ def _decode_png(contents: Contents) -> Row:
 
 
 def check_npy_header(header: Contents, row: Row) -> None:
-    """Raise unless `header` is all that stands before the pixels of a raw array of the row's shape.
+    """Raise unless `header`, `NPY_HEADER_BYTES` long, is all that stands before the pixels of an array like `row`.
 
     Raises:
         ValueError: not such a header, or one of another shape.
@@ -88,7 +90,10 @@ def _parse_npy(contents: Contents) -> tuple[int, tuple[int, int]]:
 
 @lru_cache(maxsize=64)  # parsing the header costs ten times the copy of the pixels, and all images share it
 def _npy_shape(header: bytes) -> tuple[int, int]:
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header[8:]))
+    try:
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header[8:]))
+    except Exception as error:  # NumPy raises whatever the broken part of the header leads to
+        raise ValueError(f"not the header of a .npy file: {error}") from error
     if len(shape) != 2 or fortran_order or dtype != np.uint8:
         raise ValueError(f"{dtype} {shape}, not uint8 (height, width)")
     return shape

@@ -1,12 +1,13 @@
 """Look up what the index says of planned samples: their labels, and where their bytes lie.
 
 In: `BatchPlan`s. Out: a `Request` for each. Invariant: the rows of a request are the samples of its plan, in order.
-Many plans are looked up at once: one call of NumPy for each of many batches would cost more than all the rest of them.
+Many plans are looked up at once, because a call of NumPy costs as much for one batch as for sixty.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,16 @@ from wds_bone.stream.selection import Selection
 
 SAMPLES_AT_ONCE = 4096
 
-Stored = tuple[int, int, int, int, int, str]
-"""Of one sample: its number, its shard's number, offset and size of its image, the image's crc32, and its encoding."""
+
+class Stored(NamedTuple):
+    """Where the image of a sample lies, and what its bytes should be."""
+
+    number: int
+    shard: int
+    offset: int
+    size: int
+    crc32: int
+    encoding: str
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -38,16 +47,16 @@ class Request:
 
 
 def look_up(plans: Iterable[BatchPlan], selection: Selection) -> Iterator[Request]:
-    """Yield a request for each plan, in order; takes plans of `SAMPLES_AT_ONCE` samples at a time, an epoch at most."""
+    """Yield a request for each plan, in order; takes plans of `SAMPLES_AT_ONCE` samples at a time, or of an epoch's."""
     samples_at_once, remaining = min(SAMPLES_AT_ONCE, len(selection.table)), iter(plans)
     for plan in remaining:
         further = islice(remaining, max(0, samples_at_once // len(plan.positions) - 1))
         yield from _look_up_together([plan, *further], selection)
 
 
-def shard_of(samples: NDArray[np.int64], selection: Selection) -> NDArray[np.int64]:
-    """Return the number of the shard of each sample number."""
-    return np.searchsorted(selection.first_sample, samples, side="right") - 1
+def shard_of(samples: NDArray[np.int64], first_sample: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of the shard of each sample number; `first_sample` is that of the selection."""
+    return np.searchsorted(first_sample, samples, side="right") - 1
 
 
 def _look_up_together(plans: list[BatchPlan], selection: Selection) -> Iterator[Request]:
@@ -56,13 +65,14 @@ def _look_up_together(plans: list[BatchPlan], selection: Selection) -> Iterator[
     labels = np.ones((3, len(samples)), np.float32)
     labels[0], labels[1] = known["gender"] == b"M", known["age_months"]
     keys = [key.decode() for key in known["key"].tolist()]
-    columns = (samples, shard_of(samples, selection), known["offset"], known["size"], known["crc32"])
+    columns = (samples, shard_of(samples, selection.first_sample), known["offset"], known["size"], known["crc32"])
     encodings = known["encoding"].astype(str).tolist()
-    stored: list[Stored] = list(zip(*(column.tolist() for column in columns), encodings, strict=True))
+    stored = list(map(Stored, *(column.tolist() for column in columns), encodings))
     first = 0
     for plan in plans:
         here = slice(first, first + len(plan.samples))
         num_padding = len(plan.positions) - len(plan.samples)
-        padded = np.pad(labels[:, here], ((0, 0), (0, num_padding))) if num_padding else labels[:, here]
+        own = np.ascontiguousarray(labels[:, here])  # a batch that is kept shall not keep the others
+        padded = np.pad(own, ((0, 0), (0, num_padding))) if num_padding else own
         yield Request(plan, padded, keys[here] + [""] * num_padding, stored[here])
         first = here.stop

@@ -31,18 +31,13 @@ class LocalStorage:
         self._closed = False
         weakref.finalize(self, _close_all, self._descriptors)  # a stream that is dropped without close() leaks nothing
 
-    def read(self, shard: int, offset: int, size: int, into: Sequence[WritableBuffer]) -> None:
-        """Fill buffers with the bytes of a shard.
-
-        Args:
-            shard: its number.
-            offset: of the first byte in the shard.
-            size: the number of bytes, that of all buffers together.
-            into: filled one after another.
+    def read(self, shard: int, offset: int, *, into: Sequence[WritableBuffer]) -> None:
+        """Fill the buffers `into`, one after another, with the bytes of shard number `shard` from `offset` on.
 
         Raises:
             ShardError: the file is gone, unreadable or ends before.
         """
+        size = sum(buffer.nbytes for buffer in into)
         try:
             num_bytes = self._preadv(shard, offset, into)
         except OSError as error:
