@@ -55,7 +55,7 @@ bench: $(BENCH_READY) ## the benchmarks beside the peers; IMAGES=FOLDER takes re
 	$(BIN)/python -m benchmarks.memory $(FILMS)
 	$(BIN)/python -m benchmarks.resume
 	$(BIN)/python -m benchmarks.shuffle
-	$(BIN)/python -m benchmarks.writer $(FILMS)
+	$(BIN)/python -m benchmarks.writer $(FILMS) --repeat 10
 	$(BIN)/python -m benchmarks.headspace
 
 clean: ## remove the environment, the demo and the caches

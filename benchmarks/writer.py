@@ -193,24 +193,24 @@ def import_mosaic() -> None:
     subprocess.run([python_of("mosaic"), "-c", "import streaming"], check=True)
 
 
-def find_entrants(work: Work) -> dict[str, Callable[[], float]]:
-    """Return the entrants that run here, and say which do not."""
-    entrants = {
+def find_entrants(work: Work, peers: Sequence[str]) -> dict[str, Callable[[], float]]:
+    """Return wds_bone, the loop, and those of the peers that run here; say which do not."""
+    entrants: dict[str, Callable[[], float]] = {
         OURS: partial(images_per_second, write_with_make_shards, work),
         LOOP: partial(images_per_second, write_with_webdataset, work),
-        LITDATA: partial(images_per_second, write_with_litdata, work),
-        MOSAIC: partial(mosaic_per_second, work),
     }
+    runs = {LITDATA: partial(images_per_second, write_with_litdata, work), MOSAIC: partial(mosaic_per_second, work)}
     needs: dict[str, Callable[[], object]] = {
         LITDATA: partial(importlib.import_module, "litdata"),
         MOSAIC: import_mosaic,
     }
-    for name, find in needs.items():
+    for name in peers:
         try:
-            find()
+            needs[name]()
         except (ImportError, subprocess.CalledProcessError) as error:
             print(f"{name}: left out: {error}")
-            del entrants[name]
+        else:
+            entrants[name] = runs[name]
     return entrants
 
 
@@ -238,6 +238,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=1, help="write each film so many times")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peers", nargs="*", choices=[LITDATA, MOSAIC], default=[LITDATA, MOSAIC])
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -246,7 +247,7 @@ def main() -> None:
         write_table(work.table, films)
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(CORES, mp_context=spawn) as pool:
-            runs = find_entrants(work) | {LIMIT: partial(limit_per_second, pool, work)}
+            runs = find_entrants(work, args.peers) | {LIMIT: partial(limit_per_second, pool, work)}
             figures = run_rounds(runs, num_rounds=args.rounds)
     summary = summarise(figures)
     print_table(figures, unit="images per second", reference=LIMIT)
