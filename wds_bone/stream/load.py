@@ -120,6 +120,8 @@ class Loader:
     def _fill(self, pixels: Row, stored: list[Stored], watch: _Watch) -> None:
         thread, scratch = get_ident(), self._thread_scratch()
         try:
+            for sample in stored[1:]:  # by this thread: the one that hands out batches shall not touch the disk
+                self.storage.announce(sample.shard, sample.offset, sample.size)
             for row, sample in zip(pixels, stored, strict=False):
                 if watch.stopped.is_set():
                     return

@@ -9,6 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -44,6 +45,13 @@ class LocalStorage:
             raise self._error(shard, f"byte {offset:,} cannot be read: {error.strerror}", size, error) from error
         if num_bytes != size:
             raise self._error(shard, f"ends inside a sample at byte {offset:,}", size, f"{num_bytes:,} bytes")
+
+    def announce(self, shard: int, offset: int, size: int) -> None:
+        """Tell the kernel that these bytes will be read soon, so that it fetches them meanwhile; never an error."""
+        descriptor = self._descriptors.get(shard)
+        if descriptor is not None and hasattr(os, "posix_fadvise"):  # macOS has none
+            with suppress(OSError):  # the read that follows says what is wrong
+                os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
         """Close the files. A read that is stuck may go on, its bytes go nowhere; one that begins is refused."""
