@@ -24,7 +24,7 @@ $(BENCH_READY): $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
-demo: $(READY) ## draw synthetic hands, shard, train, evaluate: three to five minutes on two cores
+demo: $(READY) ## draw synthetic hands, shard, train, evaluate: two to five minutes on two cores
 	$(BIN)/python scripts/make_shards.py --out runs/demo/shards
 	$(BIN)/python -m wds_bone.train --train runs/demo/shards/manifest.json --out runs/demo/model --epochs 8 --image-size 64
 	$(BIN)/python -m wds_bone.evaluate --checkpoint runs/demo/model/best.pt --shards runs/demo/shards/manifest.json --split val --out runs/demo/report
@@ -33,7 +33,7 @@ demo: $(READY) ## draw synthetic hands, shard, train, evaluate: three to five mi
 	@echo "numbers    runs/demo/report/metrics.json"
 	@echo "figures    runs/demo/report/*.png"
 
-test: $(READY) ## the tests that every change runs: three minutes on two cores
+test: $(READY) ## the tests that every change runs: two minutes on two cores
 	$(BIN)/python -m pytest
 
 test-slow: $(READY) ## subprocesses, kills, real trainings: a quarter of an hour
