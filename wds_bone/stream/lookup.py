@@ -1,7 +1,7 @@
 """Look up what the index says of planned samples: their labels, and where their bytes lie.
 
 In: `BatchPlan`s. Out: a `Request` for each. Invariant: the rows of a request are the samples of its plan, in order.
-Many plans are looked up at once, because a call of NumPy costs as much for one batch as for sixty.
+Many plans are looked up at once, because a call of NumPy costs as much for one batch as for sixteen.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from wds_bone.stream.plan import BatchPlan
 from wds_bone.stream.selection import Selection
 
-SAMPLES_AT_ONCE = 4096
+SAMPLES_AT_ONCE = 1024
 
 
 class Stored(NamedTuple):
