@@ -11,7 +11,7 @@ CONTENTS = bytes(range(256)) * 40
 
 def read(storage: LocalStorage, shard: int, offset: int, *sizes: int) -> list[bytes]:
     buffers = [memoryview(bytearray(size)) for size in sizes]
-    storage.read(shard, offset, into=buffers)
+    storage.read(shard, offset, size=sum(sizes), into=buffers)
     return [bytes(buffer) for buffer in buffers]
 
 

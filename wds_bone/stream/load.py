@@ -137,7 +137,7 @@ class Loader:
             self._load_raw(sample, row, scratch)
             return
         contents = scratch[:size]
-        self.storage.read(shard, offset, into=[contents])
+        self.storage.read(shard, offset, size=size, into=[contents])
         if (got := crc32(contents)) != expected:
             raise self._checksum_error(number, expected, got)
         try:
@@ -148,7 +148,7 @@ class Loader:
     def _load_raw(self, sample: Stored, row: Row, scratch: memoryview) -> None:
         """Read the pixels of a raw array straight to where they belong, and its header apart from them."""
         header = scratch[:NPY_HEADER_BYTES]
-        self.storage.read(sample.shard, sample.offset, into=[header, row])
+        self.storage.read(sample.shard, sample.offset, size=sample.size, into=[header, row])
         if (got := crc32(row, crc32(header))) != sample.crc32:
             raise self._checksum_error(sample.number, sample.crc32, got)
         try:

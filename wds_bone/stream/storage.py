@@ -32,13 +32,12 @@ class LocalStorage:
         self._closed = False
         weakref.finalize(self, _close_all, self._descriptors)  # a stream that is dropped without close() leaks nothing
 
-    def read(self, shard: int, offset: int, *, into: Sequence[WritableBuffer]) -> None:
-        """Fill the buffers `into`, one after another, with the bytes of shard number `shard` from `offset` on.
+    def read(self, shard: int, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> None:
+        """Fill the buffers `into`, one after another and `size` bytes together, from `offset` of a shard on.
 
         Raises:
             ShardError: the file is gone, unreadable or ends before.
         """
-        size = sum(buffer.nbytes for buffer in into)
         try:
             num_bytes = self._preadv(shard, offset, into)
         except OSError as error:
