@@ -67,7 +67,7 @@ class Loader:
         watch, pool = _Watch(), DaemonPool(threads, name="wds_bone-decode")
         started: deque[tuple[Batch, list[Future[None]]]] = deque()
         try:
-            for request in look_up(plans, self.selection):
+            for request in self._announced(look_up(plans, self.selection), pool, watch):
                 started.append(self._start(request, pool, watch, threads=threads))
                 if len(started) > BATCHES_AHEAD:
                     yield _finish(*started.popleft())
@@ -117,11 +117,32 @@ class Loader:
     def _on_host(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.pin_memory() if self.pin_memory else tensor
 
+    def _announced(self, requests: Iterator[Request], pool: DaemonPool, watch: _Watch) -> Iterator[Request]:
+        """Yield the requests, each when a thread has been told to announce the one behind it.
+
+        By a thread of the pool, because the one that hands out batches shall not touch a disk that may hang.
+        """
+        request = next(requests, None)
+        while request is not None:
+            following = next(requests, None)
+            if following is not None:
+                pool.submit(self._announce, following.stored, watch)
+            yield request
+            request = following
+
+    def _announce(self, stored: list[Stored], watch: _Watch) -> None:
+        """Have the kernel fetch a batch while the one before it is decoded."""
+        thread = get_ident()
+        try:
+            for sample in stored:
+                watch.reading[thread] = sample.number
+                self.storage.announce(sample.shard, sample.offset, sample.size)
+        finally:
+            watch.reading.pop(thread, None)
+
     def _fill(self, pixels: Row, stored: list[Stored], watch: _Watch) -> None:
         thread, scratch = get_ident(), self._thread_scratch()
         try:
-            for sample in stored[1:]:  # by this thread: the one that hands out batches shall not touch the disk
-                self.storage.announce(sample.shard, sample.offset, sample.size)
             for row, sample in zip(pixels, stored, strict=False):
                 if watch.stopped.is_set():
                     return
