@@ -1,0 +1,128 @@
+"""Settings from files and from `--set`: what is written is read again, what does not fit is refused by name."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wds_bone.config import config_as_json, knob, option, parse_config
+from wds_bone.config_file import settings_as_toml
+from wds_bone.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    names: tuple[str, ...] = option("words", default=("a",))
+    others: tuple[str, ...] | None = option("more words", default=None)
+    path: Path = option("a path", default=Path("here"))
+    kind: Literal["one", "two"] = option("a choice", default="one")
+    count: int = option("a number", default=3)
+    rate: float | None = knob("a rate", default=None)
+    deep: bool = knob("a switch", default=False)
+    label: str = knob("a word", default="none")
+
+
+def parse(*argv: str) -> Settings:
+    return parse_config(Settings, argv, prog="", description="")
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+all_settings = st.builds(
+    Settings,
+    names=st.lists(texts, min_size=1, max_size=3).map(tuple),
+    others=st.none() | st.lists(texts, min_size=1, max_size=2).map(tuple),
+    path=texts.map(Path),
+    kind=st.sampled_from(["one", "two"]),
+    count=st.integers(-(1 << 62), 1 << 62),
+    rate=st.none() | st.floats(allow_nan=False),
+    deep=st.booleans(),
+    label=texts,
+)
+
+
+@given(settings=all_settings)
+def test_what_is_written_is_read_as_the_same_settings(settings: Settings, tmp_path_factory: pytest.TempPathFactory):
+    path = tmp_path_factory.mktemp("config") / "config.toml"
+    path.write_bytes(settings_as_toml(config_as_json(settings)))
+    assert parse("--config", str(path)) == settings
+
+
+def test_flags_and_set_win_over_the_file_which_wins_over_the_defaults(tmp_path: Path):
+    path = tmp_path / "config.toml"
+    path.write_text('count = 5\nrate = 1\ndeep = true\nkind = "two"\n')
+    assert parse("--config", str(path)) == Settings(count=5, rate=1.0, deep=True, kind="two")
+    settings = parse("--config", str(path), "--count", "7", "--set", "deep=false", "rate=0.5", "--set", "label=x y")
+    assert settings == Settings(count=7, rate=0.5, deep=False, kind="two", label="x y")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("label=7", {"label": "7"}),
+        ("label='7'", {"label": "7"}),
+        ("label=a=b", {"label": "a=b"}),
+        ("path=a/b", {"path": Path("a/b")}),
+        ("names=a", {"names": ("a",)}),
+        ('names=["a", "b"]', {"names": ("a", "b")}),
+        ("rate=1e-3", {"rate": 1e-3}),
+        ("kind=two", {"kind": "two"}),
+    ],
+)
+def test_values_of_set_are_toml_and_words_need_no_quotes(assignment: str, expected: dict[str, Any]):
+    assert parse("--set", assignment) == Settings(**expected)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("coun=3", "write count"),
+        ("count", "--set key=value"),
+        ("count=three", "a whole number"),
+        ("count=1.5", "a whole number"),
+        ("count=true", "a whole number"),
+        ("rate=fast", "a number"),
+        ("deep=1", "true or false"),
+        ("deep=yes", "true or false"),
+        ("kind=three", "one or two"),
+        ("names=[1, 2]", "a list of a string"),
+        ("names=[]", "a list of a string"),
+    ],
+)
+def test_an_assignment_that_does_not_fit_says_what_would(assignment: str, message: str):
+    with pytest.raises(ConfigError) as refused:
+        parse("--set", assignment)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"count = 'x'", "a whole number"),
+        (b"[table]\nx = 1", "no setting is called 'table'"),
+        (b"count 3", "not TOML"),
+        (b"\xff\xfe", "not TOML"),
+        (b"Config = 3", "no setting is called"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_named(content: bytes, message: str, tmp_path: Path):
+    path = tmp_path / "config.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as refused:
+        parse("--config", str(path))
+    assert str(path) in str(refused.value)
+    assert message in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"gone\.toml: cannot be read"):
+        parse("--config", str(tmp_path / "gone.toml"))
+
+
+def test_a_setting_that_is_given_twice_is_refused():
+    with pytest.raises(ConfigError, match="--count and --set count"):
+        parse("--count", "3", "--set", "count=4")
+    with pytest.raises(ConfigError, match="each setting once"):
+        parse("--set", "rate=3", "rate=4")
