@@ -31,6 +31,13 @@ class Batch:
         moved = {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.tensors().items()}
         return replace(self, **moved)  # type: ignore[arg-type]
 
+    def parts(self, num_parts: int) -> "list[Batch]":
+        """Return the batch cut into parts of equally many rows, in order; they share its memory."""
+        rows = len(self.key) // num_parts
+        slices = [slice(first, first + rows) for first in range(0, len(self.key), rows)]
+        cut = [{name: tensor[part] for name, tensor in self.tensors().items()} for part in slices]
+        return [Batch(**tensors, key=self.key[part]) for tensors, part in zip(cut, slices, strict=True)]
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensor fields by name."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "key"}

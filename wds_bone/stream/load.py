@@ -14,6 +14,7 @@ from threading import Event, get_ident, local
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from zlib_ng.zlib_ng import crc32
 
 from wds_bone.errors import ImageError, ShardError
@@ -90,6 +91,10 @@ class Loader:
         """Return the key of a sample by its number."""
         key: bytes = self.selection.table["key"][sample]
         return key.decode()
+
+    def keys(self, samples: NDArray[np.int64] | slice = slice(None)) -> list[str]:
+        """Return the keys of samples by their numbers, or of all."""
+        return [key.decode() for key in self.selection.table["key"][samples].tolist()]
 
     def _start(
         self, request: Request, pool: DaemonPool, watch: _Watch, *, threads: int

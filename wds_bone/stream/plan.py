@@ -62,6 +62,11 @@ class BatchGeometry:
             yield from self._plans(start, stop)
             start = stop
 
+    def samples_of_step(self, step: int) -> Positions:
+        """Return the sample numbers of the global batch of a step, from 0, of the endless sequence."""
+        start = step * self.batch_size
+        return self.sample_at(np.arange(start, start + self.batch_size))
+
     def plan(self, start: int, stop: int) -> BatchPlan:
         """Return this rank's rows of the global batch that takes the samples of [start, stop)."""
         (plan,) = self._plans(start, stop)

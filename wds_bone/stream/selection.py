@@ -6,7 +6,7 @@ the same table and the same order digest.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from wds_bone.shards.scan import ScannedShard, scan_shard
 from wds_bone.shards.sidecars import read_sidecar, repeated_keys
 from wds_bone.stream.locate import name_shards
 
+Keep = Callable[[SampleTable], NDArray[np.bool_]]
 REBUILD = "fetch the set again, or build it again with `python scripts/make_shards.py`"
 
 
@@ -76,6 +77,24 @@ def select_shards(shards: str | Path | Sequence[str | Path], *, split: str | Non
         table=join_tables([shard.table for shard in located]),
         image=image,
         order_digest=_order_digest(located),
+    )
+
+
+def narrow(selection: Selection, kept: NDArray[np.bool_]) -> Selection:
+    """Return the samples of a selection for which `kept`, bool (n,), holds, as a selection with a digest of its own.
+
+    Raises:
+        ConfigError: none is kept.
+    """
+    if not kept.any():
+        raise ConfigError("no sample is left", expected="at least one", got="none", do="choose fewer folds")
+    num_before = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
+    digest = hashlib.sha256(selection.order_digest.encode() + np.packbits(kept).tobytes())
+    return replace(
+        selection,
+        first_sample=num_before[selection.first_sample],
+        table=selection.table[kept],
+        order_digest=digest.hexdigest(),
     )
 
 

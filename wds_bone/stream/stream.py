@@ -26,7 +26,7 @@ from wds_bone.stream.load import Loader
 from wds_bone.stream.memory import PixelMemory
 from wds_bone.stream.order import order_key, sample_at
 from wds_bone.stream.plan import BatchGeometry, BatchPlan
-from wds_bone.stream.selection import select_shards
+from wds_bone.stream.selection import Keep, narrow, select_shards
 from wds_bone.stream.settings import available_cores, check_settings
 from wds_bone.stream.storage import LocalStorage
 
@@ -51,12 +51,14 @@ class BoneAgeStream:
         world_size: how many slices there are; must divide `batch_size`.
         threads: that decode; None takes the processor's cores.
         device: where batches go; for CUDA they are copied one ahead.
+        keep: tells of the table of all samples which of them are in the stream; None keeps all.
 
     Attributes:
         num_samples: in an epoch, over all ranks.
         world_size: how many ranks share each batch.
         position: samples handed out so far, over all ranks and epochs.
-        order_digest: sha256 of the shards' names and contents.
+        num_shards: that they come from; every rank reads from all of them.
+        order_digest: sha256 of the shards' names and contents, and of what is kept of them.
         image_format: of the images.
         ages_months: float32 (num_samples,), in the order of the shards.
         genders: uint8 (num_samples,), 1 male, 0 female.
@@ -79,6 +81,7 @@ class BoneAgeStream:
         world_size: int = 1,
         threads: int | None = None,
         device: str | torch.device = "cpu",
+        keep: Keep | None = None,
     ) -> None:
         check_settings(
             batch_size=batch_size,
@@ -89,7 +92,10 @@ class BoneAgeStream:
             threads=threads,
         )
         selection = select_shards(shards, split=split)
+        if keep is not None:
+            selection = narrow(selection, keep(selection.table))
         self.num_samples, self.order_digest = len(selection.table), selection.order_digest
+        self.num_shards = len(selection.paths)
         self.image_format: ImageFormat = selection.image
         self.ages_months = selection.table["age_months"].copy()
         self.genders = (selection.table["gender"] == b"M").astype(np.uint8)
@@ -134,6 +140,14 @@ class BoneAgeStream:
     def endless(self) -> Iterator[Batch]:
         """Yield full batches from the position on, epoch after epoch, without an end."""
         return self._hand_out(self._geometry.endless)
+
+    def keys(self) -> list[str]:
+        """Return the keys of all samples, in the order of the shards."""
+        return self._loader.keys()
+
+    def step_keys(self, step: int) -> list[str]:
+        """Return the keys of the global batch that `endless()` hands out as number `step` (from 0), over all ranks."""
+        return self._loader.keys(self._geometry.samples_of_step(step))
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of `epoch` (0 is the first)."""
