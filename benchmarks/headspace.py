@@ -22,6 +22,7 @@ from benchmarks.rounds import print_table, print_targets, run_rounds, save_resul
 from benchmarks.targets import headspace_targets
 from wds_bone.learn.assemble import assemble_run, open_stream, settle_config
 from wds_bone.learn.loop import train_step
+from wds_bone.learn.ranks import Ranks
 from wds_bone.learn.resources import Stopwatch
 from wds_bone.learn.run import Run
 from wds_bone.learn.settings import TrainConfig, resolve_config
@@ -39,7 +40,7 @@ def timed_steps(run: Run, batches: Iterator[Batch], *, num_steps: int, waits: li
         for step in range(num_steps):
             with stopwatch.waiting():
                 batch = next(batches)
-            train_step(run.learner, batch, step=step, recipe=run.recipe)
+            train_step(run.learner, batch, step=step, recipe=run.recipe, ranks=run.ranks)
         if batch.image.is_cuda:
             torch.cuda.synchronize()
         waits.append(stopwatch.lap()[1])
@@ -74,8 +75,9 @@ def main() -> None:
                 compile=args.compile,
             )
         )
-        with open_stream(config, "train") as train, open_stream(config, "val") as val:
-            run = assemble_run(settle_config(config, train), train, val, {}, fresh=True)
+        ranks = Ranks(device=torch.device(config.device))
+        with open_stream(config, "train", ranks) as train, open_stream(config, "val", ranks) as val:
+            run = assemble_run(settle_config(config, train), train, val, {}, ranks=ranks, fresh=True)
             batches, waits = train.endless(), list[float]()
             cached = repeat(next(batches))
             runs = {

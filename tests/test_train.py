@@ -17,6 +17,7 @@ import torch
 
 from tests.learn.greedy import GREEDY_MODEL, offer_greedy_model
 from tests.learn.runs import (
+    ALONE,
     NUM_STEPS,
     assert_same_state,
     metrics_of,
@@ -31,7 +32,8 @@ from wds_bone.learn.assemble import assemble_run, describe_run, open_stream, set
 from wds_bone.learn.checkpoint import load_checkpoint, save_checkpoint
 from wds_bone.learn.run import Progress
 from wds_bone.learn.settings import TrainConfig, resolve_config
-from wds_bone.train import closing_text, main
+from wds_bone.learn.words import closing_text
+from wds_bone.train import main
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -289,9 +291,9 @@ def test_a_run_stopped_before_its_first_step_names_no_checkpoint(
 ):
     config = resolve_config(parse_config(TrainConfig, train_argv(shards, tmp_path / "run"), prog="", description=""))
     with ExitStack() as stack:
-        streams = [stack.enter_context(open_stream(config, split)) for split in ("train", "val")]
+        streams = [stack.enter_context(open_stream(config, split, ALONE)) for split in ("train", "val")]
         config = settle_config(config, streams[0])
-        run = assemble_run(config, *streams, describe_run(config, *streams), fresh=True)
+        run = assemble_run(config, *streams, describe_run(config, *streams), ranks=ALONE, fresh=True)
     assert closing_text(run, Progress()) == f"stopped after step 0 of {NUM_STEPS}; no checkpoint yet; not validated yet"
     carried_on_elsewhere = Progress(step=3, best_mae_months=12.0, best_epoch=1)
     assert closing_text(run, carried_on_elsewhere).endswith("best validation MAE 12.00 months after epoch 1")

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from wds_bone.config import option, parse_config, run_command
 from wds_bone.errors import ConfigError
 from wds_bone.learn.checkpoint import load_checkpoint
-from wds_bone.learn.hardware import Device, default_threads, installed_versions, pick_device
+from wds_bone.learn.hardware import Device, code_digest, default_threads, installed_versions, pick_device
+from wds_bone.learn.launch import open_ranks, say_once
 from wds_bone.learn.memory import memory_errors
 from wds_bone.learn.predictor import restore_predictor
+from wds_bone.learn.ranks import Ranks
 from wds_bone.learn.validate import Predictions, predict_epoch, refuse_not_finite
 from wds_bone.report.evaluation import (
     Told,
@@ -33,6 +33,7 @@ from wds_bone.stream.stream import BoneAgeStream
 
 PROG = "python -m wds_bone.evaluate"
 DESCRIPTION = "Predict every sample of a split once, and write predictions, numbers and pictures."
+TIMEOUT_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class EvaluateConfig:
     shards: tuple[str, ...] = option("a manifest, a folder or tars (brace patterns, globs)", metavar="URL")
     out: Path = option("folder for the results; those of an earlier evaluation are replaced", metavar="FOLDER")
     split: str | None = option("which split of a folder or manifest", default=None, metavar="NAME")
-    batch_size: int = option("images at a time; the predictions depend on it by rounding only", default=64, metavar="N")
+    batch_size: int = option(
+        "images at a time, of each process; the predictions depend on it by rounding only", default=64, metavar="N"
+    )
     threads: int | None = option(
         "that decode images (default: 1 on a CPU, else one per core)", default=None, metavar="N"
     )
@@ -56,7 +59,9 @@ class EvaluateConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate, and return the exit code: 0, or 2 after an error the user can mend."""
-    return run_command(lambda: run_evaluation(parse_config(EvaluateConfig, argv, prog=PROG, description=DESCRIPTION)))
+    return run_command(
+        lambda: run_evaluation(say_once(lambda: parse_config(EvaluateConfig, argv, prog=PROG, description=DESCRIPTION)))
+    )
 
 
 def run_evaluation(config: EvaluateConfig) -> None:
@@ -65,10 +70,20 @@ def run_evaluation(config: EvaluateConfig) -> None:
     Raises:
         WdsBoneError: settings, checkpoint or shards that do not fit, or a disk that refuses.
     """
-    device = pick_device(config.device)
-    contents = load_checkpoint(config.checkpoint)
-    make_folder(config.out)
-    predictions, shards = predict_shards(config, contents, device)
+    device = say_once(lambda: pick_device(config.device))
+    with open_ranks(device, timeout_seconds=TIMEOUT_SECONDS) as ranks:
+        contents = load_checkpoint(config.checkpoint)
+        if ranks.is_first:
+            make_folder(config.out)
+        predictions, shards = predict_shards(config, contents, ranks)
+        if ranks.is_first:
+            write_results(config, contents, predictions, shards)
+
+
+def write_results(
+    config: EvaluateConfig, contents: dict[str, Any], predictions: Predictions, shards: dict[str, Any]
+) -> None:
+    """Write the files of the evaluation, and print what they say."""
     metrics = {
         "errors": summarise(predictions),
         "constant": describe_constant(predictions, train_median_months=contents["train_median_months"]),
@@ -82,35 +97,54 @@ def run_evaluation(config: EvaluateConfig) -> None:
 
 
 def predict_shards(
-    config: EvaluateConfig, contents: dict[str, Any], device: torch.device
+    config: EvaluateConfig, contents: dict[str, Any], ranks: Ranks
 ) -> tuple[Predictions, dict[str, Any]]:
-    """Return the predictions, all of them finite, and what they were made of.
+    """Return the predictions, all of them finite, and what they were made of; every rank gets all.
 
     Raises:
         WdsBoneError: shards that do not fit, or predictions that are not finite.
     """
     too_large = {"got": f"--batch-size {config.batch_size}", "do": "give a smaller --batch-size, or --device cpu"}
-    with memory_errors(device, **too_large):
-        predictor = restore_predictor(contents, device=device)
-        with open_stream(config, device) as stream:
+    with memory_errors(ranks.device, **too_large):
+        predictor = restore_predictor(contents, device=ranks.device)
+        with open_stream(config, ranks) as stream:
             predictor.preprocessing.refuse_other_format(stream.image_format, place=", ".join(config.shards))
-            predictions = predict_epoch(predictor, stream, told_gender=tell_genders(stream, config.gender))
+            ranks.refuse_disagreement(describe_lockstep(config, stream))
+            predictions = predict_epoch(predictor, stream, ranks, told_gender=tell_genders(stream, config.gender))
             shards = describe_shards(stream, split=config.split)
     assert predictions is not None
     refuse_not_finite(predictions.predicted_months, predictions.key, place=str(config.checkpoint))
     return predictions, shards
 
 
-def open_stream(config: EvaluateConfig, device: torch.device) -> BoneAgeStream:
-    """Open the samples to evaluate, in the order of the shards."""
+def open_stream(config: EvaluateConfig, ranks: Ranks) -> BoneAgeStream:
+    """Open this rank's rows of the samples to evaluate, in the order of the shards.
+
+    Each rank takes as many images at a time as a single process would, and the same ones together, so that they round
+    alike.
+    """
     return BoneAgeStream(
         config.shards,
-        batch_size=config.batch_size,
+        batch_size=config.batch_size * ranks.world_size,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
         split=config.split,
         shuffle=False,
-        threads=default_threads(device) if config.threads is None else config.threads,
-        device=device,
+        threads=default_threads(ranks.device) if config.threads is None else config.threads,
+        device=ranks.device,
     )
+
+
+def describe_lockstep(config: EvaluateConfig, stream: BoneAgeStream) -> dict[str, Any]:
+    """Return what all ranks must agree in before the first batch, in plain JSON types."""
+    return {
+        "code": code_digest(),
+        "versions": installed_versions(),
+        "checkpoint_sha256": file_sha256(config.checkpoint),
+        "order_digest": stream.order_digest,
+        "batch_size": config.batch_size,
+        "gender": config.gender,
+    }
 
 
 def make_folder(folder: Path) -> None:

@@ -1,33 +1,45 @@
-"""`python -m wds_bone.train`: shards -> a trained model in a run folder.
+"""`python -m wds_bone.train`: shards -> a trained model in a run folder; under `torchrun`, by many processes.
 
-In come shards and settings, out goes a folder with `run.json`, `metrics.jsonl`, `last.pt` and `best.pt`. The invariant:
-the same command run again continues where the last one stopped.
+In come shards and settings, out goes a folder with `config.toml`, `run.json`, `metrics.jsonl`, `last.pt` and `best.pt`.
+The invariant: the same command run again continues where the last one stopped, with any number of processes.
 """
 
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any
 
-from wds_bone.config import config_as_json, parse_config, run_command
-from wds_bone.learn.assemble import assemble_run, describe_run, open_stream, settle_config
+import torch
+from matplotlib.figure import Figure
+
+from wds_bone.config import parse_config, run_command
+from wds_bone.learn.assemble import assemble_run, describe_lockstep, describe_run, open_stream, settle_config
 from wds_bone.learn.folder import claim_folder, find_checkpoint, load_own_checkpoint
 from wds_bone.learn.interrupt import Interruption
 from wds_bone.learn.journal import Journal
-from wds_bone.learn.loop import train
+from wds_bone.learn.launch import is_launched, open_ranks, say_once
+from wds_bone.learn.loop import augmented_inputs, train
 from wds_bone.learn.memory import memory_errors
+from wds_bone.learn.ranks import Ranks
+from wds_bone.learn.rehearse import rehearse
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import TrainConfig, resolve_config
-from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME, restore_snapshot
+from wds_bone.learn.snapshot import restore_snapshot
+from wds_bone.learn.validate import Predictions
+from wds_bone.learn.words import closing_text, opening_text
+from wds_bone.report.figures import draw_scatter
+from wds_bone.report.metrics import summarise
 
 PROG = "python -m wds_bone.train"
 DESCRIPTION = "Train a bone age model on shards; the same command again goes on where it stopped."
+LAUNCHER_SECONDS = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, and return the exit code: 0, 2 after an error, 130 or 143 after a signal."""
-    return run_command(lambda: run_training(parse_config(TrainConfig, argv, prog=PROG, description=DESCRIPTION)))
+    return run_command(
+        lambda: run_training(say_once(lambda: parse_config(TrainConfig, argv, prog=PROG, description=DESCRIPTION)))
+    )
 
 
 def run_training(config: TrainConfig) -> int:
@@ -36,56 +48,52 @@ def run_training(config: TrainConfig) -> int:
     Raises:
         WdsBoneError: settings, shards or checkpoints that do not fit, or a training that cannot go on.
     """
-    config = resolve_config(config)
+    config = say_once(lambda: resolve_config(config))
     with ExitStack() as stack:
+        # Outside of the ranks: while they find out who failed, the launcher tells them to stop.
+        repeats_seconds = LAUNCHER_SECONDS if is_launched() else 0.0
+        interruption = stack.enter_context(Interruption(repeats_seconds=repeats_seconds))
+        ranks = stack.enter_context(open_ranks(torch.device(config.device), timeout_seconds=config.timeout_seconds))
         stack.enter_context(_memory_errors(config))
-        interruption = stack.enter_context(Interruption())
-        train_stream = stack.enter_context(open_stream(config, "train"))
+        train_stream = stack.enter_context(open_stream(config, "train", ranks))
         config = settle_config(config, train_stream)
-        val_stream = stack.enter_context(open_stream(config, "val"))
+        val_stream = stack.enter_context(open_stream(config, "val", ranks))
         description = describe_run(config, train_stream, val_stream)
-        checkpoint = find_checkpoint(config.out, config.resume)
-        run = assemble_run(config, train_stream, val_stream, description, fresh=checkpoint is None)
-        progress = _resume(run, checkpoint) if checkpoint else Progress()
-        claim_folder(config.out, description)
-        print(_opening(run, config, progress))  # noqa: T201
-        journal = stack.enter_context(Journal(config.out, progress=progress, num_steps=run.recipe.num_steps))
+        checkpoint = find_checkpoint(config.out, config.resume) if ranks.is_first else None
+        resuming = ranks.any(checkpoint is not None)
+        run = assemble_run(config, train_stream, val_stream, description, ranks=ranks, fresh=not resuming)
+        ranks.refuse_disagreement(describe_lockstep(description, num_steps=run.recipe.num_steps))
+        progress = _resume(run, checkpoint) if resuming else Progress()
+        if config.dry_run:
+            _say(rehearse(run, progress), ranks)
+            return 0
+        if ranks.is_first:
+            claim_folder(config.out, description)
+        _say(opening_text(run, config, progress), ranks)
+        journal = stack.enter_context(_open_journal(run, progress)) if ranks.is_first else None
         progress = train(run, progress, journal=journal, interruption=interruption)
-    print(closing_text(run, progress))  # noqa: T201
+    _say(closing_text(run, progress), ranks)
     return interruption.exit_code
 
 
-def _resume(run: Run, checkpoint: Path) -> Progress:
+def _resume(run: Run, checkpoint: Path | None) -> Progress:
     """Restore the run; a function of its own so that the loaded copy is gone before training begins."""
-    return restore_snapshot(run, load_own_checkpoint(checkpoint, run.origin))
+    return restore_snapshot(run, load_own_checkpoint(checkpoint, run.origin, run.ranks))
 
 
-def _opening(run: Run, config: TrainConfig, progress: Progress) -> str:
-    values = {name: value for name, value in config_as_json(config).items() if value is not None and value is not False}
-    settings = " ".join(f"--{name.replace('_', '-')} {_as_typed(value)}" for name, value in values.items())
-    size = f"{run.learner.preprocessing.width} x {run.learner.preprocessing.height} pixels"
-    counts = f"{run.train_stream.num_samples} training and {run.val_stream.num_samples} validation samples"
-    start = f"going on after step {progress.step}" if progress.step else "beginning"
-    return f"{settings}\n{counts}, {size}, {run.recipe.num_steps} steps; {start}"
+def _open_journal(run: Run, progress: Progress) -> Journal:
+    def draw(predictions: Predictions) -> Figure:
+        return draw_scatter(predictions, summarise(predictions))
+
+    journal = Journal(run.folder, progress=progress, num_steps=run.recipe.num_steps, draw_predictions=draw)
+    if progress.step == 0:
+        journal.write_inputs(lambda: augmented_inputs(run))
+    return journal
 
 
-def _as_typed(value: Any) -> str:
-    if value is True:
-        return ""
-    return " ".join(value) if isinstance(value, list) else str(value)
-
-
-def closing_text(run: Run, progress: Progress) -> str:
-    """Return how a run ended, and what it left behind."""
-    last = run.folder / LAST_NAME
-    kept = f"checkpoint {last}" if last.exists() else "no checkpoint yet"
-    how = "finished" if progress.step == run.recipe.num_steps else "stopped"
-    text = f"{how} after step {progress.step} of {run.recipe.num_steps}; {kept}"
-    if progress.best_mae_months is None:
-        return f"{text}; not validated yet"
-    best = f"{progress.best_mae_months:.2f} months after epoch {progress.best_epoch}"
-    kept = f"; {run.folder / BEST_NAME}" if (run.folder / BEST_NAME).exists() else ""
-    return f"{text}\nbest validation MAE {best}{kept}"
+def _say(text: str, ranks: Ranks) -> None:
+    if ranks.is_first:
+        print(text, flush=True)  # noqa: T201
 
 
 def _memory_errors(config: TrainConfig) -> AbstractContextManager[None]:
@@ -93,7 +101,7 @@ def _memory_errors(config: TrainConfig) -> AbstractContextManager[None]:
     return memory_errors(
         config.device,
         got=f"--model {config.model}, --batch-size {config.batch_size}, images {pixels}",
-        do="give a smaller --batch-size or --image-size with another --out, or --device cpu",
+        do="give --set accumulate=2, or a smaller --batch-size or --image-size with another --out, or --device cpu",
     )
 
 

@@ -11,7 +11,9 @@ import torch
 
 from tests.sample_sets import write_set
 from wds_bone.learn.checkpoint import load_checkpoint
+from wds_bone.learn.ranks import Ranks
 
+ALONE = Ranks(device=torch.device("cpu"))
 SMALL_MODEL = "shufflenet_v2_x0_5"
 NUM_STEPS = 5  # 10 samples, batches of 4, 2 epochs
 

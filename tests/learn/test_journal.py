@@ -3,13 +3,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.learn.runs import largest_file, metrics_of
 from wds_bone.errors import CheckpointError, WdsBoneError
 from wds_bone.learn.journal import Journal, keep_lines
 from wds_bone.learn.run import Progress
+from wds_bone.learn.validate import Predictions
 
+AGES = np.array([90.0, 120.0], np.float32)
+PREDICTIONS = Predictions(["a", "b"], np.array([0, 1], np.float32), AGES, AGES + 3)
 STEP = {"epoch": 0.5, "samples": 8, "loss": 1.0, "lr": 0.1, "images_per_second": 9.0, "wait_fraction": 0.0}
 VALIDATION = {
     "epoch": 1.6,
@@ -58,7 +62,7 @@ def test_lines_are_in_the_file_at_once_and_validations_on_the_screen(
     with Journal(tmp_path, progress=Progress(), num_steps=9) as journal:
         journal.write_step({"step": 1, **STEP})
         journal.advance()
-        journal.write_validation({"step": 2, **VALIDATION})
+        journal.write_validation({"step": 2, **VALIDATION}, PREDICTIONS)
         assert [line["step"] for line in metrics_of(tmp_path)] == [1, 2]
     shown = capsys.readouterr().out
     assert "validation MAE 12.00 months" in shown

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.learn.bars import GENDER_SHIFT_MONTHS, write_bars
-from tests.learn.runs import metrics_of
+from tests.learn.runs import ALONE, metrics_of
 from wds_bone.learn.predictor import load_predictor
 from wds_bone.learn.validate import predict_epoch
 from wds_bone.stream.stream import BoneAgeStream
@@ -23,7 +23,7 @@ def test_a_small_model_learns_age_and_gender(tmp_path: Path):
     assert last["val_mae_months"] < 12
     predictor = load_predictor(tmp_path / "run" / "best.pt", device="cpu")
     with BoneAgeStream(tmp_path / "val.tar", shuffle=False) as stream:
-        truly = predict_epoch(predictor, stream)
-        swapped = predict_epoch(predictor, stream, told_gender=1 - stream.genders.astype(np.float32))
+        truly = predict_epoch(predictor, stream, ALONE)
+        swapped = predict_epoch(predictor, stream, ALONE, told_gender=1 - stream.genders.astype(np.float32))
     older_if_girl = (truly.predicted_months - swapped.predicted_months) * np.where(truly.gender == 0, 1, -1)
     assert older_if_girl.mean() == pytest.approx(GENDER_SHIFT_MONTHS, abs=8)

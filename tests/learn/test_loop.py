@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.learn.runs import assert_same_state, metrics_of, train_argv, write_small_set
+from tests.learn.runs import ALONE, assert_same_state, metrics_of, train_argv, write_small_set
 from wds_bone.config import parse_config
 from wds_bone.errors import WdsBoneError
 from wds_bone.learn import loop
@@ -37,9 +37,9 @@ def begun_run(shards: Path, out: Path, *more: str) -> Iterator[Run]:
     config = resolve_config(parse_config(TrainConfig, train_argv(shards, out, *more), prog="", description=""))
     out.mkdir()
     with ExitStack() as stack:
-        streams = [stack.enter_context(open_stream(config, split)) for split in ("train", "val")]
+        streams = [stack.enter_context(open_stream(config, split, ALONE)) for split in ("train", "val")]
         config = settle_config(config, streams[0])
-        yield assemble_run(config, *streams, describe_run(config, *streams), fresh=True)
+        yield assemble_run(config, *streams, describe_run(config, *streams), ranks=ALONE, fresh=True)
 
 
 class WatchedJournal(Journal):

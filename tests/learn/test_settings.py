@@ -15,16 +15,37 @@ FLAGS = [
     "--max-steps",
     "--batch-size",
     "--lr",
-    "--weight-decay",
-    "--ema",
+    "--dropout",
+    "--drop-path",
+    "--folds",
+    "--fold",
     "--seed",
     "--threads",
-    "--shuffle-buffer",
     "--device",
     "--precision",
     "--compile",
     "--resume",
     "--log-every",
+    "--dry-run",
+    "--config",
+    "--set",
+]
+KNOBS = [
+    "weight_decay",
+    "ema",
+    "patience",
+    "accumulate",
+    "freeze_backbone",
+    "sync_batch_norm",
+    "shuffle_buffer",
+    "timeout_seconds",
+    "augment_flip",
+    "augment_turn_degrees",
+    "augment_scale",
+    "augment_shift",
+    "augment_contrast",
+    "augment_brightness",
+    "augment_gamma",
 ]
 
 
@@ -35,9 +56,11 @@ def parse(*argv: str) -> TrainConfig:
 def test_the_flags_are_the_documented_ones_and_no_more(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         parse("--help")
-    words = capsys.readouterr().out.replace(",", " ").replace("[", " ").split()
-    shown = {word.strip("[],)") for word in words if word.startswith("--")} - {"--help", "--no-compile"}
-    assert shown == set(FLAGS)
+    flags, _, knobs = capsys.readouterr().out.partition("settings for --set and --config:")
+    words = flags.replace(",", " ").replace("[", " ").split()
+    shown = {word.strip("[],)") for word in words if word.startswith("--")}
+    assert shown - {"--help", "--no-compile", "--no-dry-run"} == set(FLAGS)
+    assert [line.split()[0] for line in knobs.strip().splitlines()] == KNOBS
 
 
 @pytest.mark.parametrize(
@@ -52,16 +75,40 @@ def test_the_flags_are_the_documented_ones_and_no_more(capsys: pytest.CaptureFix
         ("--lr", "-0.1"),
         ("--lr", "nan"),
         ("--lr", "inf"),
-        ("--weight-decay", "inf"),
-        ("--weight-decay", "-1"),
-        ("--ema", "1.0"),
+        ("--dropout", "1"),
+        ("--drop-path", "-0.1"),
+        ("--fold", "-1"),
+        ("--set weight_decay", "inf"),
+        ("--set weight_decay", "-1"),
+        ("--set ema", "1.0"),
+        ("--set accumulate", "0"),
+        ("--set patience", "0"),
+        ("--set timeout_seconds", "0"),
+        ("--set augment_scale", "1"),
+        ("--set augment_brightness", "inf"),
         ("--seed", "-1"),
         ("--seed", str(1 << 31)),
     ],
 )
 def test_values_that_make_no_sense_are_refused_by_name(flag: str, value: str):
+    argv = ["--set", f"{flag.split()[1]}={value}"] if flag.startswith("--set") else [flag, value]
     with pytest.raises(ConfigError, match=flag):
-        parse(flag, value)
+        parse(*argv)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--folds", "5"],
+        ["--fold", "0"],
+        ["--folds", "1", "--fold", "0"],
+        ["--folds", "5", "--fold", "5"],
+        ["--folds", "5", "--fold", "0", "--val", "other"],
+    ],
+)
+def test_folds_that_make_no_sense_are_refused(argv: list[str]):
+    with pytest.raises(ConfigError, match="--fold"):
+        parse(*argv)
 
 
 def test_a_resolved_config_says_what_the_run_does():

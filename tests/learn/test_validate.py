@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.learn.runs import SMALL_MODEL, write_small_set
+from tests.learn.runs import ALONE, SMALL_MODEL, write_small_set
 from tests.sample_sets import age_of
 from wds_bone.learn.checkpoint import save_checkpoint
 from wds_bone.learn.model import build_model
@@ -42,7 +42,7 @@ def predictor(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Predict
 
 
 def test_every_sample_is_predicted_once_with_its_own_label(predictor: Predictor, stream: BoneAgeStream):
-    predictions = predict_epoch(predictor, stream)
+    predictions = predict_epoch(predictor, stream, ALONE)
     assert predictions is not None
     numbers = [int(key.removeprefix("hand-")) for key in predictions.key]
     assert sorted(numbers) == list(range(10))
@@ -55,9 +55,9 @@ def test_every_sample_is_predicted_once_with_its_own_label(predictor: Predictor,
 def test_predictions_do_not_depend_on_the_batch(
     batch_size: int, predictor: Predictor, stream: BoneAgeStream, shards: Path
 ):
-    expected = predict_epoch(predictor, stream)
+    expected = predict_epoch(predictor, stream, ALONE)
     with BoneAgeStream(shards, split="train", batch_size=batch_size, shuffle=False, threads=1) as other:
-        predictions = predict_epoch(predictor, other)
+        predictions = predict_epoch(predictor, other, ALONE)
     assert predictions is not None
     assert expected is not None
     assert predictions.key == expected.key
@@ -65,14 +65,14 @@ def test_predictions_do_not_depend_on_the_batch(
 
 
 def test_validating_twice_gives_the_same(predictor: Predictor, stream: BoneAgeStream):
-    first, second = predict_epoch(predictor, stream), predict_epoch(predictor, stream)
+    first, second = predict_epoch(predictor, stream, ALONE), predict_epoch(predictor, stream, ALONE)
     assert np.array_equal(first.predicted_months, second.predicted_months)
 
 
 def test_the_model_can_be_told_other_genders_while_the_labels_stay(predictor: Predictor, stream: BoneAgeStream):
-    truly = predict_epoch(predictor, stream)
-    same = predict_epoch(predictor, stream, told_gender=stream.genders.astype(np.float32))
-    swapped = predict_epoch(predictor, stream, told_gender=1 - stream.genders.astype(np.float32))
+    truly = predict_epoch(predictor, stream, ALONE)
+    same = predict_epoch(predictor, stream, ALONE, told_gender=stream.genders.astype(np.float32))
+    swapped = predict_epoch(predictor, stream, ALONE, told_gender=1 - stream.genders.astype(np.float32))
     assert np.array_equal(same.predicted_months, truly.predicted_months)
     assert np.array_equal(swapped.gender, truly.gender)
     assert np.all(swapped.predicted_months != truly.predicted_months)
@@ -86,4 +86,4 @@ def test_an_image_and_its_mirror_image_get_the_same_age(predictor: Predictor, st
 
 
 def test_giving_up_returns_nothing(predictor: Predictor, stream: BoneAgeStream):
-    assert predict_epoch(predictor, stream, give_up=lambda: True) is None
+    assert predict_epoch(predictor, stream, ALONE, give_up=lambda: True) is None

@@ -4,7 +4,7 @@ In come resolved settings, out go streams and a `Run` at its very beginning. The
 give the same run, weights included.
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Literal
 
 import torch
@@ -12,44 +12,93 @@ import torch
 from wds_bone.config import config_as_json
 from wds_bone.errors import ConfigError
 from wds_bone.learn.augment import Ranges
-from wds_bone.learn.hardware import dtype_of, installed_versions
+from wds_bone.learn.folder import OF_A_PROCESS
+from wds_bone.learn.hardware import code_digest, dtype_of, installed_versions
+from wds_bone.learn.layers import freeze_backbone, set_drop_path, set_dropout
 from wds_bone.learn.learner import assemble_learner, target_of
 from wds_bone.learn.metrics import median_ages
-from wds_bone.learn.model import build_model, refuse_unfit_images
-from wds_bone.learn.preprocess import plan_preprocessing
+from wds_bone.learn.model import BoneAgeModel, build_model, refuse_unfit_images
+from wds_bone.learn.preprocess import Preprocessing, plan_preprocessing
+from wds_bone.learn.ranks import Ranks
 from wds_bone.learn.run import Recipe, Run
 from wds_bone.learn.schedule import count_steps, default_ema
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.learn.weights import load_initial_weights
 from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest
+from wds_bone.stream.folds import keep_fold
 from wds_bone.stream.locate import local_path
 from wds_bone.stream.stream import BoneAgeStream
 
+VALIDATION_ROWS = 64
+"""At most so many images at a time, and as many on each rank as a single process would take: batches of another shape
+round otherwise, and the error of a model shall not depend on how many ranks measure it."""
 
-def open_stream(config: TrainConfig, split: Literal["train", "val"]) -> BoneAgeStream:
-    """Open the training or the validation samples.
+
+def open_stream(config: TrainConfig, split: Literal["train", "val"], ranks: Ranks) -> BoneAgeStream:
+    """Open this rank's rows of the training or the validation samples.
 
     Tars are taken as they are, a folder or manifest by its split. What --val names need not have a split "val", if it
     has only one.
 
     Raises:
-        WdsBoneError: shards that are missing or damaged, or no validation shards.
+        WdsBoneError: shards that are missing or damaged, no validation shards, or a batch that the ranks cannot share.
     """
+    if config.folds is not None:
+        return _open_fold(config, split, ranks)
     shards = config.train if split == "train" else config.val or config.train
     named = any(name.endswith(".tar") for name in shards)
     if named and split == "val" and config.val is None:
         raise ConfigError("no validation shards", expected="--val beside tars in --train", do="give --val")
     only_split = split == "val" and config.val is not None and not all(_has_split(name, split) for name in shards)
+    return BoneAgeStream(shards, split=None if named or only_split else split, **_stream_settings(config, split, ranks))
+
+
+def _open_fold(config: TrainConfig, split: Literal["train", "val"], ranks: Ranks) -> BoneAgeStream:
+    """Open what a fold leaves to train with, or the fold itself: both come from the training split."""
+    assert config.folds is not None
+    assert config.fold is not None
+    named = any(name.endswith(".tar") for name in config.train)
     return BoneAgeStream(
-        shards,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        split=None if named or only_split else split,
-        shuffle=split == "train",
-        shuffle_buffer=config.shuffle_buffer if split == "train" else None,
-        threads=config.threads,
-        device=config.device,
+        config.train,
+        split=None if named else "train",
+        keep=keep_fold(split, fold=config.fold, num_folds=config.folds, seed=config.seed),
+        **_stream_settings(config, split, ranks),
     )
+
+
+def _stream_settings(config: TrainConfig, split: Literal["train", "val"], ranks: Ranks) -> dict[str, Any]:
+    settings = {
+        "rank": ranks.rank,
+        "world_size": ranks.world_size,
+        "threads": config.threads,
+        "device": ranks.device,
+    }
+    if split == "val":
+        return settings | {"shuffle": False, "batch_size": min(VALIDATION_ROWS, config.batch_size) * ranks.world_size}
+    refuse_indivisible(config.batch_size, ranks=ranks.world_size, parts=config.accumulate)
+    return settings | {
+        "seed": config.seed,
+        "shuffle_buffer": config.shuffle_buffer,
+        "batch_size": config.batch_size,
+    }
+
+
+def refuse_indivisible(batch_size: int, *, ranks: int, parts: int) -> None:
+    """Raise unless every rank gets equally many samples in each of its parts.
+
+    Raises:
+        ConfigError: with the nearest batch sizes that fit.
+    """
+    unit = ranks * parts
+    below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
+    if below != above:
+        over = f"{ranks} processes" + (f" in {parts} parts each (accumulate)" if parts > 1 else "")
+        raise ConfigError(
+            f"--batch-size {batch_size} cannot be shared out equally over {over}",
+            expected=f"a multiple of {unit}",
+            got=batch_size,
+            do=f"give --batch-size {f'{below} or {above}' if below else above}",
+        )
 
 
 def _has_split(name: str, split: str) -> bool:
@@ -65,6 +114,12 @@ def settle_config(config: TrainConfig, train_stream: BoneAgeStream) -> TrainConf
     """Replace what depends on the number of samples and is not set."""
     num_steps = count_steps(train_stream.num_samples, epochs=config.epochs, batch_size=config.batch_size)
     return replace(config, ema=default_ema(num_steps) if config.ema is None else config.ema)
+
+
+def describe_lockstep(description: dict[str, Any], *, num_steps: int) -> dict[str, Any]:
+    """Return what all ranks must agree in before the first step, in plain JSON types."""
+    shared = {name: value for name, value in description["config"].items() if name not in OF_A_PROCESS}
+    return {**description, "config": shared, "code": code_digest(), "num_steps": num_steps}
 
 
 def describe_run(config: TrainConfig, train_stream: BoneAgeStream, val_stream: BoneAgeStream) -> dict[str, Any]:
@@ -84,6 +139,7 @@ def assemble_run(
     val_stream: BoneAgeStream,
     description: dict[str, Any],
     *,
+    ranks: Ranks,
     fresh: bool,
 ) -> Run:
     """Build the model and all that training needs, from settled settings.
@@ -93,6 +149,7 @@ def assemble_run(
         train_stream: opened.
         val_stream: opened.
         description: what `run.json` says, which goes into every checkpoint.
+        ranks: that share the work.
         fresh: the run begins; if it goes on, the weights come from its checkpoint afterwards.
 
     Raises:
@@ -104,28 +161,56 @@ def assemble_run(
     preprocessing = plan_preprocessing(train_stream.image_format, config.image_size)
     preprocessing.refuse_other_format(val_stream.image_format, place="validation shards")
     torch.manual_seed(config.seed)
-    model = build_model(config.model)
-    size = {"height": preprocessing.height, "width": preprocessing.width}
-    refuse_unfit_images(model, name=config.model, batch_size=config.batch_size, **size)
+    model = _build_model(config, preprocessing, rows=config.batch_size // ranks.world_size // config.accumulate)
     if fresh and config.init_weights != "none":
         load_initial_weights(model, config.init_weights, name=config.model)
     learner = assemble_learner(
         model,
-        device=torch.device(config.device),
+        ranks=ranks,
         preprocessing=preprocessing,
         target=target_of(train_stream.ages_months),
         precision=dtype_of(config.precision),
         weight_decay=config.weight_decay,
         compiled=config.compile,
+        shared_norms=config.sync_batch_norm,
+    )
+    recipe = Recipe(
+        num_steps=num_steps,
+        batch_size=config.batch_size,
+        accumulate=config.accumulate,
+        peak_rate=config.lr,
+        ema=config.ema,
+        seed=config.seed,
+        ranges=_augmentation(config),
     )
     return Run(
         folder=config.out,
+        ranks=ranks,
         learner=learner,
-        recipe=Recipe(num_steps=num_steps, peak_rate=config.lr, ema=config.ema, seed=config.seed, ranges=Ranges()),
+        recipe=recipe,
         train_stream=train_stream,
         val_stream=val_stream,
-        batch_size=config.batch_size,
+        patience=config.patience,
         last_step=min(num_steps, config.max_steps or num_steps),
         log_every=config.log_every,
         origin=description,
     )
+
+
+def _build_model(config: TrainConfig, preprocessing: Preprocessing, *, rows: int) -> BoneAgeModel:
+    """Build the model with random weights, refuse images that it cannot take, and set its layers."""
+    model = build_model(config.model)
+    refuse_unfit_images(
+        model, name=config.model, batch_size=rows, height=preprocessing.height, width=preprocessing.width
+    )
+    if config.dropout is not None:
+        set_dropout(model, config.dropout, name=config.model)
+    if config.drop_path is not None:
+        set_drop_path(model, config.drop_path, name=config.model)
+    if config.freeze_backbone:
+        freeze_backbone(model)
+    return model
+
+
+def _augmentation(config: TrainConfig) -> Ranges:
+    return Ranges(**{field.name: getattr(config, f"augment_{field.name}") for field in fields(Ranges)})

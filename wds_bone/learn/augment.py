@@ -17,15 +17,15 @@ NUM_DRAWS = 8
 
 @dataclass(frozen=True)
 class Ranges:
-    """How far each alteration goes, either way. EXPERIMENTS.md says what was tried."""
+    """How far each alteration goes, either way; the settings have the defaults."""
 
-    flip: bool = True
-    turn_degrees: float = 8.0
-    scale: float = 0.06
-    shift: float = 0.04
-    contrast: float = 0.1
-    brightness: float = 0.05
-    gamma: float = 0.05
+    flip: bool
+    turn_degrees: float
+    scale: float
+    shift: float
+    contrast: float
+    brightness: float
+    gamma: float
 
 
 def augment(image: Tensor, position: Tensor, *, seed: int, ranges: Ranges) -> Tensor:

@@ -8,6 +8,8 @@ saved; zip archives have checksums of their own, but `torch.load` does not look 
 import hashlib
 import pickle
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,22 +44,39 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: missing, cut short, changed, of another program or another version.
     """
+    with _reading(path) as stream:
+        return read_checkpoint(stream, place=str(path))
+
+
+def read_checkpoint(stream: BinaryIO, *, place: str) -> dict[str, Any]:
+    """Verify and read a checkpoint from a seekable stream, onto the CPU; `place` is what errors call it.
+
+    Raises:
+        CheckpointError: cut short, changed, of another program or another version.
+    """
+    _verify_seal(stream, place)
     try:
-        with path.open("rb") as stream:
-            _verify_seal(stream, path)
-            contents: dict[str, Any] = torch.load(stream, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}", do="give another checkpoint") from error
+        contents: dict[str, Any] = torch.load(stream, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{path}: not a checkpoint of weights", got=error, do="give another checkpoint"
+            f"{place}: not a checkpoint of weights", got=error, do="give another checkpoint"
         ) from error
     if not isinstance(contents, dict) or contents.get("format") != FORMAT:
         found = contents.get("format") if isinstance(contents, dict) else type(contents).__name__
         raise CheckpointError(
-            f"{path}: of another format", expected=FORMAT, got=found, do="use the version of wds_bone that wrote it"
+            f"{place}: of another format", expected=FORMAT, got=found, do="use the version of wds_bone that wrote it"
         )
     return contents
+
+
+def read_whole(path: Path) -> bytes:
+    """Return the bytes of a checkpoint, unverified.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    with _reading(path) as stream:
+        return stream.read()
 
 
 def is_sealed(path: Path) -> bool:
@@ -66,9 +85,15 @@ def is_sealed(path: Path) -> bool:
     Raises:
         CheckpointError: it cannot be read.
     """
+    with _reading(path) as stream:
+        return _parse_seal(_read_trailer(stream)) is not None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as stream:
-            return _parse_seal(_read_trailer(stream)) is not None
+            yield stream
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}", do="give another file") from error
 
@@ -101,13 +126,13 @@ def _write_sealed(stream: BinaryIO, contents: dict[str, Any]) -> None:
     stream.write(_PREFIX + hashing.digest.hexdigest().encode() + b"\n")
 
 
-def _verify_seal(stream: BinaryIO, path: Path) -> None:
+def _verify_seal(stream: BinaryIO, place: str) -> None:
     """Check the last line against all before it, and go back to the start."""
     trailer = _read_trailer(stream)
     num_bytes, claimed = stream.tell(), _parse_seal(trailer)
     if claimed is None:
         raise CheckpointError(
-            f"{path}: not a checkpoint, or one that was cut short",
+            f"{place}: not a checkpoint, or one that was cut short",
             expected="a last line with a sha256",
             got=f"{num_bytes:,} bytes that end in {trailer[-8:]!r}",
             do=_USE_ANOTHER,
@@ -115,7 +140,7 @@ def _verify_seal(stream: BinaryIO, path: Path) -> None:
     found = _hash(stream, num_bytes - _TRAILER_BYTES)
     if claimed != found:
         raise CheckpointError(
-            f"{path}: changed since it was saved",
+            f"{place}: changed since it was saved",
             expected=f"sha256 {claimed}",
             got=f"sha256 {found}",
             do=_USE_ANOTHER,

@@ -4,19 +4,35 @@ In come the settings of a command, out goes the checkpoint to continue from, or 
 ever holds one run; what it holds is never overwritten by another.
 """
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+from wds_bone.config_file import settings_as_toml
 from wds_bone.errors import CheckpointError, ConfigError
-from wds_bone.learn.checkpoint import load_checkpoint
+from wds_bone.learn.checkpoint import load_checkpoint, read_checkpoint, read_whole
+from wds_bone.learn.ranks import Ranks
+from wds_bone.learn.settings import setting_name
 from wds_bone.learn.snapshot import LAST_NAME
 from wds_bone.shards.durable import publish_bytes
 
-RUN_NAME = "run.json"
-MAY_CHANGE = frozenset({"train", "val", "out", "max_steps", "threads", "device", "compile", "resume", "log_every"})
+RUN_NAME, CONFIG_NAME = "run.json", "config.toml"
+OF_A_PROCESS = frozenset({"train", "val", "out", "threads", "resume"})
+"""Settings that may differ between the processes of a run."""
+MAY_CHANGE = OF_A_PROCESS | {
+    "max_steps",
+    "device",
+    "compile",
+    "log_every",
+    "dry_run",
+    "patience",
+    "accumulate",
+    "timeout_seconds",
+}
 """Settings that may differ when a run goes on. Where the shards lie may change, what is in them may not (the digests in
-the checkpoint tell). The device may change, though only the same device gives the same bits."""
+the checkpoint tell). The device may change, though only the same device gives the same bits; so may the number of
+processes and the parts of a batch, which change the sums by rounding."""
 
 
 def find_checkpoint(folder: Path, resume: str) -> Path | None:
@@ -43,7 +59,7 @@ def find_checkpoint(folder: Path, resume: str) -> Path | None:
 
 
 def claim_folder(folder: Path, description: dict[str, Any]) -> None:
-    """Write `run.json`, before anything else of the run; refuse a folder of another run.
+    """Write `config.toml` and `run.json`, before anything else of the run; refuse a folder of another run.
 
     Args:
         folder: is made if it is not there.
@@ -61,17 +77,23 @@ def claim_folder(folder: Path, description: dict[str, Any]) -> None:
     path = folder / RUN_NAME
     if path.exists():
         refuse_other_config(_read_description(path), description, place=str(folder))
+    publish_bytes(folder / CONFIG_NAME, settings_as_toml(description["config"]))
     publish_bytes(path, (json.dumps(description, indent=2, allow_nan=False) + "\n").encode())
 
 
-def load_own_checkpoint(path: Path, description: dict[str, Any]) -> dict[str, Any]:
-    """Load a checkpoint that was written with the settings and the version in `description`.
+def load_own_checkpoint(path: Path | None, description: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
+    """Load a checkpoint that was written with the settings and the version in `description`, on every rank.
+
+    Args:
+        path: of the first rank's disk; the others take what that one reads.
+        description: of this run.
+        ranks: that all go on from it.
 
     Raises:
         CheckpointError: damaged, or written by another version.
         ConfigError: written with other settings.
     """
-    contents = load_checkpoint(path)
+    contents = _load_on_all(path, ranks)
     refuse_other_config(contents, description, place=str(path))
     saved, here = contents["versions"]["wds_bone"], description["versions"]["wds_bone"]
     if saved != here:
@@ -82,6 +104,15 @@ def load_own_checkpoint(path: Path, description: dict[str, Any]) -> dict[str, An
             do=f"install wds_bone {saved}, or begin a new run with --init-weights {path} and another --out",
         )
     return contents
+
+
+def _load_on_all(path: Path | None, ranks: Ranks) -> dict[str, Any]:
+    if ranks.world_size == 1:
+        assert path is not None
+        return load_checkpoint(path)
+    content = ranks.share_bytes(read_whole(path) if path else None)
+    assert content is not None
+    return read_checkpoint(io.BytesIO(content), place=str(path or "the checkpoint of rank 0"))
 
 
 def refuse_other_config(saved: dict[str, Any], here: dict[str, Any], *, place: str) -> None:
@@ -95,8 +126,8 @@ def refuse_other_config(saved: dict[str, Any], here: dict[str, Any], *, place: s
     if names:
         raise ConfigError(
             f"{place}: belongs to a run with other settings",
-            expected=", ".join(f"{_flag(name)} {before.get(name)}" for name in names),
-            got=", ".join(f"{_flag(name)} {now[name]}" for name in names),
+            expected=", ".join(f"{setting_name(name)} {before.get(name)}" for name in names),
+            got=", ".join(f"{setting_name(name)} {now[name]}" for name in names),
             do="give the same settings to go on with that run, or another --out to begin a new one",
         )
 
@@ -114,7 +145,3 @@ def _read_description(path: Path) -> dict[str, Any]:
             do="give another --out, or move that file away: the checkpoints beside it say the same",
         ) from error
     return dict(description)
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -4,7 +4,10 @@ In come settings that may say "auto" or nothing, out go resolved ones. The invar
 into the run folder, so another machine continues with the same settings or says that it cannot.
 """
 
+import hashlib
+import os
 import platform
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -12,6 +15,7 @@ import torchvision
 
 import wds_bone
 from wds_bone.errors import ConfigError
+from wds_bone.stream.settings import available_cores
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -67,8 +71,23 @@ def pick_rate(model: str) -> float:
 
 
 def default_threads(device: torch.device) -> int | None:
-    """Return how many threads decode: one beside a model on the CPU, which needs the cores itself; else all."""
-    return None if device.type == "cuda" else 1
+    """Return how many threads decode: one beside a model on the CPU, which needs the cores itself; else all.
+
+    The processes of a machine share its cores.
+    """
+    if device.type != "cuda":
+        return 1
+    num_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return None if num_processes == 1 else max(1, available_cores() // num_processes)
+
+
+def code_digest() -> str:
+    """Return the sha256 over the source files of this package: what a version number does not tell of two copies."""
+    folder = Path(wds_bone.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def installed_versions() -> dict[str, str]:

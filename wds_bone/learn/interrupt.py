@@ -6,6 +6,7 @@ one ends the process at once.
 
 import os
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -15,12 +16,17 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Interruption:
     """Listens for signals while it is open; for the main thread.
 
+    Args:
+        repeats_seconds: a second signal counts only so long after the first: a launcher passes on what the terminal
+            has sent to all processes already.
+
     Attributes:
         signal_number: of the signal that came, None until then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, repeats_seconds: float = 0.0) -> None:
         self.signal_number: int | None = None
+        self._repeats_seconds, self._came_at = repeats_seconds, 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -39,7 +45,8 @@ class Interruption:
         return 128 + self.signal_number if self.signal_number else 0
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal_number is not None:
+        if self.signal_number is None:
+            self.signal_number, self._came_at = number, time.monotonic()
+        elif time.monotonic() - self._came_at >= self._repeats_seconds:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.signal_number = number

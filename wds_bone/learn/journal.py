@@ -8,16 +8,22 @@ import importlib.util
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from wds_bone.errors import CheckpointError
 from wds_bone.learn.run import Progress
+from wds_bone.learn.validate import Predictions
 from wds_bone.shards.durable import publish_bytes, storage_errors
 
+Draw = Callable[[Predictions], Figure]
 METRICS_NAME = "metrics.jsonl"
 BOARD_NAME = "tensorboard"
 PLAIN_SECONDS = 10.0
@@ -30,9 +36,12 @@ class Journal:
         folder: of the run.
         progress: that the run begins or resumes with; the file's later lines are dropped.
         num_steps: of the whole run, for the progress bar.
+        draw_predictions: makes the picture that TensorBoard shows of a validation; None for none.
     """
 
-    def __init__(self, folder: Path, *, progress: Progress, num_steps: int) -> None:
+    def __init__(
+        self, folder: Path, *, progress: Progress, num_steps: int, draw_predictions: Draw | None = None
+    ) -> None:
         self._path = folder / METRICS_NAME
         keep_lines(self._path, progress)
         with storage_errors(self._path):
@@ -41,6 +50,7 @@ class Journal:
         self._board = _open_board(self._board_path, progress.step)
         self._bar = tqdm(total=num_steps, initial=progress.step, unit="step", disable=not sys.stderr.isatty())
         self._num_steps, self._shown_at = num_steps, time.monotonic()
+        self._draw_predictions = draw_predictions
 
     def __enter__(self) -> Self:
         return self
@@ -65,14 +75,25 @@ class Journal:
         """Write the metrics of a step, and show them beside the bar or, without a terminal, now and then as a line."""
         self._write(line)
         text = f"loss {line['loss']:.3f}  {line['images_per_second']:.0f} images/s  waiting {line['wait_fraction']:.0%}"
+        if "device_peak_bytes" in line:
+            text += f"  GPU {line['device_peak_bytes'] / 1e9:.1f} GB"
         if not self._bar.disable:
             self._bar.set_postfix_str(text, refresh=False)
         elif time.monotonic() - self._shown_at >= PLAIN_SECONDS:
             self._show(f"step {line['step']} of {self._num_steps}  epoch {line['epoch']:.2f}  {text}")
 
-    def write_validation(self, line: dict[str, Any]) -> None:
-        """Write the metrics of a validation and show them as a line."""
+    def write_inputs(self, draw: Callable[[], Tensor]) -> None:
+        """Show images as the model is shown them, where there is a TensorBoard; float32 (B, 1, H, W), 0 to 1."""
+        if self._board is not None:
+            with storage_errors(self._board_path):
+                self._board.add_image("augmented inputs", make_grid(draw().clamp(0, 1)), 0)
+
+    def write_validation(self, line: dict[str, Any], predictions: Predictions) -> None:
+        """Write the metrics of a validation, show them as a line, and the predictions as a picture."""
         self._write(line)
+        if self._board is not None and self._draw_predictions is not None:
+            with storage_errors(self._board_path):
+                self._board.add_figure("predicted and true age", self._draw_predictions(predictions), line["step"])
         interval = f"{line['val_mae_low_months']:.2f} to {line['val_mae_high_months']:.2f}"
         self._show(
             f"epoch {int(line['epoch'])}  validation MAE {line['val_mae_months']:.2f} months (95 %: {interval})  "

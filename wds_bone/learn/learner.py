@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from wds_bone.learn.average import copy_for_average
 from wds_bone.learn.model import BoneAgeModel
 from wds_bone.learn.objective import Target
 from wds_bone.learn.optimiser import build_optimiser
+from wds_bone.learn.parallel import share_norms, spread_model
 from wds_bone.learn.preprocess import Preprocessing
+from wds_bone.learn.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Learner:
     Attributes:
         model: what the gradients move.
         average: the moving average of `model`, which is validated and used.
-        forward: `model` as it is called: itself, or compiled.
+        forward: `model` as it is called: itself, spread over the ranks, or compiled.
+        parallel: what spreads it over the ranks; None for a single process.
         optimiser: of `model`'s parameters.
         preprocessing: from stored images to the model's input.
         target: from the model's output to months.
@@ -37,6 +41,7 @@ class Learner:
     model: BoneAgeModel
     average: BoneAgeModel
     forward: Callable[[Tensor, Tensor], Tensor]
+    parallel: DistributedDataParallel | None
     optimiser: torch.optim.AdamW
     preprocessing: Preprocessing
     target: Target
@@ -46,19 +51,25 @@ class Learner:
 def assemble_learner(
     model: BoneAgeModel,
     *,
-    device: torch.device,
+    ranks: Ranks,
     preprocessing: Preprocessing,
     target: Target,
     precision: torch.dtype,
     weight_decay: float,
     compiled: bool,
+    shared_norms: bool,
 ) -> Learner:
     """Put a model onto its device and give it what training needs."""
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = copy_for_average(model)
+    model = share_norms(model) if shared_norms else model
+    parallel = spread_model(model, ranks)
+    forward: nn.Module = parallel or model
     return Learner(
         model=model,
-        average=copy_for_average(model),
-        forward=torch.compile(model) if compiled else model,
+        average=average,
+        forward=torch.compile(forward) if compiled else forward,
+        parallel=parallel,
         optimiser=build_optimiser(model, weight_decay=weight_decay),
         preprocessing=preprocessing,
         target=target,

@@ -25,16 +25,20 @@ class Target:
         return standardised * self.sd_months + self.mean_months
 
 
-def weighted_loss(standardised: Tensor, age_months: Tensor, weight: Tensor, *, target: Target) -> Tensor:
-    """Return the weighted mean SmoothL1 loss: squared below an error of 3 months, linear above.
+def weighted_loss(
+    standardised: Tensor, age_months: Tensor, weight: Tensor, *, target: Target, weight_sum: float
+) -> Tensor:
+    """Return the share of some samples in a weighted mean SmoothL1 loss: squared below 3 months, linear above.
 
-    Divided by the standard deviation, so that the gradient does not depend on the unit.
+    Divided by the standard deviation, so that the gradient does not depend on the unit. The shares of all samples of a
+    batch, wherever they are computed, add up to its loss.
 
     Args:
         standardised: float32 (B,), the model's output.
         age_months: float32 (B,).
         weight: float32 (B,), 0 for padding.
         target: what standardises the ages.
+        weight_sum: of the whole batch, over all its parts and ranks.
     """
     error_months = F.smooth_l1_loss(target.to_months(standardised), age_months, beta=BETA_MONTHS, reduction="none")
-    return torch.sum(weight * error_months) / weight.sum() / target.sd_months
+    return torch.sum(weight * error_months) / weight_sum / target.sd_months

@@ -12,8 +12,9 @@ CLIP_NORM = 1.0
 
 def build_optimiser(model: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:
     """Return a fused AdamW that decays matrices and kernels, not norms and biases; its rate is set at each step."""
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    plain = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in learned if parameter.ndim > 1]
+    plain = [parameter for parameter in learned if parameter.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
@@ -23,11 +24,17 @@ def update_weights(model: nn.Module, optimiser: torch.optim.AdamW, *, loss: Tens
 
     This is the mechanism of `torch.amp.GradScaler`: the fused kernel looks at `found_inf` on the device.
 
+    Args:
+        model: with the gradients of the whole batch.
+        optimiser: of its parameters.
+        loss: float32, any shape: what must be finite beside the gradients.
+        rate: the learning rate of this step.
+
     Returns:
         float32 scalar on the device: 1 if the step was refused, else 0.
     """
     norm = nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-    refused = 1.0 - (norm + loss.detach()).isfinite().float()
+    refused = 1.0 - (norm + loss.detach().sum()).isfinite().float()
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.found_inf, optimiser.grad_scale = refused, None  # type: ignore[attr-defined]

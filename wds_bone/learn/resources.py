@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 _STATM = Path("/proc/self/statm")
 
 
@@ -18,6 +20,13 @@ def resident_bytes() -> int:
     """Return the memory that the process holds; where the system does not tell, the most it ever held."""
     if _STATM.exists():
         return int(_STATM.read_text().split()[1]) * resource.getpagesize()
+    return peak_bytes(torch.device("cpu"))
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Return the most memory that was ever in use: of the device, or of the process if that is the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -16,11 +16,13 @@ LAST_NAME, BEST_NAME = "last.pt", "best.pt"
 
 
 def save_snapshot(run: Run, progress: Progress, *, name: str) -> None:
-    """Write the run's state under `name` in its folder.
+    """Write the run's state under `name` in its folder; the first rank does, the others hold the same.
 
     Raises:
         WdsBoneError: the disk refuses; an older file of that name is kept.
     """
+    if not run.ranks.is_first:
+        return
     contents = {
         **run.origin,
         **learner_state(run.learner),

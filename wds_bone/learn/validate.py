@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wds_bone.errors import WdsBoneError
 from wds_bone.learn.predictor import Predictor
+from wds_bone.learn.ranks import Ranks
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.stream import BoneAgeStream
 
@@ -38,37 +39,36 @@ class Predictions:
 def predict_epoch(
     predictor: Predictor,
     stream: BoneAgeStream,
+    ranks: Ranks,
     *,
     told_gender: NDArray[np.float32] | None = None,
     give_up: Callable[[], bool] = lambda: False,
 ) -> Predictions | None:
-    """Predict every sample of the stream's first epoch once.
+    """Predict every sample of the stream's first epoch once, each rank its rows, and return all of them on every rank.
 
     Args:
         predictor: on the stream's device.
-        stream: opened with `shuffle=False`.
+        stream: opened with `shuffle=False`, and for these ranks.
+        ranks: which share the work.
         told_gender: float32 (n,), what the model is told in the place of the true genders, in the order of the stream.
-        give_up: asked after each batch.
+        give_up: asked after each batch; must say the same on all ranks.
 
     Returns:
         The predictions, or None as soon as `give_up` says so.
     """
     stream.set_epoch(0)
-    keys: list[str] = []
-    columns: list[NDArray[np.float32]] = []
-    weight_sum = 0.0
+    columns: list[Tensor] = []
     for batch in stream:
         predicted_months = predictor.predict_months(batch.image, _told_to_model(batch, told_gender))
-        real = batch.weight > 0
-        rows = [column[real].cpu().numpy() for column in (batch.gender, batch.age_months, predicted_months)]
-        columns.append(np.stack(rows))
-        keys += [key for key in batch.key if key]
-        weight_sum += float(batch.weight.sum())
+        columns.append(torch.stack([predicted_months, batch.weight, batch.gender, batch.age_months]))
         if give_up():
             return None
-    assert weight_sum == len(keys) == stream.num_samples, (weight_sum, len(keys), stream.num_samples)
-    gender, age_months, predicted = np.concatenate(columns, axis=1)
-    return Predictions(keys, gender, age_months, predicted)
+    # (ranks, batches, columns, rows): the rows of all ranks side by side make a batch.
+    gathered = ranks.gather(torch.stack(columns)).cpu().numpy()
+    predicted, weight, gender, age_months = gathered.transpose(2, 1, 0, 3).reshape(4, -1)
+    real, num_samples = weight > 0, stream.num_samples
+    assert weight.sum() == num_samples == real[:num_samples].sum(), (weight.sum(), num_samples)
+    return Predictions(stream.keys(), gender[real], age_months[real], predicted[real])
 
 
 def refuse_not_finite(predicted_months: NDArray[np.float32], keys: Sequence[str], *, place: str) -> None:

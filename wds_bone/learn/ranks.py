@@ -1,0 +1,120 @@
+"""The processes of a run as one: what they share, and what they must agree in.
+
+In come values of this rank, out go values that all ranks have. The invariant: all ranks make the same calls in the same
+order; for a single process each call is the value itself.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import Store  # type: ignore[attr-defined]
+
+from wds_bone.errors import ConfigError
+
+
+class Ranks:
+    """One process among `world_size`; every method is called by all of them, and blocks until all have called it.
+
+    Args:
+        rank: of this process, from 0.
+        world_size: how many there are.
+        device: of this process.
+        store: where ranks tell each other what has no tensor; None for a single process.
+
+    Attributes:
+        place: what this rank is at, for errors: "step 12".
+    """
+
+    def __init__(self, *, device: torch.device, rank: int = 0, world_size: int = 1, store: Store | None = None) -> None:
+        self.rank, self.world_size, self.device = rank, world_size, device
+        self.place = "the start"
+        self._store = store
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank writes the files and talks to the user."""
+        return self.rank == 0
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag of any rank is set; on the host, so that no device waits for it."""
+        if self.world_size == 1:
+            return flag
+        flags = torch.tensor(int(flag))
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return bool(flags.item())
+
+    def sum_(self, *tensors: Tensor) -> None:
+        """Replace floating tensors of this rank's device by their sums over all ranks, in one exchange."""
+        if self.world_size == 1:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        for tensor, total in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(total.view_as(tensor))
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Return the tensors of all ranks, equal in shape, as (world_size, ...)."""
+        if self.world_size == 1:
+            return tensor[None]
+        gathered = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        dist.all_gather(gathered, tensor.contiguous())
+        return torch.stack(gathered)
+
+    def share_bytes(self, content: bytes | None) -> bytes | None:
+        """Return what the first rank gives; so the others need not reach its disk."""
+        if self.world_size == 1:
+            return content
+        num_bytes = torch.tensor(-1 if content is None else len(content))
+        dist.broadcast(num_bytes, src=0)
+        if num_bytes.item() < 0:
+            return None
+        mine = bytearray(content) if self.is_first and content is not None else bytearray(int(num_bytes.item()))
+        buffer = torch.frombuffer(mine, dtype=torch.uint8)
+        dist.broadcast(buffer, src=0)
+        return bytes(mine)
+
+    def refuse_disagreement(self, description: Mapping[str, Any]) -> None:
+        """Raise unless all ranks describe what they are going to do in the same words.
+
+        Args:
+            description: plain JSON types by name; nested mappings are compared entry by entry.
+
+        Raises:
+            ConfigError: with the entries that differ, and the values of two ranks.
+        """
+        if self._store is None:
+            return
+        mine = json.dumps(description, sort_keys=True)
+        self._store.set(f"description/{self.rank}", mine)
+        digests = self.gather(torch.frombuffer(bytearray(hashlib.sha256(mine.encode()).digest()), dtype=torch.uint8))
+        others = [rank for rank in range(self.world_size) if not torch.equal(digests[rank], digests[0])]
+        if others:
+            raise _disagreement(*(self._described(rank) for rank in (0, others[0])), rank=others[0])
+
+    def _described(self, rank: int) -> dict[str, Any]:
+        assert self._store is not None
+        return dict(_entries("", json.loads(self._store.get(f"description/{rank}"))))
+
+
+def _disagreement(first: dict[str, Any], other: dict[str, Any], *, rank: int) -> ConfigError:
+    names = [name for name in sorted(first.keys() | other.keys()) if first.get(name) != other.get(name)]
+    return ConfigError(
+        f"ranks 0 and {rank} are not about to do the same",
+        expected=", ".join(f"{name} {first.get(name)}" for name in names),
+        got=", ".join(f"{name} {other.get(name)}" for name in names),
+        do="start every machine with the same version, settings and shards",
+    )
+
+
+def _entries(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested mappings by their dotted names."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _entries(f"{path}.{name}" if path else name, part)
+    else:
+        yield path, value
