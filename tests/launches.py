@@ -1,0 +1,108 @@
+"""Trainings and evaluations by several processes, as `torchrun` starts them, on the CPU."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "5", "PYTHONWARNINGS": "error::FutureWarning"}
+RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a launch ended: its exit code, and what all its processes wrote."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines that begin our own error messages."""
+        return [line for line in self.stderr.splitlines() if line.startswith("error: ")]
+
+
+def torchrun(num_ranks: int, *module_and_argv: str) -> list[str]:
+    """Return the command line that starts so many processes on this machine."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks)]
+    return [*launcher, "-m", *module_and_argv]
+
+
+@contextmanager
+def started(command: list[str], **environment: str) -> Iterator["subprocess.Popen[str]"]:
+    """Start a command in a session of its own; at the end nothing of it is left."""
+    inherited = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
+    process = subprocess.Popen(
+        command,
+        env={**inherited, **ENVIRONMENT, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        for pid in [*processes_of(process.pid), process.pid]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        process.communicate()
+
+
+def finish(process: "subprocess.Popen[str]", *, timeout: float = 100.0) -> Ended:
+    """Wait for a launch to end."""
+    stdout, stderr = process.communicate(timeout=timeout)
+    return Ended(process.returncode, stdout, stderr)
+
+
+def launch(num_ranks: int, *module_and_argv: str, timeout: float = 100.0, **environment: str) -> Ended:
+    """Start so many processes and wait for them."""
+    with started(torchrun(num_ranks, *module_and_argv), **environment) as process:
+        return finish(process, timeout=timeout)
+
+
+def processes_of(launcher: int) -> dict[int, int]:
+    """Return the processes that a launcher started: process number to rank."""
+    ranks = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            variables = dict(entry.split("=", 1) for entry in (folder / "environ").read_text().split("\0") if entry)
+        except (OSError, ValueError):
+            continue
+        if parent == launcher and "RANK" in variables:
+            ranks[int(folder.name)] = int(variables["RANK"])
+    return ranks
+
+
+def process_of_rank(launcher: int, rank: int) -> int:
+    """Return the process that is a rank of a launch."""
+    (pid,) = (pid for pid, its_rank in processes_of(launcher).items() if its_rank == rank)
+    return pid
+
+
+def wait_for_lines(out: Path, num_lines: int, process: "subprocess.Popen[str]", *, timeout: float = 100.0) -> None:
+    """Wait until a run has written so many lines of metrics."""
+    deadline = time.monotonic() + timeout
+    metrics = out / "metrics.jsonl"
+    while not metrics.exists() or metrics.read_text().count("\n") < num_lines:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

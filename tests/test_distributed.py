@@ -1,0 +1,275 @@
+"""Several processes: the same samples, the same errors in months, and one end for all."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.launches import (
+    Ended,
+    finish,
+    free_port,
+    launch,
+    process_of_rank,
+    processes_of,
+    started,
+    torchrun,
+    wait_for_lines,
+)
+from tests.learn.runs import assert_same_state, metrics_of, train_argv
+from tests.recording import FOLDER, keys_by_step
+from tests.sample_sets import write_set
+from wds_bone.learn.checkpoint import load_checkpoint
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+TRAIN, EVALUATE, RECORDING = "wds_bone.train", "wds_bone.evaluate", "tests.recording"
+TIMEOUT = ("--set", "timeout_seconds=10")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 training samples and 11 for validation, 32 x 32 pixels."""
+    return write_set(tmp_path_factory.mktemp("set") / "shards", size=32, train=[17, 3, 20], val=[6, 5])
+
+
+def argv_of(shards: Path, out: Path, *more: str) -> list[str]:
+    """Return the settings of a run of 14 steps of 6 samples, two epochs."""
+    return train_argv(shards, out, "--batch-size", "6", *more)
+
+
+def test_a_run_goes_on_with_any_number_of_processes_and_every_step_has_the_same_samples(shards: Path, tmp_path: Path):
+    """Promises 1 to 3 as `torchrun` shows them: 2 processes, then 1, then 3."""
+    for name, stages in {"whole": [(1, "14")], "parts": [(2, "5"), (1, "8"), (3, "14")]}.items():
+        (tmp_path / name).mkdir()
+        for num_ranks, step in stages:
+            argv = argv_of(shards, tmp_path / name / "run", "--max-steps", step)
+            ended = launch(num_ranks, RECORDING, *argv, **{FOLDER: str(tmp_path / name)})
+            assert ended.returncode == 0, ended.stderr
+            assert load_checkpoint(tmp_path / name / "run" / "last.pt")["progress"]["step"] == int(step)
+    whole, parts = keys_by_step(tmp_path / "whole"), keys_by_step(tmp_path / "parts")
+    assert list(whole) == list(range(14))
+    assert whole == parts
+    flat = [key for keys in whole.values() for key in keys]
+    assert len(set(flat[:40])) == len(set(flat[40:80])) == 40
+    assert [line["step"] for line in metrics_of(tmp_path / "parts" / "run")] == [
+        line["step"] for line in metrics_of(tmp_path / "whole" / "run")
+    ]
+
+
+def test_two_processes_have_the_losses_of_one_up_to_rounding(shards: Path, tmp_path: Path):
+    """Without batch statistics and random layers; 50 steps in float32."""
+    plain = ["--model", "convnext_tiny", "--dropout", "0", "--drop-path", "0", "--epochs", "10", "--max-steps", "50"]
+    losses = []
+    for num_ranks in (1, 2):
+        out = tmp_path / f"ranks-{num_ranks}"
+        ended = launch(num_ranks, TRAIN, *argv_of(shards, out, *plain, "--lr", "3e-4"), timeout=300)
+        assert ended.returncode == 0, ended.stderr
+        losses.append([line["loss"] for line in metrics_of(out) if "loss" in line])
+    assert len(losses[0]) == 50
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+    np.testing.assert_allclose(losses[1][:5], losses[0][:5], rtol=1e-5)
+
+
+def test_parts_of_a_batch_one_after_another_give_its_gradient(shards: Path, tmp_path: Path):
+    plain = ["--model", "convnext_tiny", "--dropout", "0", "--drop-path", "0", "--max-steps", "5", "--lr", "3e-4"]
+    losses = []
+    for num_ranks, parts in ((1, 1), (1, 3), (2, 3)):
+        out = tmp_path / f"parts-{num_ranks}-{parts}"
+        argv = argv_of(shards, out, *plain, "--set", f"accumulate={parts}")
+        assert launch(num_ranks, TRAIN, *argv, timeout=300).returncode == 0
+        losses.append([line["loss"] for line in metrics_of(out) if "loss" in line])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    np.testing.assert_allclose(losses[2], losses[0], rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of two processes and a model with batch norms."""
+    out = tmp_path_factory.mktemp("run") / "run"
+    assert launch(2, TRAIN, *argv_of(shards, out)).returncode == 0
+    return out / "last.pt"
+
+
+def test_an_evaluation_is_the_same_over_any_number_of_processes(checkpoint: Path, shards: Path, tmp_path: Path):
+    tables, errors = [], []
+    for num_ranks in (1, 2, 3):
+        out = tmp_path / f"ranks-{num_ranks}"
+        argv = ["--checkpoint", str(checkpoint), "--shards", str(shards), "--split", "val", "--out", str(out)]
+        ended = launch(num_ranks, EVALUATE, *argv, "--batch-size", "2", "--device", "cpu")
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.count("95 % interval") == 1
+        tables.append((out / "predictions.csv").read_bytes())
+        errors.append(json.loads((out / "metrics.json").read_text())["errors"])
+    assert tables[0] == tables[1] == tables[2]
+    assert errors[0] == errors[1] == errors[2]
+    rows = list(csv.DictReader(tables[0].decode().splitlines()))
+    assert sorted(row["key"] for row in rows) == sorted(f"hand-{number}" for number in range(40, 51))
+
+
+def test_ranks_hold_the_same_model_and_validate_it_alike(checkpoint: Path, shards: Path, tmp_path: Path):
+    """What rank 0 saved is what all validated: evaluating it alone gives the error in the metrics."""
+    argv = ["--checkpoint", str(checkpoint), "--shards", str(shards), "--split", "val", "--out", str(tmp_path / "out")]
+    assert launch(1, EVALUATE, *argv, "--batch-size", "6", "--device", "cpu").returncode == 0
+    alone = json.loads((tmp_path / "out" / "metrics.json").read_text())["errors"]["all"]["mae_months"]
+    together = [line["val_mae_months"] for line in metrics_of(checkpoint.parent) if "val_mae_months" in line]
+    assert alone == pytest.approx(together[-1], abs=1e-6)
+
+
+LONG = ("--epochs", "100")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_dies_or_hangs_ends_all_with_one_cause(
+    sent: signal.Signals, rank: int, shards: Path, tmp_path: Path
+):
+    out = tmp_path / "run"
+    with started(torchrun(2, TRAIN, *argv_of(shards, out, *LONG, *TIMEOUT))) as process:
+        wait_for_lines(out, 5, process)
+        os.kill(process_of_rank(process.pid, rank), sent)
+        start = time.monotonic()
+        ended = finish(process)
+        assert time.monotonic() - start < 10 + 30 + 15  # torchrun itself waits 30 seconds for a rank that hangs
+    assert ended.returncode != 0
+    (error,) = ended.errors
+    assert error.startswith(f"error: rank {1 - rank} at step ")
+    assert error.endswith(f": rank {rank} no longer answers")
+
+
+def test_an_error_of_one_rank_ends_all_and_is_told_once_with_step_and_shard(shards: Path, tmp_path: Path):
+    damaged = Path(shutil.copytree(shards, tmp_path / "damaged"))
+    path = damaged / "train-000002.tar"
+    contents = bytearray(path.read_bytes())
+    contents[np.load(damaged / "train-000002.index.npy")["offset"][0] + 30] ^= 1
+    path.write_bytes(contents)
+    ended = launch(2, TRAIN, *argv_of(damaged, tmp_path / "run", *TIMEOUT))
+    assert ended.returncode != 0
+    (error,) = ended.errors
+    assert error.startswith("error: rank ")
+    assert " at step " in error
+    assert f"{path}: sample 'hand-20' fails its checksum" in error
+    assert "Traceback" not in ended.stderr.split("torch/distributed")[0]
+
+
+def test_a_loss_that_is_not_finite_stops_all_ranks_and_is_told_once(shards: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    ended = launch(2, TRAIN, *argv_of(shards, out, "--lr", "1e30"))
+    assert ended.returncode != 0
+    (error,) = ended.errors
+    assert "the loss or a gradient is not finite, with samples hand-" in error
+    assert not (out / "last.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--batch-size", "7"], "give --batch-size 6 or 8"),
+        (["--batch-size", "1"], "give --batch-size 2"),
+        (["--set", "accumulate=4"], "give --batch-size 8"),
+        (["--model", "resnet19"], "no classification model"),
+        (["--train", "nowhere"], "nowhere"),
+        (["--epochs", "0"], "--epochs 0 makes no sense"),
+    ],
+)
+def test_what_is_wrong_with_the_settings_is_told_once(more: list[str], message: str, shards: Path, tmp_path: Path):
+    ended = launch(2, TRAIN, *argv_of(shards, tmp_path / "run", *more))
+    assert ended.returncode != 0
+    assert len(ended.errors) == 1
+    assert message in ended.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def start_by_hand(stack: ExitStack, argv: list[str], **variables: str) -> list[Ended]:
+    """Start two processes as a launcher on each of two hosts would, with `{rank}` in `argv` replaced."""
+    port = str(free_port())
+    processes = [
+        stack.enter_context(
+            started(
+                [sys.executable, "-m", TRAIN, *(word.replace("{rank}", str(rank)) for word in argv)],
+                **{"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"},
+                **{"MASTER_PORT": port, **variables},
+            )
+        )
+        for rank in range(2)
+    ]
+    return [finish(process) for process in processes]
+
+
+@pytest.mark.parametrize("differing", ["settings", "shards"])
+def test_ranks_that_are_about_to_do_different_things_are_stopped_before_the_first_step(
+    differing: str, shards: Path, tmp_path: Path
+):
+    other = write_set(tmp_path / "shards-1", size=32, train=[17, 3, 19], val=[6, 5])
+    shutil.copytree(shards, tmp_path / "shards-0")
+    trained_on = tmp_path / "shards-{rank}" if differing == "shards" else other
+    lr = "0.{rank}1" if differing == "settings" else "0.01"
+    with ExitStack() as stack:
+        ended = start_by_hand(stack, argv_of(trained_on, tmp_path / "run", "--lr", lr, *TIMEOUT))
+    assert [process.returncode for process in ended] == [2, 2]
+    assert sum(len(process.errors) for process in ended) == 1
+    stderr = ended[0].stderr + ended[1].stderr
+    assert "ranks 0 and 1 are not about to do the same" in stderr
+    assert ("config.lr 0.01" if differing == "settings" else "order_digests.train") in stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_each_host_may_have_its_own_copy_of_the_shards_and_only_the_first_one_the_run(shards: Path, tmp_path: Path):
+    """Also when the run goes on: the others get the checkpoint from rank 0."""
+    for rank in range(2):
+        shutil.copytree(shards, tmp_path / f"shards-{rank}")
+    for step in ("2", "4"):
+        argv = argv_of(tmp_path / "shards-{rank}", tmp_path / "run-{rank}", "--max-steps", step)
+        with ExitStack() as stack:
+            ended = start_by_hand(stack, argv)
+        assert [process.returncode for process in ended] == [0, 0], ended
+        assert load_checkpoint(tmp_path / "run-0" / "last.pt")["progress"]["step"] == int(step)
+        assert not (tmp_path / "run-1").exists()
+
+
+def test_an_incomplete_launch_and_a_port_in_use_are_errors(shards: Path, tmp_path: Path):
+    argv = argv_of(shards, tmp_path / "run", *TIMEOUT)
+    with started([sys.executable, "-m", TRAIN, *argv], RANK="0", WORLD_SIZE="2") as process:
+        ended = finish(process)
+    assert ended.returncode == 2
+    assert "no LOCAL_RANK, MASTER_ADDR, MASTER_PORT" in ended.stderr
+    launched = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with started([sys.executable, "-m", TRAIN, *argv], **launched, MASTER_PORT=port) as process:
+            ended = finish(process)
+    assert ended.returncode == 2
+    assert f"the processes do not meet at 127.0.0.1:{port}" in ended.stderr
+    assert "address already in use" in ended.stderr
+
+
+def test_a_launcher_told_to_stop_at_random_steps_loses_nothing(shards: Path, tmp_path: Path):
+    """Twenty SIGTERMs, each with a checkpoint within 20 seconds; the end is that of an undisturbed run."""
+    settings = ["--epochs", "60", "--model", "shufflenet_v2_x0_5"]
+    assert launch(2, TRAIN, *argv_of(shards, tmp_path / "whole", *settings)).returncode == 0
+    out, chance, num_stopped, num_lines = tmp_path / "stopped", random.Random(3), 0, 0
+    while num_stopped < 20:
+        with started(torchrun(2, TRAIN, *argv_of(shards, out, *settings))) as process:
+            num_lines += chance.randint(1, 15)
+            wait_for_lines(out, num_lines, process)
+            pids = processes_of(process.pid)
+            process.send_signal(signal.SIGTERM)
+            finish(process, timeout=20)
+        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        num_stopped += 1
+        lines = metrics_of(out)
+        assert load_checkpoint(out / "last.pt")["progress"]["step"] >= max(line["step"] for line in lines)
+        num_lines = len(lines)
+    assert launch(2, TRAIN, *argv_of(shards, out, *settings)).returncode == 0
+    assert_same_state(out / "last.pt", tmp_path / "whole" / "last.pt")
+    assert_same_state(out / "best.pt", tmp_path / "whole" / "best.pt")
+    assert metrics_of(out) == metrics_of(tmp_path / "whole")
