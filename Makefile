@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 FILMS := $(if $(IMAGES),--images $(IMAGES))
 
-.PHONY: help demo test test-slow lint types check bench clean
+.PHONY: help demo test test-slow test-stress lint types check bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -38,6 +38,9 @@ test: $(READY) ## the tests that every change runs: two minutes on two cores
 
 test-slow: $(READY) ## subprocesses, kills, real trainings: a quarter of an hour
 	$(BIN)/python -m pytest -m slow --timeout 900
+
+test-stress: $(READY) ## a hundred kills of a training: ten minutes
+	$(BIN)/python -m pytest -m stress
 
 lint: $(READY) ## ruff, format and rules
 	$(BIN)/ruff format --check .

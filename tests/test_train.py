@@ -342,6 +342,29 @@ def test_models_with_random_layers_and_half_precision_resume_exactly_too(
     assert_same_state(tmp_path / "parts" / "last.pt", tmp_path / "whole" / "last.pt")
 
 
+@pytest.mark.stress
+@pytest.mark.timeout(3600)
+def test_a_hundred_kills_at_random_times_change_no_bit_of_the_result(shards: Path, tmp_path: Path):
+    """Anywhere from the first import on: before the first checkpoint, in a step, in a validation, in a save."""
+    long = ["--epochs", "150"]
+    assert main(train_argv(shards, tmp_path / "whole", *long)) == 0
+    out, chance, num_killed, num_finished = tmp_path / "killed", random.Random(11), 0, 0
+    while num_killed < 100:
+        process = start(*train_argv(shards, out, *long))
+        if num_killed % 5:  # most of them while it trains
+            wait_for_lines(out, 1 + len(metrics_of(out)) if (out / "metrics.jsonl").exists() else 1, process)
+            time.sleep(chance.random() * 0.1)
+        else:
+            time.sleep(chance.random() * 4)
+        process.kill()
+        process.communicate()
+        num_killed += process.returncode == -signal.SIGKILL
+    assert main(train_argv(shards, out, *long)) == 0
+    assert_same_state(out / "last.pt", tmp_path / "whole" / "last.pt")
+    assert_same_state(out / "best.pt", tmp_path / "whole" / "best.pt")
+    assert metrics_of(out) == metrics_of(tmp_path / "whole")
+
+
 def start(*argv: str) -> "subprocess.Popen[str]":
     """Start the command in a process of its own, computing on one core as the runs it is compared with."""
     return subprocess.Popen(

@@ -35,3 +35,10 @@ def test_the_second_signal_ends_the_process_at_once():
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == -signal.SIGTERM
     assert ended.stdout == "first\n"
+
+
+def test_what_a_launcher_repeats_at_once_does_not_count_as_a_second_signal():
+    with Interruption(repeats_seconds=60.0) as interruption:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.exit_code == 130

@@ -1,0 +1,89 @@
+"""Two hosts, as two network namespaces of this machine, each with its own copy of the shards."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.launches import finish, launch, started
+from tests.learn.runs import assert_same_state, metrics_of, train_argv
+from tests.sample_sets import write_set
+
+NAMES = [f"wdsbone{os.getpid()}-{host}" for host in range(2)]
+DEVICES = [f"wb{os.getpid() % 100000}-{host}" for host in range(2)]
+ADDRESSES = ["10.213.7.1", "10.213.7.2"]
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, timeout=20)
+
+
+def may_make_hosts() -> bool:
+    """Whether this user may make network namespaces; in containers root often may not."""
+    if not shutil.which("ip") or os.geteuid() != 0:
+        return False
+    try:
+        ip("netns", "add", f"{NAMES[0]}-try")
+        ip("netns", "delete", f"{NAMES[0]}-try")
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(not may_make_hosts(), reason="needs `ip netns` (iproute2) and the right to use it"),
+]
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[str]]:
+    """Two namespaces that see each other, and nothing else, through a pair of network devices."""
+    try:
+        for name in NAMES:
+            ip("netns", "add", name)
+        ip("link", "add", DEVICES[0], "type", "veth", "peer", "name", DEVICES[1])
+        for name, device, address in zip(NAMES, DEVICES, ADDRESSES, strict=True):
+            ip("link", "set", device, "netns", name)
+            ip("-n", name, "address", "add", f"{address}/24", "dev", device)
+            ip("-n", name, "link", "set", device, "up")
+            ip("-n", name, "link", "set", "lo", "up")
+        yield NAMES
+    finally:
+        for name in NAMES:
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True, timeout=20)
+
+
+def host_command(host: int, argv: list[str]) -> list[str]:
+    """Return what is started on one of two hosts, as the README says it."""
+    place = ["--nnodes", "2", "--node-rank", str(host), "--master-addr", ADDRESSES[0], "--master-port", "29500"]
+    return [
+        *("ip", "netns", "exec", NAMES[host], sys.executable, "-m", "torch.distributed.run"),
+        *(*place, "--nproc-per-node", "1", "-m", "wds_bone.train", *argv),
+    ]
+
+
+def test_two_hosts_train_what_two_processes_of_one_do(hosts: list[str], tmp_path: Path):
+    shards = write_set(tmp_path / "shards-0", size=32, train=[17, 3, 20], val=[6, 5])
+    shutil.copytree(shards, tmp_path / "shards-1")
+    settings = ["--batch-size", "6", "--max-steps", "8"]
+    with ExitStack() as stack:
+        processes = []
+        for host in range(2):
+            argv = train_argv(tmp_path / f"shards-{host}", tmp_path / f"run-{host}", *settings)
+            # Gloo would take the device that the machine's name belongs to, which these hosts do not have.
+            environment = {"GLOO_SOCKET_IFNAME": DEVICES[host]}
+            processes.append(stack.enter_context(started(host_command(host, argv), **environment)))
+        ended = [finish(process) for process in processes]
+    assert [process.returncode for process in ended] == [0, 0], ended
+    assert not (tmp_path / "run-1").exists()
+    whole = train_argv(shards, tmp_path / "whole", *settings)
+    assert launch(2, "wds_bone.train", *whole).returncode == 0
+    assert metrics_of(tmp_path / "run-0") == metrics_of(tmp_path / "whole")
+    assert_same_state(tmp_path / "run-0" / "last.pt", tmp_path / "whole" / "last.pt")

@@ -1,0 +1,122 @@
+"""What a training can be told beside the everyday settings: folds, patience, a file of settings, a rehearsal."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.learn.runs import assert_same_state, metrics_of, one_thread, train_argv, write_small_set
+from wds_bone.config import parse_config
+from wds_bone.learn.checkpoint import load_checkpoint
+from wds_bone.learn.settings import TrainConfig
+from wds_bone.train import main
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_set(tmp_path_factory.mktemp("set") / "shards")
+
+
+def test_the_config_that_a_run_wrote_makes_the_same_run(shards: Path, tmp_path: Path):
+    out = tmp_path / "first"
+    assert main(train_argv(shards, out, "--set", "ema=0.5", "augment_turn_degrees=3")) == 0
+    written = parse_config(TrainConfig, ["--config", str(out / "config.toml")], prog="", description="")
+    assert (written.ema, written.augment_turn_degrees, written.batch_size) == (0.5, 3.0, 4)
+    assert main(["--config", str(out / "config.toml"), "--out", str(tmp_path / "second")]) == 0
+    assert_same_state(tmp_path / "second" / "last.pt", out / "last.pt")
+    assert metrics_of(tmp_path / "second") == metrics_of(out)
+    assert main(["--config", str(out / "config.toml")]) == 0  # goes on with the first run, which is finished
+
+
+def test_a_dry_run_says_what_would_be_done_and_leaves_nothing_behind(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(train_argv(shards, tmp_path / "run", "--dry-run", "--set", "accumulate=2")) == 0
+    shown = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    assert "image uint8 (4, 1, 32, 32)" in shown["batch"]
+    assert shown["steps"].strip() == "5 to go of 5; validated 2 times"
+    assert "10 samples in 2 shards" in shown["training"]
+    assert "5 samples in 1 shards" in shown["validation"]
+    assert "each with 4 of the 4 samples of a step, in 2 parts" in shown["processes"]
+    assert "MB at its highest" in shown["memory"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_of_a_run_that_goes_on_changes_nothing_of_it(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "run"
+    assert main(train_argv(shards, out, "--max-steps", "2")) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    assert main(train_argv(shards, out, "--dry-run")) == 0
+    assert "3 to go of 5" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+
+
+def test_the_folds_of_a_cross_validation_validate_every_sample_once(shards: Path, tmp_path: Path):
+    counts = []
+    for fold in range(3):
+        out = tmp_path / f"fold-{fold}"
+        assert main(train_argv(shards, out, "--folds", "3", "--fold", str(fold), "--max-steps", "1")) == 0
+        described = json.loads((out / "run.json").read_text())
+        assert load_checkpoint(out / "last.pt")["config"]["fold"] == fold
+        counts.append((described["samples"]["train"], described["samples"]["val"]))
+    assert sorted(counts) == [(6, 4), (7, 3), (7, 3)]
+
+
+def test_a_fold_goes_on_as_that_fold_only(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    argv = train_argv(shards, tmp_path / "run", "--folds", "3", "--fold")
+    assert main([*argv, "0", "--max-steps", "1"]) == 0
+    assert main([*argv, "1"]) == 2
+    assert "--fold 0" in capsys.readouterr().err
+    assert main([*argv, "0"]) == 0
+
+
+def test_patience_counts_epochs_without_a_better_validation(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    argv = train_argv(shards, tmp_path / "run", "--lr", "0", "--epochs", "9", "--set", "ema=0.9", "patience=2")
+    argv += ["--model", "convnext_tiny", "--drop-path", "0"]  # nothing changes without a rate: no batch statistics
+    assert main(argv) == 0
+    assert "no better for 2 epochs: finished after step 8 of 23" in capsys.readouterr().out
+    assert [line["best_epoch"] for line in metrics_of(tmp_path / "run") if "best_epoch" in line] == [1, 1, 1]
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    assert main(argv) == 0
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+def test_a_frozen_backbone_stays_as_it_was(shards: Path, tmp_path: Path):
+    assert main(train_argv(shards, tmp_path / "source", "--max-steps", "1")) == 0
+    begun = ["--init-weights", str(tmp_path / "source" / "last.pt"), "--set", "freeze_backbone=true"]
+    assert main(train_argv(shards, tmp_path / "run", *begun)) == 0
+    source, tuned = (load_checkpoint(tmp_path / name / "last.pt") for name in ("source", "run"))
+    changed = {
+        name for name, value in tuned["model"].items() if not torch.equal(value, source["average"][name].to(value))
+    }
+    assert changed == {"backbone.fc.weight", "backbone.fc.bias", "gender.weight", "head.1.weight", "head.1.bias"}
+
+
+def test_batch_norms_over_all_processes_need_cuda(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(train_argv(shards, tmp_path / "run", "--set", "sync_batch_norm=true")) == 2
+    assert "sync_batch_norm works on CUDA devices only" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_shows_scalars_the_predictions_and_augmented_inputs_once(shards: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    assert main(train_argv(shards, out, "--max-steps", "4")) == 0
+    assert main(train_argv(shards, out)) == 0
+    board = EventAccumulator(str(out / "tensorboard"), size_guidance={"images": 0})
+    board.Reload()
+    assert {"loss", "lr", "val_mae_months", "wait_fraction"} <= set(board.Tags()["scalars"])
+    assert [event.step for event in board.Images("augmented inputs")] == [0]
+    assert [event.step for event in board.Images("predicted and true age")] == [3, 5]
