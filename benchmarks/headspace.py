@@ -44,7 +44,7 @@ def timed_steps(run: Run, batches: Iterator[Batch], *, num_steps: int, waits: li
         if batch.image.is_cuda:
             torch.cuda.synchronize()
         waits.append(stopwatch.lap()[1])
-        return num_steps * run.batch_size / (time.perf_counter() - start)
+        return num_steps * run.recipe.batch_size / (time.perf_counter() - start)
 
     return measure
 

@@ -2,6 +2,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import CancelledError
 from pathlib import Path
 
@@ -36,6 +37,22 @@ def test_closing_drops_what_has_not_begun_and_leaves_no_thread() -> None:
         with pytest.raises(CancelledError):
             future.result(timeout=1)
     assert threading.active_count() <= before + 1  # the timer may still be ending
+
+
+def test_a_task_that_is_done_holds_nothing_when_it_says_so() -> None:
+    """Or the memory of a batch that is dropped at once would not be free for the next one."""
+
+    class Argument:
+        pass
+
+    pool, gate, argument, freed = DaemonPool(1, name="test"), threading.Event(), Argument(), list[bool]()
+    alive = weakref.ref(argument)
+    future = pool.submit(lambda _: gate.wait(10), argument)
+    future.add_done_callback(lambda _: freed.append(alive() is None))  # runs in the thread of the task
+    del argument
+    gate.set()
+    pool.close()
+    assert freed == [True]
 
 
 def test_stuck_threads_are_waited_for_together_not_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,10 +57,14 @@ def _close(tasks: _Tasks, threads: Sequence[Thread]) -> None:
 def _work(tasks: _Tasks) -> None:
     while task := tasks.get():
         future, function, arguments = task
+        # Before anybody hears of the end, nothing of the task is held here: a batch that is dropped at once shall be free.
+        del task
         try:
             function(*arguments)
         except BaseException as error:  # it belongs to whoever asks for the result
+            del function, arguments
             future.set_exception(error)
         else:
+            del function, arguments
             future.set_result(None)
-        del task, future, function, arguments  # an idle thread must not keep the last batch alive
+        del future
