@@ -348,7 +348,7 @@ def test_a_hundred_kills_at_random_times_change_no_bit_of_the_result(shards: Pat
     """Anywhere from the first import on: before the first checkpoint, in a step, in a validation, in a save."""
     long = ["--epochs", "150"]
     assert main(train_argv(shards, tmp_path / "whole", *long)) == 0
-    out, chance, num_killed, num_finished = tmp_path / "killed", random.Random(11), 0, 0
+    out, chance, num_killed = tmp_path / "killed", random.Random(11), 0
     while num_killed < 100:
         process = start(*train_argv(shards, out, *long))
         if num_killed % 5:  # most of them while it trains

@@ -45,9 +45,11 @@ def test_a_task_that_is_done_holds_nothing_when_it_says_so() -> None:
     class Argument:
         pass
 
-    pool, gate, argument, freed = DaemonPool(1, name="test"), threading.Event(), Argument(), list[bool]()
+    pool, begun, gate = DaemonPool(1, name="test"), threading.Barrier(2), threading.Event()
+    argument, freed = Argument(), list[bool]()
     alive = weakref.ref(argument)
-    future = pool.submit(lambda _: gate.wait(10), argument)
+    future = pool.submit(lambda _: (begun.wait(10), gate.wait(10)), argument)
+    begun.wait(10)
     future.add_done_callback(lambda _: freed.append(alive() is None))  # runs in the thread of the task
     del argument
     gate.set()

@@ -57,7 +57,7 @@ def _close(tasks: _Tasks, threads: Sequence[Thread]) -> None:
 def _work(tasks: _Tasks) -> None:
     while task := tasks.get():
         future, function, arguments = task
-        # Before anybody hears of the end, nothing of the task is held here: a batch that is dropped at once shall be free.
+        # Nothing is held when the end is told: the memory of a batch that is dropped at once shall be free.
         del task
         try:
             function(*arguments)
