@@ -18,7 +18,7 @@ first_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 20000))  # another one for each job that may share a node
 
 # shellcheck disable=SC2016  # SLURM_NODEID is that of each node, not of the first
-srun --kill-on-bad-exit=1 bash -c 'exec torchrun \
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 bash -c 'exec torchrun \
     --nnodes "$SLURM_NNODES" --node-rank "$SLURM_NODEID" --nproc-per-node "$SLURM_GPUS_ON_NODE" \
     --master-addr "$0" --master-port "$1" \
     -m wds_bone.train "${@:2}"' "$first_node" "$port" --out runs/slurm --batch-size 256 "$@" &

@@ -1,4 +1,7 @@
-"""`python -m tests.recording`: the training command, which also writes down what each step of each rank is given."""
+"""`python -m tests.recording`: the training command, which writes down what each step of each rank is given, or fails.
+
+With `WDS_BONE_FAULT` rank 1 is given an age that is no number in its third step, or raises an error that is a bug.
+"""
 
 import os
 import sys
@@ -11,11 +14,16 @@ from wds_bone.learn.verdict import Verdict
 from wds_bone.stream.batch import Batch
 from wds_bone.train import main
 
-FOLDER = "WDS_BONE_RECORDING"
+FOLDER, FAULT = "WDS_BONE_RECORDING", "WDS_BONE_FAULT"
 _learn = loop.train_step
 
 
 def train_step_recorded(learner: Any, batch: Batch, *, step: int, recipe: Recipe, ranks: Any) -> Verdict:
+    fault = os.environ.get(FAULT) if (step, ranks.rank) == (2, 1) else None
+    if fault == "not finite":
+        batch.age_months[1] = float("nan")
+    if fault == "bug":
+        raise RuntimeError("a bug in rank 1")
     line = f"{step} {ranks.rank} {' '.join(batch.key)}\n"
     with (Path(os.environ[FOLDER]) / f"rank-{ranks.rank}.txt").open("a") as file:
         file.write(line)

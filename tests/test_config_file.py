@@ -121,6 +121,14 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path):
         parse("--config", str(tmp_path / "gone.toml"))
 
 
+def test_a_setting_that_may_be_left_open_can_be_opened_again(tmp_path: Path):
+    path = tmp_path / "config.toml"
+    path.write_text('rate = 2.0\nothers = "none"\n')
+    assert parse("--config", str(path), "--set", "rate=none", "label=none") == Settings()
+    with pytest.raises(ConfigError, match="count"):
+        parse("--set", "count=none")
+
+
 def test_a_setting_that_is_given_twice_is_refused():
     with pytest.raises(ConfigError, match="--count and --set count"):
         parse("--count", "3", "--set", "count=4")

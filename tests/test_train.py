@@ -346,7 +346,7 @@ def test_models_with_random_layers_and_half_precision_resume_exactly_too(
 @pytest.mark.timeout(3600)
 def test_a_hundred_kills_at_random_times_change_no_bit_of_the_result(shards: Path, tmp_path: Path):
     """Anywhere from the first import on: before the first checkpoint, in a step, in a validation, in a save."""
-    long = ["--epochs", "150"]
+    long = ["--epochs", "600"]
     assert main(train_argv(shards, tmp_path / "whole", *long)) == 0
     out, chance, num_killed = tmp_path / "killed", random.Random(11), 0
     while num_killed < 100:

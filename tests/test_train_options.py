@@ -1,6 +1,7 @@
 """What a training can be told beside the everyday settings: folds, patience, a file of settings, a rehearsal."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,24 @@ def test_the_config_that_a_run_wrote_makes_the_same_run(shards: Path, tmp_path: 
     assert_same_state(tmp_path / "second" / "last.pt", out / "last.pt")
     assert metrics_of(tmp_path / "second") == metrics_of(out)
     assert main(["--config", str(out / "config.toml")]) == 0  # goes on with the first run, which is finished
+
+
+def test_the_settings_that_a_run_prints_can_be_typed_again(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    knobs = ["--set", "augment_flip=false", "freeze_backbone=true", "patience=3", "ema=0.5"]
+    assert main(train_argv(shards, tmp_path / "a run", "--max-steps", "1", *knobs)) == 0
+    typed = shlex.split(capsys.readouterr().out.splitlines()[0])
+    again = parse_config(TrainConfig, typed, prog="", description="")
+    written = parse_config(TrainConfig, ["--config", str(tmp_path / "a run" / "config.toml")], prog="", description="")
+    assert again == written
+    assert not again.augment_flip
+
+
+def test_dropout_beside_a_frozen_backbone_is_refused(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    argv = train_argv(shards, tmp_path / "run", "--set", "freeze_backbone=true", "--drop-path", "0.1")
+    assert main(argv) == 2
+    assert "turns the random layers off" in capsys.readouterr().err
 
 
 def test_a_dry_run_says_what_would_be_done_and_leaves_nothing_behind(

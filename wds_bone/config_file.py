@@ -17,6 +17,9 @@ import tomli_w
 
 from wds_bone.errors import ConfigError
 
+NOT_SET = "none"
+"""How a setting that may be left open is said to be, which TOML has no word for."""
+
 
 def read_settings(config_class: type[Any], path: Path) -> dict[str, Any]:
     """Return the settings in a TOML file, by the names of the dataclass's fields.
@@ -69,6 +72,8 @@ def _fit(config_class: type[Any], name: str, value: Any, *, place: str, text: st
         do = f"write {close[0]}" if close else "look at --help"
         raise ConfigError(f"{place}: no setting is called {name!r}", expected=", ".join(known), got=name, do=do)
     hint = typing.get_type_hints(config_class)[name]
+    if value == NOT_SET and type(None) in typing.get_args(hint):
+        return None
     for candidate in (value, None if isinstance(value, list) else text):
         if candidate is not None and (fitted := _convert(candidate, hint)) is not None:
             return fitted

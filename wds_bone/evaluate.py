@@ -16,7 +16,8 @@ from wds_bone.config import option, parse_config, run_command
 from wds_bone.errors import ConfigError
 from wds_bone.learn.checkpoint import load_checkpoint
 from wds_bone.learn.hardware import Device, code_digest, default_threads, installed_versions, pick_device
-from wds_bone.learn.launch import open_ranks, say_once
+from wds_bone.learn.interrupt import Interruption
+from wds_bone.learn.launch import LAUNCHER_SECONDS, is_launched, open_ranks, say_once
 from wds_bone.learn.memory import memory_errors
 from wds_bone.learn.predictor import restore_predictor
 from wds_bone.learn.ranks import Ranks
@@ -58,26 +59,30 @@ class EvaluateConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate, and return the exit code: 0, or 2 after an error the user can mend."""
+    """Evaluate, and return the exit code: 0, 2 after an error the user can mend, 130 or 143 after a signal."""
     return run_command(
         lambda: run_evaluation(say_once(lambda: parse_config(EvaluateConfig, argv, prog=PROG, description=DESCRIPTION)))
     )
 
 
-def run_evaluation(config: EvaluateConfig) -> None:
-    """Predict, write the results and print what they are.
+def run_evaluation(config: EvaluateConfig) -> int:
+    """Predict, write the results, print what they are, and return the exit code; a signal ends it with no results.
 
     Raises:
         WdsBoneError: settings, checkpoint or shards that do not fit, or a disk that refuses.
     """
     device = say_once(lambda: pick_device(config.device))
-    with open_ranks(device, timeout_seconds=TIMEOUT_SECONDS) as ranks:
+    with (
+        Interruption(repeats_seconds=LAUNCHER_SECONDS if is_launched() else 0.0) as interruption,
+        open_ranks(device, timeout_seconds=TIMEOUT_SECONDS) as ranks,
+    ):
         contents = load_checkpoint(config.checkpoint)
         if ranks.is_first:
             make_folder(config.out)
-        predictions, shards = predict_shards(config, contents, ranks)
-        if ranks.is_first:
+        predictions, shards = predict_shards(config, contents, ranks, interruption)
+        if ranks.is_first and predictions is not None:
             write_results(config, contents, predictions, shards)
+    return interruption.exit_code
 
 
 def write_results(
@@ -97,9 +102,11 @@ def write_results(
 
 
 def predict_shards(
-    config: EvaluateConfig, contents: dict[str, Any], ranks: Ranks
-) -> tuple[Predictions, dict[str, Any]]:
+    config: EvaluateConfig, contents: dict[str, Any], ranks: Ranks, interruption: Interruption
+) -> tuple[Predictions | None, dict[str, Any]]:
     """Return the predictions, all of them finite, and what they were made of; every rank gets all.
+
+    None for the predictions after a signal.
 
     Raises:
         WdsBoneError: shards that do not fit, or predictions that are not finite.
@@ -110,10 +117,16 @@ def predict_shards(
         with open_stream(config, ranks) as stream:
             predictor.preprocessing.refuse_other_format(stream.image_format, place=", ".join(config.shards))
             ranks.refuse_disagreement(describe_lockstep(config, stream))
-            predictions = predict_epoch(predictor, stream, ranks, told_gender=tell_genders(stream, config.gender))
+            predictions = predict_epoch(
+                predictor,
+                stream,
+                ranks,
+                told_gender=tell_genders(stream, config.gender),
+                give_up=lambda: ranks.any(interruption.signal_number is not None),
+            )
             shards = describe_shards(stream, split=config.split)
-    assert predictions is not None
-    refuse_not_finite(predictions.predicted_months, predictions.key, place=str(config.checkpoint))
+    if predictions is not None:
+        refuse_not_finite(predictions.predicted_months, predictions.key, place=str(config.checkpoint))
     return predictions, shards
 
 

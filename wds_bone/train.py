@@ -17,7 +17,7 @@ from wds_bone.learn.assemble import assemble_run, describe_lockstep, describe_ru
 from wds_bone.learn.folder import claim_folder, find_checkpoint, load_own_checkpoint
 from wds_bone.learn.interrupt import Interruption
 from wds_bone.learn.journal import Journal
-from wds_bone.learn.launch import is_launched, open_ranks, say_once
+from wds_bone.learn.launch import LAUNCHER_SECONDS, is_launched, open_ranks, say_once
 from wds_bone.learn.loop import augmented_inputs, train
 from wds_bone.learn.memory import memory_errors
 from wds_bone.learn.ranks import Ranks
@@ -32,7 +32,6 @@ from wds_bone.report.metrics import summarise
 
 PROG = "python -m wds_bone.train"
 DESCRIPTION = "Train a bone age model on shards; the same command again goes on where it stopped."
-LAUNCHER_SECONDS = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,10 +58,10 @@ def run_training(config: TrainConfig) -> int:
         config = settle_config(config, train_stream)
         val_stream = stack.enter_context(open_stream(config, "val", ranks))
         description = describe_run(config, train_stream, val_stream)
+        ranks.refuse_disagreement(describe_lockstep(description))
         checkpoint = find_checkpoint(config.out, config.resume) if ranks.is_first else None
         resuming = ranks.any(checkpoint is not None)
         run = assemble_run(config, train_stream, val_stream, description, ranks=ranks, fresh=not resuming)
-        ranks.refuse_disagreement(describe_lockstep(description, num_steps=run.recipe.num_steps))
         progress = _resume(run, checkpoint) if resuming else Progress()
         if config.dry_run:
             _say(rehearse(run, progress), ranks)

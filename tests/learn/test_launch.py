@@ -65,6 +65,10 @@ def test_one_process_of_a_machine_says_what_is_wrong_for_all(
         say_once(fail)
     assert capsys.readouterr().out == "usage\n"
     monkeypatch.setenv("LOCAL_RANK", "3")
+    with pytest.raises(ConfigError, match="wrong"):
+        say_once(fail)  # LOCAL_RANK alone makes no launch
+    capsys.readouterr()
+    monkeypatch.setenv("RANK", "3")
     with pytest.raises(SystemExit) as left:
         say_once(fail)
     assert left.value.code == 2

@@ -116,9 +116,11 @@ def settle_config(config: TrainConfig, train_stream: BoneAgeStream) -> TrainConf
     return replace(config, ema=default_ema(num_steps) if config.ema is None else config.ema)
 
 
-def describe_lockstep(description: dict[str, Any], *, num_steps: int) -> dict[str, Any]:
-    """Return what all ranks must agree in before the first step, in plain JSON types."""
-    shared = {name: value for name, value in description["config"].items() if name not in OF_A_PROCESS}
+def describe_lockstep(description: dict[str, Any]) -> dict[str, Any]:
+    """Return what all ranks must agree in before they begin, in plain JSON types."""
+    config = description["config"]
+    num_steps = count_steps(description["samples"]["train"], epochs=config["epochs"], batch_size=config["batch_size"])
+    shared = {name: value for name, value in config.items() if name not in OF_A_PROCESS}
     return {**description, "config": shared, "code": code_digest(), "num_steps": num_steps}
 
 
@@ -163,7 +165,8 @@ def assemble_run(
     torch.manual_seed(config.seed)
     model = _build_model(config, preprocessing, rows=config.batch_size // ranks.world_size // config.accumulate)
     if fresh and config.init_weights != "none":
-        load_initial_weights(model, config.init_weights, name=config.model)
+        with ranks.first_on_host():  # what has to be fetched is fetched once
+            load_initial_weights(model, config.init_weights, name=config.model)
     learner = assemble_learner(
         model,
         ranks=ranks,
@@ -201,7 +204,7 @@ def _build_model(config: TrainConfig, preprocessing: Preprocessing, *, rows: int
     """Build the model with random weights, refuse images that it cannot take, and set its layers."""
     model = build_model(config.model)
     refuse_unfit_images(
-        model, name=config.model, batch_size=rows, height=preprocessing.height, width=preprocessing.width
+        model, name=config.model, num_images=rows, height=preprocessing.height, width=preprocessing.width
     )
     if config.dropout is not None:
         set_dropout(model, config.dropout, name=config.model)

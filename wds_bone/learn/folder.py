@@ -32,7 +32,7 @@ MAY_CHANGE = OF_A_PROCESS | {
 }
 """Settings that may differ when a run goes on. Where the shards lie may change, what is in them may not (the digests in
 the checkpoint tell). The device may change, though only the same device gives the same bits; so may the number of
-processes and the parts of a batch, which change the sums by rounding."""
+processes and of the parts of a batch, which change rounding, batch statistics and random layers, not the samples."""
 
 
 def find_checkpoint(folder: Path, resume: str) -> Path | None:
@@ -93,7 +93,10 @@ def load_own_checkpoint(path: Path | None, description: dict[str, Any], ranks: R
         CheckpointError: damaged, or written by another version.
         ConfigError: written with other settings.
     """
-    contents = _load_on_all(path, ranks)
+    if not ranks.is_first:
+        return _take_from_first(ranks)
+    assert path is not None
+    contents = load_checkpoint(path)
     refuse_other_config(contents, description, place=str(path))
     saved, here = contents["versions"]["wds_bone"], description["versions"]["wds_bone"]
     if saved != here:
@@ -103,16 +106,14 @@ def load_own_checkpoint(path: Path | None, description: dict[str, Any], ranks: R
             got=here,
             do=f"install wds_bone {saved}, or begin a new run with --init-weights {path} and another --out",
         )
+    if ranks.world_size > 1:
+        ranks.share_bytes(read_whole(path))
     return contents
 
 
-def _load_on_all(path: Path | None, ranks: Ranks) -> dict[str, Any]:
-    if ranks.world_size == 1:
-        assert path is not None
-        return load_checkpoint(path)
-    content = ranks.share_bytes(read_whole(path) if path else None)
-    assert content is not None
-    return read_checkpoint(io.BytesIO(content), place=str(path or "the checkpoint of rank 0"))
+def _take_from_first(ranks: Ranks) -> dict[str, Any]:
+    """Return what the first rank has read, which it has checked before it gave it away."""
+    return read_checkpoint(io.BytesIO(ranks.share_bytes(None)), place="the checkpoint that rank 0 sent")
 
 
 def refuse_other_config(saved: dict[str, Any], here: dict[str, Any], *, place: str) -> None:

@@ -16,6 +16,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Interruption:
     """Listens for signals while it is open; for the main thread.
 
+    Python hears a signal between two of its own instructions: a call that waits for another rank ends first.
+
     Args:
         repeats_seconds: a second signal counts only so long after the first: a launcher passes on what the terminal
             has sent to all processes already.

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
@@ -22,6 +23,8 @@ from wds_bone.errors import ConfigError, WdsBoneError
 from wds_bone.learn.ranks import Ranks
 
 Value = TypeVar("Value")
+LAUNCHER_SECONDS = 2.0
+"""Within so long a launcher repeats a signal that the terminal has sent to its processes already."""
 ASIDE_SECONDS = 3.0
 """How long a rank whose neighbour went silent waits for the others to say what they know."""
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -47,23 +50,19 @@ def open_ranks(device: torch.device, *, timeout_seconds: float) -> Iterator[Rank
         yield Ranks(device=device)
         return
     rank, world_size, local_rank = (int(os.environ[name]) for name in _VARIABLES[:3])
-    device = _own_device(device, local_rank)
-    store = _meet(timeout_seconds)
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    timeout = timedelta(seconds=timeout_seconds)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
-    own_store = PrefixStore("wds_bone", store)
-    ranks = Ranks(device=device, rank=rank, world_size=world_size, store=own_store)
+    device = say_once(lambda: _own_device(device, local_rank))
+    store = _meet(device, rank=rank, world_size=world_size, timeout_seconds=timeout_seconds)
+    ranks = Ranks(device=device, rank=rank, world_size=world_size, local_rank=local_rank, store=store)
     try:
         yield ranks
     except Exception as error:
-        _end_together(error, ranks, own_store)
+        _end_together(error, ranks, store)
     dist.destroy_process_group()
 
 
 def say_once(prepare: Callable[[], Value]) -> Value:
     """Return `prepare()`, which all processes call before they meet; if it fails, one of each machine says why."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if "RANK" not in os.environ or os.environ.get("LOCAL_RANK", "0") == "0":
         return prepare()
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         try:
@@ -101,10 +100,11 @@ def is_launched() -> bool:
 def _own_device(device: torch.device, local_rank: int) -> torch.device:
     if device.type != "cuda":
         return device
-    if local_rank >= torch.cuda.device_count():
+    num_processes = max(local_rank + 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if num_processes > torch.cuda.device_count():
         raise ConfigError(
-            f"process {local_rank} of this machine finds no CUDA device of its own",
-            expected=f"at least {local_rank + 1} devices",
+            f"{num_processes} processes of this machine do not find a CUDA device each",
+            expected=f"at least {num_processes} devices",
             got=torch.cuda.device_count(),
             do="give torchrun a smaller --nproc-per-node, or --device cpu",
         )
@@ -112,37 +112,40 @@ def _own_device(device: torch.device, local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def _meet(timeout_seconds: float) -> Store:
-    place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+def _meet(device: torch.device, *, rank: int, world_size: int, timeout_seconds: float) -> Store:
+    """Join the process group, and return a store of this launch alone, where ranks leave words for each other."""
+    place, timeout = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}", timedelta(seconds=timeout_seconds)
+    # CPU tensors go by gloo on GPUs, too: what the host wants to know shall not wait for the device.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        store: Store
-        store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=timeout_seconds)))
-    except (dist.DistError, ValueError) as error:
+        store, _, _ = next(rendezvous("env://", timeout=timeout))
+        # A launcher that starts its processes again keeps the store, and what the last ones wrote there.
+        store = PrefixStore(f"wds_bone/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+        nonce = torch.from_numpy(np.frombuffer(os.urandom(8), np.int64).copy())
+        dist.broadcast(nonce, src=0)
+    except (dist.DistError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"the processes do not meet at {place}",
-            expected=f"{os.environ['WORLD_SIZE']} processes within {timeout_seconds:g} seconds",
+            expected=f"{world_size} processes within {timeout_seconds:g} seconds",
             got=str(error).partition("\n")[0],
-            do="look whether that port is free and can be reached from every machine, or give another --master-port",
+            do="look whether that port is free and can be reached from every machine, or give another --master-port; "
+            "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME say which network device to take",
         ) from error
-    return store
+    return PrefixStore(str(nonce.item()), store)
 
 
 def _end_together(error: Exception, ranks: Ranks, store: Store) -> NoReturn:
     """Raise what this rank has to say, or leave quietly if another one has said it."""
     place = f"rank {ranks.rank} at {ranks.place}"
-    if isinstance(error, RuntimeError) and (lost := _lost_ranks(ranks, store)) is not None:
-        names = ", ".join(map(str, lost)) or "another one"
+    if _is_lost_exchange(error):
+        lost = _lost_ranks(ranks, store)
         error = WdsBoneError(
-            f"rank {names} no longer answers",
+            f"rank {', '.join(map(str, lost))} no longer answers" if lost else "another rank no longer answers",
             got=str(error).partition("\n")[0],
             do="look at that process and its machine, then run the same command again; it goes on from its checkpoint",
         )
-    try:
-        told = f"{ranks.rank} {error}"
-        is_first_to_tell = store.compare_set("cause", "", told) == told.encode()
-    except RuntimeError:  # the store went down with the launcher
-        is_first_to_tell = True
-    if not is_first_to_tell:
+    if not _may_tell(f"{ranks.rank} {error}", ranks, store):
         sys.exit(USER_ERROR)
     if isinstance(error, WdsBoneError):
         problem = f"{place}: {error.problem}"
@@ -150,21 +153,41 @@ def _end_together(error: Exception, ranks: Ranks, store: Store) -> NoReturn:
     raise error
 
 
-def _lost_ranks(ranks: Ranks, store: Store) -> list[int] | None:
-    """Return the ranks that do not answer when an exchange has failed; none of them known if another one tells a cause.
+def _is_lost_exchange(error: Exception) -> bool:
+    """Return whether it was an exchange between ranks that failed; within a backward pass PyTorch says it in words."""
+    words = isinstance(error, RuntimeError) and any(name in str(error) for name in ("gloo", "NCCL", "ProcessGroup"))
+    return words or isinstance(error, dist.DistError)
 
-    None if all answer: then it was no exchange that failed.
-    """
-    arrivals = [f"aside/{rank}" for rank in range(ranks.world_size)]
+
+def _may_tell(cause: str, ranks: Ranks, store: Store) -> bool:
+    """Return whether this rank is the first that has something to tell; of each machine one, if the store is gone."""
     try:
-        store.set(arrivals[ranks.rank], "here")
-        deadline = time.monotonic() + ASIDE_SECONDS
-        while time.monotonic() < deadline:
-            if store.check(["cause"]):
-                return []
-            if store.check(arrivals):
-                return None
-            time.sleep(0.05)
+        is_first = store.compare_set("cause", "", cause) == cause.encode()
+        store.set(f"heard/{ranks.rank}", "")
+        if ranks.is_first:  # its process may hold the store, which the others still have to ask
+            _wait_for(store, [f"heard/{rank}" for rank in range(ranks.world_size)])
+    except RuntimeError:
+        return ranks.local_rank == 0
+    return is_first
+
+
+def _lost_ranks(ranks: Ranks, store: Store) -> list[int]:
+    """Return the ranks that do not answer; empty if another one tells a cause, or the store has gone down as well."""
+    arrivals = [f"aside/{rank}" for rank in range(ranks.world_size)]
+    if ranks.device.type == "cpu":
+        dist.destroy_process_group()  # whoever waits for this rank shall not wait any longer, but come aside, too
+    try:
+        store.set(arrivals[ranks.rank], "")
+        _wait_for(store, arrivals, unless="cause")
+        if store.check(["cause"]):
+            return []
         return [rank for rank, arrival in enumerate(arrivals) if not store.check([arrival])]
-    except RuntimeError:  # the store went down with the launcher
+    except RuntimeError:
         return []
+
+
+def _wait_for(store: Store, names: list[str], *, unless: str | None = None) -> None:
+    """Wait until all `names` are in the store, or `unless` is, but not longer than `ASIDE_SECONDS`."""
+    deadline = time.monotonic() + ASIDE_SECONDS
+    while time.monotonic() < deadline and not store.check(names) and not (unless and store.check([unless])):
+        time.sleep(0.05)

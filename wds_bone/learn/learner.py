@@ -18,7 +18,7 @@ from wds_bone.learn.average import copy_for_average
 from wds_bone.learn.model import BoneAgeModel
 from wds_bone.learn.objective import Target
 from wds_bone.learn.optimiser import build_optimiser
-from wds_bone.learn.parallel import share_norms, spread_model
+from wds_bone.learn.parallel import settle_buckets, share_norms, spread_model
 from wds_bone.learn.preprocess import Preprocessing
 from wds_bone.learn.ranks import Ranks
 
@@ -61,13 +61,14 @@ def assemble_learner(
 ) -> Learner:
     """Put a model onto its device and give it what training needs."""
     model = model.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy_for_average(model)
     model = share_norms(model) if shared_norms else model
     parallel = spread_model(model, ranks)
+    if parallel is not None:
+        settle_buckets(parallel, preprocessing)
     forward: nn.Module = parallel or model
     return Learner(
         model=model,
-        average=average,
+        average=copy_for_average(model),  # after the ranks have been given the same weights
         forward=torch.compile(forward) if compiled else forward,
         parallel=parallel,
         optimiser=build_optimiser(model, weight_decay=weight_decay),

@@ -60,6 +60,7 @@ def train(run: Run, progress: Progress, *, journal: Journal | None, interruption
             save_snapshot(run, progress, name=LAST_NAME)
             saved, saved_at = progress, time.monotonic()
         if stopping:
+            run.ranks.wait()  # no launcher shall see a process end while the first one still saves
             return progress
         with stopwatch.waiting():
             batch = next(batches)

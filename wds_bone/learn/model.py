@@ -83,13 +83,13 @@ def build_backbone(name: str, *, num_features: int) -> nn.Module:
     return backbone
 
 
-def refuse_unfit_images(model: BoneAgeModel, *, name: str, batch_size: int, height: int, width: int) -> None:
+def refuse_unfit_images(model: BoneAgeModel, *, name: str, num_images: int, height: int, width: int) -> None:
     """Raise unless the model can be trained on such batches; tried out on shapes alone, without the arithmetic.
 
     Args:
         model: in training mode; nothing of it is changed.
         name: of the model, for the error.
-        batch_size: images per step.
+        num_images: at a time.
         height: of the images in pixels.
         width: of the images in pixels.
 
@@ -99,10 +99,10 @@ def refuse_unfit_images(model: BoneAgeModel, *, name: str, batch_size: int, heig
     tensors = {**dict(model.backbone.named_parameters()), **dict(model.backbone.named_buffers())}
     shapes = {key: value.detach().to("meta") for key, value in tensors.items()}
     try:
-        functional_call(model.backbone, shapes, torch.empty(batch_size, 1, height, width, device="meta"))
+        functional_call(model.backbone, shapes, torch.empty(num_images, 1, height, width, device="meta"))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"{name} cannot be trained on images of {width} x {height} pixels with --batch-size {batch_size}",
+            f"{name} cannot be trained on images of {width} x {height} pixels, {num_images} at a time in a process",
             got=str(error).partition("\n")[0],
             do="give --image-size 224 (299 for inception_v3), a larger --batch-size, or another --model",
         ) from error

@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from wds_bone.errors import ConfigError
+from wds_bone.learn.preprocess import Preprocessing
 from wds_bone.learn.ranks import Ranks
 
 _KEYWORDS = inspect.signature(DistributedDataParallel).parameters
@@ -31,6 +33,24 @@ def spread_model(model: nn.Module, ranks: Ranks) -> DistributedDataParallel | No
     devices = [ranks.device] if ranks.device.type == "cuda" else None
     left_alone: dict[str, Any] = {_SYNC_BUFFERS: False}
     return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, **left_alone)
+
+
+def settle_buckets(parallel: DistributedDataParallel, preprocessing: Preprocessing) -> None:
+    """Make one backward pass that nothing is kept of.
+
+    PyTorch packs the gradients anew, in the order in which they came, after the first pass of a process; over three
+    ranks or more the packing decides in which order they are added up. A run that goes on must not begin with another.
+    """
+    model: nn.Module = parallel.module
+    training = {module: module.training for module in model.modules()}
+    model.eval()  # leaves the statistics alone
+    device = next(model.parameters()).device
+    image = torch.zeros(1, 1, preprocessing.height, preprocessing.width, device=device)
+    parallel(image, torch.zeros(1, device=device)).sum().backward()
+    for parameter in model.parameters():
+        parameter.grad = None
+    for module, was_training in training.items():
+        module.training = was_training
 
 
 def exchange_gradients(parallel: DistributedDataParallel | None, *, now: bool) -> AbstractContextManager[None]:
@@ -56,9 +76,13 @@ def share_norms(model: Model) -> Model:
 
 @torch.no_grad()
 def average_statistics(model: nn.Module, ranks: Ranks) -> None:
-    """Set the running statistics of a model's normalisations to their means over the ranks."""
-    statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-    if ranks.world_size == 1 or not statistics:
+    """Set the running statistics of the batch norms that learn them to their means over the ranks."""
+    if ranks.world_size == 1:
+        return
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
+    local = [norm for norm in norms if not isinstance(norm, nn.SyncBatchNorm)]
+    statistics = [tensor for norm in local for tensor in (norm.running_mean, norm.running_var) if tensor is not None]
+    if not statistics:
         return
     ranks.sum_(*statistics)
     torch._foreach_div_(statistics, float(ranks.world_size))

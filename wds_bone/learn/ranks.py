@@ -7,6 +7,7 @@ order; for a single process each call is the value itself.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ class Ranks:
     Args:
         rank: of this process, from 0.
         world_size: how many there are.
+        local_rank: of this process among those of its machine.
         device: of this process.
         store: where ranks tell each other what has no tensor; None for a single process.
 
@@ -30,8 +32,16 @@ class Ranks:
         place: what this rank is at, for errors: "step 12".
     """
 
-    def __init__(self, *, device: torch.device, rank: int = 0, world_size: int = 1, store: Store | None = None) -> None:
-        self.rank, self.world_size, self.device = rank, world_size, device
+    def __init__(
+        self,
+        *,
+        device: torch.device,
+        rank: int = 0,
+        world_size: int = 1,
+        local_rank: int = 0,
+        store: Store | None = None,
+    ) -> None:
+        self.rank, self.world_size, self.local_rank, self.device = rank, world_size, local_rank, device
         self.place = "the start"
         self._store = store
 
@@ -47,6 +57,19 @@ class Ranks:
         flags = torch.tensor(int(flag))
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags.item())
+
+    def wait(self) -> None:
+        """Return when all ranks have come here."""
+        self.any(False)
+
+    @contextmanager
+    def first_on_host(self) -> Iterator[None]:
+        """Let one process of each machine go through the block before the others do."""
+        if self.local_rank:
+            self.wait()
+        yield
+        if not self.local_rank:
+            self.wait()
 
     def sum_(self, *tensors: Tensor) -> None:
         """Replace floating tensors of this rank's device by their sums over all ranks, in one exchange."""
@@ -65,18 +88,15 @@ class Ranks:
         dist.all_gather(gathered, tensor.contiguous())
         return torch.stack(gathered)
 
-    def share_bytes(self, content: bytes | None) -> bytes | None:
-        """Return what the first rank gives; so the others need not reach its disk."""
-        if self.world_size == 1:
-            return content
-        num_bytes = torch.tensor(-1 if content is None else len(content))
-        dist.broadcast(num_bytes, src=0)
-        if num_bytes.item() < 0:
-            return None
-        mine = bytearray(content) if self.is_first and content is not None else bytearray(int(num_bytes.item()))
-        buffer = torch.frombuffer(mine, dtype=torch.uint8)
-        dist.broadcast(buffer, src=0)
-        return bytes(mine)
+    def share_bytes(self, content: bytes | None) -> bytes:
+        """Return what the first rank gives, at least one byte; so the others need not reach its disk."""
+        given = bytearray(content or b"")
+        if self.world_size > 1:
+            num_bytes = torch.tensor(len(given))
+            dist.broadcast(num_bytes, src=0)
+            given = given if self.is_first else bytearray(int(num_bytes.item()))
+            dist.broadcast(torch.frombuffer(given, dtype=torch.uint8), src=0)
+        return bytes(given)
 
     def refuse_disagreement(self, description: Mapping[str, Any]) -> None:
         """Raise unless all ranks describe what they are going to do in the same words.

@@ -75,6 +75,13 @@ class TrainConfig:
             if (getattr(self, name) or 0) >= limit:
                 raise _range_error(name, f"less than {limit}", getattr(self, name))
         _check_folds(self)
+        if self.freeze_backbone and (self.dropout or self.drop_path):
+            raise ConfigError(
+                "--dropout or --drop-path with freeze_backbone, which turns the random layers off",
+                expected="one of them",
+                got=f"--dropout {self.dropout}, --drop-path {self.drop_path}",
+                do="leave one out",
+            )
 
 
 _COUNTS = (

@@ -58,7 +58,8 @@ def predict_epoch(
     """
     stream.set_epoch(0)
     columns: list[Tensor] = []
-    for batch in stream:
+    for number, batch in enumerate(stream, 1):
+        ranks.place = f"batch {number} of an evaluation"
         predicted_months = predictor.predict_months(batch.image, _told_to_model(batch, told_gender))
         columns.append(torch.stack([predicted_months, batch.weight, batch.gender, batch.age_months]))
         if give_up():

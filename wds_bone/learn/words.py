@@ -15,14 +15,12 @@ from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME
 
 def opening_text(run: Run, config: TrainConfig, progress: Progress) -> str:
     """Return the settings as a command line, and what there is to learn."""
-    values = {name: value for name, value in config_as_json(config).items() if value is not None and value is not False}
-    changed = {name: value for name, value in values.items() if not _is_untouched_knob(name, value)}
-    settings = " ".join(_as_typed(setting_name(name), value) for name, value in changed.items())
+    typed = [_as_typed(name, value) for name, value in config_as_json(config).items() if value is not None]
     size = f"{run.learner.preprocessing.width} x {run.learner.preprocessing.height} pixels"
     counts = f"{run.train_stream.num_samples} training and {run.val_stream.num_samples} validation samples"
     start = f"going on after step {progress.step}" if progress.step else "beginning"
     processes = f"; {run.ranks.world_size} processes" if run.ranks.world_size > 1 else ""
-    return f"{settings}\n{counts}, {size}, {run.recipe.num_steps} steps; {start}{processes}"
+    return f"{' '.join(filter(None, typed))}\n{counts}, {size}, {run.recipe.num_steps} steps; {start}{processes}"
 
 
 def closing_text(run: Run, progress: Progress) -> str:
@@ -43,13 +41,13 @@ def _ending(run: Run, progress: Progress) -> str:
     return f"no better for {run.patience} epochs: finished" if run.is_over(progress) else "stopped"
 
 
-def _is_untouched_knob(name: str, value: Any) -> bool:
-    (field,) = (field for field in fields(TrainConfig) if field.name == name)
-    return "is_knob" in field.metadata and value == field.default
-
-
 def _as_typed(name: str, value: Any) -> str:
-    if name.startswith("--set"):
-        return f"{name}={value}"
-    words = [] if value is True else value if isinstance(value, list) else [str(value)]
-    return " ".join([name, *map(shlex.quote, words)])
+    """Return a setting as it is typed; nothing for a switch that is off, or a knob that is as it always is."""
+    (field,) = (field for field in fields(TrainConfig) if field.name == name)
+    typed = setting_name(name)
+    if "is_knob" in field.metadata:
+        shown = str(value).lower() if isinstance(value, bool) else value
+        return f"{typed}={shown}" if value != field.default else ""
+    if isinstance(value, bool):
+        return typed if value else ""
+    return shlex.join([typed, *(value if isinstance(value, list) else [str(value)])])
