@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -163,14 +164,14 @@ def test_a_rank_that_dies_or_hangs_ends_all_with_one_cause(
     assert error.endswith(f": rank {rank} no longer answers")
 
 
-def test_of_four_ranks_only_the_dead_one_is_named(shards: Path, tmp_path: Path):
+def test_of_four_ranks_the_dead_one_is_named_once_maybe_with_one_that_waits(shards: Path, tmp_path: Path):
     out = tmp_path / "run"
     with started(torchrun(4, TRAIN, *argv_of(shards, out, "--batch-size", "8", *LONG, *TIMEOUT))) as process:
         wait_for_lines(out, 3, process)
         os.kill(process_of_rank(process.pid, 2), signal.SIGKILL)
         ended = finish(process)
     (error,) = ended.errors
-    assert error.endswith(": rank 2 no longer answers")
+    assert re.search(r": rank (0 or |1 or )?2( or 3)? no longer answers$", error)
 
 
 def test_an_error_of_one_rank_ends_all_and_is_told_once_with_step_and_shard(shards: Path, tmp_path: Path):

@@ -1,8 +1,12 @@
+import hashlib
+import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torchvision
+from torchvision.models import Weights, WeightsEnum
 
 from tests.learn.runs import SMALL_MODEL
 from wds_bone.errors import CheckpointError, ConfigError
@@ -40,14 +44,33 @@ def test_a_file_of_colour_weights_becomes_a_grey_model_with_its_own_head(
 def test_imagenet_weights_are_taken_from_the_cache(
     colour_state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    """The name of a file that torchvision offers ends in the first digits of its sha256."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    contents = io.BytesIO()
+    torch.save(colour_state, contents)
+    name = f"small-{hashlib.sha256(contents.getvalue()).hexdigest()[:8]}.pth"
+    cached = tmp_path / "hub" / "checkpoints" / name
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(contents.getvalue())
+    offered = Weights(url=f"https://nowhere.example/{name}", transforms=lambda: None, meta={})
+    monkeypatch.setattr(torchvision.models, "get_model_weights", lambda _: [SimpleNamespace(DEFAULT=offered)])
+    monkeypatch.setattr(Weights, "get_state_dict", WeightsEnum.get_state_dict, raising=False)
+    model = build_model(SMALL_MODEL)
+    load_initial_weights(model, "imagenet", name=SMALL_MODEL)
+    assert_taken_over(model, colour_state)
+
+
+def test_imagenet_weights_that_have_changed_in_the_cache_are_refused(
+    colour_state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     url = torchvision.models.get_model_weights(SMALL_MODEL).DEFAULT.url
     cached = tmp_path / "hub" / "checkpoints" / Path(url).name
     cached.parent.mkdir(parents=True)
     torch.save(colour_state, cached)
-    model = build_model(SMALL_MODEL)
-    load_initial_weights(model, "imagenet", name=SMALL_MODEL)
-    assert_taken_over(model, colour_state)
+    with pytest.raises(CheckpointError, match="not the weights that torchvision offers") as refused:
+        load_initial_weights(build_model(SMALL_MODEL), "imagenet", name=SMALL_MODEL)
+    assert str(cached) in str(refused.value)
 
 
 def test_without_a_network_the_error_says_which_file_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

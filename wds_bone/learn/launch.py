@@ -141,7 +141,7 @@ def _end_together(error: Exception, ranks: Ranks, store: Store) -> NoReturn:
     if _is_lost_exchange(error):
         lost = _lost_ranks(ranks, store)
         error = WdsBoneError(
-            f"rank {', '.join(map(str, lost))} no longer answers" if lost else "another rank no longer answers",
+            f"rank {' or '.join(map(str, lost))} no longer answers" if lost else "another rank no longer answers",
             got=str(error).partition("\n")[0],
             do="look at that process and its machine, then run the same command again; it goes on from its checkpoint",
         )
@@ -172,10 +172,11 @@ def _may_tell(cause: str, ranks: Ranks, store: Store) -> bool:
 
 
 def _lost_ranks(ranks: Ranks, store: Store) -> list[int]:
-    """Return the ranks that do not answer; empty if another one tells a cause, or the store has gone down as well."""
+    """Return the ranks that do not answer; empty if another one tells a cause, or the store has gone down as well.
+
+    One that waits for a rank which has come aside does not answer either: of four and more, some are named that live.
+    """
     arrivals = [f"aside/{rank}" for rank in range(ranks.world_size)]
-    if ranks.device.type == "cpu":
-        dist.destroy_process_group()  # whoever waits for this rank shall not wait any longer, but come aside, too
     try:
         store.set(arrivals[ranks.rank], "")
         _wait_for(store, arrivals, unless="cause")

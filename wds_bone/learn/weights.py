@@ -4,6 +4,7 @@ In comes a file, or the name of a model of which torchvision has ImageNet weight
 invariant: every weight of the backbone but its classifier comes from the file, or nothing does.
 """
 
+import hashlib
 import pickle
 import re
 from pathlib import Path
@@ -62,7 +63,25 @@ def fetch_imagenet(name: str) -> dict[str, Tensor]:
             got=error,
             do=f"put that file at {cached}, or give --init-weights none",
         ) from error
+    _refuse_other_hash(cached)
     return state
+
+
+def _refuse_other_hash(path: Path) -> None:
+    """Raise unless the sha256 of torchvision's file begins as its name says; torchvision looks only when it fetches.
+
+    Raises:
+        CheckpointError: the file has changed.
+    """
+    claimed = path.stem.rpartition("-")[2]
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not found.startswith(claimed):
+        raise CheckpointError(
+            f"{path}: not the weights that torchvision offers",
+            expected=f"a sha256 that begins with {claimed}",
+            got=found,
+            do="delete that file; it is fetched again",
+        )
 
 
 def fit_backbone(backbone: nn.Module, state: dict[str, Tensor], *, origin: str) -> None:
