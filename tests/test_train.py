@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.launches import wait_for_lines
 from tests.learn.greedy import GREEDY_MODEL, offer_greedy_model
 from tests.learn.runs import (
     ALONE,
@@ -374,15 +375,6 @@ def start(*argv: str) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def wait_for_lines(out: Path, num_lines: int, process: "subprocess.Popen[str]", *, timeout: float = 100.0) -> None:
-    deadline = time.monotonic() + timeout
-    metrics = out / "metrics.jsonl"
-    while not metrics.exists() or metrics.read_text().count("\n") < num_lines:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.slow
