@@ -138,7 +138,8 @@ def _add_argument(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any
 def _help_text(field: "dataclasses.Field[Any]") -> str:
     text = str(field.metadata["help"]).replace("%", "%%")
     shown = field.default not in (dataclasses.MISSING, None, (), False, True)
-    return f"{text} (default: {field.default})" if shown else text
+    default = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+    return f"{text} (default: {default})" if shown else text
 
 
 def _argument_type(hint: Any) -> dict[str, Any]:

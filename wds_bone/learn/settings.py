@@ -33,7 +33,7 @@ class TrainConfig:
     image_size: int | None = option("longer side of the model's input in pixels (default: as stored)", default=None)
     epochs: int = option("how often every sample is shown", default=14)
     max_steps: int | None = option("stop after this step; the schedule still spans --epochs", default=None)
-    batch_size: int = option("samples per step", default=32)
+    batch_size: int = option("samples per step, over all processes", default=32)
     lr: float | None = option("highest learning rate (default: by the model, 2e-3 for resnet18)", default=None)
     dropout: float | None = option("of the model's dropout layers, 0 for none (default: the model's own)", default=None)
     drop_path: float | None = option(
