@@ -330,7 +330,7 @@ def test_validation_images_of_another_geometry_are_refused(
         ("resnet18", ["--precision", "bf16"]),
         ("mobilenet_v3_small", ["--precision", "bf16"]),  # dropout
         ("convnext_tiny", []),  # stochastic depth
-        ("shufflenet_v2_x0_5", ["--ema", "0", "--shuffle-buffer", "3"]),
+        ("shufflenet_v2_x0_5", ["--set", "ema=0", "shuffle_buffer=3"]),
     ],
 )
 def test_models_with_random_layers_and_half_precision_resume_exactly_too(
