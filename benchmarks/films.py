@@ -5,10 +5,10 @@ from pathlib import Path
 
 import webdataset
 
+from wds_bone.images.read import find_images, letterbox, read_image
 from wds_bone.index import main as write_index
+from wds_bone.phantom import draw_hand, synthetic_hands
 from wds_bone.shards.encoding import encode_image
-from wds_bone.shards.images import find_images, letterbox, read_image
-from wds_bone.shards.phantom import draw_hand, synthetic_hands
 
 NUM_PICTURES = 240
 

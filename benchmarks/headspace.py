@@ -20,13 +20,13 @@ import torch
 from benchmarks.plain_script import plain_steps
 from benchmarks.rounds import print_table, print_targets, run_rounds, save_result
 from benchmarks.targets import headspace_targets
+from wds_bone.distributed.ranks import Ranks
+from wds_bone.distributed.resources import Stopwatch
 from wds_bone.learn.assemble import assemble_run, open_stream, settle_config
 from wds_bone.learn.loop import train_step
-from wds_bone.learn.ranks import Ranks
-from wds_bone.learn.resources import Stopwatch
 from wds_bone.learn.run import Run
 from wds_bone.learn.settings import TrainConfig, resolve_config
-from wds_bone.shards.command import main as make_shards
+from wds_bone.sharding.command import main as make_shards
 from wds_bone.stream.batch import Batch
 
 STREAM, CEILING, PLAIN = "stream", "one cached batch", "plain script, all in RAM"

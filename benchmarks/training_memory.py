@@ -21,7 +21,7 @@ MEASURE = """
 import json, sys, threading
 import torch
 from wds_bone import BoneAgeStream
-from wds_bone.learn.model import build_model
+from wds_bone.model.model import build_model
 from wds_bone.train import main
 
 def anonymous_bytes():

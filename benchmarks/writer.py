@@ -41,10 +41,10 @@ from PIL import Image, ImageOps
 
 from benchmarks.environments import CLASHING, python_of
 from benchmarks.targets import Target
-from wds_bone.shards.command import main as make_shards
+from wds_bone.images.read import find_images, letterbox, read_image
+from wds_bone.phantom import draw_hand, synthetic_hands
+from wds_bone.sharding.command import main as make_shards
 from wds_bone.shards.encoding import encode_image
-from wds_bone.shards.images import find_images, letterbox, read_image
-from wds_bone.shards.phantom import draw_hand, synthetic_hands
 
 CORES, QUALITY, HAND_PIXELS, FILMS_AT_ONCE = 2, 95, 1024, 8
 OURS, LOOP, LIMIT = "wds_bone", "ShardWriter loop", "decode, resize, encode"

@@ -14,7 +14,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from wds_bone.config import option, parse_config, run_command
-from wds_bone.shards.phantom import Hand, draw_hand
+from wds_bone.phantom import Hand, draw_hand
 
 AGES_MONTHS = (12, 24, 36, 48, 60, 84, 108, 132, 156, 168, 192, 216)
 AGES_PER_LINE = 6

@@ -30,7 +30,7 @@ from tests.launches import (
 from tests.learn.runs import assert_same_state, metrics_of, train_argv
 from tests.recording import FAULT, FOLDER, keys_by_step
 from tests.sample_sets import write_set
-from wds_bone.learn.checkpoint import load_checkpoint
+from wds_bone.model.checkpoint import load_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 TRAIN, EVALUATE, RECORDING = "wds_bone.train", "wds_bone.evaluate", "tests.recording"

@@ -6,7 +6,7 @@ import pytest
 import webdataset
 
 from tests.sample_sets import write_shard
-from tests.shards.film_sets import digests, make, write_films
+from tests.sharding.film_sets import digests, make, write_films
 from wds_bone.index import main
 from wds_bone.shards.foreign import split_name
 from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.shards.film_sets import SCRIPT, digests, make, start, write_films
-from wds_bone.shards.command import main, plan_set
+from tests.sharding.film_sets import SCRIPT, digests, make, start, write_films
+from wds_bone.sharding.command import main, plan_set
+from wds_bone.sharding.settings import MakeShardsConfig
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest
-from wds_bone.shards.settings import MakeShardsConfig
 from wds_bone.stream.selection import select_shards
 from wds_bone.verify import main as verify
 

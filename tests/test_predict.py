@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.images.broken_inputs import write_broken_images
 from tests.learn.greedy import GREEDY_MODEL, offer_greedy_model
 from tests.report.trained import (
     LETTERBOXED,
@@ -24,10 +25,9 @@ from tests.report.trained import (
     write_checkpoint,
     write_films,
 )
-from tests.shards.broken_inputs import write_broken_images
 from wds_bone.evaluate import main as evaluate
+from wds_bone.model.films import BATCH_SIZE
 from wds_bone.predict import main
-from wds_bone.report.films import BATCH_SIZE
 from wds_bone.report.predictions import read_predictions
 from wds_bone.shards.manifest import ImageFormat
 

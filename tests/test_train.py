@@ -30,10 +30,10 @@ from tests.learn.runs import (
 from tests.sample_sets import write_set
 from wds_bone.config import parse_config
 from wds_bone.learn.assemble import assemble_run, describe_run, open_stream, settle_config
-from wds_bone.learn.checkpoint import load_checkpoint, save_checkpoint
 from wds_bone.learn.run import Progress
 from wds_bone.learn.settings import TrainConfig, resolve_config
 from wds_bone.learn.words import closing_text
+from wds_bone.model.checkpoint import load_checkpoint, save_checkpoint
 from wds_bone.train import main
 
 

@@ -11,8 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.learn.runs import assert_same_state, metrics_of, one_thread, train_argv, write_small_set
 from wds_bone.config import parse_config
-from wds_bone.learn.checkpoint import load_checkpoint
 from wds_bone.learn.settings import TrainConfig
+from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.train import main
 
 

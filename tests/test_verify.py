@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from tests.sample_sets import write_set, write_shard
-from wds_bone.shards.durable import publish_bytes
 from wds_bone.shards.manifest import MANIFEST_NAME, manifest_as_bytes, read_manifest
+from wds_bone.storage.durable import publish_bytes
 from wds_bone.verify import main
 
 

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from wds_bone.config import option, parse_config, run_command
+from wds_bone.distributed.hardware import Device, code_digest, default_threads, installed_versions, pick_device
+from wds_bone.distributed.interrupt import Interruption
+from wds_bone.distributed.launch import LAUNCHER_SECONDS, is_launched, open_ranks, say_once
+from wds_bone.distributed.memory import memory_errors
+from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import ConfigError
-from wds_bone.learn.checkpoint import load_checkpoint
-from wds_bone.learn.hardware import Device, code_digest, default_threads, installed_versions, pick_device
-from wds_bone.learn.interrupt import Interruption
-from wds_bone.learn.launch import LAUNCHER_SECONDS, is_launched, open_ranks, say_once
-from wds_bone.learn.memory import memory_errors
-from wds_bone.learn.predictor import restore_predictor
-from wds_bone.learn.ranks import Ranks
 from wds_bone.learn.validate import Predictions, predict_epoch, refuse_not_finite
+from wds_bone.model.checkpoint import load_checkpoint
+from wds_bone.model.predictor import restore_predictor
 from wds_bone.report.evaluation import (
     Told,
     describe_checkpoint,

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from wds_bone.config import option, parse_config, run_command
 from wds_bone.errors import ConfigError, ShardError
-from wds_bone.shards.durable import publish_bytes
+from wds_bone.progress import BYTES, progress
+from wds_bone.sharding.overview import format_counts
+from wds_bone.sharding.settings import MAX_SIDE_PIXELS, MIN_SIDE_PIXELS, is_side
 from wds_bone.shards.foreign import DescribedShard, describe_set, describe_shard, is_same_set
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, Manifest, read_manifest, write_manifest
-from wds_bone.shards.overview import format_counts
-from wds_bone.shards.progress import BYTES, progress
 from wds_bone.shards.scan import scan_shard
-from wds_bone.shards.settings import MAX_SIDE_PIXELS, MIN_SIDE_PIXELS, is_side
+from wds_bone.storage.durable import publish_bytes
 from wds_bone.stream.locate import expand, local_path
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from wds_bone.config import option, parse_config, run_command
+from wds_bone.distributed.hardware import Device, pick_device
+from wds_bone.distributed.memory import memory_errors
 from wds_bone.errors import ConfigError, WdsBoneError
-from wds_bone.learn.hardware import Device, pick_device
-from wds_bone.learn.memory import memory_errors
-from wds_bone.learn.predictor import load_predictor
+from wds_bone.labels.read import Gender
 from wds_bone.learn.validate import refuse_not_finite
-from wds_bone.report.films import BATCH_SIZE, predict_films
+from wds_bone.model.films import BATCH_SIZE, predict_films
+from wds_bone.model.predictor import load_predictor
 from wds_bone.report.predictions import csv_text, months_text, plain_cell
-from wds_bone.shards.labels import Gender
 
 PROG = "python -m wds_bone.predict"
 DESCRIPTION = (

@@ -13,14 +13,14 @@ import torch
 from matplotlib.figure import Figure
 
 from wds_bone.config import parse_config, run_command
+from wds_bone.distributed.interrupt import Interruption
+from wds_bone.distributed.launch import LAUNCHER_SECONDS, is_launched, open_ranks, say_once
+from wds_bone.distributed.memory import memory_errors
+from wds_bone.distributed.ranks import Ranks
 from wds_bone.learn.assemble import assemble_run, describe_lockstep, describe_run, open_stream, settle_config
 from wds_bone.learn.folder import claim_folder, find_checkpoint, load_own_checkpoint
-from wds_bone.learn.interrupt import Interruption
 from wds_bone.learn.journal import Journal
-from wds_bone.learn.launch import LAUNCHER_SECONDS, is_launched, open_ranks, say_once
 from wds_bone.learn.loop import augmented_inputs, train
-from wds_bone.learn.memory import memory_errors
-from wds_bone.learn.ranks import Ranks
 from wds_bone.learn.rehearse import rehearse
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import TrainConfig, resolve_config

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from wds_bone.config import option, parse_config, run_command
 from wds_bone.errors import ConfigError, ShardError, WdsBoneError
+from wds_bone.progress import BYTES, progress
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest
-from wds_bone.shards.progress import BYTES, progress
 from wds_bone.shards.verification import Decoder, check_shards
 from wds_bone.stream.locate import expand, local_path
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from tests.sample_sets import write_set
-from wds_bone.learn.checkpoint import load_checkpoint
-from wds_bone.learn.ranks import Ranks
+from wds_bone.distributed.ranks import Ranks
+from wds_bone.model.checkpoint import load_checkpoint
 
 ALONE = Ranks(device=torch.device("cpu"))
 SMALL_MODEL = "shufflenet_v2_x0_5"

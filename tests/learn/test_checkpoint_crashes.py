@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wds_bone.learn.checkpoint import load_checkpoint, save_checkpoint
+from wds_bone.model.checkpoint import load_checkpoint, save_checkpoint
 
 pytestmark = [
     pytest.mark.slow,
@@ -21,7 +21,7 @@ SAVE = """
 import sys, torch
 from pathlib import Path
 from wds_bone.errors import WdsBoneError
-from wds_bone.learn.checkpoint import save_checkpoint
+from wds_bone.model.checkpoint import save_checkpoint
 try:
     save_checkpoint(Path(sys.argv[1]), {"step": 2, "weights": torch.full([5000], 2.0)})
 except WdsBoneError as error:

@@ -9,14 +9,14 @@ import torch
 
 from tests.learn.runs import ALONE, assert_same_state, metrics_of, train_argv, write_small_set
 from wds_bone.config import parse_config
+from wds_bone.distributed.interrupt import Interruption
 from wds_bone.errors import WdsBoneError
 from wds_bone.learn import loop
 from wds_bone.learn.assemble import assemble_run, describe_run, open_stream, settle_config
-from wds_bone.learn.checkpoint import load_checkpoint
-from wds_bone.learn.interrupt import Interruption
 from wds_bone.learn.journal import Journal
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import TrainConfig, resolve_config
+from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.train import main
 
 

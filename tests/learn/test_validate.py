@@ -7,11 +7,11 @@ import torch
 
 from tests.learn.runs import ALONE, SMALL_MODEL, write_small_set
 from tests.sample_sets import age_of
-from wds_bone.learn.checkpoint import save_checkpoint
-from wds_bone.learn.model import build_model
-from wds_bone.learn.predictor import Predictor, load_predictor
-from wds_bone.learn.preprocess import plan_preprocessing
 from wds_bone.learn.validate import predict_epoch
+from wds_bone.model.checkpoint import save_checkpoint
+from wds_bone.model.model import build_model
+from wds_bone.model.predictor import Predictor, load_predictor
+from wds_bone.model.preprocess import plan_preprocessing
 from wds_bone.stream.stream import BoneAgeStream
 
 

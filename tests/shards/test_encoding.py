@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from tests.shards.broken_inputs import FILM
+from tests.images.broken_inputs import FILM
 from wds_bone.errors import ConfigError
 from wds_bone.shards.encoding import encode_image
 from wds_bone.shards.manifest import Encoding

@@ -10,20 +10,20 @@ from typing import Any, Literal
 import torch
 
 from wds_bone.config import config_as_json
+from wds_bone.distributed.hardware import code_digest, dtype_of, installed_versions
+from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import ConfigError
-from wds_bone.learn.augment import Ranges
 from wds_bone.learn.folder import OF_A_PROCESS
-from wds_bone.learn.hardware import code_digest, dtype_of, installed_versions
-from wds_bone.learn.layers import freeze_backbone, set_drop_path, set_dropout
 from wds_bone.learn.learner import assemble_learner, target_of
 from wds_bone.learn.metrics import median_ages
-from wds_bone.learn.model import BoneAgeModel, build_model, refuse_unfit_images
-from wds_bone.learn.preprocess import Preprocessing, plan_preprocessing
-from wds_bone.learn.ranks import Ranks
 from wds_bone.learn.run import Recipe, Run
 from wds_bone.learn.schedule import count_steps, default_ema
 from wds_bone.learn.settings import TrainConfig
-from wds_bone.learn.weights import load_initial_weights
+from wds_bone.model.augment import Ranges
+from wds_bone.model.layers import freeze_backbone, set_drop_path, set_dropout
+from wds_bone.model.model import BoneAgeModel, build_model, refuse_unfit_images
+from wds_bone.model.preprocess import Preprocessing, plan_preprocessing
+from wds_bone.model.weights import load_initial_weights
 from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest
 from wds_bone.stream.folds import keep_fold
 from wds_bone.stream.locate import local_path

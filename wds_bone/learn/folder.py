@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from wds_bone.config_file import settings_as_toml
+from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import CheckpointError, ConfigError
-from wds_bone.learn.checkpoint import load_checkpoint, read_checkpoint, read_whole
-from wds_bone.learn.ranks import Ranks
 from wds_bone.learn.settings import setting_name
 from wds_bone.learn.snapshot import LAST_NAME
-from wds_bone.shards.durable import publish_bytes
+from wds_bone.model.checkpoint import load_checkpoint, read_checkpoint, read_whole
+from wds_bone.storage.durable import publish_bytes
 
 RUN_NAME, CONFIG_NAME = "run.json", "config.toml"
 OF_A_PROCESS = frozenset({"train", "val", "out", "threads", "resume"})

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from wds_bone.errors import CheckpointError
 from wds_bone.learn.run import Progress
 from wds_bone.learn.validate import Predictions
-from wds_bone.shards.durable import publish_bytes, storage_errors
+from wds_bone.storage.durable import publish_bytes, storage_errors
 
 Draw = Callable[[Predictions], Figure]
 METRICS_NAME = "metrics.jsonl"

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from wds_bone.distributed.parallel import settle_buckets, share_norms, spread_model
+from wds_bone.distributed.ranks import Ranks
 from wds_bone.learn.average import copy_for_average
-from wds_bone.learn.model import BoneAgeModel
-from wds_bone.learn.objective import Target
 from wds_bone.learn.optimiser import build_optimiser
-from wds_bone.learn.parallel import settle_buckets, share_norms, spread_model
-from wds_bone.learn.preprocess import Preprocessing
-from wds_bone.learn.ranks import Ranks
+from wds_bone.model.model import BoneAgeModel
+from wds_bone.model.objective import Target
+from wds_bone.model.preprocess import Preprocessing
 
 
 @dataclass(frozen=True)

@@ -13,23 +13,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wds_bone.learn.augment import augment
+from wds_bone.distributed.interrupt import Interruption
+from wds_bone.distributed.parallel import average_statistics, exchange_gradients
+from wds_bone.distributed.ranks import Ranks
+from wds_bone.distributed.resources import Stopwatch, peak_bytes, resident_bytes
 from wds_bone.learn.average import move_average
-from wds_bone.learn.interrupt import Interruption
 from wds_bone.learn.journal import Journal
 from wds_bone.learn.learner import Learner
 from wds_bone.learn.metrics import absolute_errors, bootstrap_interval, constant_error
-from wds_bone.learn.objective import weighted_loss
 from wds_bone.learn.optimiser import update_weights
-from wds_bone.learn.parallel import average_statistics, exchange_gradients
-from wds_bone.learn.predictor import predictor_of
-from wds_bone.learn.ranks import Ranks
-from wds_bone.learn.resources import Stopwatch, peak_bytes, resident_bytes
 from wds_bone.learn.run import Progress, Recipe, Run
 from wds_bone.learn.schedule import ema_decay, learning_rate
 from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME, save_snapshot
 from wds_bone.learn.validate import Predictions, predict_epoch, refuse_not_finite
 from wds_bone.learn.verdict import Verdict, hear, request_verdict
+from wds_bone.model.augment import augment
+from wds_bone.model.objective import weighted_loss
+from wds_bone.model.predictor import predictor_of
 from wds_bone.stream.batch import Batch
 
 SAVE_SECONDS = 600.0

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import Parameter
 
+from wds_bone.distributed.resources import peak_bytes
 from wds_bone.learn.loop import train_step
-from wds_bone.learn.resources import peak_bytes
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.verdict import hear
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wds_bone.learn.augment import Ranges
+from wds_bone.distributed.ranks import Ranks
 from wds_bone.learn.learner import Learner
-from wds_bone.learn.ranks import Ranks
+from wds_bone.model.augment import Ranges
 from wds_bone.stream.stream import BoneAgeStream
 
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from wds_bone.config import knob, option
-from wds_bone.errors import ConfigError
-from wds_bone.learn.hardware import (
+from wds_bone.distributed.hardware import (
     Device,
     Precision,
     default_threads,
@@ -19,6 +18,7 @@ from wds_bone.learn.hardware import (
     pick_precision,
     pick_rate,
 )
+from wds_bone.errors import ConfigError
 
 
 @dataclass(frozen=True)

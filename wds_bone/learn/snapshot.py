@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from wds_bone.errors import CheckpointError
-from wds_bone.learn.checkpoint import save_checkpoint
 from wds_bone.learn.learner import learner_state, restore_learner
 from wds_bone.learn.run import Progress, Run
+from wds_bone.model.checkpoint import save_checkpoint
 
 LAST_NAME, BEST_NAME = "last.pt", "best.pt"
 

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import WdsBoneError
-from wds_bone.learn.predictor import Predictor
-from wds_bone.learn.ranks import Ranks
+from wds_bone.model.predictor import Predictor
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.stream import BoneAgeStream
 

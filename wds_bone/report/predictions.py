@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from wds_bone.errors import LabelError
+from wds_bone.labels.table import Row, Table, read_table
+from wds_bone.labels.values import parse_age_months, parse_gender
 from wds_bone.learn.validate import Predictions
-from wds_bone.shards.durable import publish_bytes
-from wds_bone.shards.label_table import Row, Table, read_table
-from wds_bone.shards.label_values import parse_age_months, parse_gender
+from wds_bone.storage.durable import publish_bytes
 
 COLUMNS = ("key", "gender", "age_months", "predicted_months")
 _MARK = "'"

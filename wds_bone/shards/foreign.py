@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from wds_bone.errors import ShardError
+from wds_bone.labels.read import refuse_years
 from wds_bone.shards.image_size import mixed_sizes
-from wds_bone.shards.labels import refuse_years
 from wds_bone.shards.manifest import ImageFormat, Manifest, ShardEntry, SplitEntry
 from wds_bone.shards.samples import SampleTable
 from wds_bone.shards.scan import ScannedShard

@@ -15,7 +15,7 @@ import numpy as np
 import simplejpeg
 
 from wds_bone.errors import ShardError
-from wds_bone.shards.image_faults import check_size
+from wds_bone.images.faults import check_size
 
 ENCODING_OF_EXTENSION = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "npy": "npy"}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wds_bone.errors import ShardError
-from wds_bone.shards.durable import publish_bytes
+from wds_bone.storage.durable import publish_bytes
 
 MANIFEST_NAME = "manifest.json"
 STAGING_NAME = ".building"

@@ -15,8 +15,8 @@ from typing import Any
 from zlib_ng.zlib_ng import crc32
 
 from wds_bone.errors import ShardError, WdsBoneError
+from wds_bone.labels.read import Label, label_from_mapping, states_unit
 from wds_bone.shards.image_size import ENCODING_OF_EXTENSION, image_size
-from wds_bone.shards.labels import Label, label_from_mapping, states_unit
 from wds_bone.shards.samples import SampleTable, make_table
 from wds_bone.shards.tar import Member, members
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from wds_bone.errors import ShardError
 from wds_bone.shards.dali import dali_index
-from wds_bone.shards.durable import publish_bytes
 from wds_bone.shards.manifest import ShardEntry, SplitEntry, dali_name, index_name
 from wds_bone.shards.samples import SampleTable, join_tables, table_as_bytes, table_from_bytes
 from wds_bone.shards.scan import ScannedShard
 from wds_bone.shards.statistics import label_statistics
+from wds_bone.storage.durable import publish_bytes
 
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 REINDEX = "write it again with `python -m wds_bone.index` on the folder"

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from wds_bone.sharding.split import AGE_BAND_MONTHS
 from wds_bone.shards.samples import SampleTable
-from wds_bone.shards.split import AGE_BAND_MONTHS
 
 NUM_AGE_BANDS = 20
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torchcodec.decoders import decode_png
 
-from wds_bone.shards.images import letterbox
+from wds_bone.images.read import letterbox
 
 Row = NDArray[np.uint8]
 Contents = bytes | memoryview

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from zlib_ng.zlib_ng import crc32
 
 from wds_bone.errors import ImageError, ShardError
+from wds_bone.storage.local import LocalStorage
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.decode import NPY_HEADER_BYTES, Row, check_npy_header, decode_into
 from wds_bone.stream.lookup import Request, Stored, look_up, shard_of
@@ -25,7 +26,6 @@ from wds_bone.stream.memory import PixelMemory
 from wds_bone.stream.plan import BatchPlan
 from wds_bone.stream.pool import DaemonPool
 from wds_bone.stream.selection import REBUILD, Selection
-from wds_bone.stream.storage import LocalStorage
 
 BATCHES_AHEAD = 2
 MAX_SAMPLES_PER_TASK = 16

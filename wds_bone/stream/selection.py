@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wds_bone.errors import ConfigError, ShardError
+from wds_bone.labels.read import refuse_years
 from wds_bone.shards.image_size import mixed_sizes
-from wds_bone.shards.labels import refuse_years
 from wds_bone.shards.manifest import (
     MANIFEST_NAME,
     STAGING_NAME,

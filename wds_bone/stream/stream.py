@@ -20,6 +20,7 @@ from webdataset import DataPipeline
 
 from wds_bone.errors import CheckpointError, ConfigError, ShardError
 from wds_bone.shards.manifest import ImageFormat
+from wds_bone.storage.local import LocalStorage
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.device import copy_ahead
 from wds_bone.stream.load import Loader
@@ -28,7 +29,6 @@ from wds_bone.stream.order import order_key, sample_at
 from wds_bone.stream.plan import BatchGeometry, BatchPlan
 from wds_bone.stream.selection import Keep, narrow, select_shards
 from wds_bone.stream.settings import available_cores, check_settings
-from wds_bone.stream.storage import LocalStorage
 
 STATE_VERSION = 1
 

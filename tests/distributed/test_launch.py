@@ -1,0 +1,76 @@
+"""What a process makes of its launcher's variables, and of settings that are wrong before it has met the others."""
+
+import pytest
+import torch
+
+from wds_bone.distributed.launch import is_launched, open_ranks, say_once
+from wds_bone.errors import ConfigError
+
+VARIABLES = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*VARIABLES, "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_without_a_launcher_a_process_is_alone():
+    assert not is_launched()
+    with open_ranks(CPU, timeout_seconds=1) as ranks:
+        assert (ranks.rank, ranks.world_size, ranks.is_first) == (0, 1, True)
+        assert ranks.any(True)
+        assert not ranks.any(False)
+        assert ranks.share_bytes(b"x") == b"x"
+        tensor = torch.tensor([1.0])
+        ranks.sum_(tensor)
+        assert tensor.tolist() == [1.0]
+        assert ranks.gather(tensor).tolist() == [[1.0]]
+        ranks.refuse_disagreement({"a": 1})
+
+
+def test_other_variables_that_lie_about_do_not_make_a_launch(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert not is_launched()
+
+
+@pytest.mark.parametrize("missing", VARIABLES)
+def test_an_incomplete_launch_names_what_is_missing(missing: str, monkeypatch: pytest.MonkeyPatch):
+    for name, value in VARIABLES.items():
+        if name != missing:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="an incomplete launch") as refused:
+        is_launched()
+    assert refused.value.got == f"no {missing}"
+
+
+def test_copies_started_by_slurm_that_know_nothing_of_each_other_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    with pytest.raises(ConfigError, match="do not know of each other"):
+        is_launched()
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    assert not is_launched()
+
+
+def test_one_process_of_a_machine_says_what_is_wrong_for_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fail() -> None:
+        print("usage")
+        raise ConfigError("wrong", do="mend it")
+
+    with pytest.raises(ConfigError, match="wrong"):
+        say_once(fail)
+    assert capsys.readouterr().out == "usage\n"
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    with pytest.raises(ConfigError, match="wrong"):
+        say_once(fail)  # LOCAL_RANK alone makes no launch
+    capsys.readouterr()
+    monkeypatch.setenv("RANK", "3")
+    with pytest.raises(SystemExit) as left:
+        say_once(fail)
+    assert left.value.code == 2
+    assert capsys.readouterr().out == ""
+    assert say_once(lambda: 7) == 7

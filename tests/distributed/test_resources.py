@@ -1,0 +1,21 @@
+import mmap
+
+from wds_bone.distributed.resources import Stopwatch, resident_bytes
+
+
+def test_resident_memory_grows_with_what_is_held():
+    before = resident_bytes()
+    with mmap.mmap(-1, 1 << 26) as fresh:  # from the kernel: malloc may hand out pages that other tests have touched
+        fresh.write(b"\1" * (1 << 26))
+        assert resident_bytes() - before > 0.9 * (1 << 26)
+
+
+def test_a_lap_counts_waits_and_begins_anew():
+    stopwatch = Stopwatch()
+    for _ in range(3):
+        with stopwatch.waiting():
+            sum(range(10_000))
+    per_second, fraction = stopwatch.lap()
+    assert per_second > 0
+    assert 0 < fraction <= 1
+    assert stopwatch.lap() == (0.0, 0.0)

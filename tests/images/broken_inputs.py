@@ -1,0 +1,383 @@
+"""Broken tables and images, each with the error that it must give.
+
+`write_broken_tables(folder)` and `write_broken_images(folder)` write one file per fault and return, by file name, a
+regular expression for the whole message: the place, what was expected, what was found, what to do.
+"""
+
+import io
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.images.dicom_films import dicom_bytes
+
+FILM = np.add.outer(np.arange(48) * 2, np.arange(40) * 3).astype(np.uint8)
+DEEP_FILM = FILM.astype(np.uint16) * 16
+
+
+def write_broken_tables(folder: Path) -> dict[str, str]:
+    """Write a label table per fault into `folder`; return file name -> pattern of the message."""
+    return {name: _write(folder / name, contents, *message) for name, (contents, *message) in _TABLES.items()}
+
+
+def write_broken_images(folder: Path) -> dict[str, str]:
+    """Write an image per fault into `folder`; return file name -> pattern of the message."""
+    return {name: _write(folder / name, contents(), *message) for name, (contents, *message) in _IMAGES.items()}
+
+
+def picture_bytes(image: Image.Image, kind: str, **settings: object) -> bytes:
+    """Return `image` in a file of `kind`."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
+def film_bytes(kind: str, mode: str = "L", **settings: object) -> bytes:
+    """Return the film of the tests in a file of `kind`."""
+    return picture_bytes(Image.fromarray(FILM).convert(mode), kind, **settings)
+
+
+def flipped(contents: bytes, offset: int, bit: int = 0) -> bytes:
+    """Return `contents` with one bit flipped."""
+    changed = bytearray(contents)
+    changed[offset] ^= 1 << bit
+    return bytes(changed)
+
+
+def png_chunk(kind: bytes, contents: bytes) -> bytes:
+    """Return a PNG chunk with the right checksum."""
+    return struct.pack(">I", len(contents)) + kind + contents + struct.pack(">I", zlib.crc32(kind + contents))
+
+
+def _write(path: Path, contents: bytes, problem: str, expected: str, got: str, do: str) -> str:
+    path.write_bytes(contents)
+    return rf"{re.escape(path.name)}: {problem}\n  expected: .*{expected}.*\n  got:      .*{got}.*\n  do:       .*{do}"
+
+
+def _png_of_size(width: int, height: int) -> bytes:
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(1000))) + png_chunk(b"IEND", b"")
+
+
+def _jpeg_of_size(width: int, height: int) -> bytes:
+    contents = film_bytes("JPEG")
+    frame = contents.index(b"\xff\xc0") + 5
+    return contents[:frame] + struct.pack(">HH", height, width) + contents[frame + 4 :]
+
+
+def _tiff_of_size(width: int, height: int) -> bytes:
+    tags = [(256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 0), (279, 4, 100)]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+
+
+def _cut(kind: str, share: float) -> Callable[[], bytes]:
+    return lambda: (contents := film_bytes(kind))[: int(len(contents) * share)]
+
+
+def _animation(kind: str) -> Callable[[], bytes]:
+    frames = [Image.fromarray(FILM // n) for n in (1, 2)]
+    return lambda: picture_bytes(frames[0], kind, save_all=True, append_images=frames[1:])
+
+
+def _without_end() -> bytes:
+    return film_bytes("PNG")[:-12]
+
+
+def _scan_of_noise() -> bytes:
+    contents = film_bytes("JPEG")
+    return contents[:-40] + b"\xff\x01" * 19 + contents[-2:]
+
+
+def _twelve_bits() -> bytes:
+    return picture_bytes(Image.fromarray(DEEP_FILM), "PNG")
+
+
+def _dicom(**elements: object) -> Callable[[], bytes]:
+    return lambda: dicom_bytes(DEEP_FILM, **elements)
+
+
+_FETCH, _STILL, _CONVERT = "fetch or export the file again", "save the frame that is meant", "convert the film to grey"
+_SIZE = "1 to 67,108,864 pixels"
+_DAMAGED = ("the image is damaged", "an intact file")
+_SMALLER = "leave the image out, or scale it down"
+
+_IMAGES: dict[str, tuple[Callable[[], bytes], str, str, str, str]] = {
+    "zero-bytes.png": (bytes, "the file is empty", "an image", "0 bytes", "fetch the file again"),
+    "cut.png": (_cut("PNG", 0.7), *_DAMAGED, "cut short in the chunk b'IDAT' at byte 33", _FETCH),
+    "no-end.png": (_without_end, *_DAMAGED, "cut short in the chunk", _FETCH),
+    "bit-in-picture.png": (
+        lambda: flipped(film_bytes("PNG"), 60),
+        *_DAMAGED,
+        "checksum wrong in the chunk b'IDAT'",
+        _FETCH,
+    ),
+    "bit-in-header.png": (lambda: flipped(film_bytes("PNG"), 19), *_DAMAGED, "bytes: ", _FETCH),
+    "bit-in-end.png": (
+        lambda: flipped(film_bytes("PNG"), -1),
+        *_DAMAGED,
+        "checksum wrong in the chunk b'IEND'",
+        _FETCH,
+    ),
+    "signature-only.png": (lambda: film_bytes("PNG")[:8], *_DAMAGED, "8 bytes", _FETCH),
+    "jpeg-inside.png": (lambda: film_bytes("JPEG"), "not a PNG image", "PNG", "JPEG", "its name must end as"),
+    "page.png": (lambda: b"<!DOCTYPE html><html>", "not a PNG image", "PNG", "<!DOCTYPE", _FETCH),
+    "gif-inside.png": (lambda: film_bytes("GIF"), "not a PNG image", "PNG", "GIF89a|GIF87a", _FETCH),
+    "animation.png": (_animation("PNG"), "not one still image", "one image", "an animation", _STILL),
+    "bomb.png": (lambda: _png_of_size(12000, 12000), "the image is too large", _SIZE, "12000 x 12000", _SMALLER),
+    "no-width.png": (lambda: _png_of_size(0, 7), *_DAMAGED, "bytes: ", _FETCH),
+    "twelve-bits.png": (
+        _twelve_bits,
+        "the film uses too little of its range.*",
+        "at least a quarter of 0 to 65535",
+        "0 to 3376",
+        "--stretch 1 99",
+    ),
+    "cut.jpg": (_cut("JPEG", 0.8), *_DAMAGED, "Premature end", _FETCH),
+    "only-header.jpg": (_cut("JPEG", 0.2), *_DAMAGED, "bytes: ", _FETCH),
+    "noise.jpg": (_scan_of_noise, *_DAMAGED, "bytes: ", _FETCH),
+    "png-inside.jpg": (lambda: film_bytes("PNG"), "not a JPEG image", "JPEG", "PNG", "its name must end as"),
+    "bomb.jpg": (lambda: _jpeg_of_size(65000, 65000), "the image is too large", _SIZE, "65000 x 65000", _SMALLER),
+    "cmyk.jpg": (
+        lambda: film_bytes("JPEG", "CMYK"),
+        "no rule turns these values into grey",
+        "RGB",
+        "mode CMYK",
+        _CONVERT,
+    ),
+    "stereo.jpg": (_animation("MPO"), "not one still image", "one image", "MPO", _STILL),
+    "cut.tif": (_cut("TIFF", 0.6), *_DAMAGED, "bytes: ", _FETCH),
+    "garbage.tif": (lambda: b"II*\0" + bytes(range(200)), *_DAMAGED, "204 bytes", _FETCH),
+    "pages.tif": (_animation("TIFF"), "not one still image", "one image", "2 pages", _STILL),
+    "float.tif": (
+        lambda: film_bytes("TIFF", "F"),
+        "no rule turns these values into grey",
+        "1 to 16 bits",
+        "mode F",
+        _CONVERT,
+    ),
+    "whole.tif": (
+        lambda: film_bytes("TIFF", "I"),
+        "no rule turns these values into grey",
+        "1 to 16 bits",
+        "mode I",
+        _CONVERT,
+    ),
+    "cmyk.tif": (
+        lambda: film_bytes("TIFF", "CMYK"),
+        "no rule turns these values into grey",
+        "1 to 16 bits",
+        "mode CMYK",
+        _CONVERT,
+    ),
+    "bomb.tif": (lambda: _tiff_of_size(60000, 50000), "the image is too large", _SIZE, "60000 x 50000", _SMALLER),
+    "cut.dcm": (lambda: dicom_bytes(DEEP_FILM)[:-100], *_DAMAGED, "bytes: ", _FETCH),
+    "png-inside.dcm": (lambda: film_bytes("PNG"), "not a DICOM image", "DICOM", "PNG", "its name must end as"),
+    "bomb.dcm": (_dicom(Rows=65000, Columns=65000), "the image is too large", _SIZE, "65000 x 65000", _SMALLER),
+    "no-rows.dcm": (_dicom(Rows=0), "the image is empty", _SIZE, "40 x 0 = 0 pixels", "leave the image out"),
+    "frames.dcm": (_dicom(NumberOfFrames=3), "not one still image", "one image", "3 frames", _STILL),
+    "colour.dcm": (
+        _dicom(PhotometricInterpretation="RGB"),
+        "no rule turns these values into grey",
+        "1 to 16 bits",
+        "RGB",
+        _CONVERT,
+    ),
+    "oblong.dcm": (
+        _dicom(PixelSpacing=[0.1, 0.2]),
+        "the pixels are oblong",
+        "two equal",
+        "0.1 and 0.2",
+        "leave the film",
+    ),
+    "narrow.dcm": (
+        _dicom(WindowCenter=100, WindowWidth=1),
+        "the window of the film shows nothing",
+        "a width above 1",
+        "1",
+        "leave the film out",
+    ),
+}
+
+_PAIR = "correct the (age|gender) or leave the sample out"
+_AGAIN = "save the table again as CSV: UTF-8, separated by commas"
+_HEAD = b"id,boneage,male\n"
+
+_TABLES: dict[str, tuple[bytes, str, str, str, str]] = {
+    "zero-bytes.csv": (b"", "no labels", "a header and rows", "an empty file", "give another table"),
+    "only-header.csv": (_HEAD, "no labels", "a header and rows", "1 row", "give another table"),
+    "no-header.csv": (
+        b"1377,180,False\n1378,12,True\n",
+        "line 1: the table has no header",
+        "one column named",
+        "'1377', '180', 'False'",
+        "put a line with the names",
+    ),
+    "utf16.csv": (
+        (_HEAD + b"1,2,1\n").decode().encode("utf-16"),
+        "line 1: byte offset 0 is not UTF-8",
+        "UTF-8",
+        "UTF-16",
+        _AGAIN,
+    ),
+    "latin1.csv": (
+        _HEAD + "7,12,féminin\n".encode("latin-1"),
+        "line 2: byte offset 22 is not UTF-8",
+        "UTF-8",
+        "byte 0xe9, as in Latin-1",
+        _AGAIN,
+    ),
+    "nul.csv": (_HEAD + b"7,1\0,True\n", "line 2: byte offset 19 is not UTF-8", "UTF-8", "a NUL byte", _AGAIN),
+    "semicolons.csv": (
+        b"id;boneage;male\n7;12;True\n",
+        "line 1: the cells are not separated by commas",
+        "',' between",
+        "';'",
+        _AGAIN,
+    ),
+    "ragged.csv": (
+        _HEAD + b"7,12,True\n8,13\n",
+        "line 3: the row does not fit the header",
+        "3 cells: id, boneage, male",
+        "2: 8, 13",
+        "add or remove cells",
+    ),
+    "open-quote.csv": (
+        _HEAD + b'7,12,"True\n8,13,False\n',
+        "line 2: not well-formed CSV",
+        "quotes in pairs",
+        "unexpected end of data",
+        "close or remove the quote",
+    ),
+    "quote-over-lines.csv": (
+        b'id,boneage,male,note\n7,12,1,"x\n8,12,1,"\n9,12,1,y\n',
+        "line 2: not well-formed CSV",
+        "no line break",
+        "goes on over the end of the line",
+        "close or remove the quote",
+    ),
+    "huge-cell.csv": (
+        _HEAD + b"7,12," + b"x" * 200_000 + b"\n",
+        "line 2: not well-formed CSV",
+        "no cell of 128 KiB",
+        "field larger than",
+        "shorten the cell",
+    ),
+    "no-gender.csv": (
+        b"id,boneage\n7,12\n",
+        "line 1: no column for the gender",
+        "gender or sex or male or female",
+        "'id', 'boneage'",
+        "--gender-column",
+    ),
+    "no-age.csv": (b"id,male\n7,1\n", "line 1: no column for the age", "bone age", "'id', 'male'", "--age-column"),
+    "no-id.csv": (b"boneage,male\n7,1\n", "line 1: no column for the id", "id or image id", "'boneage'", "--id-column"),
+    "two-genders.csv": (
+        b"id,boneage,male,sex\n7,12,1,M\n",
+        "line 1: 2 columns for the gender",
+        "one column named",
+        "'male', 'sex'",
+        "--gender-column",
+    ),
+    "two-ages.csv": (
+        b"id,age,boneage,male\n7,11,12,1\n",
+        "line 1: 2 columns for the age",
+        "one column named",
+        "'age', 'boneage'",
+        "--age-column",
+    ),
+    "same-name-twice.csv": (
+        b"id,boneage,boneage,male\n7,1,2,1\n",
+        "line 1: 2 columns for the age",
+        "one column",
+        "'boneage', 'boneage'",
+        "--age-column",
+    ),
+    "unnamed-flag.csv": (
+        b"id,boneage,gender\n7,12,1\n",
+        "line 2: the column 'gender' does not say which gender is meant",
+        "M, F, male or female",
+        "'1'",
+        "--gender-is male or --gender-is female",
+    ),
+    "no-number.csv": (
+        _HEAD + b"7,a year,1\n",
+        "line 2: id '7': the age is not a number",
+        "0 to 240 months",
+        "'a year'",
+        _PAIR,
+    ),
+    "nan.csv": (_HEAD + b"7,nan,1\n", "line 2: id '7': the age is not a number", "0 to 240 months", "'nan'", _PAIR),
+    "infinite.csv": (
+        _HEAD + b"7,inf,1\n",
+        "line 2: id '7': the age is not a number",
+        "0 to 240 months",
+        "'inf'",
+        _PAIR,
+    ),
+    "negative.csv": (_HEAD + b"7,-1,1\n", "line 2: id '7': the age is out of range", "0 to 240 months", "'-1'", _PAIR),
+    "too-old.csv": (
+        _HEAD + b"7,240.5,1\n",
+        "line 2: id '7': the age is out of range",
+        "0 to 240 months",
+        "'240.5'",
+        _PAIR,
+    ),
+    "full-width.csv": (
+        _HEAD + "7,１２,1\n".encode(),
+        "line 2: id '7': the age is not a number",
+        "0 to 240 months",
+        "'１２'",
+        _PAIR,
+    ),
+    "years.csv": (
+        _HEAD + b"".join(b"%d,%d,1\n" % (n, 1 + n) for n in range(18)),
+        "line 1: the column 'boneage': the ages look like years",
+        "ages in months",
+        "1 to 18, 18 of 18 not above 20",
+        "--age-unit",
+    ),
+    "no-gender-in-row.csv": (
+        _HEAD + b"7,12,\n",
+        "line 2: id '7': the gender is missing",
+        "1, 0, true or false",
+        "''",
+        _PAIR,
+    ),
+    "odd-gender.csv": (
+        _HEAD + b"7,12,2\n",
+        "line 2: id '7': the gender is not known",
+        "1, 0, true or false",
+        "'2'",
+        _PAIR,
+    ),
+    "false-or-female.csv": (
+        b"id,boneage,female\n7,12,F\n",
+        "line 2: id '7': the gender is not known",
+        r"\(female\), male or female",
+        "'F'",
+        _PAIR,
+    ),
+    "same-id-twice.csv": (
+        _HEAD + b"7.png,12,1\n8,12,1\n7,13,1\n",
+        "line 4: the id '7' stands in the table twice",
+        "every id once",
+        "'7' here and in .*line 2",
+        "remove one of the two",
+    ),
+    "path-as-id.csv": (
+        _HEAD + b"../7,12,1\n",
+        "line 2: the id cannot be a key",
+        "1 to 64 of the characters",
+        r"'\.\./7'",
+        "rename the image",
+    ),
+    "long-id.csv": (_HEAD + b"x" * 65 + b",12,1\n", "line 2: the id cannot be a key", "1 to 64", "'xxx", "--id-column"),
+    "workbook.xls": (b"\xd0\xcf\x11\xe0", "not a table I can read", ".csv or .xlsx", ".xls", _AGAIN),
+    "torn.xlsx": (b"PK\x03\x04 and no more", "not a readable workbook", ".xlsx", "BadZipFile", _AGAIN),
+}

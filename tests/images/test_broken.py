@@ -1,0 +1,143 @@
+"""Broken images: whatever is cut, flipped or invented becomes an `ImageError`, never a picture or a crash."""
+
+import contextlib
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.images.broken_inputs import film_bytes, flipped, picture_bytes, png_chunk, write_broken_images
+from wds_bone.errors import ImageError
+from wds_bone.images.read import MAX_PIXELS, read_image
+
+TINY = np.arange(30, dtype=np.uint8).reshape(6, 5) * 8
+SIGNATURES = [
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff\xe0",
+    b"II*\0\x08\0\0\0",
+    b"MM\0*",
+    b"\x08\0\x05\0CS\x04\0",
+    b"\0" * 128 + b"DICM",
+]
+
+
+def test_every_broken_image_gives_its_own_clear_error(tmp_path: Path) -> None:
+    patterns = write_broken_images(tmp_path)
+    for name, pattern in patterns.items():
+        with pytest.raises(ImageError) as caught:
+            read_image(tmp_path / name)
+        assert re.search(pattern, str(caught.value)), f"{pattern}\n{caught.value}"
+        assert str(caught.value).startswith(str(tmp_path / name))
+    assert len(patterns) >= 30
+
+
+def test_every_flipped_bit_of_a_png_is_noticed(tmp_path: Path) -> None:
+    contents = picture_bytes(Image.fromarray(TINY), "PNG")
+    path = tmp_path / "film.png"
+    for offset in range(len(contents)):
+        for bit in range(8):
+            path.write_bytes(flipped(contents, offset, bit))
+            with pytest.raises(ImageError):
+                read_image(path)
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("PNG", ".png"), ("JPEG", ".jpg"), ("TIFF", ".tif")])
+def test_every_cut_is_noticed(kind: str, suffix: str, tmp_path: Path) -> None:
+    contents = picture_bytes(Image.fromarray(TINY), kind)
+    path = tmp_path / f"film{suffix}"
+    for num_bytes in range(len(contents)):
+        path.write_bytes(contents[:num_bytes])
+        with pytest.raises(ImageError):
+            read_image(path)
+
+
+@given(signature=st.sampled_from(SIGNATURES), rest=st.binary(max_size=300))
+def test_any_bytes_give_a_film_or_an_image_error(
+    signature: bytes, rest: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "film"
+    path.write_bytes(signature + rest)
+    with contextlib.suppress(ImageError):
+        assert read_image(path).ndim == 2
+
+
+@given(offset=st.integers(0, 2000), bit=st.integers(0, 7), kind=st.sampled_from(["JPEG", "TIFF"]))
+def test_a_flipped_bit_never_gives_more_than_an_image_error(
+    offset: int, bit: int, kind: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    contents = film_bytes(kind)
+    path = tmp_path_factory.mktemp("fuzz") / "film"
+    path.write_bytes(flipped(contents, offset % len(contents), bit))
+    with contextlib.suppress(ImageError):
+        assert read_image(path).size <= MAX_PIXELS
+
+
+def test_a_chunk_that_ends_in_the_end_mark_does_not_end_the_checks(tmp_path: Path) -> None:
+    contents = picture_bytes(Image.fromarray(TINY), "PNG")
+    comment = png_chunk(b"tEXt", b"comment\0IEND")
+    path = tmp_path / "film.png"
+    path.write_bytes(contents[:33] + comment + flipped(contents, -20)[33:])
+    with pytest.raises(ImageError, match="checksum wrong"):
+        read_image(path)
+    path.write_bytes(contents[:33] + comment + contents[33:])
+    np.testing.assert_array_equal(read_image(path), TINY)
+
+
+PIXELS = b"".join(b"\0" + row.tobytes() for row in TINY)  # each row behind the number of its filter, 0 for none
+DEFLATED = zlib.compress(PIXELS)
+END = png_chunk(b"IEND", b"")
+
+
+def grey_header(width: int, height: int, interlaced: int = 0) -> bytes:
+    return png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlaced))
+
+
+def picture(deflated: bytes) -> bytes:
+    return png_chunk(b"IDAT", deflated) + END
+
+
+# Every checksum of a chunk is right in these: it is what the chunks say that is not.
+LYING_PNGS = {
+    "too little of the picture": grey_header(5, 6) + picture(zlib.compress(PIXELS[:-3])),
+    "the end of the picture cut off": grey_header(5, 6) + picture(DEFLATED[:-6]),
+    "wrong checksum of the picture": grey_header(5, 6) + picture(flipped(DEFLATED, -1)),
+    "not deflated": grey_header(5, 6) + picture(PIXELS),
+    "a filter that is none": grey_header(5, 6) + picture(zlib.compress(b"\x09" + PIXELS[1:])),
+    "no picture": grey_header(5, 6) + END,
+    "larger than it has pixels": grey_header(500, 600) + picture(DEFLATED),
+    "two headers, the larger one first": grey_header(50, 60) + grey_header(5, 6) + picture(DEFLATED),
+    "two headers, the larger one last": grey_header(5, 6) + grey_header(50, 60) + picture(DEFLATED),
+    "interlaced, but cut short": grey_header(5, 6, interlaced=1) + picture(zlib.compress(PIXELS[:9])),
+}
+
+
+@pytest.mark.parametrize("chunks", LYING_PNGS.values(), ids=LYING_PNGS)
+def test_a_png_that_lies_behind_right_checksums_is_an_image_error(
+    chunks: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "film.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    with pytest.raises(ImageError, match=r"film\.png: the image is damaged"):
+        read_image(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_interlaced_png_is_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    # Of one pixel there is only the first of Adam7's seven passes, which needs no encoder.
+    path = tmp_path / "film.png"
+    chunks = grey_header(1, 1, interlaced=1) + picture(zlib.compress(b"\0\x4d"))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    assert read_image(path).tolist() == [[0x4D]]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_absent_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.png", tmp_path):
+        with pytest.raises(ImageError, match=re.escape(f"{path}: cannot be read")):
+            read_image(path)

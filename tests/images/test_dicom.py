@@ -1,0 +1,168 @@
+"""DICOM films: modality LUT, then VOI, then MONOCHROME1, each against the numbers of the standard."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from openjpeg.utils import encode_array
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+
+from tests.images.broken_inputs import flipped
+from tests.images.dicom_films import compressed_dicom_bytes, dicom_bytes, lut_sequence
+from wds_bone.errors import ConfigError, ImageError
+from wds_bone.images.read import read_image
+
+RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+FULL = np.rint(RAMP * (255 / 4095)).astype(np.uint8)
+
+
+def read_bytes(contents: bytes, folder: Path, **settings: Any) -> NDArray[np.uint8]:
+    (folder / "film.dcm").write_bytes(contents)
+    return read_image(folder / "film.dcm", **settings)
+
+
+def window(values: NDArray[Any], centre: float, width: float) -> NDArray[Any]:
+    """The linear window as DICOM PS3.3 C.11.2.1.2.1 writes it, for an output of 0 to 255."""
+    grey = ((values - (centre - 0.5)) / (width - 1) + 0.5) * 255
+    grey = np.where(values <= centre - 0.5 - (width - 1) / 2, 0, grey)
+    return np.where(values > centre - 0.5 + (width - 1) / 2, 255, grey)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_film_without_voi_is_shown_over_all_its_bits(bare: bool, tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read_bytes(dicom_bytes(RAMP, bare=bare), tmp_path), FULL)
+
+
+def test_monochrome1_is_turned_over_at_the_end(tmp_path: Path) -> None:
+    plain = read_bytes(dicom_bytes(RAMP, WindowCenter=900, WindowWidth=700), tmp_path)
+    turned = read_bytes(
+        dicom_bytes(RAMP, WindowCenter=900, WindowWidth=700, PhotometricInterpretation="MONOCHROME1"), tmp_path
+    )
+    assert np.abs(turned.astype(int) - (255 - plain.astype(int))).max() <= 1
+    assert turned[0, 0] == 255
+    assert turned[-1, -1] == 0
+
+
+def test_a_window_is_applied_as_the_standard_writes_it(tmp_path: Path) -> None:
+    image = read_bytes(dicom_bytes(RAMP, WindowCenter=[2000, 1], WindowWidth=[1000, 2]), tmp_path)
+    assert np.abs(image - window(RAMP, 2000, 1000)).max() <= 0.51
+
+
+def test_an_exact_window_ends_where_it_says(tmp_path: Path) -> None:
+    image = read_bytes(dicom_bytes(RAMP, WindowCenter=2000, WindowWidth=1000, VOILUTFunction="LINEAR_EXACT"), tmp_path)
+    assert np.abs(image - np.clip((RAMP - 1500.0) / 1000, 0, 1) * 255).max() <= 0.51
+
+
+def test_a_sigmoid_window_is_a_sigmoid(tmp_path: Path) -> None:
+    image = read_bytes(dicom_bytes(RAMP, WindowCenter=2000, WindowWidth=1000, VOILUTFunction="SIGMOID"), tmp_path)
+    assert np.abs(image - 255 / (1 + np.exp(-4 * (RAMP - 2000.0) / 1000))).max() <= 0.51
+
+
+def test_the_modality_slope_comes_before_the_window(tmp_path: Path) -> None:
+    contents = dicom_bytes(RAMP, RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=3000, WindowWidth=2000)
+    assert np.abs(read_bytes(contents, tmp_path) - window(RAMP * 2.0 - 1000, 3000, 2000)).max() <= 0.51
+
+
+def test_the_modality_lut_comes_before_the_voi_lut(tmp_path: Path) -> None:
+    halves = (np.arange(4096) // 2).astype(np.uint16)
+    squares = (np.arange(2048) ** 2 // 2**10).astype(np.uint16)
+    contents = dicom_bytes(
+        RAMP,
+        ModalityLUTSequence=lut_sequence(halves),
+        VOILUTSequence=lut_sequence(squares),
+        WindowCenter=1,
+        WindowWidth=2,
+    )
+    expected = squares[halves[RAMP]] * (255 / squares.max())
+    assert np.abs(read_bytes(contents, tmp_path) - expected).max() <= 0.51
+
+
+def test_a_modality_lut_that_states_too_many_bits_is_shown_over_its_own_range(tmp_path: Path) -> None:
+    contents = dicom_bytes(RAMP, ModalityLUTSequence=lut_sequence(np.arange(4096)[::-1], bits=16))
+    np.testing.assert_array_equal(read_bytes(contents, tmp_path), FULL[::-1, ::-1])
+
+
+def test_signed_values_are_shown_over_their_range(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read_bytes(dicom_bytes(RAMP.astype(np.int16) - 2048), tmp_path), FULL)
+
+
+def test_stretching_takes_the_place_of_the_voi(tmp_path: Path) -> None:
+    for colours, turn in (("MONOCHROME2", 1), ("MONOCHROME1", -1)):
+        contents = dicom_bytes(RAMP, WindowCenter=1, WindowWidth=2, PhotometricInterpretation=colours)
+        image = read_bytes(contents, tmp_path, stretch=(20.0, 50.0))[::turn, ::turn]
+        assert np.abs(image - np.clip((RAMP / 4095 - 0.2) / 0.3, 0, 1) * 255).max() <= 0.51
+
+
+def test_compressed_films_are_decoded(tmp_path: Path) -> None:
+    codestream = encode_array(RAMP, bits_stored=12, photometric_interpretation=0)
+    np.testing.assert_array_equal(
+        read_bytes(compressed_dicom_bytes(RAMP, codestream, JPEG2000Lossless), tmp_path), FULL
+    )
+
+
+def test_every_cut_of_a_dicom_is_noticed(tmp_path: Path) -> None:
+    contents = dicom_bytes(RAMP[:4, :4] * 60)
+    for num_bytes in range(len(contents)):
+        with pytest.raises(ImageError):
+            read_bytes(contents[:num_bytes], tmp_path)
+
+
+def test_a_cut_codestream_is_noticed(tmp_path: Path) -> None:
+    codestream = encode_array(RAMP, bits_stored=12, photometric_interpretation=0)
+    for share in (0.1, 0.5, 0.9):
+        cut = compressed_dicom_bytes(RAMP, codestream[: int(len(codestream) * share)], JPEG2000Lossless)
+        with pytest.raises(ImageError, match="the image is damaged"):
+            read_bytes(cut, tmp_path)
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, RLELossless])
+def test_a_codestream_of_noise_is_refused(syntax: str, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r'(?s)the image is damaged.*pip install "wds-bone\[dicom\]"'):
+        read_bytes(compressed_dicom_bytes(RAMP, b"noise" * 20, syntax), tmp_path)
+
+
+def test_flipped_bits_in_the_header_never_give_more_than_an_image_error(tmp_path: Path) -> None:
+    contents = dicom_bytes(RAMP[:4, :4] * 60)
+    for offset in range(128, len(contents) - 32):
+        with contextlib.suppress(ImageError):
+            assert read_bytes(flipped(contents, offset, offset % 8), tmp_path).ndim == 2
+
+
+@pytest.mark.parametrize(
+    ("elements", "message"),
+    [
+        ({"PixelAspectRatio": [2, 1]}, "the pixels are oblong"),
+        ({"ImagerPixelSpacing": [0.143, 0.15]}, "the pixels are oblong"),
+        ({"WindowCenter": 10, "WindowWidth": 0, "VOILUTFunction": "SIGMOID"}, "shows nothing"),
+        ({"BitsStored": 16, "HighBit": 15}, "uses too little of its range"),
+    ],
+)
+def test_a_film_that_cannot_be_shown_truly_is_refused(elements: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=message):
+        read_bytes(dicom_bytes(RAMP, **elements), tmp_path)
+
+
+def test_square_pixels_pass(tmp_path: Path) -> None:
+    contents = dicom_bytes(
+        RAMP, PixelSpacing=[0.143, 0.143], ImagerPixelSpacing=[0.15, 0.1501], PixelAspectRatio=[1, 1]
+    )
+    np.testing.assert_array_equal(read_bytes(contents, tmp_path), FULL)
+
+
+def test_a_deflated_file_is_refused_before_it_is_inflated(tmp_path: Path) -> None:
+    contents = bytearray(dicom_bytes(RAMP))
+    offset = contents.index(b"1.2.840.10008.1.2.1")
+    contents[offset : offset + 22] = DeflatedExplicitVRLittleEndian.encode()
+    with pytest.raises(ImageError, match="deflated"):
+        read_bytes(bytes(contents), tmp_path)
+
+
+def test_a_dicom_without_pydicom_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    monkeypatch.delitem(sys.modules, "wds_bone.images.dicom", raising=False)
+    with pytest.raises(ConfigError, match=r'film.dcm: reading DICOM needs.*\n.*pip install "wds-bone\[dicom\]"'):
+        read_bytes(dicom_bytes(RAMP), tmp_path)

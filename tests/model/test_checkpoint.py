@@ -1,0 +1,123 @@
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.learn.runs import largest_file
+from wds_bone.errors import CheckpointError, WdsBoneError
+from wds_bone.model.checkpoint import is_sealed, load_checkpoint, save_checkpoint
+
+CONTENTS = {"weights": torch.arange(6.0).reshape(2, 3), "step": 7, "name": None, "nested": {"values": [1.5, "a"]}}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "last.pt"
+    save_checkpoint(path, CONTENTS)
+    return path
+
+
+def test_what_is_saved_comes_back(saved: Path):
+    loaded = load_checkpoint(saved)
+    assert torch.equal(loaded.pop("weights"), CONTENTS["weights"])
+    del loaded["format"]
+    assert loaded == {name: value for name, value in CONTENTS.items() if name != "weights"}
+
+
+def test_plain_torch_reads_the_file_too(saved: Path):
+    assert torch.load(saved, weights_only=True)["step"] == 7
+
+
+def test_any_flipped_bit_is_detected(saved: Path, tmp_path: Path):
+    whole, damaged = saved.read_bytes(), tmp_path / "damaged.pt"
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        damaged.write_bytes(changed)
+        with pytest.raises(CheckpointError, match=r"damaged\.pt"):
+            load_checkpoint(damaged)
+
+
+def test_any_truncation_is_detected(saved: Path, tmp_path: Path):
+    whole, damaged = saved.read_bytes(), tmp_path / "cut.pt"
+    for num_bytes in range(len(whole)):
+        damaged.write_bytes(whole[:num_bytes])
+        with pytest.raises(CheckpointError, match="not a checkpoint, or one that was cut short"):
+            load_checkpoint(damaged)
+
+
+def test_bytes_added_in_front_or_behind_are_detected(saved: Path, tmp_path: Path):
+    longer = tmp_path / "longer.pt"
+    for content in (b"x" + saved.read_bytes(), saved.read_bytes() + b"x"):
+        longer.write_bytes(content)
+        with pytest.raises(CheckpointError):
+            load_checkpoint(longer)
+
+
+def test_a_missing_file_and_a_folder_are_errors_that_name_them(tmp_path: Path):
+    for path in (tmp_path / "none.pt", tmp_path):
+        with pytest.raises(CheckpointError, match=path.name):
+            load_checkpoint(path)
+
+
+def test_weights_of_another_program_are_refused_and_not_taken_for_a_checkpoint(tmp_path: Path):
+    path = tmp_path / "resnet.pth"
+    torch.save({"conv1.weight": torch.ones(2)}, path)
+    assert not is_sealed(path)
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        load_checkpoint(path)
+
+
+class Payload:
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.canary),)
+
+
+def test_code_in_a_sealed_file_is_not_executed(tmp_path: Path):
+    canary, path = tmp_path / "executed", tmp_path / "evil.pt"
+    save_checkpoint(path, {"payload": Payload(canary)})
+    with pytest.raises(CheckpointError, match="not a checkpoint of weights"):
+        load_checkpoint(path)
+    assert not canary.exists()
+
+
+def test_another_version_of_the_format_is_refused(tmp_path: Path):
+    path = tmp_path / "old.pt"
+    save_checkpoint(path, {"format": "wds_bone checkpoint 0"})
+    with pytest.raises(CheckpointError, match="another format") as refused:
+        load_checkpoint(path)
+    assert refused.value.got == "wds_bone checkpoint 0"
+
+
+def test_a_save_that_fails_keeps_the_old_checkpoint(tmp_path: Path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, CONTENTS)
+    before = path.read_bytes()
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        save_checkpoint(path, {"weights": torch.ones(1000), "function": lambda: None})
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_folder_that_is_gone_is_an_error_with_its_name(tmp_path: Path):
+    with pytest.raises(WdsBoneError, match="gone"):
+        save_checkpoint(tmp_path / "gone" / "last.pt", CONTENTS)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.3, 0.6, 0.9, 0.999])
+def test_a_disk_that_fills_up_is_an_error_and_keeps_the_old_checkpoint(fraction: float, tmp_path: Path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, CONTENTS)
+    before = path.read_bytes()
+    larger = {"weights": [torch.ones(20_000) for _ in range(5)]}
+    save_checkpoint(tmp_path / "larger.pt", larger)
+    num_bytes = int(fraction * (tmp_path / "larger.pt").stat().st_size)
+    with pytest.raises(WdsBoneError, match=r"last\.pt: cannot be written: File too large"), largest_file(num_bytes):
+        save_checkpoint(path, larger)
+    assert path.read_bytes() == before
+    assert {file.name for file in tmp_path.iterdir()} == {"last.pt", "larger.pt"}

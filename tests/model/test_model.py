@@ -1,0 +1,86 @@
+import pytest
+import torch
+import torchvision
+from torch.nn import functional as F
+
+from tests.learn.runs import SMALL_MODEL
+from wds_bone.errors import ConfigError
+from wds_bone.model.model import NUM_FEATURES, build_backbone, build_model, refuse_unfit_images, take_one_channel
+
+ALL_MODELS = torchvision.models.list_models(module=torchvision.models)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg11", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "mnasnet0_5"])
+def test_a_model_maps_grey_images_to_features(name: str):
+    assert_features(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL_MODELS)
+def test_every_classification_model_of_torchvision_can_be_used(name: str):
+    assert_features(name)
+
+
+def assert_features(name: str):
+    size = 299 if name == "inception_v3" else 224
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):  # RegNets compute their widths with tensors
+        model = build_model(name).to("meta")  # shapes without the arithmetic
+    features = model.backbone(torch.empty(2, 1, size, size, device="meta"))
+    assert features.shape == (2, NUM_FEATURES)
+
+
+def test_a_wrong_name_is_refused_with_the_names_that_are_close():
+    with pytest.raises(ConfigError, match="resnet19") as refused:
+        build_model("resnet19")
+    assert "resnet18" in refused.value.do
+    assert "convnext_tiny" in str(refused.value.expected)
+
+
+def test_one_grey_channel_gives_what_three_equal_channels_would():
+    torch.manual_seed(0)
+    backbone = build_backbone("alexnet", num_features=5).eval()
+    image = torch.rand(2, 1, 64, 64) * 10
+    expected = backbone(image.expand(2, 3, 64, 64))
+    take_one_channel(backbone)
+    assert (expected[0] - expected[1]).abs().max() > 1e-3
+    torch.testing.assert_close(backbone(image), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_gender_changes_the_prediction_and_is_learnt():
+    torch.manual_seed(0)
+    model = build_model(SMALL_MODEL).eval()
+    image = torch.rand(1, 1, 32, 32).expand(2, 1, 32, 32)
+    girl, boy = model(image, torch.tensor([0.0, 1.0]))
+    assert girl != boy
+    F.mse_loss(boy, torch.tensor(1.0)).backward()
+    assert model.gender.weight.grad[0].abs().sum() == 0
+    assert model.gender.weight.grad[1].abs().sum() > 0
+
+
+def test_ages_are_not_rounded_to_bfloat16():
+    torch.manual_seed(0)
+    model = build_model("squeezenet1_1").eval()
+    image, gender = torch.rand(300, 1, 32, 32), torch.arange(300) % 2
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        ages = model(image, gender)
+    assert ages.shape == (300,)
+    assert ages.dtype == torch.float32
+    assert len(ages.unique()) > 290
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size", "size"),
+    [("resnet18", 1, 32), ("alexnet", 4, 32), ("shufflenet_v2_x0_5", 1, 32), ("maxvit_t", 2, 128)],
+)
+def test_images_that_a_model_cannot_be_trained_on_are_refused(name: str, batch_size: int, size: int):
+    with pytest.raises(ConfigError, match=f"{name} cannot be trained on images of {size} x {size} pixels") as refused:
+        refuse_unfit_images(build_model(name), name=name, num_images=batch_size, height=size, width=size)
+    assert "--image-size 224" in refused.value.do
+
+
+def test_trying_a_size_changes_nothing_of_the_model():
+    model = build_model("resnet18")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    refuse_unfit_images(model, name="resnet18", num_images=2, height=32, width=48)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -1,0 +1,81 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wds_bone.errors import CheckpointError, ConfigError
+from wds_bone.model.preprocess import Preprocessing, plan_preprocessing
+from wds_bone.shards.manifest import ImageFormat
+
+STORED = ImageFormat("jpg", 40, 60, quality=95, fit="letterbox", stretch=(1.0, 99.0))
+
+
+def films(num: int, *, height: int = 40, width: int = 60) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return torch.randint(10, 120, (num, 1, height, width), generator=generator, dtype=torch.uint8)
+
+
+def test_the_darkest_pixel_becomes_0_and_the_99th_percentile_1():
+    normalised = plan_preprocessing(STORED, None).normalise(films(3))
+    assert normalised.shape == (3, 1, 40, 60)
+    assert normalised.dtype == torch.float32
+    assert torch.equal(normalised.amin((1, 2, 3)), torch.zeros(3))
+    assert (normalised <= 1).float().mean((1, 2, 3)) == pytest.approx(torch.full((3,), 0.99), abs=0.01)
+
+
+@given(gain=st.sampled_from([1, 2]), offset=st.integers(0, 15))
+@settings(max_examples=10, deadline=None)
+def test_another_exposure_of_the_same_film_gives_the_same_input(gain: int, offset: int):
+    plan = plan_preprocessing(STORED, None)
+    image = films(2)
+    torch.testing.assert_close(plan.normalise(image), plan.normalise(image * gain + offset), atol=1e-5, rtol=1e-5)
+
+
+def test_a_film_is_normalised_by_itself_whatever_else_is_in_the_batch():
+    plan = plan_preprocessing(STORED, 48)
+    image = films(5)
+    assert torch.equal(plan.normalise(image)[2:3], plan.normalise(image[2:3]))
+
+
+@pytest.mark.parametrize("level", [0, 77, 255])
+def test_a_film_of_one_grey_stays_finite(level: int):
+    image = torch.full((1, 1, 40, 60), level, dtype=torch.uint8)
+    assert torch.equal(plan_preprocessing(STORED, None).normalise(image), torch.zeros(1, 1, 40, 60))
+
+
+def test_the_image_size_is_that_of_the_longer_side_and_the_aspect_ratio_is_kept():
+    plan = plan_preprocessing(STORED, 48)
+    assert (plan.height, plan.width) == (32, 48)
+    assert plan.normalise(films(1)).shape == (1, 1, 32, 48)
+
+
+def test_the_stored_size_is_kept_when_no_size_is_given():
+    plan = plan_preprocessing(STORED, None)
+    assert (plan.height, plan.width) == (40, 60)
+
+
+def test_images_too_small_for_any_model_are_refused():
+    with pytest.raises(ConfigError, match="too small") as refused:
+        plan_preprocessing(STORED, 40)
+    assert refused.value.got == 27
+
+
+def test_the_description_survives_json_and_the_checkpoint():
+    plan = plan_preprocessing(STORED, 48)
+    assert Preprocessing.from_json(plan.to_json()) == plan
+    assert plan.to_json()["image_format"]["stretch"] == [1.0, 99.0]
+
+
+def test_a_normalisation_of_another_version_is_refused():
+    description = {**plan_preprocessing(STORED, None).to_json(), "normalisation": "histogram"}
+    with pytest.raises(CheckpointError, match="another normalisation"):
+        Preprocessing.from_json(description)
+
+
+def test_images_of_another_geometry_are_refused_and_of_another_encoding_accepted():
+    plan = plan_preprocessing(STORED, None)
+    plan.refuse_other_format(ImageFormat("png", 40, 60, fit="letterbox", stretch=(1.0, 99.0)), place="test shards")
+    with pytest.raises(ConfigError, match="test shards") as refused:
+        plan.refuse_other_format(ImageFormat("jpg", 40, 40, fit="letterbox", stretch=(1.0, 99.0)), place="test shards")
+    assert "width 60" in str(refused.value.expected)
+    assert "width 40" in str(refused.value.got)

@@ -1,0 +1,102 @@
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.sharding.film_sets import names_in
+from wds_bone.errors import ShardError, WdsBoneError
+from wds_bone.storage.durable import publish, publish_bytes, read_published, storage_errors
+
+
+def test_a_file_has_its_old_contents_until_the_new_ones_are_complete(tmp_path: Path):
+    path = tmp_path / "manifest.json"
+    path.write_bytes(b"old")
+
+    def write(stream):
+        stream.write(b"new, of which a part")
+        stream.flush()
+        assert path.read_bytes() == b"old"
+        stream.write(b" and the rest")
+
+    publish(path, write)
+    assert path.read_bytes() == b"new, of which a part and the rest"
+    assert names_in(tmp_path) == ["manifest.json"]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("a bug"), KeyboardInterrupt()]
+)
+def test_a_failed_write_leaves_nothing_under_either_name(tmp_path: Path, error: BaseException):
+    def write(stream):
+        stream.write(b"part")
+        raise error
+
+    with pytest.raises((WdsBoneError, RuntimeError, KeyboardInterrupt)):
+        publish(tmp_path / "shard.tar", write)
+    assert names_in(tmp_path) == []
+
+
+def test_a_full_disk_is_reported_with_the_free_bytes(tmp_path: Path):
+    def write(stream):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(WdsBoneError) as caught:
+        publish(tmp_path / "shard.tar", write)
+    assert "shard.tar" in str(caught.value)
+    assert "bytes free" in str(caught.value)
+    assert "run the same command again" in str(caught.value)
+
+
+def test_a_device_that_is_always_full_is_reported(tmp_path: Path):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with (
+        pytest.raises(WdsBoneError, match="No space left"),
+        storage_errors(tmp_path / "shard.tar"),
+        Path("/dev/full").open("wb", buffering=0) as stream,
+    ):
+        stream.write(b"x")
+
+
+def test_a_leftover_of_a_killed_process_is_overwritten(tmp_path: Path):
+    (tmp_path / "shard.tar.tmp").write_bytes(b"half a shard, longer than the new one")
+    publish_bytes(tmp_path / "shard.tar", b"whole")
+    assert (tmp_path / "shard.tar").read_bytes() == b"whole"
+    assert names_in(tmp_path) == ["shard.tar"]
+
+
+def test_nothing_is_written_through_a_link_under_the_temporary_name(tmp_path: Path):
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / "shard.tar.tmp").symlink_to(victim)
+    publish_bytes(tmp_path / "shard.tar", b"shard")
+    assert victim.read_bytes() == b"precious"
+    assert not (tmp_path / "shard.tar").is_symlink()
+
+
+def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path: Path):
+    with pytest.raises(WdsBoneError, match=r"nowhere/shard\.tar: cannot be written"):
+        publish_bytes(tmp_path / "nowhere" / "shard.tar", b"shard")
+
+
+def test_when_the_folder_alone_cannot_be_synced_the_new_contents_are_there_and_the_error_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(WdsBoneError, match=r"shard\.tar: cannot be written"):
+        publish_bytes(tmp_path / "shard.tar", b"new")
+    assert names_in(tmp_path) == ["shard.tar"]
+
+
+def test_what_cannot_be_read_back_is_an_error_with_the_remedy(tmp_path: Path):
+    with pytest.raises(ShardError, match=r"notes: cannot be read: No such file(?s:.*)do: +write it"):
+        read_published(tmp_path / "notes", bytes.decode, do="write it")

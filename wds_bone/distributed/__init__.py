@@ -1,0 +1,1 @@
+"""Many processes become one run; what the machine has."""

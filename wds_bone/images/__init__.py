@@ -1,0 +1,1 @@
+"""Film files become upright 8-bit gray images."""

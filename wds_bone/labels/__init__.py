@@ -1,0 +1,1 @@
+"""Label tables become labels."""

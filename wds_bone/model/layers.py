@@ -1,0 +1,55 @@
+"""What can be set on a built model beside its weights: random layers, and which layers learn.
+
+In comes a model, the same one is changed in place. The invariant: no setting is taken that the model has no layer for.
+"""
+
+from collections.abc import Sequence
+
+from torch import nn
+from torchvision.ops import StochasticDepth
+
+from wds_bone.errors import ConfigError
+from wds_bone.model.model import BoneAgeModel
+
+
+def set_dropout(model: BoneAgeModel, probability: float, *, name: str) -> None:
+    """Set all dropout layers.
+
+    Raises:
+        ConfigError: the model has none, and a probability above 0 is wanted.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    _refuse_missing(layers, "--dropout", probability, name=name)
+    for layer in layers:
+        layer.p = probability
+
+
+def set_drop_path(model: BoneAgeModel, probability: float, *, name: str) -> None:
+    """Set the stochastic depth layers: the last one to `probability`, those before it to less, the first one to 0.
+
+    That is the linear rule of Huang et al., "Deep Networks with Stochastic Depth", 2016.
+
+    Raises:
+        ConfigError: the model has none, and a probability above 0 is wanted.
+    """
+    layers = [module for module in model.modules() if isinstance(module, StochasticDepth)]
+    _refuse_missing(layers, "--drop-path", probability, name=name)
+    for number, layer in enumerate(layers):
+        layer.p = probability * number / max(1, len(layers) - 1)
+
+
+def freeze_backbone(model: BoneAgeModel) -> None:
+    """Let nothing of the backbone learn but its last layer; its normalisations keep their statistics."""
+    layers = [module for module in model.backbone.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    model.backbone.requires_grad_(False).eval()
+    layers[-1].requires_grad_(True)
+
+
+def _refuse_missing(layers: Sequence[nn.Module], flag: str, probability: float, *, name: str) -> None:
+    if probability and not layers:
+        raise ConfigError(
+            f"{flag} {probability}: {name} has no such layers",
+            expected="0",
+            got=probability,
+            do=f"leave {flag} out, or give another --model, such as convnext_tiny or efficientnet_v2_s",
+        )

@@ -1,0 +1,79 @@
+"""Stored images and genders -> ages in months: the trained model as evaluation and prediction use it.
+
+In comes a checkpoint, then images as the shards hold them, out go months. The invariant: a checkpoint alone decides
+what is predicted; each sample is predicted by itself, whatever else is in the batch, up to rounding.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wds_bone.learn.learner import Learner
+from wds_bone.model.checkpoint import load_checkpoint
+from wds_bone.model.model import BoneAgeModel, build_model
+from wds_bone.model.objective import Target
+from wds_bone.model.preprocess import Preprocessing
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model in evaluation mode with all that surrounds it.
+
+    Attributes:
+        model: on the device where predictions are made.
+        preprocessing: from stored images to the model's input.
+        target: from the model's output to months.
+        precision: of the forward pass, float32 or bfloat16.
+    """
+
+    model: BoneAgeModel
+    preprocessing: Preprocessing
+    target: Target
+    precision: torch.dtype
+
+    @torch.no_grad()
+    def predict_months(self, image: Tensor, gender: Tensor) -> Tensor:
+        """Predict ages as the mean over the image and its mirror image.
+
+        Args:
+            image: uint8 (B, 1, H, W), as stored.
+            gender: float32 (B,), 1 male and 0 female.
+
+        Returns:
+            float32 (B,), in months, on the same device.
+        """
+        once = self.preprocessing.normalise(image)
+        both = torch.cat([once, once.flip(3)]).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
+            standardised = self.model(both, gender.repeat(2))
+        return self.target.to_months(standardised.view(2, -1).mean(0))
+
+
+def predictor_of(learner: Learner) -> Predictor:
+    """Return the predictor of a learner's average, which changes with it."""
+    return Predictor(learner.average, learner.preprocessing, learner.target, learner.precision)
+
+
+def load_predictor(path: Path, *, device: torch.device | str) -> Predictor:
+    """Load the averaged model of a checkpoint file.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not a checkpoint.
+    """
+    return restore_predictor(load_checkpoint(path), device=device)
+
+
+def restore_predictor(contents: dict[str, Any], *, device: torch.device | str) -> Predictor:
+    """Build the averaged model from the contents of a checkpoint; it predicts in float32.
+
+    Raises:
+        CheckpointError: it was trained with another normalisation than this version has.
+    """
+    preprocessing = Preprocessing.from_json(contents["preprocessing"])
+    model = build_model(contents["config"]["model"])
+    model.load_state_dict(contents["average"])
+    model = model.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Predictor(model, preprocessing, Target(**contents["target"]), torch.float32)

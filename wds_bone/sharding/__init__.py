@@ -1,0 +1,1 @@
+"""Labels and films become a complete set of shards."""

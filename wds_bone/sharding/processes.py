@@ -1,0 +1,156 @@
+"""One process per shard, several at a time; with one worker, the shards are written in this process.
+
+In: plans of shards. Out: their files and records in the staging folder. Invariant: when this process ends, however it
+ends, its writers end too; when a writer is killed, this process ends with an error and never waits for it.
+"""
+
+import multiprocessing
+import operator
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import RawArray
+from pathlib import Path
+from typing import Any
+
+from wds_bone.errors import ShardError, WdsBoneError
+from wds_bone.sharding.lock import Lock
+from wds_bone.sharding.plan import ShardPlan
+from wds_bone.sharding.writer import write_shard
+from wds_bone.shards.manifest import ImageFormat
+
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class WriterSettings:
+    """What all writers of a set have in common."""
+
+    folder: Path
+    image: ImageFormat
+    max_bad: int | None
+    lock: Lock
+
+
+@dataclass(frozen=True)
+class _Running:
+    shard: ShardPlan
+    process: BaseProcess
+    errors: "connection.Connection[Any, WdsBoneError]"
+
+
+def write_shards(
+    shards: Sequence[ShardPlan], settings: WriterSettings, *, workers: int, show: Callable[[int], None]
+) -> None:
+    """Write `shards`, at most `workers` at a time; `show` is told the number of samples done, now and then.
+
+    Raises:
+        WdsBoneError: the first error of a writer; the others are ended then.
+        ShardError: a writer was killed.
+    """
+    if workers > 1 and len(shards) > 1:
+        _write_in_processes(shards, settings, workers=workers, show=show)
+        return
+    num_before = 0
+    for shard in shards:
+        _write(shard, settings, partial(_show_sum, show, num_before))
+        num_before += len(shard.sources)
+
+
+def _write_in_processes(
+    shards: Sequence[ShardPlan], settings: WriterSettings, *, workers: int, show: Callable[[int], None]
+) -> None:
+    # Forked from a server that imported everything once: faster than spawning, and safe beside threads.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["webdataset", __name__])
+    counts = RawArray("q", len(shards))  # without a lock, which a killed writer could take to its grave
+    waiting = list(enumerate(shards))[::-1]
+    running: list[_Running] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                number, shard = waiting.pop()
+                running.append(_start(context, shard, settings, counts=counts, number=number))
+            connection.wait([writer.process.sentinel for writer in running], timeout=POLL_SECONDS)
+            running = [writer for writer in running if not _has_finished(writer)]
+            show(sum(counts))
+    finally:
+        for writer in running:
+            writer.process.kill()
+            writer.process.join()
+
+
+def _start(context: Any, shard: ShardPlan, settings: WriterSettings, *, counts: Any, number: int) -> _Running:
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_run_writer, args=(shard, settings, counts, number, sender), name=shard.name)
+    process.start()
+    sender.close()
+    return _Running(shard, process, receiver)
+
+
+def _has_finished(writer: _Running) -> bool:
+    """Return whether the shard is written.
+
+    Raises:
+        WdsBoneError: the writer's error.
+        ShardError: the writer ended without saying why.
+    """
+    if writer.process.is_alive():
+        return False
+    with writer.errors:
+        if writer.errors.poll() and (error := _receive(writer.errors)):
+            raise error
+    if writer.process.exitcode:
+        raise _ended_early(writer)
+    return True
+
+
+def _receive(errors: "connection.Connection[Any, WdsBoneError]") -> WdsBoneError | None:
+    try:
+        return errors.recv()
+    except EOFError:  # the writer had nothing to say
+        return None
+
+
+def _ended_early(writer: _Running) -> ShardError:
+    code = writer.process.exitcode or 0
+    killed = code < 0
+    advice = "run the command again, it goes on where it stopped"
+    return ShardError(
+        f"{writer.shard.name}: its writer ended before the shard was finished",
+        expected="exit code 0",
+        got=f"killed by {signal.Signals(-code).name}" if killed else f"exit code {code}, traceback above",
+        do=advice + ("; with fewer --workers, if memory ran out" if killed else ""),
+    )
+
+
+def _run_writer(
+    shard: ShardPlan, settings: WriterSettings, counts: Any, number: int, errors: "connection.Connection[Any, Any]"
+) -> None:
+    """Write one shard, in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its writers when Ctrl-C is pressed
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        _write(shard, settings, partial(operator.setitem, counts, number))
+    except WdsBoneError as error:
+        errors.send(error)
+
+
+def _write(shard: ShardPlan, settings: WriterSettings, count: Callable[[int], None]) -> None:
+    write_shard(shard, settings.folder, settings.image, max_bad=settings.max_bad, count=count)
+
+
+def _show_sum(show: Callable[[int], None], before: int, done: int) -> None:
+    show(before + done)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,120 @@
+"""What a sample is made from: a labelled film, or a synthetic hand.
+
+In: a label table and folders of films, or a number of hands to draw. Out: a list of `Source`, and for each of them,
+when its turn comes, its image. Invariant: every label is a source, a rejected sample, or an error.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wds_bone.errors import ImageError
+from wds_bone.images.read import find_images, letterbox, read_image
+from wds_bone.labels.read import Label, LabelColumns, Rejected, read_labels
+from wds_bone.phantom import Hand, draw_hand, hand_facts, synthetic_hands
+from wds_bone.shards.manifest import ImageFormat
+
+
+@dataclass(frozen=True)
+class Source:
+    """One sample before it is written.
+
+    Attributes:
+        label: what its JSON will say.
+        image: the film, or the hand to draw.
+        fingerprint: of the image, without reading it: the bytes of the file, or a digest of the hand.
+    """
+
+    label: Label
+    image: Path | Hand
+    fingerprint: int | str
+
+
+def film_sources(
+    table: Path, folders: Sequence[Path], columns: LabelColumns, *, rejected: list[Rejected] | None
+) -> tuple[list[Source], int]:
+    """Return a source per label that has a film, and the number of films in `folders` that have no label.
+
+    Args:
+        table: of the labels.
+        folders: of the films, named by the ids.
+        columns: of the table, as for `read_labels`.
+        rejected: a list takes bad rows and labels without a film; None makes the first of them an error.
+
+    Raises:
+        LabelError: from `read_labels`, or labels without a film.
+        ImageError: from `find_images`.
+    """
+    labels = read_labels(table, columns, rejected=rejected)
+    films = find_images(folders)
+    missing = [label.key for label in labels if label.key not in films]
+    num_unlabelled = len(films) - (len(labels) - len(missing)) - sum(bad.key in films for bad in rejected or ())
+    if missing:
+        _reject_missing(missing, len(labels), table, films, rejected)
+    sources = [Source(label, films[label.key], _file_bytes(films[label.key])) for label in labels if label.key in films]
+    return sources, num_unlabelled
+
+
+def hand_sources(num_samples: int, *, seed: int, raters: int = 1) -> list[Source]:
+    """Return a source per synthetic hand, its label the mean reading of `raters`."""
+    hands = synthetic_hands(num_samples, seed=seed, raters=raters)
+    return [Source(Label(hand.key, hand.gender, hand.age_months), hand, _hand_digest(hand)) for hand in hands]
+
+
+def read_source(source: Source, image: ImageFormat) -> NDArray[np.uint8]:
+    """Return the image of `source`, uint8 (height, width) as `image` wants it: read and letterboxed, or drawn.
+
+    Raises:
+        ImageError: the film cannot be read, or is no longer what it was when the work was planned.
+    """
+    if isinstance(source.image, Hand):
+        return draw_hand(source.image, image.height)
+    pixels = letterbox(read_image(source.image, stretch=image.stretch), image.height)
+    found_bytes = _file_bytes(source.image)
+    if found_bytes != source.fingerprint:
+        raise ImageError(
+            f"{source.image}: changed since the work was planned",
+            expected=f"{source.fingerprint:,} bytes",
+            got=f"{found_bytes:,} bytes",
+            do="run the command again when nothing writes into the folder",
+        )
+    return pixels
+
+
+def sample_facts(source: Source) -> dict[str, Any]:
+    """Return the JSON of the sample: its label, and what is known of a synthetic hand."""
+    age = source.label.age_months
+    facts = {"age_months": int(age) if float(age).is_integer() else age, "gender": source.label.gender}
+    return facts | (hand_facts(source.image) if isinstance(source.image, Hand) else {})
+
+
+def _reject_missing(
+    missing: Sequence[str], num_labels: int, table: Path, films: Mapping[str, Path], rejected: list[Rejected] | None
+) -> None:
+    if rejected is not None:
+        rejected += [Rejected(key, "no image", "no image of this name in the folders") for key in missing]
+        return
+    raise ImageError(
+        f"{table}: {len(missing):,} of {num_labels:,} labels have no image, the first is '{missing[0]}'",
+        expected=f"an image named {missing[0]}.png (or .jpg, .tif, .dcm) in the folders of --images",
+        got=f"{len(films):,} images, {num_labels - len(missing):,} of them with a label",
+        do="name all folders after --images, or leave such labels out with --on-bad skip --max-bad N",
+    )
+
+
+def _file_bytes(film: Path) -> int:
+    try:
+        return film.stat().st_size
+    except OSError as error:
+        raise ImageError(f"{film}: cannot be read: {error.strerror}", do="check the file and its folder") from error
+
+
+def _hand_digest(hand: Hand) -> str:
+    facts = json.dumps([hand.seed, hand.sex_cue_strength, hand_facts(hand)], sort_keys=True)
+    return hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()

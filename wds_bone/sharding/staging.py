@@ -1,0 +1,173 @@
+"""The folder `.building` inside a set: what is finished but not yet part of the set.
+
+In: the plan of a set. Out: the folder, with the plan and every finished shard; at the end the files move into the set.
+Invariant: what lies in it belongs to the plan in it; until `retire_splits`, the set itself is untouched, and from
+then on the plan can be carried to its end after any crash, because nothing needed for that is deleted before.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wds_bone.errors import ShardError
+from wds_bone.sharding.plan import SetPlan, describe_difference, plan_as_json
+from wds_bone.sharding.writer import ShardRecord, read_record
+from wds_bone.shards.manifest import (
+    MANIFEST_NAME,
+    STAGING_NAME,
+    Manifest,
+    dali_name,
+    index_name,
+    manifest_as_bytes,
+    read_manifest,
+)
+from wds_bone.storage.durable import publish_bytes, read_published, storage_errors, sync_folder
+
+PLAN_NAME = "plan.json"
+KEPT_NAME = "kept.json"
+_FORGET_PLAN = "delete this file and run the command again: what was unfinished is written anew"
+
+
+def read_base(out: Path) -> Manifest | None:
+    """Return the manifest that a new one is built upon: the set's, or what an interrupted replacement keeps of it."""
+    for path in (out / MANIFEST_NAME, out / STAGING_NAME / KEPT_NAME):
+        if path.exists():
+            return read_manifest(path)
+    return None
+
+
+def open_staging(out: Path, plan: SetPlan, *, replace: bool) -> Path:
+    """Return the staging folder of `plan` in `out`, as an interrupted run left it, or new.
+
+    Raises:
+        ShardError: it belongs to an unfinished run of another plan, or shards of nobody lie where ours will (both
+            give way to `replace`).
+    """
+    staging = out / STAGING_NAME
+    with storage_errors(staging):
+        staging.mkdir(exist_ok=True)
+    if staging.is_symlink():
+        raise ShardError(f"{staging}: is a link", expected="a folder", got="a link", do="remove the link")
+    new, old = plan_as_json(plan), _read_plan(staging)
+    if old == new:
+        return staging
+    if not replace:
+        _refuse_unfinished(out, new, old)
+        _refuse_strangers(out, [split.name for split in plan.splits])
+    _empty(staging)
+    publish_bytes(staging / PLAN_NAME, json.dumps(new, indent=1).encode())
+    return staging
+
+
+def finished_record(out: Path, shard_name: str) -> ShardRecord | None:
+    """Return the record of a shard whose files are all there, staged or (after a crash) already in the set."""
+    record = read_record(out / STAGING_NAME, shard_name)
+    if record is None or any(_where(out, name) is None for name in _file_names(shard_name)):
+        return None
+    shard = _where(out, shard_name)
+    return record if shard and shard.stat().st_size == record.entry.shard_bytes else None
+
+
+def retire_splits(out: Path, names: Sequence[str]) -> None:
+    """Take the set out of use if it has one of the splits: from here on it is neither the old nor the new one."""
+    path = out / MANIFEST_NAME
+    if not path.exists():
+        return
+    old = read_manifest(path)
+    if not set(names) & set(old.splits):
+        return
+    kept = Manifest(old.image, {name: split for name, split in old.splits.items() if name not in names})
+    publish_bytes(out / STAGING_NAME / KEPT_NAME, manifest_as_bytes(kept))
+    with storage_errors(path):
+        path.unlink()
+        sync_folder(out)
+
+
+def move_shards(out: Path, shards: Mapping[str, Sequence[str]]) -> None:
+    """Move the shards (names per split) from staging into `out`, and delete what else `out` has of these splits."""
+    with storage_errors(out):
+        for split, names in shards.items():
+            wanted = [name for shard in names for name in _file_names(shard)]
+            for name in wanted:
+                staged = out / STAGING_NAME / name
+                if staged.exists():
+                    staged.rename(out / name)
+            for stale in set(_shard_files(out, split)) - {out / name for name in wanted}:
+                stale.unlink()
+        sync_folder(out)
+
+
+def remove_staging(out: Path) -> None:
+    """Delete the staging folder; the plan goes last, so that a crash leaves no shard without its plan."""
+    staging = out / STAGING_NAME
+    if staging.is_dir():
+        _empty(staging, with_kept=True)
+        with storage_errors(staging):
+            staging.rmdir()
+            sync_folder(out)
+
+
+def clear_finished(out: Path, manifest: Manifest) -> None:
+    """Delete what a run left that was killed after it had written `manifest`, its last step but one."""
+    plan = _read_plan(out / STAGING_NAME)
+    digests = {name: split.plan for name, split in manifest.splits.items()}
+    if plan is None or all(digests.get(name) == split["digest"] for name, split in plan["splits"].items()):
+        remove_staging(out)
+
+
+def _read_plan(staging: Path) -> dict[str, Any] | None:
+    path = staging / PLAN_NAME
+    return read_published(path, _parse_plan, do=_FORGET_PLAN) if path.exists() else None
+
+
+def _parse_plan(contents: bytes) -> dict[str, Any]:
+    plan: dict[str, Any] = json.loads(contents)
+    if not all("digest" in split for split in plan["splits"].values()):
+        raise ValueError("a split without a digest")
+    return plan
+
+
+def _refuse_unfinished(out: Path, new: Mapping[str, object], old: Mapping[str, object] | None) -> None:
+    if old is not None:
+        expected, got = describe_difference(new, old)
+        raise ShardError(
+            f"{out}: holds an unfinished run with other settings or inputs",
+            expected=expected,
+            got=got,
+            do="repeat that run's command to finish it, or give up what it made with --replace",
+        )
+
+
+def _refuse_strangers(out: Path, splits: Sequence[str]) -> None:
+    strangers = sorted(path.name for split in splits for path in _shard_files(out, split))
+    if strangers:
+        raise ShardError(
+            f"{out}: holds shards that no manifest speaks of",
+            expected="no files with the names of the new shards",
+            got=f"{strangers[0]} and {len(strangers) - 1} more",
+            do="write into another folder with --out, or overwrite them with --replace",
+        )
+
+
+def _empty(staging: Path, *, with_kept: bool = False) -> None:
+    with storage_errors(staging):
+        for path in staging.iterdir():
+            if path.name != PLAN_NAME and (with_kept or path.name != KEPT_NAME):
+                path.unlink() if path.is_file() or path.is_symlink() else shutil.rmtree(path)
+        (staging / PLAN_NAME).unlink(missing_ok=True)
+
+
+def _file_names(shard_name: str) -> tuple[str, str, str]:
+    return shard_name, index_name(shard_name), dali_name(shard_name)
+
+
+def _where(out: Path, name: str) -> Path | None:
+    places = (out / STAGING_NAME / name, out / name)
+    return next((path for path in places if path.exists()), None)
+
+
+def _shard_files(out: Path, split: str) -> list[Path]:
+    numbered = f"{split}-" + "[0-9]" * 6
+    return [path for suffix in (".tar", ".index.npy", ".idx") for path in out.glob(numbered + suffix)]

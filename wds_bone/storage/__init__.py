@@ -1,0 +1,1 @@
+"""Bytes at a path: where things are, local reads, atomic writes."""
