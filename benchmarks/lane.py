@@ -135,7 +135,7 @@ def open_lane(name: str, folder: Path, *, size: int, encoding: str, shared: bool
 
 
 def check_equal(lanes: list[Lane]) -> None:
-    """Raise unless all entrants deliver the same samples: gender, age and mean grey value, image by image."""
+    """Raise unless all entrants deliver the same samples: gender, age and mean gray value, image by image."""
     rows = {lane.name: np.array(lane.ask("check")["rows"]) for lane in lanes}
     expected = next(iter(rows.values()))
     for name, found in rows.items():
@@ -187,8 +187,8 @@ def _check(batches: Any) -> dict[str, Any]:
     rows: list[tuple[float, float, float]] = []
     for image, gender, age_months in batches:
         pixels = np.asarray(image).reshape(len(image), -1)
-        grey = pixels.mean(1) * (1 if pixels.dtype == np.uint8 else 255)
-        rows += zip(np.asarray(gender).tolist(), np.asarray(age_months).tolist(), grey.tolist(), strict=True)
+        gray = pixels.mean(1) * (1 if pixels.dtype == np.uint8 else 255)
+        rows += zip(np.asarray(gender).tolist(), np.asarray(age_months).tolist(), gray.tolist(), strict=True)
     return {"rows": sorted(rows)}
 
 

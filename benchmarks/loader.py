@@ -2,8 +2,8 @@
 
 Command:   python -m benchmarks.loader [--images FOLDER] [--size 256] [--encoding jpg] [--entrants NAME ...]
 Entrants:  the modules of `benchmarks.entrants`, two threads or two workers each; `decode_only` is the limit.
-Work:      the same samples, as shuffled batches of 64 grey images with gender and age, page cache warm; before the
-           clock starts every entrant's samples, labels and grey values are compared.
+Work:      the same samples, as shuffled batches of 64 gray images with gender and age, page cache warm; before the
+           clock starts every entrant's samples, labels and gray values are compared.
 Result:    benchmarks/results/loader-<encoding>-<size>.json and .png; README.md shows the table.
 """
 

@@ -1,7 +1,7 @@
 """How much memory does loading take, and does it grow with the data set?
 
 Command:   python -m benchmarks.memory [--images FOLDER] [--size 512] [--num-samples 512] [--entrants NAME ...]
-Work:      an epoch of batches of 64 grey JPEG images over N, 4 N and 16 N samples, each entrant by itself;
+Work:      an epoch of batches of 64 gray JPEG images over N, 4 N and 16 N samples, each entrant by itself;
            the highest memory of the process tree (anonymous and shared, sampled every 20 ms), less what it was with
            everything imported; the median of five epochs after a first one.
 Result:    benchmarks/results/memory.json and .png. `benchmarks.training_memory` asks the same of a whole training.
@@ -53,9 +53,9 @@ def draw_lines(megabytes: dict[str, list[list[float]]], num_samples: list[int], 
     figure = FigureCanvasAgg(Figure(figsize=(8, 4.5), layout="constrained")).figure
     axis = figure.subplots()
     for entrant, sizes in megabytes.items():
-        colour, width = ("#2f6690", 3) if entrant == "ours" else (None, 1.5)
+        color, width = ("#2f6690", 3) if entrant == "ours" else (None, 1.5)
         medians = [statistics.median(peaks) for peaks in sizes]
-        axis.plot(num_samples, medians, "o-", label=entrant.replace("_", " "), color=colour, linewidth=width)
+        axis.plot(num_samples, medians, "o-", label=entrant.replace("_", " "), color=color, linewidth=width)
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     axis.set_xlabel("samples")

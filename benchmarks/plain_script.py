@@ -1,4 +1,4 @@
-"""The training loop that everybody writes first: every image in RAM, one model, one optimiser, nothing else.
+"""The training loop that everybody writes first: every image in RAM, one model, one optimizer, nothing else.
 
 In: a stream, read once into RAM. Out: images per second of its steps. `benchmarks.headspace` compares
 with it on a CPU.
@@ -25,7 +25,7 @@ class PlainModel(nn.Module):
         self.head = nn.Linear(256, 1)
 
     def forward(self, image: Tensor, gender: Tensor) -> Tensor:
-        """Return standardised ages (B,)."""
+        """Return standardized ages (B,)."""
         features = self.backbone(image.expand(-1, 3, -1, -1)) + self.gender(gender[:, None])
         return self.head(features.relu()).flatten()
 
@@ -52,7 +52,7 @@ def plain_steps(
     )
     images = F.interpolate(images.float(), image_size, mode="area").byte()
     net = PlainModel(model).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(net.parameters(), 1e-4, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(net.parameters(), 1e-4, weight_decay=0.05)
     mean, deviation = ages.mean(), ages.std()
 
     def measure() -> float:
@@ -65,8 +65,8 @@ def plain_steps(
             loss = F.smooth_l1_loss(predicted, (ages[here] - mean) / deviation)
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimiser.step()
-            optimiser.zero_grad()
+            optimizer.step()
+            optimizer.zero_grad()
         return num_steps * batch_size / (time.perf_counter() - start)
 
     return measure

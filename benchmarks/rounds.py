@@ -72,8 +72,8 @@ def draw_bars(name: str, figures: dict[str, list[float]], *, title: str, unit: s
         [medians[each] - min(figures[each]) for each in names],
         [max(figures[each]) - medians[each] for each in names],
     ]
-    colours = ["#2f6690" if entrant == "ours" else "#9db4c0" for entrant in names]
-    axis.barh([entrant.replace("_", " ") for entrant in names], widths, xerr=spread, color=colours, ecolor="#444444")
+    colors = ["#2f6690" if entrant == "ours" else "#9db4c0" for entrant in names]
+    axis.barh([entrant.replace("_", " ") for entrant in names], widths, xerr=spread, color=colors, ecolor="#444444")
     axis.set_title(title)
     axis.set_xlabel(unit)
     axis.spines[["top", "right"]].set_visible(False)

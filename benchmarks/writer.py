@@ -8,7 +8,7 @@ Entrants:  wds_bone, `make_shards --workers 2`: the start of its processes, ever
            MosaicML's MDSWriter in a loop with the same Pillow work: one process, in an environment of its own;
            decode, resize, encode alone: the functions that wds_bone calls, on the same films, in two processes that
            run already, writing nothing: the limit.
-Work:      films from a folder to letterboxed grey JPEG q95, with age and gender; page cache warm. Fewer films weigh the
+Work:      films from a folder to letterboxed gray JPEG q95, with age and gender; page cache warm. Fewer films weigh the
            start of the processes more, and share less evenly between them: the set that --repeat makes should take each
            entrant minutes. What this process imports is not counted, for nobody.
 Result:    benchmarks/results/writer.json; a peer that does not run here is left out, and the reason printed.
@@ -108,7 +108,7 @@ def write_table(table: Path, films: Sequence[Film]) -> None:
 
 
 def pillow_jpeg(path: Path, size: int) -> bytes:
-    """Return the letterboxed grey JPEG of a film, as one writes it with Pillow; the kernel is that of wds_bone."""
+    """Return the letterboxed gray JPEG of a film, as one writes it with Pillow; the kernel is that of wds_bone."""
     with Image.open(path) as film:
         image = ImageOps.pad(film.convert("L"), (size, size), Image.Resampling.HAMMING)
     buffer = io.BytesIO()
@@ -214,7 +214,7 @@ def find_entrants(work: Work, peers: Sequence[str]) -> dict[str, Callable[[], fl
     return entrants
 
 
-def summarise(figures: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+def summarize(figures: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     """Return medians per core, and the two ratios that matter."""
     speed = {name: statistics.median(values) for name, values in figures.items()}
     per_core = {name: value / NUM_PROCESSES[name] for name, value in speed.items()}
@@ -249,7 +249,7 @@ def main() -> None:
         with ProcessPoolExecutor(CORES, mp_context=spawn) as pool:
             runs = find_entrants(work, args.peers) | {LIMIT: partial(limit_per_second, pool, work)}
             figures = run_rounds(runs, num_rounds=args.rounds)
-    summary = summarise(figures)
+    summary = summarize(figures)
     print_table(figures, unit="images per second", reference=LIMIT)
     per_core = summary["images_per_second_per_core"]
     print("per core: " + ", ".join(f"{name} {value:,.1f}" for name, value in per_core.items()))

@@ -21,7 +21,7 @@ AGES_PER_LINE = 6
 HAND_PIXELS = 240
 HAND_COLUMNS = (20, 210)
 CAPTION_PIXELS = 14
-NUM_GREYS = 32
+NUM_GRAYS = 32
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def draw_sheet(seed: int) -> Image.Image:
         for line in lines
         for gender in ("F", "M")
     ]
-    # Noise makes a large file; 32 greys look the same and take half of it.
-    return Image.fromarray(np.vstack(rows)).quantize(NUM_GREYS, dither=Image.Dither.NONE)
+    # Noise makes a large file; 32 grays look the same and take half of it.
+    return Image.fromarray(np.vstack(rows)).quantize(NUM_GRAYS, dither=Image.Dither.NONE)
 
 
 def _draw_captioned(hand: Hand) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Write labelled hand radiographs, or synthetic ones, as tar shards: `python scripts/make_shards.py --help`."""
+"""Write labeled hand radiographs, or synthetic ones, as tar shards: `python scripts/make_shards.py --help`."""
 
 import sys
 from pathlib import Path

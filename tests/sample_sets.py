@@ -29,7 +29,7 @@ def age_of(number: int) -> int:
 
 
 def picture_of(number: int, size: int) -> NDArray[np.uint8]:
-    """Return a (size, size) picture: grey as the age, with a brighter corner for boys."""
+    """Return a (size, size) picture: gray as the age, with a brighter corner for boys."""
     image = np.full((size, size), age_of(number), np.uint8)
     image[: size // 4, : size // 4] = 250 if number % 2 else 5
     return image

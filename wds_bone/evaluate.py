@@ -29,7 +29,7 @@ from wds_bone.report.evaluation import (
     tell_genders,
     write_evaluation,
 )
-from wds_bone.report.metrics import describe_constant, summarise, summary_table
+from wds_bone.report.metrics import describe_constant, summarize, summary_table
 from wds_bone.stream.stream import BoneAgeStream
 
 PROG = "python -m wds_bone.evaluate"
@@ -90,7 +90,7 @@ def write_results(
 ) -> None:
     """Write the files of the evaluation, and print what they say."""
     metrics = {
-        "errors": summarise(predictions),
+        "errors": summarize(predictions),
         "constant": describe_constant(predictions, train_median_months=contents["train_median_months"]),
         "told_gender": config.gender,
         "shards": shards,

@@ -28,7 +28,7 @@ from wds_bone.learn.snapshot import restore_snapshot
 from wds_bone.learn.validate import Predictions
 from wds_bone.learn.words import closing_text, opening_text
 from wds_bone.report.figures import draw_scatter
-from wds_bone.report.metrics import summarise
+from wds_bone.report.metrics import summarize
 
 PROG = "python -m wds_bone.train"
 DESCRIPTION = "Train a bone age model on shards; the same command again goes on where it stopped."
@@ -82,7 +82,7 @@ def _resume(run: Run, checkpoint: Path | None) -> Progress:
 
 def _open_journal(run: Run, progress: Progress) -> Journal:
     def draw(predictions: Predictions) -> Figure:
-        return draw_scatter(predictions, summarise(predictions))
+        return draw_scatter(predictions, summarize(predictions))
 
     journal = Journal(run.folder, progress=progress, num_steps=run.recipe.num_steps, draw_predictions=draw)
     if progress.step == 0:

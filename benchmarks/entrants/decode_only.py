@@ -9,7 +9,7 @@ import numpy as np
 import simplejpeg
 
 from benchmarks.entrants import BATCH_SIZE, CORES, Epochs
-from benchmarks.entrants.decoding import decode_grey
+from benchmarks.entrants.decoding import decode_gray
 from benchmarks.samples import read_samples
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -34,7 +34,7 @@ def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epo
             if encoding == "jpg":
                 simplejpeg.decode_jpeg(film, colorspace="GRAY", buffer=row)
             else:
-                row[:, :, 0] = decode_grey(film, encoding)[0]
+                row[:, :, 0] = decode_gray(film, encoding)[0]
         here = labels[first : first + BATCH_SIZE]
         return buffers.pixels, here[:, 0], here[:, 1]
 

@@ -13,7 +13,7 @@ from torchcodec.decoders import decode_png
 NPY_HEADER_BYTES = 128
 
 
-def decode_grey(contents: bytes, encoding: str) -> np.ndarray:
+def decode_gray(contents: bytes, encoding: str) -> np.ndarray:
     """Return uint8 (1, H, W); a raw array is taken for a square one, so that its header need not be parsed."""
     if encoding == "jpg":
         return np.moveaxis(simplejpeg.decode_jpeg(contents, colorspace="GRAY"), 2, 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.entrants import BATCH_SIZE, Epochs
-from benchmarks.entrants.decoding import decode_grey
+from benchmarks.entrants.decoding import decode_gray
 from benchmarks.samples import read_samples
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -20,7 +20,7 @@ def prepare(samples: Path, folder: Path) -> None:
 def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epochs:
     """Return epochs of the generator."""
     rows = list(read_samples(samples))
-    images = [decode_grey(row.path.read_bytes(), encoding)[0, :, :, None] for row in rows]
+    images = [decode_gray(row.path.read_bytes(), encoding)[0, :, :, None] for row in rows]
     genders = np.array([row.gender for row in rows], np.float32)
     ages = np.array([row.age_months for row in rows], np.float32)
 

@@ -1,4 +1,4 @@
-"""litData: optimised chunks, two workers."""
+"""litData: optimized chunks, two workers."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from litdata import StreamingDataLoader, StreamingDataset, optimize
 
 from benchmarks.entrants import BATCH_SIZE, CORES, Epochs
-from benchmarks.entrants.decoding import decode_grey
+from benchmarks.entrants.decoding import decode_gray
 from benchmarks.samples import Sample, read_samples
 
 
@@ -20,11 +20,11 @@ class Films(StreamingDataset):
 
     def __getitem__(self, index: Any) -> tuple[np.ndarray, float, float]:
         sample = super().__getitem__(index)
-        return decode_grey(sample["image"], self.encoding), sample["gender"], sample["age_months"]
+        return decode_gray(sample["image"], self.encoding), sample["gender"], sample["age_months"]
 
 
 def prepare(samples: Path, folder: Path) -> None:
-    """Write optimised chunks of 64 MB."""
+    """Write optimized chunks of 64 MB."""
     optimize(_pack, list(read_samples(samples)), str(folder), num_workers=1, chunk_bytes="64MB")
 
 

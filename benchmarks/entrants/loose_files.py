@@ -6,7 +6,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.entrants import BATCH_SIZE, CORES, Epochs
-from benchmarks.entrants.decoding import decode_grey
+from benchmarks.entrants.decoding import decode_gray
 from benchmarks.samples import read_samples
 
 
@@ -22,7 +22,7 @@ class Films(Dataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, float, float]:
         row = self.rows[index]
-        return decode_grey(row.path.read_bytes(), self.encoding), row.gender, row.age_months
+        return decode_gray(row.path.read_bytes(), self.encoding), row.gender, row.age_months
 
 
 def prepare(samples: Path, folder: Path) -> None:

@@ -8,7 +8,7 @@ from streaming import MDSWriter, StreamingDataset
 from torch.utils.data import DataLoader
 
 from benchmarks.entrants import BATCH_SIZE, CORES, Epochs
-from benchmarks.entrants.decoding import decode_grey
+from benchmarks.entrants.decoding import decode_gray
 from benchmarks.samples import read_samples
 
 
@@ -21,7 +21,7 @@ class Films(StreamingDataset):
 
     def __getitem__(self, at: Any) -> tuple[np.ndarray, float, float]:
         sample = super().__getitem__(at)
-        return decode_grey(sample["image"], self.encoding), sample["gender"], sample["age_months"]
+        return decode_gray(sample["image"], self.encoding), sample["gender"], sample["age_months"]
 
 
 def prepare(samples: Path, folder: Path) -> None:

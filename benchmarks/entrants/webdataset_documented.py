@@ -24,6 +24,6 @@ def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epo
 
 def _stack(samples: list[tuple[np.ndarray, dict[str, Any]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     images, labels = zip(*samples, strict=True)
-    grey = np.stack([image if image.ndim == 2 else image[:, :, 1] for image in images])
+    gray = np.stack([image if image.ndim == 2 else image[:, :, 1] for image in images])
     genders = np.array([label["gender"] == "M" for label in labels], np.float32)
-    return grey[:, None], genders, np.array([label["age_months"] for label in labels], np.float32)
+    return gray[:, None], genders, np.array([label["age_months"] for label in labels], np.float32)

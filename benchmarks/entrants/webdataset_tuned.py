@@ -1,4 +1,4 @@
-"""webdataset as an expert writes it: grey decode in a map, batches made in two lasting workers."""
+"""webdataset as an expert writes it: gray decode in a map, batches made in two lasting workers."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import webdataset
 
 from benchmarks.entrants import BATCH_SIZE, CORES, Epochs
-from benchmarks.entrants.decoding import decode_grey
+from benchmarks.entrants.decoding import decode_gray
 from benchmarks.entrants.ours import prepare
 
 __all__ = ["open_epochs", "prepare"]
@@ -18,7 +18,7 @@ def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epo
 
     def decode(sample: dict[str, bytes]) -> tuple[np.ndarray, float, float]:
         label = json.loads(sample["json"])
-        return decode_grey(sample[encoding], encoding), float(label["gender"] == "M"), label["age_months"]
+        return decode_gray(sample[encoding], encoding), float(label["gender"] == "M"), label["age_months"]
 
     urls = sorted(str(path) for path in folder.glob("*.tar"))
     shards = webdataset.WebDataset(urls, shardshuffle=100, empty_check=False, seed=0).shuffle(1000)

@@ -102,7 +102,7 @@ def _dicom(**elements: object) -> Callable[[], bytes]:
     return lambda: dicom_bytes(DEEP_FILM, **elements)
 
 
-_FETCH, _STILL, _CONVERT = "fetch or export the file again", "save the frame that is meant", "convert the film to grey"
+_FETCH, _STILL, _CONVERT = "fetch or export the file again", "save the frame that is meant", "convert the film to gray"
 _SIZE = "1 to 67,108,864 pixels"
 _DAMAGED = ("the image is damaged", "an intact file")
 _SMALLER = "leave the image out, or scale it down"
@@ -145,7 +145,7 @@ _IMAGES: dict[str, tuple[Callable[[], bytes], str, str, str, str]] = {
     "bomb.jpg": (lambda: _jpeg_of_size(65000, 65000), "the image is too large", _SIZE, "65000 x 65000", _SMALLER),
     "cmyk.jpg": (
         lambda: film_bytes("JPEG", "CMYK"),
-        "no rule turns these values into grey",
+        "no rule turns these values into gray",
         "RGB",
         "mode CMYK",
         _CONVERT,
@@ -156,21 +156,21 @@ _IMAGES: dict[str, tuple[Callable[[], bytes], str, str, str, str]] = {
     "pages.tif": (_animation("TIFF"), "not one still image", "one image", "2 pages", _STILL),
     "float.tif": (
         lambda: film_bytes("TIFF", "F"),
-        "no rule turns these values into grey",
+        "no rule turns these values into gray",
         "1 to 16 bits",
         "mode F",
         _CONVERT,
     ),
     "whole.tif": (
         lambda: film_bytes("TIFF", "I"),
-        "no rule turns these values into grey",
+        "no rule turns these values into gray",
         "1 to 16 bits",
         "mode I",
         _CONVERT,
     ),
     "cmyk.tif": (
         lambda: film_bytes("TIFF", "CMYK"),
-        "no rule turns these values into grey",
+        "no rule turns these values into gray",
         "1 to 16 bits",
         "mode CMYK",
         _CONVERT,
@@ -181,9 +181,9 @@ _IMAGES: dict[str, tuple[Callable[[], bytes], str, str, str, str]] = {
     "bomb.dcm": (_dicom(Rows=65000, Columns=65000), "the image is too large", _SIZE, "65000 x 65000", _SMALLER),
     "no-rows.dcm": (_dicom(Rows=0), "the image is empty", _SIZE, "40 x 0 = 0 pixels", "leave the image out"),
     "frames.dcm": (_dicom(NumberOfFrames=3), "not one still image", "one image", "3 frames", _STILL),
-    "colour.dcm": (
+    "color.dcm": (
         _dicom(PhotometricInterpretation="RGB"),
-        "no rule turns these values into grey",
+        "no rule turns these values into gray",
         "1 to 16 bits",
         "RGB",
         _CONVERT,

@@ -94,7 +94,7 @@ DEFLATED = zlib.compress(PIXELS)
 END = png_chunk(b"IEND", b"")
 
 
-def grey_header(width: int, height: int, interlaced: int = 0) -> bytes:
+def gray_header(width: int, height: int, interlaced: int = 0) -> bytes:
     return png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlaced))
 
 
@@ -104,16 +104,16 @@ def picture(deflated: bytes) -> bytes:
 
 # Every checksum of a chunk is right in these: it is what the chunks say that is not.
 LYING_PNGS = {
-    "too little of the picture": grey_header(5, 6) + picture(zlib.compress(PIXELS[:-3])),
-    "the end of the picture cut off": grey_header(5, 6) + picture(DEFLATED[:-6]),
-    "wrong checksum of the picture": grey_header(5, 6) + picture(flipped(DEFLATED, -1)),
-    "not deflated": grey_header(5, 6) + picture(PIXELS),
-    "a filter that is none": grey_header(5, 6) + picture(zlib.compress(b"\x09" + PIXELS[1:])),
-    "no picture": grey_header(5, 6) + END,
-    "larger than it has pixels": grey_header(500, 600) + picture(DEFLATED),
-    "two headers, the larger one first": grey_header(50, 60) + grey_header(5, 6) + picture(DEFLATED),
-    "two headers, the larger one last": grey_header(5, 6) + grey_header(50, 60) + picture(DEFLATED),
-    "interlaced, but cut short": grey_header(5, 6, interlaced=1) + picture(zlib.compress(PIXELS[:9])),
+    "too little of the picture": gray_header(5, 6) + picture(zlib.compress(PIXELS[:-3])),
+    "the end of the picture cut off": gray_header(5, 6) + picture(DEFLATED[:-6]),
+    "wrong checksum of the picture": gray_header(5, 6) + picture(flipped(DEFLATED, -1)),
+    "not deflated": gray_header(5, 6) + picture(PIXELS),
+    "a filter that is none": gray_header(5, 6) + picture(zlib.compress(b"\x09" + PIXELS[1:])),
+    "no picture": gray_header(5, 6) + END,
+    "larger than it has pixels": gray_header(500, 600) + picture(DEFLATED),
+    "two headers, the larger one first": gray_header(50, 60) + gray_header(5, 6) + picture(DEFLATED),
+    "two headers, the larger one last": gray_header(5, 6) + gray_header(50, 60) + picture(DEFLATED),
+    "interlaced, but cut short": gray_header(5, 6, interlaced=1) + picture(zlib.compress(PIXELS[:9])),
 }
 
 
@@ -131,7 +131,7 @@ def test_a_png_that_lies_behind_right_checksums_is_an_image_error(
 def test_an_interlaced_png_is_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     # Of one pixel there is only the first of Adam7's seven passes, which needs no encoder.
     path = tmp_path / "film.png"
-    chunks = grey_header(1, 1, interlaced=1) + picture(zlib.compress(b"\0\x4d"))
+    chunks = gray_header(1, 1, interlaced=1) + picture(zlib.compress(b"\0\x4d"))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
     assert read_image(path).tolist() == [[0x4D]]
     assert capfd.readouterr() == ("", "")

@@ -25,11 +25,11 @@ def read_bytes(contents: bytes, folder: Path, **settings: Any) -> NDArray[np.uin
     return read_image(folder / "film.dcm", **settings)
 
 
-def window(values: NDArray[Any], centre: float, width: float) -> NDArray[Any]:
+def window(values: NDArray[Any], center: float, width: float) -> NDArray[Any]:
     """The linear window as DICOM PS3.3 C.11.2.1.2.1 writes it, for an output of 0 to 255."""
-    grey = ((values - (centre - 0.5)) / (width - 1) + 0.5) * 255
-    grey = np.where(values <= centre - 0.5 - (width - 1) / 2, 0, grey)
-    return np.where(values > centre - 0.5 + (width - 1) / 2, 255, grey)
+    gray = ((values - (center - 0.5)) / (width - 1) + 0.5) * 255
+    gray = np.where(values <= center - 0.5 - (width - 1) / 2, 0, gray)
+    return np.where(values > center - 0.5 + (width - 1) / 2, 255, gray)
 
 
 @pytest.mark.parametrize("bare", [False, True])
@@ -91,8 +91,8 @@ def test_signed_values_are_shown_over_their_range(tmp_path: Path) -> None:
 
 
 def test_stretching_takes_the_place_of_the_voi(tmp_path: Path) -> None:
-    for colours, turn in (("MONOCHROME2", 1), ("MONOCHROME1", -1)):
-        contents = dicom_bytes(RAMP, WindowCenter=1, WindowWidth=2, PhotometricInterpretation=colours)
+    for colors, turn in (("MONOCHROME2", 1), ("MONOCHROME1", -1)):
+        contents = dicom_bytes(RAMP, WindowCenter=1, WindowWidth=2, PhotometricInterpretation=colors)
         image = read_bytes(contents, tmp_path, stretch=(20.0, 50.0))[::turn, ::turn]
         assert np.abs(image - np.clip((RAMP / 4095 - 0.2) / 0.3, 0, 1) * 255).max() <= 0.51
 

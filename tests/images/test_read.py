@@ -1,4 +1,4 @@
-"""`read_image` and `letterbox`: every kind of film becomes the same upright grey."""
+"""`read_image` and `letterbox`: every kind of film becomes the same upright gray."""
 
 import io
 import tempfile
@@ -73,10 +73,10 @@ def test_every_jpeg_gives_nearly_the_same_film(mode: str, settings: dict[str, An
     assert np.abs(image - FILM).max() <= 4
 
 
-def test_colours_become_luma(tmp_path: Path) -> None:
-    colours = Image.new("RGB", (2, 1), (255, 0, 0))
-    colours.putpixel((1, 0), (0, 255, 0))
-    assert read_bytes(picture_bytes(colours, "PNG"), tmp_path, ".png").tolist() == [[76, 150]]
+def test_colors_become_luma(tmp_path: Path) -> None:
+    colors = Image.new("RGB", (2, 1), (255, 0, 0))
+    colors.putpixel((1, 0), (0, 255, 0))
+    assert read_bytes(picture_bytes(colors, "PNG"), tmp_path, ".png").tolist() == [[76, 150]]
 
 
 def test_a_film_of_one_bit_is_black_and_white(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_what_is_transparent_turns_black(mode: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(image, np.where(OPAQUE_LEFT > 0, FILM, 0))
 
 
-def test_a_transparent_colour_turns_black(tmp_path: Path) -> None:
+def test_a_transparent_color_turns_black(tmp_path: Path) -> None:
     image = read_bytes(film_bytes("PNG", transparency=int(FILM[0, 7])), tmp_path, ".png")
     np.testing.assert_array_equal(image, np.where(FILM[0, 7] == FILM, 0, FILM))
 
@@ -108,7 +108,7 @@ def test_a_tiff_whose_zero_is_white_is_turned_over(values: NDArray[Any], tmp_pat
 
 
 def _white_is_zero(contents: bytes) -> NDArray[np.uint8]:
-    """Return what a TIFF's raw strip means: the brightest grey less the stored value."""
+    """Return what a TIFF's raw strip means: the brightest gray less the stored value."""
     picture = Image.open(io.BytesIO(contents))
     assert picture.tag_v2[262] == 0
     (offset,), (size,) = picture.tag_v2[273], picture.tag_v2[279]
@@ -119,7 +119,7 @@ def _white_is_zero(contents: bytes) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("kind", "suffix"), [("JPEG", ".jpg"), ("PNG", ".png"), ("TIFF", ".tif")])
-def test_the_turn_in_exif_is_honoured(kind: str, suffix: str, orientation: int, tmp_path: Path) -> None:
+def test_the_turn_in_exif_is_honored(kind: str, suffix: str, orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     contents = film_bytes(kind, exif=exif.tobytes() if kind != "TIFF" else exif)
@@ -154,16 +154,16 @@ def test_percentiles_that_are_none_are_refused(stretch: tuple[float, float], tmp
         read_bytes(film_bytes("PNG"), tmp_path, ".png", stretch=stretch)
 
 
-@given(height=st.integers(1, 60), width=st.integers(1, 60), size=st.integers(1, 40), grey=st.integers(0, 255))
-def test_a_letterboxed_film_keeps_its_shape_and_its_grey(height: int, width: int, size: int, grey: int) -> None:
-    framed = letterbox(np.full((height, width), grey, np.uint8), size)
+@given(height=st.integers(1, 60), width=st.integers(1, 60), size=st.integers(1, 40), gray=st.integers(0, 255))
+def test_a_letterboxed_film_keeps_its_shape_and_its_gray(height: int, width: int, size: int, gray: int) -> None:
+    framed = letterbox(np.full((height, width), gray, np.uint8), size)
     assert framed.shape == (size, size)
     assert framed.dtype == np.uint8
     inner_height = max(1, round(size * height / max(height, width)))
     inner_width = max(1, round(size * width / max(height, width)))
     top, left = (size - inner_height) // 2, (size - inner_width) // 2
     inner = framed[top : top + inner_height, left : left + inner_width]
-    assert (inner == grey).all()
+    assert (inner == gray).all()
     assert framed.sum() == inner.sum()
 
 
@@ -191,7 +191,7 @@ def test_downscaling_averages_areas() -> None:
     assert np.abs(letterbox(slope, 20)[1:-1, 3:16] - slope.reshape(20, 6, 15, 6).mean((1, 3))[1:-1, 1:-1]).max() <= 1
 
 
-def test_detail_finer_than_the_frame_turns_grey_instead_of_into_patterns() -> None:
+def test_detail_finer_than_the_frame_turns_gray_instead_of_into_patterns() -> None:
     checkers = np.indices((512, 512)).sum(0).astype(np.uint8) % 2 * 255
     framed = letterbox(checkers, 100)[2:-2, 2:-2]
     assert abs(framed.mean() - 127.5) < 1
@@ -203,7 +203,7 @@ def test_detail_finer_than_the_frame_turns_grey_instead_of_into_patterns() -> No
     seed=st.integers(0, 99),
     filtered=st.sampled_from(list(imagecodecs.PNG.FILTER)),
 )
-def test_a_png_of_plain_grey_holds_what_pillow_reads_in_it(shape: tuple[int, int], seed: int, filtered: int) -> None:
+def test_a_png_of_plain_gray_holds_what_pillow_reads_in_it(shape: tuple[int, int], seed: int, filtered: int) -> None:
     values = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     contents = imagecodecs.png_encode(values, filter=filtered)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Films that can be learnt: a bar as long as the age, and a gender that shifts the label."""
+"""Films that can be learned: a bar as long as the age, and a gender that shifts the label."""
 
 import json
 from pathlib import Path

@@ -9,7 +9,7 @@ GREEDY_MODEL = "greedy"
 
 
 class Greedy(nn.Module):
-    """Maps grey images to features, or would, if there were memory for it."""
+    """Maps gray images to features, or would, if there were memory for it."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()

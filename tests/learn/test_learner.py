@@ -4,7 +4,7 @@ import pytest
 from wds_bone.learn.learner import target_of
 
 
-def test_the_target_is_standardised_by_mean_and_deviation_of_the_training_ages():
+def test_the_target_is_standardized_by_mean_and_deviation_of_the_training_ages():
     target = target_of(np.array([100, 140], np.float32))
     assert (target.mean_months, target.sd_months) == (120.0, 20.0)
 

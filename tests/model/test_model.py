@@ -11,7 +11,7 @@ ALL_MODELS = torchvision.models.list_models(module=torchvision.models)
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg11", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "mnasnet0_5"])
-def test_a_model_maps_grey_images_to_features(name: str):
+def test_a_model_maps_gray_images_to_features(name: str):
     assert_features(name)
 
 
@@ -36,7 +36,7 @@ def test_a_wrong_name_is_refused_with_the_names_that_are_close():
     assert "convnext_tiny" in str(refused.value.expected)
 
 
-def test_one_grey_channel_gives_what_three_equal_channels_would():
+def test_one_gray_channel_gives_what_three_equal_channels_would():
     torch.manual_seed(0)
     backbone = build_backbone("alexnet", num_features=5).eval()
     image = torch.rand(2, 1, 64, 64) * 10
@@ -46,7 +46,7 @@ def test_one_grey_channel_gives_what_three_equal_channels_would():
     torch.testing.assert_close(backbone(image), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_gender_changes_the_prediction_and_is_learnt():
+def test_gender_changes_the_prediction_and_is_learned():
     torch.manual_seed(0)
     model = build_model(SMALL_MODEL).eval()
     image = torch.rand(1, 1, 32, 32).expand(2, 1, 32, 32)

@@ -37,5 +37,5 @@ def test_errors_are_squared_below_three_months_and_linear_above():
     assert loss_at(24.0) == pytest.approx(22.5, rel=1e-4)
 
 
-def test_standardised_predictions_come_back_as_months():
+def test_standardized_predictions_come_back_as_months():
     assert TARGET.to_months(torch.tensor([-1.0, 0.0, 2.0])).tolist() == [86.0, 127.0, 209.0]

@@ -16,11 +16,11 @@ def films(num: int, *, height: int = 40, width: int = 60) -> torch.Tensor:
 
 
 def test_the_darkest_pixel_becomes_0_and_the_99th_percentile_1():
-    normalised = plan_preprocessing(STORED, None).normalise(films(3))
-    assert normalised.shape == (3, 1, 40, 60)
-    assert normalised.dtype == torch.float32
-    assert torch.equal(normalised.amin((1, 2, 3)), torch.zeros(3))
-    assert (normalised <= 1).float().mean((1, 2, 3)) == pytest.approx(torch.full((3,), 0.99), abs=0.01)
+    normalized = plan_preprocessing(STORED, None).normalize(films(3))
+    assert normalized.shape == (3, 1, 40, 60)
+    assert normalized.dtype == torch.float32
+    assert torch.equal(normalized.amin((1, 2, 3)), torch.zeros(3))
+    assert (normalized <= 1).float().mean((1, 2, 3)) == pytest.approx(torch.full((3,), 0.99), abs=0.01)
 
 
 @given(gain=st.sampled_from([1, 2]), offset=st.integers(0, 15))
@@ -28,25 +28,25 @@ def test_the_darkest_pixel_becomes_0_and_the_99th_percentile_1():
 def test_another_exposure_of_the_same_film_gives_the_same_input(gain: int, offset: int):
     plan = plan_preprocessing(STORED, None)
     image = films(2)
-    torch.testing.assert_close(plan.normalise(image), plan.normalise(image * gain + offset), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(plan.normalize(image), plan.normalize(image * gain + offset), atol=1e-5, rtol=1e-5)
 
 
-def test_a_film_is_normalised_by_itself_whatever_else_is_in_the_batch():
+def test_a_film_is_normalized_by_itself_whatever_else_is_in_the_batch():
     plan = plan_preprocessing(STORED, 48)
     image = films(5)
-    assert torch.equal(plan.normalise(image)[2:3], plan.normalise(image[2:3]))
+    assert torch.equal(plan.normalize(image)[2:3], plan.normalize(image[2:3]))
 
 
 @pytest.mark.parametrize("level", [0, 77, 255])
-def test_a_film_of_one_grey_stays_finite(level: int):
+def test_a_film_of_one_gray_stays_finite(level: int):
     image = torch.full((1, 1, 40, 60), level, dtype=torch.uint8)
-    assert torch.equal(plan_preprocessing(STORED, None).normalise(image), torch.zeros(1, 1, 40, 60))
+    assert torch.equal(plan_preprocessing(STORED, None).normalize(image), torch.zeros(1, 1, 40, 60))
 
 
 def test_the_image_size_is_that_of_the_longer_side_and_the_aspect_ratio_is_kept():
     plan = plan_preprocessing(STORED, 48)
     assert (plan.height, plan.width) == (32, 48)
-    assert plan.normalise(films(1)).shape == (1, 1, 32, 48)
+    assert plan.normalize(films(1)).shape == (1, 1, 32, 48)
 
 
 def test_the_stored_size_is_kept_when_no_size_is_given():
@@ -66,9 +66,9 @@ def test_the_description_survives_json_and_the_checkpoint():
     assert plan.to_json()["image_format"]["stretch"] == [1.0, 99.0]
 
 
-def test_a_normalisation_of_another_version_is_refused():
-    description = {**plan_preprocessing(STORED, None).to_json(), "normalisation": "histogram"}
-    with pytest.raises(CheckpointError, match="another normalisation"):
+def test_a_normalization_of_another_version_is_refused():
+    description = {**plan_preprocessing(STORED, None).to_json(), "normalization": "histogram"}
+    with pytest.raises(CheckpointError, match="another normalization"):
         Preprocessing.from_json(description)
 
 

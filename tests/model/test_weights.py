@@ -16,7 +16,7 @@ from wds_bone.model.weights import load_initial_weights
 
 
 @pytest.fixture(scope="module")
-def colour_state() -> dict[str, torch.Tensor]:
+def color_state() -> dict[str, torch.Tensor]:
     """Weights as torchvision gives them: three channels, a thousand classes."""
     torch.manual_seed(1)
     return torchvision.models.get_model(SMALL_MODEL, num_classes=1000).state_dict()
@@ -29,25 +29,25 @@ def assert_taken_over(model: BoneAgeModel, state: dict[str, torch.Tensor]):
     assert all(torch.equal(own[name], state[name]) for name in others)
 
 
-def test_a_file_of_colour_weights_becomes_a_grey_model_with_its_own_head(
-    colour_state: dict[str, torch.Tensor], tmp_path: Path
+def test_a_file_of_color_weights_becomes_a_gray_model_with_its_own_head(
+    color_state: dict[str, torch.Tensor], tmp_path: Path
 ):
     path = tmp_path / "weights.pth"
-    torch.save(colour_state, path)
+    torch.save(color_state, path)
     model = build_model(SMALL_MODEL)
     head = model.backbone.fc.weight.detach().clone()
     load_initial_weights(model, str(path), name=SMALL_MODEL)
-    assert_taken_over(model, colour_state)
+    assert_taken_over(model, color_state)
     assert torch.equal(model.backbone.fc.weight, head)
 
 
 def test_imagenet_weights_are_taken_from_the_cache(
-    colour_state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    color_state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The name of a file that torchvision offers ends in the first digits of its sha256."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     contents = io.BytesIO()
-    torch.save(colour_state, contents)
+    torch.save(color_state, contents)
     name = f"small-{hashlib.sha256(contents.getvalue()).hexdigest()[:8]}.pth"
     cached = tmp_path / "hub" / "checkpoints" / name
     cached.parent.mkdir(parents=True)
@@ -57,17 +57,17 @@ def test_imagenet_weights_are_taken_from_the_cache(
     monkeypatch.setattr(Weights, "get_state_dict", WeightsEnum.get_state_dict, raising=False)
     model = build_model(SMALL_MODEL)
     load_initial_weights(model, "imagenet", name=SMALL_MODEL)
-    assert_taken_over(model, colour_state)
+    assert_taken_over(model, color_state)
 
 
 def test_imagenet_weights_that_have_changed_in_the_cache_are_refused(
-    colour_state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    color_state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     url = torchvision.models.get_model_weights(SMALL_MODEL).DEFAULT.url
     cached = tmp_path / "hub" / "checkpoints" / Path(url).name
     cached.parent.mkdir(parents=True)
-    torch.save(colour_state, cached)
+    torch.save(color_state, cached)
     with pytest.raises(CheckpointError, match="not the weights that torchvision offers") as refused:
         load_initial_weights(build_model(SMALL_MODEL), "imagenet", name=SMALL_MODEL)
     assert str(cached) in str(refused.value)
@@ -82,9 +82,9 @@ def test_without_a_network_the_error_says_which_file_to_put_where(tmp_path: Path
     assert str(tmp_path / "hub" / "checkpoints" / "shufflenetv2_x0.5-") in refused.value.do
 
 
-def test_weights_of_another_architecture_change_nothing(colour_state: dict[str, torch.Tensor], tmp_path: Path):
+def test_weights_of_another_architecture_change_nothing(color_state: dict[str, torch.Tensor], tmp_path: Path):
     path = tmp_path / "weights.pth"
-    torch.save(colour_state, path)
+    torch.save(color_state, path)
     model = build_model("shufflenet_v2_x1_0")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(ConfigError, match="another architecture"):
@@ -92,9 +92,9 @@ def test_weights_of_another_architecture_change_nothing(colour_state: dict[str, 
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_weights_with_a_missing_layer_are_refused(colour_state: dict[str, torch.Tensor], tmp_path: Path):
+def test_weights_with_a_missing_layer_are_refused(color_state: dict[str, torch.Tensor], tmp_path: Path):
     path = tmp_path / "weights.pth"
-    torch.save({name: value for name, value in colour_state.items() if not name.startswith("stage4.3")}, path)
+    torch.save({name: value for name, value in color_state.items() if not name.startswith("stage4.3")}, path)
     with pytest.raises(ConfigError, match=r"stage4\.3"):
         load_initial_weights(build_model(SMALL_MODEL), str(path), name=SMALL_MODEL)
 

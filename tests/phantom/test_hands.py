@@ -99,7 +99,7 @@ def test_raters_do_not_change_the_picture():
 
 
 @pytest.mark.parametrize("size", [32, 100, 128, 500])
-def test_a_picture_has_the_size_asked_for_and_uses_the_grey_range(crowd, size):
+def test_a_picture_has_the_size_asked_for_and_uses_the_gray_range(crowd, size):
     picture = draw_hand(replace(crowd[1], nuisances=()), size)
     assert picture.shape == (size, size)
     assert picture.dtype == np.uint8

@@ -59,8 +59,8 @@ def _draw(num_samples, first):
 def _train(pictures):
     torch.manual_seed(0)
     model, num_steps = Reader(), NUM_EPOCHS * (NUM_TRAIN // BATCH_SIZE)
-    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=num_steps, pct_start=0.2)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=num_steps, pct_start=0.2)
     for _ in range(num_steps):
         chosen = torch.randint(NUM_TRAIN, (BATCH_SIZE,))
         shift = [int(pixels) for pixels in torch.randint(-4, 5, (2,))]
@@ -68,9 +68,9 @@ def _train(pictures):
         target = (pictures.age_months[chosen] - MEAN_MONTHS) / SD_MONTHS
         loss = F.smooth_l1_loss(model(image, pictures.gender[chosen]), target, beta=0.1)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
     return model.eval()
 
 

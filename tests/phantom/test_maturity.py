@@ -22,13 +22,13 @@ SEEDS = st.none() | st.integers(0, 2**64 - 1)
 def test_no_stage_ever_falls_with_age(one_age, other_age, gender, seed):
     younger = stages_at(min(one_age, other_age), gender, seed=seed)
     older = stages_at(max(one_age, other_age), gender, seed=seed)
-    assert all(younger[centre] <= older[centre] for centre in younger)
+    assert all(younger[center] <= older[center] for center in younger)
 
 
 @given(st.floats(6, 240), SEEDS)
 def test_a_girl_is_never_behind_a_boy_of_her_age(age, seed):
     girl, boy = stages_at(age, "F", seed=seed), stages_at(age, "M", seed=seed)
-    assert all(girl[centre] >= boy[centre] for centre in girl)
+    assert all(girl[center] >= boy[center] for center in girl)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_plates_close_from_the_fingertips_to_the_wrist(gender):
 
 
 @pytest.mark.parametrize("gender", ["F", "M"])
-def test_the_events_of_every_centre_are_in_order(gender):
+def test_the_events_of_every_center_are_in_order(gender):
     for ages in (*EPIPHYSES.values(), *CARPALS.values()):
         known = [age for age in ages[gender] if not np.isnan(age)]
         assert known == sorted(known)
@@ -65,7 +65,7 @@ def test_boys_of_the_second_age_are_as_mature_as_girls_of_the_first():
     assert girl_equivalent(100.0, "F") == 100.0
 
 
-def test_the_lag_of_single_centres_stays_near_the_common_lag():
+def test_the_lag_of_single_centers_stays_near_the_common_lag():
     events = [
         (girl, boy)
         for ages in (*EPIPHYSES.values(), *CARPALS.values())

@@ -11,7 +11,7 @@ from PIL import Image
 
 from wds_bone.learn.validate import Predictions
 from wds_bone.report.figures import draw_bland_altman, draw_scatter, figure_as_png
-from wds_bone.report.metrics import summarise
+from wds_bone.report.metrics import summarize
 
 Draw = Callable[..., Figure]
 both_figures = pytest.mark.parametrize("draw", [draw_scatter, draw_bland_altman])
@@ -45,21 +45,21 @@ def sorted_rows(points: np.ndarray) -> list[list[float]]:
 def test_the_scatter_shows_every_sample_where_it_belongs() -> None:
     predictions = random_predictions(101)
     expected = np.stack([predictions.age_months, predictions.predicted_months], 1)
-    assert sorted_rows(drawn_points(draw_scatter(predictions, summarise(predictions)))) == sorted_rows(expected)
+    assert sorted_rows(drawn_points(draw_scatter(predictions, summarize(predictions)))) == sorted_rows(expected)
 
 
 def test_the_bland_altman_shows_errors_over_means() -> None:
     predictions = random_predictions(101)
     true, predicted = (months.astype(np.float64) for months in (predictions.age_months, predictions.predicted_months))
     expected = np.stack([(true + predicted) / 2, predicted - true], 1)
-    points = drawn_points(draw_bland_altman(predictions, summarise(predictions)))
+    points = drawn_points(draw_bland_altman(predictions, summarize(predictions)))
     np.testing.assert_allclose(sorted_rows(points), sorted_rows(expected), atol=1e-4)
 
 
 def test_the_limits_of_agreement_are_bias_and_two_deviations() -> None:
     predictions = random_predictions(101)
     errors = predictions.predicted_months.astype(np.float64) - predictions.age_months
-    (axes,) = draw_bland_altman(predictions, summarise(predictions)).axes
+    (axes,) = draw_bland_altman(predictions, summarize(predictions)).axes
     levels = sorted(float(line.get_ydata()[0]) for line in axes.lines)  # type: ignore[index]
     limits = [errors.mean() - 1.96 * errors.std(), errors.mean(), errors.mean() + 1.96 * errors.std()]
     np.testing.assert_allclose(levels, sorted([0.0, *limits]))
@@ -68,7 +68,7 @@ def test_the_limits_of_agreement_are_bias_and_two_deviations() -> None:
 @both_figures
 def test_the_figure_says_the_numbers_and_the_remark(draw: Draw) -> None:
     predictions = random_predictions(1200)
-    summary = summarise(predictions)
+    summary = summarize(predictions)
     texts = texts_of(draw(predictions, summary, remark=", gender swapped"))
     assert "gender swapped" in texts
     assert "n = 1,200" in texts
@@ -81,7 +81,7 @@ def test_the_figure_says_the_numbers_and_the_remark(draw: Draw) -> None:
 def test_all_points_lie_inside_the_axes(draw: Draw) -> None:
     predictions = random_predictions(50)
     predictions.predicted_months[:2] = (-60, 400)
-    figure = draw(predictions, summarise(predictions))
+    figure = draw(predictions, summarize(predictions))
     (axes,) = figure.axes
     for values, (low, high) in zip(drawn_points(figure).T, (axes.get_xlim(), axes.get_ylim()), strict=True):
         assert low < values.min()
@@ -92,7 +92,7 @@ def test_all_points_lie_inside_the_axes(draw: Draw) -> None:
 @pytest.mark.parametrize("num_samples", [1, 2, 30])
 def test_the_same_predictions_give_the_same_picture(draw: Draw, num_samples: int) -> None:
     predictions = random_predictions(num_samples)
-    first, second = (figure_as_png(draw(predictions, summarise(predictions))) for _ in range(2))
+    first, second = (figure_as_png(draw(predictions, summarize(predictions))) for _ in range(2))
     assert first == second
     with Image.open(io.BytesIO(first)) as picture:
         assert picture.format == "PNG"
@@ -104,8 +104,8 @@ def test_a_picture_can_be_drawn_in_any_thread_and_leaves_matplotlib_as_it_was(dr
     settings: dict[str, Any] = dict(mpl.rcParams)
     predictions = random_predictions(20)
     pictures: list[bytes] = []
-    thread = threading.Thread(target=lambda: pictures.append(figure_as_png(draw(predictions, summarise(predictions)))))
+    thread = threading.Thread(target=lambda: pictures.append(figure_as_png(draw(predictions, summarize(predictions)))))
     thread.start()
     thread.join(timeout=60)
-    assert pictures == [figure_as_png(draw(predictions, summarise(predictions)))]
+    assert pictures == [figure_as_png(draw(predictions, summarize(predictions)))]
     assert dict(mpl.rcParams) == settings

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wds_bone.learn.validate import Predictions
-from wds_bone.report.metrics import describe_constant, error_numbers, summarise, summary_table
+from wds_bone.report.metrics import describe_constant, error_numbers, summarize, summary_table
 
 
 def predictions_of(rows: list[tuple[str, float, float]]) -> Predictions:
@@ -30,7 +30,7 @@ EIGHT = predictions_of(
 
 
 def test_the_numbers_are_those_computed_by_hand() -> None:
-    numbers = summarise(EIGHT)["all"]
+    numbers = summarize(EIGHT)["all"]
     assert numbers["num_samples"] == 8
     assert numbers["mae_months"] == pytest.approx(72.5 / 8)
     assert numbers["bias_months"] == pytest.approx(-4.5 / 8)
@@ -46,7 +46,7 @@ def test_the_numbers_are_those_computed_by_hand() -> None:
 
 
 def test_bands_are_closed_below_and_the_last_one_above() -> None:
-    bands = summarise(EIGHT)["age_band_months"]
+    bands = summarize(EIGHT)["age_band_months"]
     assert {name: numbers["num_samples"] for name, numbers in bands.items()} == {
         "0-24": 2,
         "24-48": 2,
@@ -58,7 +58,7 @@ def test_bands_are_closed_below_and_the_last_one_above() -> None:
 def test_every_sample_is_in_one_gender_and_one_band() -> None:
     generator = np.random.default_rng(0)
     rows = [("FM"[i % 3 == 0], generator.uniform(0, 240), generator.normal(0, 10)) for i in range(300)]
-    summary = summarise(predictions_of(rows))
+    summary = summarize(predictions_of(rows))
     for groups in (summary["gender"], summary["age_band_months"]):
         counts = [numbers["num_samples"] for numbers in groups.values()]
         maes = [numbers["mae_months"] for numbers in groups.values()]
@@ -67,11 +67,11 @@ def test_every_sample_is_in_one_gender_and_one_band() -> None:
 
 
 def test_a_positive_bias_means_judged_too_old() -> None:
-    assert summarise(predictions_of([("F", 100, 5), ("F", 120, 5)]))["all"]["bias_months"] == pytest.approx(5)
+    assert summarize(predictions_of([("F", 100, 5), ("F", 120, 5)]))["all"]["bias_months"] == pytest.approx(5)
 
 
 def test_a_gender_without_a_sample_is_left_out() -> None:
-    summary = summarise(predictions_of([("M", 100, 5)]))
+    summary = summarize(predictions_of([("M", 100, 5)]))
     assert list(summary["gender"]) == ["M"]
     assert "F" not in summary_table(summary, constant_mae_months={"all": 1.0, "M": 1.0})
 
@@ -82,13 +82,13 @@ def test_too_few_samples_have_no_interval() -> None:
 
 
 def test_the_summary_is_plain_json_and_always_the_same() -> None:
-    first, second = (json.dumps(summarise(EIGHT), allow_nan=False) for _ in range(2))
+    first, second = (json.dumps(summarize(EIGHT), allow_nan=False) for _ in range(2))
     assert first == second
-    assert json.loads(first) == summarise(EIGHT)
+    assert json.loads(first) == summarize(EIGHT)
 
 
 def test_the_table_has_a_line_per_group_and_shows_the_constant() -> None:
-    lines = summary_table(summarise(EIGHT), constant_mae_months={"all": 33.25, "F": 30.5, "M": 31.5}).splitlines()
+    lines = summary_table(summarize(EIGHT), constant_mae_months={"all": 33.25, "F": 30.5, "M": 31.5}).splitlines()
     assert [line.split()[0] for line in lines] == ["months", "all", "F", "M", "0-24", "24-48", "192-216", "216-240"]
     assert lines[1].split()[1:3] == ["8", "9.06"]
     assert [line.split()[-1] for line in lines[1:4]] == ["33.25", "30.50", "31.50"]

@@ -14,7 +14,7 @@ def test_the_pictures_of_a_set_are_drawn_from_what_is_stored(tmp_path: Path, enc
     folder = write_set(tmp_path / "set", size=64, encoding=encoding, train=[30, 30], val=[4])
     sheet = np.asarray(draw_contact_sheet(folder, read_manifest(folder / "manifest.json")).convert("L"))
     assert (sheet < 40).sum() > 1000  # corners of girls' pictures, and of the youngest
-    assert len(np.unique(sheet)) > 20  # as many greys as ages
+    assert len(np.unique(sheet)) > 20  # as many grays as ages
 
 
 def test_the_same_set_gives_the_same_pictures(tmp_path: Path):

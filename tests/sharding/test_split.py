@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wds_bone.labels.read import Label
-from wds_bone.sharding.split import AGE_BAND_MONTHS, divide_evenly, shuffle_labels, split_labels
+from wds_bone.sharding.split import divide_evenly, shuffle_labels, split_labels
+from wds_bone.shards.statistics import AGE_BAND_MONTHS
 
 ages = st.integers(0, 240)
 label_lists = st.lists(st.tuples(st.sampled_from("FM"), ages), max_size=120).map(

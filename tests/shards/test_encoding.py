@@ -15,10 +15,10 @@ from wds_bone.errors import ConfigError
 from wds_bone.shards.encoding import encode_image
 from wds_bone.shards.manifest import Encoding
 
-GREY = arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)))
+GRAY = arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)))
 
 
-@given(image=GREY)
+@given(image=GRAY)
 def test_png_and_npy_give_the_pixels_back(image: np.ndarray) -> None:
     png = Image.open(io.BytesIO(encode_image(image, "png")))
     assert png.mode == "L"
@@ -26,7 +26,7 @@ def test_png_and_npy_give_the_pixels_back(image: np.ndarray) -> None:
     np.testing.assert_array_equal(np.load(io.BytesIO(encode_image(image, "npy")), allow_pickle=False), image)
 
 
-def test_jpg_is_grey_and_close_and_smaller_at_lower_quality() -> None:
+def test_jpg_is_gray_and_close_and_smaller_at_lower_quality() -> None:
     contents = encode_image(FILM, "jpg")
     picture = Image.open(io.BytesIO(contents))
     assert picture.mode == "L"

@@ -65,7 +65,7 @@ BAD_SAMPLES = {
     "half a label": [("hand-1.npy", image()), ("hand-1.age", b"94")],
     "the same member twice": [*sample(), ("hand-1.json", LABEL)],
     "a key twice": [*sample("hand-1"), *sample("hand-2"), *sample("hand-1")],
-    "members that are not neighbours": [sample("hand-1")[0], *sample("hand-2"), sample("hand-1")[1]],
+    "members that are not neighbors": [sample("hand-1")[0], *sample("hand-2"), sample("hand-1")[1]],
     "a path upwards": sample("../hand-1"),
     "an absolute path": sample("/hand-1"),
     "a control character": sample("hand\n1"),

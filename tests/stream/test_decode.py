@@ -23,7 +23,7 @@ def test_a_row_of_a_batch_is_filled(encoding: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["jpg", "png", "npy"])
 @pytest.mark.parametrize("shape", [(24, 31), (32, 24), (23, 32), (48, 64), (16, 48), (8, 8)])
-def test_an_image_of_another_size_is_refused_and_its_neighbours_stay(encoding: str, shape: tuple[int, int]) -> None:
+def test_an_image_of_another_size_is_refused_and_its_neighbors_stay(encoding: str, shape: tuple[int, int]) -> None:
     batch = np.zeros((3, *STORED), np.uint8)
     with pytest.raises(ValueError, match=rf"{shape[0]}\D+{shape[1]}"):
         decode_into(encode_image(picture(shape), encoding), encoding, batch[1])  # type: ignore[arg-type]

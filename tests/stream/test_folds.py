@@ -62,7 +62,7 @@ def test_streams_of_a_fold_share_no_sample_and_miss_none(fold: int, tiny_shards:
         BoneAgeStream(tiny_shards, split="train", batch_size=4) as whole,
     ):
         delivered = {stream: [key for batch in stream for key in batch.key if key] for stream in (train, val)}
-        for batch in train:  # the pixels are as grey as the age: each sample still has its own image
+        for batch in train:  # the pixels are as gray as the age: each sample still has its own image
             real = batch.weight > 0
             assert batch.image[real, 0, 8, 8].tolist() == batch.age_months[real].tolist()
         assert sorted(delivered[train] + delivered[val]) == sorted(whole.keys())

@@ -86,6 +86,6 @@ def test_batches_of_sorted_labels_vary_like_random_batches() -> None:
     assert 0.9 < np.mean(ratios) < 1.1
 
 
-def test_neighbours_do_not_stay_neighbours() -> None:
+def test_neighbors_do_not_stay_neighbors() -> None:
     order = epoch_of(0, 10_000)
     assert np.mean(np.abs(np.diff(order)) == 1) < 0.002

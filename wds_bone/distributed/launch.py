@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 LAUNCHER_SECONDS = 2.0
 """Within so long a launcher repeats a signal that the terminal has sent to its processes already."""
 ASIDE_SECONDS = 3.0
-"""How long a rank whose neighbour went silent waits for the others to say what they know."""
+"""How long a rank whose neighbor went silent waits for the others to say what they know."""
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LAUNCH = "start with `torchrun --nproc-per-node N -m wds_bone.train ...`, or without a launcher for one process"
 

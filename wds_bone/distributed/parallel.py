@@ -59,7 +59,7 @@ def exchange_gradients(parallel: DistributedDataParallel | None, *, now: bool) -
 
 
 def share_norms(model: Model) -> Model:
-    """Replace batch normalisations by ones that normalise with the whole batch of all ranks; same weights, same names.
+    """Replace batch normalizations by ones that normalize with the whole batch of all ranks; same weights, same names.
 
     Raises:
         ConfigError: PyTorch has them on CUDA only.

@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 
 from wds_bone.errors import ImageError
-from wds_bone.images.faults import check_size, damaged, several_frames, unknown_colours
+from wds_bone.images.faults import check_size, damaged, several_frames, unknown_colors
 from wds_bone.images.film import Film
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio")
@@ -32,7 +32,7 @@ _META_BYTES = 1024
 
 
 def decode_dicom(contents: bytes, *, with_voi: bool, place: str) -> Film:
-    """Return the film in a DICOM file of one grey frame.
+    """Return the film in a DICOM file of one gray frame.
 
     Args:
         contents: the file.
@@ -40,7 +40,7 @@ def decode_dicom(contents: bytes, *, with_voi: bool, place: str) -> Film:
         place: the file, for messages.
 
     Raises:
-        ImageError: too large, damaged, several frames, colours, oblong pixels, or compressed in an unknown way.
+        ImageError: too large, damaged, several frames, colors, oblong pixels, or compressed in an unknown way.
     """
     if DeflatedExplicitVRLittleEndian.encode() in contents[:_META_BYTES]:
         raise _refused(place, "the DICOM is deflated and could be of any size", "another syntax", "deflated")
@@ -78,7 +78,7 @@ def _check_is_one_film(dataset: Any, place: str) -> None:
     if num_frames != 1:
         raise several_frames(place, f"{num_frames} frames")
     if dataset.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2") or dataset.SamplesPerPixel != 1:
-        raise unknown_colours(place, dataset.PhotometricInterpretation)
+        raise unknown_colors(place, dataset.PhotometricInterpretation)
     for name in _SPACINGS:
         spacing = dataset.get(name)
         if isinstance(spacing, MultiValue) and len(spacing) == 2:
@@ -111,16 +111,16 @@ def _every_stored_value(dataset: Any) -> NDArray[Any]:
 
 def _window(values: NDArray[Any], dataset: Any, place: str) -> Film:
     """Return the film through its first window, the linear ones as black and white points (PS3.3 C.11.2.1)."""
-    centre, width = _first(dataset.WindowCenter), _first(dataset.WindowWidth)
+    center, width = _first(dataset.WindowCenter), _first(dataset.WindowWidth)
     function = dataset.get("VOILUTFunction") or "LINEAR"
     narrowest = 1 if function == "LINEAR" else 0
     if width <= narrowest:
         raise _refused(place, "the window of the film shows nothing", f"a width above {narrowest}", f"{width:g}")
     if function == "SIGMOID":
-        return Film(1 / (1 + np.exp(-4 * (values - centre) / width)), black=0, white=1)
+        return Film(1 / (1 + np.exp(-4 * (values - center) / width)), black=0, white=1)
     if function == "LINEAR":
-        centre, width = centre - 0.5, width - 1
-    return Film(values, black=centre - width / 2, white=centre + width / 2)
+        center, width = center - 0.5, width - 1
+    return Film(values, black=center - width / 2, white=center + width / 2)
 
 
 def _first(value: Any) -> float:

@@ -36,11 +36,11 @@ def several_frames(place: str, got: str) -> ImageError:
     return ImageError(f"{place}: not one still image", expected="one image", got=got, do=do)
 
 
-def unknown_colours(place: str, got: object) -> ImageError:
+def unknown_colors(place: str, got: object) -> ImageError:
     """Return the error for values of which nothing says how bright they are."""
     return ImageError(
-        f"{place}: no rule turns these values into grey",
-        expected="grey of 1 to 16 bits, RGB or a palette",
+        f"{place}: no rule turns these values into gray",
+        expected="gray of 1 to 16 bits, RGB or a palette",
         got=got,
-        do="convert the film to grey of 8 or 16 bits, and look whether black is still black",
+        do="convert the film to gray of 8 or 16 bits, and look whether black is still black",
     )

@@ -1,4 +1,4 @@
-"""What a file says of a film -> upright 8-bit grey.
+"""What a file says of a film -> upright 8-bit gray.
 
 In: `Film`, the stored values with the two that mean black and white. Out: uint8 (H, W), 255 white. Invariant: the
 range comes from the file or from `stretch`; it is never guessed from the values.
@@ -29,7 +29,7 @@ class Film:
     range_is_stated: bool = True
 
 
-def grey_image(film: Film, stretch: tuple[float, float] | None, *, place: str) -> NDArray[np.uint8]:
+def gray_image(film: Film, stretch: tuple[float, float] | None, *, place: str) -> NDArray[np.uint8]:
     """Return the film as uint8 (H, W), 0 black and 255 white, values outside clipped.
 
     Args:
@@ -72,7 +72,7 @@ def _check_range_is_used(film: Film, place: str) -> None:
     low, high, range_ends = film.values.min(), film.values.max(), sorted((film.black, film.white))
     if float(high) - float(low) < MIN_RANGE_SHARE * (range_ends[1] - range_ends[0]):
         raise ImageError(
-            f"{place}: the film uses too little of its range and would be almost of one grey",
+            f"{place}: the film uses too little of its range and would be almost of one gray",
             expected=f"values over at least a quarter of {range_ends[0]:g} to {range_ends[1]:g}",
             got=f"{low:g} to {high:g}",
             do="stretch percentiles to black and white with --stretch 1 99, or rescale the films by one factor",
@@ -81,7 +81,7 @@ def _check_range_is_used(film: Film, place: str) -> None:
 
 def _scale(values: NDArray[Any], black: float, white: float) -> NDArray[np.uint8]:
     if values.dtype == np.uint8 and (black, white) == (0, 255):
-        grey: NDArray[np.uint8] = values
-        return grey
+        gray: NDArray[np.uint8] = values
+        return gray
     brightness: NDArray[np.float32] = (values.astype(np.float32) - black) * (255 / (white - black))
     return np.rint(np.clip(brightness, 0, 255)).astype(np.uint8)

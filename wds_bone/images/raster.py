@@ -1,7 +1,7 @@
 """Decode PNG, JPEG and TIFF to a `Film`.
 
 In: the contents of a file. Out: its values, turned upright, with what is black and white. Invariant: the header is
-judged before anything is decoded, and what is damaged, animated or in a colour space without one reading is refused.
+judged before anything is decoded, and what is damaged, animated or in a color space without one reading is refused.
 Pillow's file classes are called directly: `Image.open` warns of large images by itself before it hands out their size.
 """
 
@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from zlib_ng.zlib_ng import crc32
 
-from wds_bone.images.faults import check_size, damaged, several_frames, unknown_colours
+from wds_bone.images.faults import check_size, damaged, several_frames, unknown_colors
 from wds_bone.images.film import Film
 
 Picture = TypeVar("Picture", bound=ImageFile.ImageFile)
@@ -28,9 +28,9 @@ Picture = TypeVar("Picture", bound=ImageFile.ImageFile)
 _ORIENTATION_TAG = 0x0112
 _BITS_TAG, _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 258, 262, 0
 _PNG_BITS_OFFSET = 24
-# Bit depth, colour, compression, filter and interlace method (PNG specification 11.2.2): 8 bits of grey, row by row.
-_PNG_KIND, _PLAIN_GREY = slice(24, 29), b"\x08\0\0\0\0"
-_COLOUR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
+# Bit depth, color, compression, filter and interlace method (PNG specification 11.2.2): 8 bits of gray, row by row.
+_PNG_KIND, _PLAIN_GRAY = slice(24, 29), b"\x08\0\0\0\0"
+_COLOR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
 _DEEP_MODES = ("I;16", "I;16B")
 # What says nothing of transparency or of a turn, which text may do as well as eXIf.
 _PLAIN_CHUNKS = frozenset((b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tIME"))
@@ -56,7 +56,7 @@ def decode_png(contents: bytes, *, place: str) -> Film:
     chunks = list(_png_chunks(contents, place))
     if b"acTL" in chunks:
         raise several_frames(place, "an animation")
-    if contents[_PNG_KIND] == _PLAIN_GREY and _PLAIN_CHUNKS.issuperset(chunks):
+    if contents[_PNG_KIND] == _PLAIN_GRAY and _PLAIN_CHUNKS.issuperset(chunks):
         return _decode_plain_png(picture, contents, place)
     return _pillow_film(picture, contents, place)
 
@@ -73,12 +73,12 @@ def decode_jpeg(contents: bytes, *, place: str) -> Film:
     if "mpoffset" in picture.info:
         raise several_frames(place, "several JPEG pictures (MPO)")
     if picture.mode not in ("L", "RGB"):
-        raise unknown_colours(place, f"mode {picture.mode}")
+        raise unknown_colors(place, f"mode {picture.mode}")
     try:
-        grey = simplejpeg.decode_jpeg(contents, "GRAY", strict=True)[:, :, 0]
+        gray = simplejpeg.decode_jpeg(contents, "GRAY", strict=True)[:, :, 0]
     except ValueError as error:
         raise damaged(place, contents, error) from error
-    return Film(_upright(picture, grey, contents, place), black=0, white=255)
+    return Film(_upright(picture, gray, contents, place), black=0, white=255)
 
 
 def decode_tiff(contents: bytes, *, place: str) -> Film:
@@ -123,36 +123,36 @@ def _png_chunks(contents: bytes, place: str) -> Iterator[bytes]:
 
 
 def _decode_plain_png(picture: PngImageFile, contents: bytes, place: str) -> Film:
-    """Return the film in a PNG of upright 8-bit grey, as most are, in two thirds of the time that Pillow takes."""
-    grey = np.empty((picture.height, picture.width), np.uint8)  # the size that was checked
+    """Return the film in a PNG of upright 8-bit gray, as most are, in two thirds of the time that Pillow takes."""
+    gray = np.empty((picture.height, picture.width), np.uint8)  # the size that was checked
     try:
-        imagecodecs.png_decode(contents, out=grey)
+        imagecodecs.png_decode(contents, out=gray)
     except (RuntimeError, ValueError) as error:  # libpng's word, which need not be text
         raise damaged(place, contents, error) from error
-    return Film(grey, black=0, white=255)
+    return Film(gray, black=0, white=255)
 
 
 def _pillow_film(picture: ImageFile.ImageFile, contents: bytes, place: str) -> Film:
     is_deep = picture.mode in _DEEP_MODES
-    if not (is_deep or picture.mode in _COLOUR_MODES) or (is_deep and picture.has_transparency_data):
-        raise unknown_colours(place, f"mode {picture.mode}")
+    if not (is_deep or picture.mode in _COLOR_MODES) or (is_deep and picture.has_transparency_data):
+        raise unknown_colors(place, f"mode {picture.mode}")
     try:
-        values = np.asarray(picture) if is_deep else _grey_values(picture)
+        values = np.asarray(picture) if is_deep else _gray_values(picture)
     except Exception as error:  # as above
         raise damaged(place, contents, error) from error
     values = _upright(picture, values, contents, place)
     num_bits = _num_bits(picture, contents)
-    # Pillow keeps the upper 8 bits of deep colours, so the limit of grey is one of 8 bits.
+    # Pillow keeps the upper 8 bits of deep colors, so the limit of gray is one of 8 bits.
     limit = 2**num_bits - 1 if is_deep else 255
     black, white = (limit, 0) if is_deep and _white_is_zero(picture) else (0, limit)
     return Film(values, black=black, white=white, range_is_stated=num_bits <= 8)
 
 
-def _grey_values(picture: ImageFile.ImageFile) -> NDArray[np.uint8]:
-    """Return luma (ITU-R BT.601); a palette counts by its colours, and what is transparent turns black."""
+def _gray_values(picture: ImageFile.ImageFile) -> NDArray[np.uint8]:
+    """Return luma (ITU-R BT.601); a palette counts by its colors, and what is transparent turns black."""
     if picture.has_transparency_data:
-        colours = picture.convert("RGBA")
-        return np.asarray(ImageChops.multiply(colours.convert("L"), colours.getchannel("A")))
+        colors = picture.convert("RGBA")
+        return np.asarray(ImageChops.multiply(colors.convert("L"), colors.getchannel("A")))
     return np.asarray(picture.convert("L"))
 
 

@@ -1,4 +1,4 @@
-"""Image file -> upright 8-bit grey, letterboxed: the second stage of the line.
+"""Image file -> upright 8-bit gray, letterboxed: the second stage of the line.
 
 In: PNG, JPEG, TIFF or DICOM. Out: uint8, 0 black and 255 white. Invariant: the aspect ratio is kept, and no two films
 of one kind are brightened differently unless `stretch` asks for it.
@@ -13,7 +13,7 @@ from PIL import Image
 from wds_bone.errors import ConfigError
 from wds_bone.images.faults import MAX_PIXELS
 from wds_bone.images.files import Kind, find_images, read_contents
-from wds_bone.images.film import Film, grey_image
+from wds_bone.images.film import Film, gray_image
 from wds_bone.images.raster import decode_jpeg, decode_png, decode_tiff
 
 __all__ = ["MAX_PIXELS", "find_images", "letterbox", "read_image"]
@@ -22,7 +22,7 @@ __all__ = ["MAX_PIXELS", "find_images", "letterbox", "read_image"]
 def read_image(path: str | Path, *, stretch: tuple[float, float] | None = None) -> NDArray[np.uint8]:
     """Return the film in `path` as uint8 (H, W), upright, 0 black and 255 white.
 
-    Colours become luma (ITU-R BT.601), what is transparent turns black, and 9 to 16 bits are scaled from the full
+    Colors become luma (ITU-R BT.601), what is transparent turns black, and 9 to 16 bits are scaled from the full
     range of their bits. DICOM goes through its modality LUT and its VOI; `stretch` takes the place of the VOI.
 
     Args:
@@ -30,20 +30,20 @@ def read_image(path: str | Path, *, stretch: tuple[float, float] | None = None) 
         stretch: two percentiles of brightness that become black and white.
 
     Raises:
-        ImageError: the file cannot be read, is damaged, larger than `MAX_PIXELS`, or not one still grey film.
+        ImageError: the file cannot be read, is damaged, larger than `MAX_PIXELS`, or not one still gray film.
         ConfigError: a DICOM without the package that reads it, or `stretch` is not two rising percentiles.
     """
     path = Path(path)
     contents, kind = read_contents(path)
     film = _decode(contents, kind, with_voi=stretch is None, place=str(path))
-    return np.require(grey_image(film, stretch, place=str(path)), requirements=["C", "W"])
+    return np.require(gray_image(film, stretch, place=str(path)), requirements=["C", "W"])
 
 
 def letterbox(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Return `image`, uint8 (H, W), scaled to fill uint8 (size, size) without stretching, centred on black.
+    """Return `image`, uint8 (H, W), scaled to fill uint8 (size, size) without stretching, centered on black.
 
     Smaller images are scaled up. Downscaling averages areas with Pillow's Hamming kernel: on a film of 1514 x 2044
-    pixels it stays within 3 grey levels of exact area averaging, where the box kernel is off by up to 20.
+    pixels it stays within 3 gray levels of exact area averaging, where the box kernel is off by up to 20.
     """
     height, width = image.shape
     scale = size / max(height, width)

@@ -1,4 +1,4 @@
-"""What learns, put together: the model, its average, its optimiser and how its input and output are scaled.
+"""What learns, put together: the model, its average, its optimizer and how its input and output are scaled.
 
 In come the settings of a run and the training stream's facts, out goes a `Learner`; its state goes into a checkpoint
 and comes back exactly. The invariant: a learner built and restored equals the one that was saved, bit for bit.
@@ -17,9 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 from wds_bone.distributed.parallel import settle_buckets, share_norms, spread_model
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.learn.average import copy_for_average
-from wds_bone.learn.optimiser import build_optimiser
+from wds_bone.learn.optimizer import build_optimizer
 from wds_bone.model.model import BoneAgeModel
 from wds_bone.model.objective import Target
+from wds_bone.model.predictor import Predictor
 from wds_bone.model.preprocess import Preprocessing
 
 
@@ -32,7 +33,7 @@ class Learner:
         average: the moving average of `model`, which is validated and used.
         forward: `model` as it is called: itself, spread over the ranks, or compiled.
         parallel: what spreads it over the ranks; None for a single process.
-        optimiser: of `model`'s parameters.
+        optimizer: of `model`'s parameters.
         preprocessing: from stored images to the model's input.
         target: from the model's output to months.
         precision: of the forward pass, float32 or bfloat16.
@@ -42,7 +43,7 @@ class Learner:
     average: BoneAgeModel
     forward: Callable[[Tensor, Tensor], Tensor]
     parallel: DistributedDataParallel | None
-    optimiser: torch.optim.AdamW
+    optimizer: torch.optim.AdamW
     preprocessing: Preprocessing
     target: Target
     precision: torch.dtype
@@ -71,7 +72,7 @@ def assemble_learner(
         average=copy_for_average(model),  # after the ranks have been given the same weights
         forward=torch.compile(forward) if compiled else forward,
         parallel=parallel,
-        optimiser=build_optimiser(model, weight_decay=weight_decay),
+        optimizer=build_optimizer(model, weight_decay=weight_decay),
         preprocessing=preprocessing,
         target=target,
         precision=precision,
@@ -84,12 +85,17 @@ def target_of(ages_months: NDArray[np.float32]) -> Target:
     return Target(mean_months=float(ages.mean()), sd_months=max(float(ages.std()), 1.0))
 
 
+def predictor_of(learner: Learner) -> Predictor:
+    """Return the predictor of a learner's average, which changes with it."""
+    return Predictor(learner.average, learner.preprocessing, learner.target, learner.precision)
+
+
 def learner_state(learner: Learner) -> dict[str, Any]:
     """Return all that a step changes, and what prediction needs, as tensors and plain types."""
     return {
         "model": learner.model.state_dict(),
         "average": learner.average.state_dict(),
-        "optimiser": learner.optimiser.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
         "preprocessing": learner.preprocessing.to_json(),
         "target": asdict(learner.target),
     }
@@ -99,4 +105,4 @@ def restore_learner(learner: Learner, contents: dict[str, Any]) -> None:
     """Set a learner of the same settings to the state in a checkpoint."""
     learner.model.load_state_dict(contents["model"])
     learner.average.load_state_dict(contents["average"])
-    learner.optimiser.load_state_dict(contents["optimiser"])
+    learner.optimizer.load_state_dict(contents["optimizer"])

@@ -19,9 +19,9 @@ from wds_bone.distributed.ranks import Ranks
 from wds_bone.distributed.resources import Stopwatch, peak_bytes, resident_bytes
 from wds_bone.learn.average import move_average
 from wds_bone.learn.journal import Journal
-from wds_bone.learn.learner import Learner
+from wds_bone.learn.learner import Learner, predictor_of
 from wds_bone.learn.metrics import absolute_errors, bootstrap_interval, constant_error
-from wds_bone.learn.optimiser import update_weights
+from wds_bone.learn.optimizer import update_weights
 from wds_bone.learn.run import Progress, Recipe, Run
 from wds_bone.learn.schedule import ema_decay, learning_rate
 from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME, save_snapshot
@@ -29,7 +29,6 @@ from wds_bone.learn.validate import Predictions, predict_epoch, refuse_not_finit
 from wds_bone.learn.verdict import Verdict, hear, request_verdict
 from wds_bone.model.augment import augment
 from wds_bone.model.objective import weighted_loss
-from wds_bone.model.predictor import predictor_of
 from wds_bone.stream.batch import Batch
 
 SAVE_SECONDS = 600.0
@@ -95,7 +94,7 @@ def train_step(learner: Learner, batch: Batch, *, step: int, recipe: Recipe, ran
         first += len(part.key)
     ranks.sum_(shares)
     rate = learning_rate(step, num_steps=recipe.num_steps, peak=recipe.peak_rate)
-    refused = update_weights(learner.model, learner.optimiser, loss=shares, rate=rate)
+    refused = update_weights(learner.model, learner.optimizer, loss=shares, rate=rate)
     average_statistics(learner.model, ranks)
     move_average(learner.average, learner.model, decay=ema_decay(step, longest=recipe.ema))
     return request_verdict(shares, refused, step=step + 1)
@@ -114,9 +113,9 @@ def add_gradients(learner: Learner, batch: Batch, *, first: int, recipe: Recipe,
     torch.manual_seed((recipe.seed << 32) + first)
     image = augmented(learner, batch, recipe)
     with torch.autocast(image.device.type, torch.bfloat16, enabled=learner.precision is torch.bfloat16):
-        standardised = learner.forward(image.contiguous(memory_format=torch.channels_last), batch.gender)
+        standardized = learner.forward(image.contiguous(memory_format=torch.channels_last), batch.gender)
     share = weighted_loss(
-        standardised, batch.age_months, batch.weight, target=learner.target, weight_sum=recipe.batch_size
+        standardized, batch.age_months, batch.weight, target=learner.target, weight_sum=recipe.batch_size
     )
     (share * world_size).backward()  # type: ignore[no-untyped-call]
     return share.detach()
@@ -125,7 +124,7 @@ def add_gradients(learner: Learner, batch: Batch, *, first: int, recipe: Recipe,
 @torch.no_grad()
 def augmented(learner: Learner, batch: Batch, recipe: Recipe) -> Tensor:
     """Return the images of a batch as the model is shown them, float32 (B, 1, H, W)."""
-    plain = learner.preprocessing.normalise(batch.image)
+    plain = learner.preprocessing.normalize(batch.image)
     return augment(plain, batch.position, seed=recipe.seed, ranges=recipe.ranges)
 
 

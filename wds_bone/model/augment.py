@@ -49,7 +49,7 @@ def augment(image: Tensor, position: Tensor, *, seed: int, ranges: Ranges) -> Te
 def uniform_draws(seed: int, position: Tensor, *, num_draws: int) -> Tensor:
     """Hash (seed, position, which draw) into uniform numbers.
 
-    Two rounds of the SplitMix64 finaliser (Steele, Lea and Flood, OOPSLA 2014) in wrapping int64 arithmetic, which is
+    Two rounds of the SplitMix64 finalizer (Steele, Lea and Flood, OOPSLA 2014) in wrapping int64 arithmetic, which is
     the same on every device.
 
     Args:

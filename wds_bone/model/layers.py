@@ -39,7 +39,7 @@ def set_drop_path(model: BoneAgeModel, probability: float, *, name: str) -> None
 
 
 def freeze_backbone(model: BoneAgeModel) -> None:
-    """Let nothing of the backbone learn but its last layer; its normalisations keep their statistics."""
+    """Let nothing of the backbone learn but its last layer; its normalizations keep their statistics."""
     layers = [module for module in model.backbone.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     model.backbone.requires_grad_(False).eval()
     layers[-1].requires_grad_(True)

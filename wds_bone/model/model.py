@@ -1,6 +1,6 @@
 """Image and gender -> age: any classification backbone of torchvision, with gender joined before the head.
 
-In come float32 images (B, 1, H, W) and genders (B,), out goes the standardised age (B,) float32. The invariant: the
+In come float32 images (B, 1, H, W) and genders (B,), out goes the standardized age (B,) float32. The invariant: the
 architecture is a function of the model's name alone, so that a checkpoint can rebuild it.
 """
 
@@ -15,8 +15,8 @@ from torch.func import functional_call
 from wds_bone.errors import ConfigError
 
 NUM_FEATURES = 256
-GREY_MEAN, GREY_SD = 0.449, 0.226
-"""Mean over the channels of what ImageNet weights expect; from scratch any centre would do."""
+GRAY_MEAN, GRAY_SD = 0.449, 0.226
+"""Mean over the channels of what ImageNet weights expect; from scratch any center would do."""
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
@@ -37,16 +37,16 @@ class BoneAgeModel(nn.Module):
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(NUM_FEATURES, 1))
 
     def forward(self, image: Tensor, gender: Tensor) -> Tensor:
-        """Return the standardised ages.
+        """Return the standardized ages.
 
         Args:
-            image: float32 (B, 1, H, W), from `Preprocessing.normalise`.
+            image: float32 (B, 1, H, W), from `Preprocessing.normalize`.
             gender: float32 (B,), 1 male and 0 female.
 
         Returns:
             float32 (B,): (age - mean) / SD of the training ages.
         """
-        features = self.backbone((image - GREY_MEAN) / GREY_SD)
+        features = self.backbone((image - GRAY_MEAN) / GRAY_SD)
         # In bfloat16 the last layer would round ages to half a month.
         with torch.autocast(image.device.type, enabled=False):
             joined = features.float() + self.gender(gender.long())
@@ -109,10 +109,10 @@ def refuse_unfit_images(model: BoneAgeModel, *, name: str, num_images: int, heig
 
 
 def take_one_channel(backbone: nn.Module) -> None:
-    """Replace the first convolution by one for grey images: the sum over its three channels.
+    """Replace the first convolution by one for gray images: the sum over its three channels.
 
-    Summing the weights gives exactly what repeating the grey channel three times would, at a third of the work.
+    Summing the weights gives exactly what repeating the gray channel three times would, at a third of the work.
     """
-    colour = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
-    colour.weight = nn.Parameter(colour.weight.detach().sum(1, keepdim=True))
-    colour.in_channels = 1
+    color = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
+    color.weight = nn.Parameter(color.weight.detach().sum(1, keepdim=True))
+    color.in_channels = 1

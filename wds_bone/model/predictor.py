@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wds_bone.learn.learner import Learner
 from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.model.model import BoneAgeModel, build_model
 from wds_bone.model.objective import Target
@@ -45,16 +44,11 @@ class Predictor:
         Returns:
             float32 (B,), in months, on the same device.
         """
-        once = self.preprocessing.normalise(image)
+        once = self.preprocessing.normalize(image)
         both = torch.cat([once, once.flip(3)]).contiguous(memory_format=torch.channels_last)
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
-            standardised = self.model(both, gender.repeat(2))
-        return self.target.to_months(standardised.view(2, -1).mean(0))
-
-
-def predictor_of(learner: Learner) -> Predictor:
-    """Return the predictor of a learner's average, which changes with it."""
-    return Predictor(learner.average, learner.preprocessing, learner.target, learner.precision)
+            standardized = self.model(both, gender.repeat(2))
+        return self.target.to_months(standardized.view(2, -1).mean(0))
 
 
 def load_predictor(path: Path, *, device: torch.device | str) -> Predictor:
@@ -70,7 +64,7 @@ def restore_predictor(contents: dict[str, Any], *, device: torch.device | str) -
     """Build the averaged model from the contents of a checkpoint; it predicts in float32.
 
     Raises:
-        CheckpointError: it was trained with another normalisation than this version has.
+        CheckpointError: it was trained with another normalization than this version has.
     """
     preprocessing = Preprocessing.from_json(contents["preprocessing"])
     model = build_model(contents["config"]["model"])

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.shards.manifest import ImageFormat
 
-NORMALISATION = "min-p99"
-"""Names what `normalise_exposure` does; a checkpoint of another normalisation is refused."""
+NORMALIZATION = "min-p99"
+"""Names what `normalize_exposure` does; a checkpoint of another normalization is refused."""
 BRIGHT_QUANTILE = 0.99
 GRID_SIDE_PIXELS = 64
 SMALLEST_SIDE_PIXELS = 32
@@ -32,15 +32,15 @@ class Preprocessing:
         image_format: geometry and encoding of the stored images, from the manifest of the training set.
         height: of the model's input, in pixels.
         width: of the model's input, in pixels.
-        normalisation: name of the rule for the grey values.
+        normalization: name of the rule for the gray values.
     """
 
     image_format: ImageFormat
     height: int
     width: int
-    normalisation: str = NORMALISATION
+    normalization: str = NORMALIZATION
 
-    def normalise(self, image: Tensor) -> Tensor:
+    def normalize(self, image: Tensor) -> Tensor:
         """Bring stored images to the model's size and to one exposure, on the device they are on.
 
         Args:
@@ -52,7 +52,7 @@ class Preprocessing:
         pixels = image.float()
         if pixels.shape[-2:] != (self.height, self.width):
             pixels = F.interpolate(pixels, (self.height, self.width), mode="bilinear", antialias=True)
-        return normalise_exposure(pixels)
+        return normalize_exposure(pixels)
 
     def refuse_other_format(self, image_format: ImageFormat, *, place: str) -> None:
         """Raise unless images of `image_format` have the geometry and the stretch that the model was trained on.
@@ -84,13 +84,13 @@ class Preprocessing:
         """Return the description that `to_json` wrote.
 
         Raises:
-            CheckpointError: it names a normalisation that this version does not know.
+            CheckpointError: it names a normalization that this version does not know.
         """
-        if description["normalisation"] != NORMALISATION:
+        if description["normalization"] != NORMALIZATION:
             raise CheckpointError(
-                "the checkpoint was trained with another normalisation of the grey values",
-                expected=NORMALISATION,
-                got=description["normalisation"],
+                "the checkpoint was trained with another normalization of the gray values",
+                expected=NORMALIZATION,
+                got=description["normalization"],
                 do="use the version of wds_bone that wrote it",
             )
         stored = dict(description["image_format"])
@@ -122,7 +122,7 @@ def plan_preprocessing(image_format: ImageFormat, image_size: int | None) -> Pre
     return Preprocessing(image_format, height, width)
 
 
-def normalise_exposure(pixels: Tensor) -> Tensor:
+def normalize_exposure(pixels: Tensor) -> Tensor:
     """Scale each image so that its darkest pixel is 0 and its 99th percentile is 1.
 
     The percentile is taken from a grid of at most 64 x 64 pixels, because sorting all of them would cost more than

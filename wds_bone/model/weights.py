@@ -85,16 +85,16 @@ def _refuse_other_hash(path: Path) -> None:
 
 
 def fit_backbone(backbone: nn.Module, state: dict[str, Tensor], *, origin: str) -> None:
-    """Set a backbone to weights for colour images and any number of classes; the classifier is left as it is.
+    """Set a backbone to weights for color images and any number of classes; the classifier is left as it is.
 
-    The first convolution becomes the sum over the three channels, which is what repeating the grey channel would do.
+    The first convolution becomes the sum over the three channels, which is what repeating the gray channel would do.
 
     Raises:
         ConfigError: the weights belong to another architecture.
     """
     own = backbone.state_dict()
     given = {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in state.items() if not _AUXILIARY.match(name)}
-    fitted = {name: _to_grey(value, own[name]) for name, value in given.items() if name in own}
+    fitted = {name: _to_gray(value, own[name]) for name, value in given.items() if name in own}
     classifier = {name for name, value in fitted.items() if value.shape != own[name].shape}
     layers = {name.rpartition(".")[0] for name in classifier}
     if given.keys() != own.keys() or len(layers) > 1:
@@ -108,9 +108,9 @@ def fit_backbone(backbone: nn.Module, state: dict[str, Tensor], *, origin: str) 
     backbone.load_state_dict(fitted | {name: own[name] for name in classifier})
 
 
-def _to_grey(value: Tensor, own: Tensor) -> Tensor:
-    colour = value.ndim == own.ndim == 4 and value.shape[1] == 3 and own.shape[1] == 1
-    return value.sum(1, keepdim=True) if colour else value
+def _to_gray(value: Tensor, own: Tensor) -> Tensor:
+    color = value.ndim == own.ndim == 4 and value.shape[1] == 3 and own.shape[1] == 1
+    return value.sum(1, keepdim=True) if color else value
 
 
 def _copy_model(model: BoneAgeModel, contents: dict[str, Any], *, path: Path, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The hand in millimetres: every bone with its place, its direction and how far it has grown.
+"""The hand in millimeters: every bone with its place, its direction and how far it has grown.
 
 In: stages, hand length, pose and physique. Out: a `Skeleton` in the coordinates of forms.py.
 Invariant: the maturity of a bone is in its stage alone; length, pose and physique only place and scale it.

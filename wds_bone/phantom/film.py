@@ -60,8 +60,8 @@ def finish(film: Array, view: View, size: int, *, nuisances: Mapping[str, float]
     factor = len(film) // size
     small = film.reshape(size, factor, size, factor).mean((1, 3))
     low, high = np.percentile(small, WINDOW_PERCENT)
-    grey = np.clip((small - low) / (high - low), 0.0, 1.0) ** nuisances["gamma"]
-    picture = np.rint(255.0 * (1.0 - grey if nuisances["inverted"] else grey)).astype(np.uint8)
+    gray = np.clip((small - low) / (high - low), 0.0, 1.0) ** nuisances["gamma"]
+    picture = np.rint(255.0 * (1.0 - gray if nuisances["inverted"] else gray)).astype(np.uint8)
     picture[_beyond_edges(size, view, nuisances)] = 0
     picture = picture[:, ::-1] if nuisances["right_hand"] else picture
     return np.ascontiguousarray(np.rot90(picture) if nuisances["quarter_turn"] else picture)

@@ -1,7 +1,7 @@
-"""Adult measures of the hand in millimetres, and its length at every age: tables only.
+"""Adult measures of the hand in millimeters, and its length at every age: tables only.
 
-Seen from the back of a left hand: the origin in the middle of the wrist crease, x towards the thumb, y towards the
-fingertips, angles from y towards x. Invariant: a form is that of the average adult; anatomy.py scales it.
+Seen from the back of a left hand: the origin in the middle of the wrist crease, x toward the thumb, y toward the
+fingertips, angles from y toward x. Invariant: a form is that of the average adult; anatomy.py scales it.
 """
 
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ RAYS: dict[int, tuple[float, float, float, float, float, tuple[str, ...]]] = {
     5: (-17.0, 29.0, -17.0, -12.0, -1.7, ("MC5", "PP5", "MP5", "DP5")),
 }
 
-# Forearm bones: middle of the distal end in mm, direction towards the elbow in degrees.
+# Forearm bones: middle of the distal end in mm, direction toward the elbow in degrees.
 FOREARM: dict[str, tuple[float, float, float]] = {"radius": (8.5, 3.0, 181.0), "ulna": (-17.0, -1.5, 178.5)}
 
 
@@ -83,7 +83,7 @@ class RoundForm:
 
     x: float
     y: float
-    radii: tuple[float, ...]  # at 0, 45, ... 315 degrees from x towards y
+    radii: tuple[float, ...]  # at 0, 45, ... 315 degrees from x toward y
     depth: float  # along the beam
 
 
@@ -121,7 +121,7 @@ FLESH: dict[str, FleshForm] = {
     "radius": FleshForm(15.0, 21.0, 0.0, 0.0),
     "ulna": FleshForm(11.5, 20.0, 0.0, 0.0),
 }
-# Soft tissue beside the wrist: x, y, length towards the fingers, radius.
+# Soft tissue beside the wrist: x, y, length toward the fingers, radius.
 WRIST_FLESH: tuple[tuple[float, float, float, float], ...] = ((-14.0, -6.0, 34.0, 15.0), (9.5, -6.0, 30.0, 16.0))
 FINGER_GIRTH = {"PP1": 1.15, "DP1": 1.15, "PP5": 0.87, "MP5": 0.86, "DP5": 0.85}  # where it is not 1
 WEB_RADIUS_MM = 10.0

@@ -114,7 +114,7 @@ def hand_facts(hand: Hand) -> dict[str, Any]:
     nuisances = draw_nuisances(hand.seed, hand.nuisances)
     return {
         "true_age_months": round(hand.true_age_months, FACT_DIGITS),
-        "stages": {centre: round(stage, FACT_DIGITS) for centre, stage in stages.items()},
+        "stages": {center: round(stage, FACT_DIGITS) for center, stage in stages.items()},
         "nuisances": {name: round(float(value), FACT_DIGITS) for name, value in nuisances.items()},
     }
 

@@ -1,6 +1,6 @@
-"""From age and gender to the stage of every ossification centre: the law that a network has to learn.
+"""From age and gender to the stage of every ossification center: the law that a network has to learn.
 
-In: an age in months and a gender. Out: one stage per centre. Invariant: stages never fall with age, and a girl is
+In: an age in months and a gender. Out: one stage per center. Invariant: stages never fall with age, and a girl is
 never behind a boy of her age once both are past 6 months.
 
 Ages follow Greulich and Pyle as tabulated by Gilsanz and Ratib, Hand Bone Age (2005), and, for the first appearance,
@@ -70,7 +70,7 @@ GIRL_MONTHS = (0.0, 6.0, 12.0, 24.0, 36.0, 48.0, 60.0, 72.0, 96.0, 120.0, 132.0,
 BOY_MONTHS = (0.0, 8.0, 16.5, 29.0, 46.0, 63.0, 78.0, 91.0, 118.0, 144.0, 157.0, 168.5, 180.0, 192.0, 204.0, 252.0)
 
 REGION_SD_MONTHS = 4.0 / 2**0.5  # of each region, so that carpals and tubular bones differ by an SD of 4
-CENTRE_SD_MONTHS = 2.5
+CENTER_SD_MONTHS = 2.5
 SETTLED_MONTHS = 36.0  # below this age the asynchrony shrinks with the age
 
 
@@ -80,12 +80,12 @@ def girl_equivalent(age_months: float, gender: Gender) -> float:
 
 
 def stages_at(age_months: float, gender: Gender, *, seed: int | None = None) -> dict[str, float]:
-    """Return the stage of every centre, 0 before it appears.
+    """Return the stage of every center, 0 before it appears.
 
     Args:
         age_months: the bone age.
         gender: "F" or "M".
-        seed: of the natural asynchrony of the centres; None: every centre is exactly on time.
+        seed: of the natural asynchrony of the centers; None: every center is exactly on time.
     """
     epiphyses = {
         name: _stage(_own_age(age_months, "tubular", name, seed), (*ages[gender], ages[gender][-1] + FADING_MONTHS))
@@ -98,11 +98,11 @@ def stages_at(age_months: float, gender: Gender, *, seed: int | None = None) -> 
     return epiphyses | carpals
 
 
-def _own_age(age_months: float, region: str, centre: str, seed: int | None) -> float:
+def _own_age(age_months: float, region: str, center: str, seed: int | None) -> float:
     if seed is None:
         return age_months
     shift = draw_normal(seed, f"region {region}", sd=REGION_SD_MONTHS)
-    shift += draw_normal(seed, f"centre {centre}", sd=CENTRE_SD_MONTHS)
+    shift += draw_normal(seed, f"centre {center}", sd=CENTER_SD_MONTHS)
     return age_months + shift * min(1.0, age_months / SETTLED_MONTHS)
 
 

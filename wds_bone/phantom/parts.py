@@ -21,7 +21,7 @@ class Tubular:
     length: float  # mm
     width_scale: float
     stage: float
-    slant: float  # mm by which the joint face rises towards the thumb
+    slant: float  # mm by which the joint face rises toward the thumb
     robustness: float  # width of the shaft over that of the average
     cortex: float  # share of the shaft's radius
 

@@ -74,7 +74,7 @@ def profile_closed(bone: Tubular) -> Profile:
 
 
 def round_radii(bone: Round) -> Array:
-    """Return the radius in mm in `NUM_DIRECTIONS` directions, from x towards y."""
+    """Return the radius in mm in `NUM_DIRECTIONS` directions, from x toward y."""
     adult = _adult_radii(bone.form)
     shape = np.interp(bone.stage, ROUND_STAGES, ROUND_SHAPE)
     size = bone.scale * np.interp(bone.stage, ROUND_STAGES, ROUND_SIZE)

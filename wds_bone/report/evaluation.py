@@ -61,7 +61,7 @@ def write_evaluation(folder: Path, predictions: Predictions, metrics: dict[str, 
     Args:
         folder: exists; files of the same names are replaced.
         predictions: what was predicted.
-        metrics: in plain JSON types; its "errors" (from `summarise`) and "told_gender" go into the pictures.
+        metrics: in plain JSON types; its "errors" (from `summarize`) and "told_gender" go into the pictures.
 
     Raises:
         WdsBoneError: the disk refuses.

@@ -20,7 +20,7 @@ from wds_bone.report.metrics import gender_members, interval_text, signed_errors
 
 INCHES, DOTS_PER_INCH = (7.2, 7.4), 150
 _LOOKS = {"F": ("#D55E00", "o"), "M": ("#0072B2", "^")}
-"""Vermilion circles and blue triangles: two colours of Okabe and Ito that all common colour vision tells apart."""
+"""Vermilion circles and blue triangles: two colors of Okabe and Ito that all common color vision tells apart."""
 _NAMES = {"F": "girls", "M": "boys"}
 _AGREEMENT_SDS = 1.96
 _NUM_LAYERS = 8
@@ -31,7 +31,7 @@ def draw_scatter(predictions: Predictions, summary: dict[str, Any], *, remark: s
 
     Args:
         predictions: one point each.
-        summary: from `summarise`, for the title and the legend.
+        summary: from `summarize`, for the title and the legend.
         remark: stands behind the title, for example that genders were swapped.
     """
     figure, axes = _blank(f"Predicted and true age{remark}", _describe_error(summary["all"]))
@@ -56,7 +56,7 @@ def draw_bland_altman(predictions: Predictions, summary: dict[str, Any], *, rema
 
     Args:
         predictions: one point each.
-        summary: from `summarise`, for the legend.
+        summary: from `summarize`, for the legend.
         remark: stands behind the title, for example that genders were swapped.
     """
     errors = signed_errors(predictions.predicted_months, predictions.age_months)
@@ -114,7 +114,7 @@ def _draw_points(
     *,
     across: NDArray[np.floating] | None = None,
 ) -> None:
-    """Draw each gender in its colour and marker, fainter and smaller the more points there are.
+    """Draw each gender in its color and marker, fainter and smaller the more points there are.
 
     The genders alternate in layers of points, so that neither lies on top of the other.
     """
@@ -124,14 +124,14 @@ def _draw_points(
     members = gender_members(predictions)
     for layer in np.array_split(np.arange(len(heights)), _NUM_LAYERS):
         for gender, chosen in members.items():
-            colour, marker = _LOOKS[gender]
+            color, marker = _LOOKS[gender]
             drawn = layer[chosen[layer]]
-            axes.scatter(across[drawn], heights[drawn], color=colour, marker=marker, **looks)
+            axes.scatter(across[drawn], heights[drawn], color=color, marker=marker, **looks)
     for gender in members:
-        colour, marker = _LOOKS[gender]
+        color, marker = _LOOKS[gender]
         numbers = summary["gender"][gender]
         label = f"{_NAMES[gender]} ({gender}), MAE {numbers['mae_months']:.1f}, n = {numbers['num_samples']:,}"
-        axes.scatter([], [], color=colour, marker=marker, s=40, label=label)
+        axes.scatter([], [], color=color, marker=marker, s=40, label=label)
 
 
 def _shared_limits(predictions: Predictions) -> tuple[float, float]:

@@ -21,7 +21,7 @@ _LINE = "{:<9}{:>8} {:>7} {:>16} {:>7} {:>7} {:>7} {:>6} {:>6} {:>6} {:>9}"
 _HEADER = ("months", "n", "MAE", "95 % interval", "RMSE", "median", "bias", "in 6", "in 12", "in 24", "constant")
 
 
-def summarise(predictions: Predictions) -> dict[str, Any]:
+def summarize(predictions: Predictions) -> dict[str, Any]:
     """Return `{"all": numbers, "gender": {"F": numbers, "M": ...}, "age_band_months": {"0-24": numbers, ...}}`.
 
     Bands are [0, 24), [24, 48), ..., the last one [216, 240]; genders and bands without a sample are left out.
@@ -86,7 +86,7 @@ def signed_errors(predicted_months: NDArray[np.float32], age_months: NDArray[np.
 
 
 def summary_table(summary: dict[str, Any], *, constant_mae_months: dict[str, float]) -> str:
-    """Return what `summarise` returned as a table for a terminal.
+    """Return what `summarize` returned as a table for a terminal.
 
     Args:
         summary: the numbers.

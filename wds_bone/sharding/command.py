@@ -27,7 +27,7 @@ from wds_bone.sharding.sources import Source, film_sources, hand_sources
 from wds_bone.sharding.writer import check_budget, count_causes
 from wds_bone.shards.manifest import ImageFormat
 
-DESCRIPTION = """Write labelled hand radiographs as tar shards. Without --labels it draws synthetic ones. An interrupted
+DESCRIPTION = """Write labeled hand radiographs as tar shards. Without --labels it draws synthetic ones. An interrupted
 run is finished by the same command."""
 EXIT_INTERRUPTED = 130
 TEST_RATERS = 6
@@ -85,9 +85,9 @@ def _find_sources(config: MakeShardsConfig, rejected: list[Rejected]) -> list[So
         return hand_sources(config.synthetic or USUAL_NUM_HANDS, seed=config.seed, raters=raters)
     columns = LabelColumns(config.id_column, config.age_column, config.gender_column, config.gender_is, config.age_unit)
     may_skip = rejected if config.on_bad == "skip" else None
-    sources, num_unlabelled = film_sources(config.labels, config.images, columns, rejected=may_skip)
-    if num_unlabelled:
-        print(f"{num_unlabelled:,} images have no label and are left out")  # noqa: T201
+    sources, num_unlabeled = film_sources(config.labels, config.images, columns, rejected=may_skip)
+    if num_unlabeled:
+        print(f"{num_unlabeled:,} images have no label and are left out")  # noqa: T201
     return sources
 
 

@@ -35,7 +35,7 @@ def plan_missing(plan: SetPlan, base: Manifest | None, out: Path, *, replace: bo
             raise _not_ours(out, split, plan, base)
     todo = changed(plan, splits=tuple(missing))
     if base is not None and missing:
-        _check_neighbours(todo, base, out)
+        _check_neighbors(todo, base, out)
     return todo
 
 
@@ -93,7 +93,7 @@ def _not_ours(out: Path, split: SplitPlan, plan: SetPlan, base: Manifest) -> Sha
     )
 
 
-def _check_neighbours(todo: SetPlan, base: Manifest, out: Path) -> None:
+def _check_neighbors(todo: SetPlan, base: Manifest, out: Path) -> None:
     """Compare with the splits that stay."""
     written = {split.name for split in todo.splits}
     staying = {name: split for name, split in base.splits.items() if name not in written}

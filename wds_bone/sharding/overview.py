@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from wds_bone.sharding.split import AGE_BAND_MONTHS
 from wds_bone.shards.manifest import Manifest, ShardEntry, SplitEntry
 from wds_bone.shards.sidecars import read_sidecar
-from wds_bone.shards.statistics import NUM_AGE_BANDS
+from wds_bone.shards.statistics import AGE_BAND_MONTHS, NUM_AGE_BANDS
 from wds_bone.storage.durable import publish_bytes
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ BANDS_PER_COLUMN = 2  # the sheet and the table show two years per column
 ROWS_PER_GENDER = 2
 THUMBNAIL_PIXELS, CAPTION_PIXELS, MARGIN_PIXELS, FONT_PIXELS = 128, 20, 4, 10
 MAX_KEY_LETTERS = 14
-COLOURS = {"F": "#c8553d", "M": "#2f6690"}
+COLORS = {"F": "#c8553d", "M": "#2f6690"}
 _CELL_WIDTH, _CELL_HEIGHT = THUMBNAIL_PIXELS + MARGIN_PIXELS, THUMBNAIL_PIXELS + CAPTION_PIXELS
 _NUM_COLUMNS = NUM_AGE_BANDS // BANDS_PER_COLUMN
 
@@ -55,7 +54,7 @@ def draw_contact_sheet(folder: Path, manifest: Manifest) -> Image.Image:
         left = MARGIN_PIXELS + column * _CELL_WIDTH
         top = CAPTION_PIXELS + ("FM".index(gender) * ROWS_PER_GENDER + number) * _CELL_HEIGHT
         middle = left + THUMBNAIL_PIXELS / 2
-        draw.text((middle, top + CAPTION_PIXELS / 2), caption, COLOURS[gender], font, anchor="mm")
+        draw.text((middle, top + CAPTION_PIXELS / 2), caption, COLORS[gender], font, anchor="mm")
         sheet.paste(image, (int(middle - image.width / 2), top + CAPTION_PIXELS))
     return sheet
 
@@ -111,7 +110,7 @@ def _draw_ages(axis: "Axes", split: SplitEntry) -> None:
     for shift, gender in ((0.0, "F"), (width, "M")):
         left = np.arange(NUM_AGE_BANDS) * AGE_BAND_MONTHS + shift
         counts, number = split.labels["age_histogram"][gender], split.labels["genders"][gender]
-        axis.bar(left, counts, width, align="edge", color=COLOURS[gender], label=f"{gender}  {number:,}")
+        axis.bar(left, counts, width, align="edge", color=COLORS[gender], label=f"{gender}  {number:,}")
     axis.set_ylabel("samples per year")
     axis.legend(frameon=False)
     axis.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""What a sample is made from: a labelled film, or a synthetic hand.
+"""What a sample is made from: a labeled film, or a synthetic hand.
 
 In: a label table and folders of films, or a number of hands to draw. Out: a list of `Source`, and for each of them,
 when its turn comes, its image. Invariant: every label is a source, a rejected sample, or an error.
@@ -54,11 +54,11 @@ def film_sources(
     labels = read_labels(table, columns, rejected=rejected)
     films = find_images(folders)
     missing = [label.key for label in labels if label.key not in films]
-    num_unlabelled = len(films) - (len(labels) - len(missing)) - sum(bad.key in films for bad in rejected or ())
+    num_unlabeled = len(films) - (len(labels) - len(missing)) - sum(bad.key in films for bad in rejected or ())
     if missing:
         _reject_missing(missing, len(labels), table, films, rejected)
     sources = [Source(label, films[label.key], _file_bytes(films[label.key])) for label in labels if label.key in films]
-    return sources, num_unlabelled
+    return sources, num_unlabeled
 
 
 def hand_sources(num_samples: int, *, seed: int, raters: int = 1) -> list[Source]:

@@ -11,8 +11,8 @@ from itertools import pairwise
 from typing import TypeVar
 
 from wds_bone.labels.read import Label
+from wds_bone.shards.statistics import AGE_BAND_MONTHS
 
-AGE_BAND_MONTHS = 12
 Sample = TypeVar("Sample")
 
 

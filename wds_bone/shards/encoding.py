@@ -1,6 +1,6 @@
-"""Grey image -> the bytes of a shard's image member.
+"""Gray image -> the bytes of a shard's image member.
 
-In: uint8 (H, W). Out: a grey JPEG, a grey PNG, or a plain .npy file. Invariant: the same pixels give the same bytes.
+In: uint8 (H, W). Out: a gray JPEG, a gray PNG, or a plain .npy file. Invariant: the same pixels give the same bytes.
 """
 
 import io
@@ -24,8 +24,8 @@ def encode_image(image: NDArray[np.uint8], encoding: Encoding, *, quality: int |
     """Return `image`, uint8 (H, W), encoded; byte-reproducible with one version of the encoder.
 
     Args:
-        image: grey.
-        encoding: `jpg` has one channel, `png` is grey without alpha, `npy` is format 1.0 of the array in C order.
+        image: gray.
+        encoding: `jpg` has one channel, `png` is gray without alpha, `npy` is format 1.0 of the array in C order.
         quality: 1 to 100, of jpg; the others pay no heed to it.
 
     Raises:

@@ -74,12 +74,12 @@ def _scan(path: Path) -> ScannedShard:
 
 
 def _component(key: str, member: Member) -> tuple[str, int, int, str]:
-    # The extension as it is spelt in the tar, which is what DALI's reader compares.
+    # The extension as it is spelled in the tar, which is what DALI's reader compares.
     return member.name[len(key) + 1 :], member.offset, len(member.contents), member.name
 
 
 def _samples(stream: Iterator[Member], path: str) -> Iterator[tuple[str, list[tuple[str, Member]]]]:
-    """Yield (key, [(extension, member), ...]) for neighbours that share a key, as webdataset groups them."""
+    """Yield (key, [(extension, member), ...]) for neighbors that share a key, as webdataset groups them."""
     named = ((*_split_name(member.name, path), member) for member in stream)
     for key, group in groupby(named, key=lambda triple: triple[0]):
         yield key, [(extension, member) for _, extension, member in group]

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from wds_bone.sharding.split import AGE_BAND_MONTHS
 from wds_bone.shards.samples import SampleTable
 
-NUM_AGE_BANDS = 20
+AGE_BAND_MONTHS, NUM_AGE_BANDS = 12, 20
 
 
 def label_statistics(table: SampleTable) -> dict[str, Any]:

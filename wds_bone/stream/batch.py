@@ -11,7 +11,7 @@ class Batch:
     """B samples; rows with weight 0 are padding, all zero.
 
     Attributes:
-        image: uint8 (B, 1, H, W), grey, bones bright.
+        image: uint8 (B, 1, H, W), gray, bones bright.
         gender: float32 (B,), 1 male, 0 female.
         age_months: float32 (B,), the label in months.
         weight: float32 (B,), 0 for padding, else 1.

@@ -20,7 +20,7 @@ from wds_bone.images.read import letterbox
 Row = NDArray[np.uint8]
 Contents = bytes | memoryview
 NPY_HEADER_BYTES = 128
-"""What NumPy writes before the pixels of any grey image."""
+"""What NumPy writes before the pixels of any gray image."""
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
 
 

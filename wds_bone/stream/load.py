@@ -207,7 +207,7 @@ class Loader:
 
     def _image_error(self, sample: int, error: ValueError) -> ImageError:
         image = self.selection.image
-        expected = f"a grey image of {image.height} x {image.width} pixels"
+        expected = f"a gray image of {image.height} x {image.width} pixels"
         return ImageError(f"{self._place(sample)} cannot be decoded", expected=expected, got=error, do=REBUILD)
 
     def _stall_error(self, watch: _Watch) -> ShardError:

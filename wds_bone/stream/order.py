@@ -6,7 +6,7 @@ epoch, shuffle buffer) alone, any position is computed without the ones before i
 An epoch is cut into blocks as long as the shuffle buffer (at a phase of its own, so that the seams move from epoch to
 epoch), and each block is permuted by a keyed Feistel network with cycle walking (Black and Rogaway, "Ciphers with
 arbitrary finite domains", 2002). A sample therefore moves by less than `buffer` places, and with a buffer of the whole
-epoch the permutation is uniform. The round function is the 64-bit finaliser of MurmurHash3, keyed per epoch by BLAKE2b:
+epoch the permutation is uniform. The round function is the 64-bit finalizer of MurmurHash3, keyed per epoch by BLAKE2b:
 nothing here changes with the version of NumPy.
 """
 

@@ -1,7 +1,7 @@
 """Gradients -> changed weights, unless a gradient is not finite.
 
 In come a model and its gradients, out go changed parameters. The invariant: a NaN or an infinity never reaches a weight
-or the optimiser's state; the check stays on the device, so CUDA does not wait for it.
+or the optimizer's state; the check stays on the device, so CUDA does not wait for it.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 CLIP_NORM = 1.0
 
 
-def build_optimiser(model: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:
+def build_optimizer(model: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:
     """Return a fused AdamW that decays matrices and kernels, not norms and biases; its rate is set at each step."""
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decayed = [parameter for parameter in learned if parameter.ndim > 1]
@@ -19,14 +19,14 @@ def build_optimiser(model: nn.Module, *, weight_decay: float) -> torch.optim.Ada
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
-def update_weights(model: nn.Module, optimiser: torch.optim.AdamW, *, loss: Tensor, rate: float) -> Tensor:
+def update_weights(model: nn.Module, optimizer: torch.optim.AdamW, *, loss: Tensor, rate: float) -> Tensor:
     """Clip the gradients and make one step; leave everything as it is if the loss or a gradient is not finite.
 
     This is the mechanism of `torch.amp.GradScaler`: the fused kernel looks at `found_inf` on the device.
 
     Args:
         model: with the gradients of the whole batch.
-        optimiser: of its parameters.
+        optimizer: of its parameters.
         loss: float32, any shape: what must be finite beside the gradients.
         rate: the learning rate of this step.
 
@@ -35,9 +35,9 @@ def update_weights(model: nn.Module, optimiser: torch.optim.AdamW, *, loss: Tens
     """
     norm = nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
     refused = 1.0 - (norm + loss.detach().sum()).isfinite().float()
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = rate
-    optimiser.found_inf, optimiser.grad_scale = refused, None  # type: ignore[attr-defined]
-    optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
+    optimizer.found_inf, optimizer.grad_scale = refused, None  # type: ignore[attr-defined]
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
     return refused
