@@ -60,7 +60,7 @@ def cold_targets(figures: dict[str, list[float]]) -> list[Target]:
 
 def resume_targets(milliseconds: dict[str, list[float]], *, opened_seconds: float, index_bytes: float) -> list[Target]:
     """Return the targets of `benchmarks.resume`."""
-    start, late = (statistics.median(milliseconds[place]) for place in ("at 0%", "at 99%"))
+    start, late = (statistics.median(milliseconds[point]) for point in ("at 0%", "at 99%"))
     return [
         Target("seconds to the first batch at 99 % of an epoch", late / 1000, most=0.1),
         Target("times a start", late / start, most=1.1),

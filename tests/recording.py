@@ -35,7 +35,7 @@ def keys_by_step(folder: Path) -> dict[int, list[str]]:
     lines = [line.split() for path in sorted(folder.glob("rank-*.txt")) for line in path.read_text().splitlines()]
     rows = {(int(step), int(rank)): keys for step, rank, *keys in lines}
     steps = sorted({step for step, _ in rows})
-    return {step: [key for place in sorted(rows) if place[0] == step for key in rows[place]] for step in steps}
+    return {step: [key for part in sorted(rows) if part[0] == step for key in rows[part]] for step in steps}
 
 
 if __name__ == "__main__":

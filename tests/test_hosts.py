@@ -49,10 +49,10 @@ def hosts() -> Iterator[list[str]]:
 
 def host_command(host: int, argv: list[str]) -> list[str]:
     """Return what is started on one of two hosts, as docs/training.md says it."""
-    place = ["--nnodes", "2", "--node-rank", str(host), "--master-addr", ADDRESSES[0], "--master-port", "29500"]
+    node = ["--nnodes", "2", "--node-rank", str(host), "--master-addr", ADDRESSES[0], "--master-port", "29500"]
     return [
         *("ip", "netns", "exec", NAMES[host], sys.executable, "-m", "torch.distributed.run"),
-        *(*place, "--nproc-per-node", "1", "-m", "wds_bone.train", *argv),
+        *(*node, "--nproc-per-node", "1", "-m", "wds_bone.train", *argv),
     ]
 
 

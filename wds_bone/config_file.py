@@ -33,7 +33,7 @@ def read_settings(config_class: type[Any], path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", do="give another --config") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: not TOML", got=error, do="write lines such as: epochs = 20") from error
-    return {name: _fit(config_class, name, value, place=str(path)) for name, value in values.items()}
+    return {name: _fit(config_class, name, value, where=str(path)) for name, value in values.items()}
 
 
 def parse_assignments(config_class: type[Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def parse_assignments(config_class: type[Any], assignments: Sequence[str]) -> di
         if not equals or name in settings:
             expected = "each setting once, as key=value"
             raise ConfigError(f"--set {assignment}", expected=expected, got=assignment, do="write --set key=value")
-        settings[name] = _fit(config_class, name, _parse(text), place="--set", text=text)
+        settings[name] = _fit(config_class, name, _parse(text), where="--set", text=text)
     return settings
 
 
@@ -64,13 +64,13 @@ def _parse(text: str) -> Any:
         return text
 
 
-def _fit(config_class: type[Any], name: str, value: Any, *, place: str, text: str | None = None) -> Any:
+def _fit(config_class: type[Any], name: str, value: Any, *, where: str, text: str | None = None) -> Any:
     """Return `value` as the type of its field; `text` is how it was written, which is a string, too."""
     known = [field.name for field in dataclasses.fields(config_class) if field.metadata]
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         do = f"write {close[0]}" if close else "look at --help"
-        raise ConfigError(f"{place}: no setting is called {name!r}", expected=", ".join(known), got=name, do=do)
+        raise ConfigError(f"{where}: no setting is called {name!r}", expected=", ".join(known), got=name, do=do)
     hint = typing.get_type_hints(config_class)[name]
     if value == NOT_SET and type(None) in typing.get_args(hint):
         return None
@@ -78,7 +78,7 @@ def _fit(config_class: type[Any], name: str, value: Any, *, place: str, text: st
         if candidate is not None and (fitted := _convert(candidate, hint)) is not None:
             return fitted
     raise ConfigError(
-        f"{place}: {name} = {value!r} does not fit",
+        f"{where}: {name} = {value!r} does not fit",
         expected=_describe(hint),
         got=repr(value),
         do=f"give another {name}",

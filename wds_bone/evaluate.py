@@ -115,7 +115,7 @@ def predict_shards(
     with memory_errors(ranks.device, **too_large):
         predictor = restore_predictor(contents, device=ranks.device)
         with open_stream(config, ranks) as stream:
-            predictor.preprocessing.refuse_other_format(stream.image_format, place=", ".join(config.shards))
+            predictor.preprocessing.refuse_other_format(stream.image_format, where=", ".join(config.shards))
             ranks.refuse_disagreement(describe_lockstep(config, stream))
             predictions = predict_epoch(
                 predictor,
@@ -126,7 +126,7 @@ def predict_shards(
             )
             shards = describe_shards(stream, split=config.split)
     if predictions is not None:
-        refuse_not_finite(predictions.predicted_months, predictions.key, place=str(config.checkpoint))
+        refuse_not_finite(predictions.predicted_months, predictions.key, where=str(config.checkpoint))
     return predictions, shards
 
 

@@ -63,7 +63,7 @@ def index_shards(names: Sequence[str], *, letterbox: int | None = None) -> Manif
     folder = paths[0].parent
     old = _read_old(folder, paths)
     shards = _describe_shards(paths)
-    manifest = describe_set(shards, letterbox=letterbox, place=str(folder))
+    manifest = describe_set(shards, letterbox=letterbox, where=str(folder))
     was_made = old is not None and any(split.plan for split in old.splits.values())
     if old is not None and was_made and not is_same_set(manifest, old):
         raise ShardError(

@@ -75,7 +75,7 @@ def print_ages(config: PredictConfig, paths: Sequence[Path], *, device: torch.de
             num_failed += 1
             print(f"error: {outcome}", file=sys.stderr)  # noqa: T201
         else:
-            refuse_not_finite(np.array([outcome]), [str(path)], place=str(config.checkpoint))
+            refuse_not_finite(np.array([outcome]), [str(path)], where=str(config.checkpoint))
             _print(csv_text([(plain_cell(str(path)), config.gender, months_text(outcome))]))
     return SOME_FAILED if num_failed else 0
 

@@ -32,9 +32,9 @@ def test_plain_torch_reads_the_file_too(saved: Path):
 
 def test_any_flipped_bit_is_detected(saved: Path, tmp_path: Path):
     whole, damaged = saved.read_bytes(), tmp_path / "damaged.pt"
-    for place in range(len(whole)):
+    for offset in range(len(whole)):
         changed = bytearray(whole)
-        changed[place] ^= 1 << place % 8
+        changed[offset] ^= 1 << offset % 8
         damaged.write_bytes(changed)
         with pytest.raises(CheckpointError, match=r"damaged\.pt"):
             load_checkpoint(damaged)

@@ -74,8 +74,8 @@ def test_a_normalization_of_another_version_is_refused():
 
 def test_images_of_another_geometry_are_refused_and_of_another_encoding_accepted():
     plan = plan_preprocessing(STORED, None)
-    plan.refuse_other_format(ImageFormat("png", 40, 60, fit="letterbox", stretch=(1.0, 99.0)), place="test shards")
+    plan.refuse_other_format(ImageFormat("png", 40, 60, fit="letterbox", stretch=(1.0, 99.0)), where="test shards")
     with pytest.raises(ConfigError, match="test shards") as refused:
-        plan.refuse_other_format(ImageFormat("jpg", 40, 40, fit="letterbox", stretch=(1.0, 99.0)), place="test shards")
+        plan.refuse_other_format(ImageFormat("jpg", 40, 40, fit="letterbox", stretch=(1.0, 99.0)), where="test shards")
     assert "width 60" in str(refused.value.expected)
     assert "width 40" in str(refused.value.got)

@@ -114,7 +114,7 @@ def _own_device(device: torch.device, local_rank: int) -> torch.device:
 
 def _meet(device: torch.device, *, rank: int, world_size: int, timeout_seconds: float) -> Store:
     """Join the process group, and return a store of this launch alone, where ranks leave words for each other."""
-    place, timeout = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}", timedelta(seconds=timeout_seconds)
+    address, timeout = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}", timedelta(seconds=timeout_seconds)
     # CPU tensors go by gloo on GPUs, too: what the host wants to know shall not wait for the device.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
@@ -126,7 +126,7 @@ def _meet(device: torch.device, *, rank: int, world_size: int, timeout_seconds: 
         dist.broadcast(nonce, src=0)
     except (dist.DistError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"the processes do not meet at {place}",
+            f"the processes do not meet at {address}",
             expected=f"{world_size} processes within {timeout_seconds:g} seconds",
             got=str(error).partition("\n")[0],
             do="look whether that port is free and can be reached from every machine, or give another --master-port; "
@@ -137,7 +137,7 @@ def _meet(device: torch.device, *, rank: int, world_size: int, timeout_seconds: 
 
 def _end_together(error: Exception, ranks: Ranks, store: Store) -> NoReturn:
     """Raise what this rank has to say, or leave quietly if another one has said it."""
-    place = f"rank {ranks.rank} at {ranks.place}"
+    where = f"rank {ranks.rank} at {ranks.activity}"
     if _is_lost_exchange(error):
         lost = _lost_ranks(ranks, store)
         error = WdsBoneError(
@@ -148,7 +148,7 @@ def _end_together(error: Exception, ranks: Ranks, store: Store) -> NoReturn:
     if not _may_tell(f"{ranks.rank} {error}", ranks, store):
         sys.exit(USER_ERROR)
     if isinstance(error, WdsBoneError):
-        problem = f"{place}: {error.problem}"
+        problem = f"{where}: {error.problem}"
         raise type(error)(problem, expected=error.expected, got=error.got, do=error.do) from error
     raise error
 

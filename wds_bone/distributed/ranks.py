@@ -29,7 +29,7 @@ class Ranks:
         store: where ranks tell each other what has no tensor; None for a single process.
 
     Attributes:
-        place: what this rank is at, for errors: "step 12".
+        activity: what this rank is doing, for errors: "step 12".
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Ranks:
         store: Store | None = None,
     ) -> None:
         self.rank, self.world_size, self.local_rank, self.device = rank, world_size, local_rank, device
-        self.place = "the start"
+        self.activity = "the start"
         self._store = store
 
     @property

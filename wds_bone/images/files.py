@@ -53,8 +53,8 @@ def find_images(folders: Iterable[str | Path]) -> dict[str, Path]:
             raise _same_key(path, found[path.stem])
         found[path.stem] = path
     if not found:
-        place, expected = ", ".join(map(str, searched)), f"files ending in {' '.join(SUFFIXES)}"
-        raise ImageError(f"{place}: no images", expected=expected, got="none", do="name the folders with the images")
+        where, expected = ", ".join(map(str, searched)), f"files ending in {' '.join(SUFFIXES)}"
+        raise ImageError(f"{where}: no images", expected=expected, got="none", do="name the folders with the images")
     return dict(sorted(found.items()))
 
 

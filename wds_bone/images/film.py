@@ -29,26 +29,26 @@ class Film:
     range_is_stated: bool = True
 
 
-def gray_image(film: Film, stretch: tuple[float, float] | None, *, place: str) -> NDArray[np.uint8]:
+def gray_image(film: Film, stretch: tuple[float, float] | None, *, where: str) -> NDArray[np.uint8]:
     """Return the film as uint8 (H, W), 0 black and 255 white, values outside clipped.
 
     Args:
         film: the values.
         stretch: the two percentiles of brightness that become black and white; None: as the file says.
-        place: the file, for messages.
+        where: the file, for messages.
 
     Raises:
         ConfigError: `stretch` is not two rising percentiles.
         ImageError: the values leave most of their range unused, or all are the same under `stretch`.
     """
     if stretch is not None:
-        return _scale(film.values, *_percentiles(film, stretch, place))
+        return _scale(film.values, *_percentiles(film, stretch, where))
     if not film.range_is_stated:
-        _check_range_is_used(film, place)
+        _check_range_is_used(film, where)
     return _scale(film.values, film.black, film.white)
 
 
-def _percentiles(film: Film, stretch: tuple[float, float], place: str) -> tuple[float, float]:
+def _percentiles(film: Film, stretch: tuple[float, float], where: str) -> tuple[float, float]:
     """Return the values that become black and white."""
     dark, bright = stretch
     if not 0 <= dark < bright <= 100:
@@ -60,7 +60,7 @@ def _percentiles(film: Film, stretch: tuple[float, float], place: str) -> tuple[
     black, white = np.percentile(film.values, wanted)
     if black == white:
         raise ImageError(
-            f"{place}: the film has no contrast to stretch",
+            f"{where}: the film has no contrast to stretch",
             expected=f"another value at percentile {dark:g} than at {bright:g}",
             got=f"{black:g} at both",
             do="leave the film out, or stretch wider percentiles",
@@ -68,11 +68,11 @@ def _percentiles(film: Film, stretch: tuple[float, float], place: str) -> tuple[
     return float(black), float(white)
 
 
-def _check_range_is_used(film: Film, place: str) -> None:
+def _check_range_is_used(film: Film, where: str) -> None:
     low, high, range_ends = film.values.min(), film.values.max(), sorted((film.black, film.white))
     if float(high) - float(low) < MIN_RANGE_SHARE * (range_ends[1] - range_ends[0]):
         raise ImageError(
-            f"{place}: the film uses too little of its range and would be almost of one gray",
+            f"{where}: the film uses too little of its range and would be almost of one gray",
             expected=f"values over at least a quarter of {range_ends[0]:g} to {range_ends[1]:g}",
             got=f"{low:g} to {high:g}",
             do="stretch percentiles to black and white with --stretch 1 99, or rescale the films by one factor",

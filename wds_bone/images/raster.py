@@ -46,22 +46,22 @@ _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 }
 
 
-def decode_png(contents: bytes, *, place: str) -> Film:
+def decode_png(contents: bytes, *, where: str) -> Film:
     """Return the film in a PNG; transparent parts are black.
 
     Raises:
         ImageError: too large, a checksum fails, cut short, animated.
     """
-    picture = _open(PngImageFile, contents, place)
-    chunks = list(_png_chunks(contents, place))
+    picture = _open(PngImageFile, contents, where)
+    chunks = list(_png_chunks(contents, where))
     if b"acTL" in chunks:
-        raise several_frames(place, "an animation")
+        raise several_frames(where, "an animation")
     if contents[_PNG_KIND] == _PLAIN_GRAY and _PLAIN_CHUNKS.issuperset(chunks):
-        return _decode_plain_png(picture, contents, place)
-    return _pillow_film(picture, contents, place)
+        return _decode_plain_png(picture, contents, where)
+    return _pillow_film(picture, contents, where)
 
 
-def decode_jpeg(contents: bytes, *, place: str) -> Film:
+def decode_jpeg(contents: bytes, *, where: str) -> Film:
     """Return the film in a JPEG.
 
     A flipped bit inside the picture can go unseen: JPEG has no checksum. What libjpeg notices is refused.
@@ -69,19 +69,19 @@ def decode_jpeg(contents: bytes, *, place: str) -> Film:
     Raises:
         ImageError: too large, cut short or damaged, CMYK, several pictures.
     """
-    picture = _open(JpegImageFile, contents, place)
+    picture = _open(JpegImageFile, contents, where)
     if "mpoffset" in picture.info:
-        raise several_frames(place, "several JPEG pictures (MPO)")
+        raise several_frames(where, "several JPEG pictures (MPO)")
     if picture.mode not in ("L", "RGB"):
-        raise unknown_colors(place, f"mode {picture.mode}")
+        raise unknown_colors(where, f"mode {picture.mode}")
     try:
         gray = simplejpeg.decode_jpeg(contents, "GRAY", strict=True)[:, :, 0]
     except ValueError as error:
-        raise damaged(place, contents, error) from error
-    return Film(_upright(picture, gray, contents, place), black=0, white=255)
+        raise damaged(where, contents, error) from error
+    return Film(_upright(picture, gray, contents, where), black=0, white=255)
 
 
-def decode_tiff(contents: bytes, *, place: str) -> Film:
+def decode_tiff(contents: bytes, *, where: str) -> Film:
     """Return the film in a TIFF of 1, 8, 12 or 16 bits.
 
     A flipped bit inside the picture can go unseen: TIFF has no checksum.
@@ -89,27 +89,27 @@ def decode_tiff(contents: bytes, *, place: str) -> Film:
     Raises:
         ImageError: too large, cut short or damaged, several pages, CMYK, float or 32 bits.
     """
-    picture = _open(TiffImageFile, contents, place)
+    picture = _open(TiffImageFile, contents, where)
     try:
         num_pages = picture.n_frames
     except Exception as error:  # as above
-        raise damaged(place, contents, error) from error
+        raise damaged(where, contents, error) from error
     if num_pages > 1:
-        raise several_frames(place, f"{num_pages} pages")
-    return _pillow_film(picture, contents, place)
+        raise several_frames(where, f"{num_pages} pages")
+    return _pillow_film(picture, contents, where)
 
 
-def _open(file_class: type[Picture], contents: bytes, place: str) -> Picture:
+def _open(file_class: type[Picture], contents: bytes, where: str) -> Picture:
     """Return the picture with only its header read."""
     try:
         picture = file_class(io.BytesIO(contents))
     except Exception as error:  # Pillow raises whatever the broken part of the header leads to
-        raise damaged(place, contents, error) from error
-    check_size(picture.height, picture.width, place=place)
+        raise damaged(where, contents, error) from error
+    check_size(picture.height, picture.width, where=where)
     return picture
 
 
-def _png_chunks(contents: bytes, place: str) -> Iterator[bytes]:
+def _png_chunks(contents: bytes, where: str) -> Iterator[bytes]:
     """Yield the type of each chunk after checking it (PNG specification 5.3), which Pillow does for some only."""
     offset, kind = 8, b""
     while kind != b"IEND":
@@ -117,30 +117,30 @@ def _png_chunks(contents: bytes, place: str) -> Iterator[bytes]:
         end = offset + 8 + size
         if contents[end : end + 4] != struct.pack(">I", crc32(contents[offset + 4 : end])):
             problem = "cut short" if end + 4 > len(contents) else "checksum wrong"
-            raise damaged(place, contents, f"{problem} in the chunk {kind!r} at byte {offset}")
+            raise damaged(where, contents, f"{problem} in the chunk {kind!r} at byte {offset}")
         yield kind
         offset = end + 4
 
 
-def _decode_plain_png(picture: PngImageFile, contents: bytes, place: str) -> Film:
+def _decode_plain_png(picture: PngImageFile, contents: bytes, where: str) -> Film:
     """Return the film in a PNG of upright 8-bit gray, as most are, in two thirds of the time that Pillow takes."""
     gray = np.empty((picture.height, picture.width), np.uint8)  # the size that was checked
     try:
         imagecodecs.png_decode(contents, out=gray)
     except (RuntimeError, ValueError) as error:  # libpng's word, which need not be text
-        raise damaged(place, contents, error) from error
+        raise damaged(where, contents, error) from error
     return Film(gray, black=0, white=255)
 
 
-def _pillow_film(picture: ImageFile.ImageFile, contents: bytes, place: str) -> Film:
+def _pillow_film(picture: ImageFile.ImageFile, contents: bytes, where: str) -> Film:
     is_deep = picture.mode in _DEEP_MODES
     if not (is_deep or picture.mode in _COLOR_MODES) or (is_deep and picture.has_transparency_data):
-        raise unknown_colors(place, f"mode {picture.mode}")
+        raise unknown_colors(where, f"mode {picture.mode}")
     try:
         values = np.asarray(picture) if is_deep else _gray_values(picture)
     except Exception as error:  # as above
-        raise damaged(place, contents, error) from error
-    values = _upright(picture, values, contents, place)
+        raise damaged(where, contents, error) from error
+    values = _upright(picture, values, contents, where)
     num_bits = _num_bits(picture, contents)
     # Pillow keeps the upper 8 bits of deep colors, so the limit of gray is one of 8 bits.
     limit = 2**num_bits - 1 if is_deep else 255
@@ -167,11 +167,11 @@ def _white_is_zero(picture: ImageFile.ImageFile) -> bool:
     return isinstance(picture, TiffImageFile) and picture.tag_v2.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
 
 
-def _upright(picture: ImageFile.ImageFile, values: NDArray[Any], contents: bytes, place: str) -> NDArray[Any]:
+def _upright(picture: ImageFile.ImageFile, values: NDArray[Any], contents: bytes, where: str) -> NDArray[Any]:
     """Return the values turned as the EXIF orientation says; Pillow has turned a TIFF and taken its tag away."""
     try:
         orientation = picture.getexif().get(_ORIENTATION_TAG)
     except Exception as error:  # as above
-        raise damaged(place, contents, error) from error
+        raise damaged(where, contents, error) from error
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return turn(values) if turn else values

@@ -35,8 +35,8 @@ def read_image(path: str | Path, *, stretch: tuple[float, float] | None = None) 
     """
     path = Path(path)
     contents, kind = read_contents(path)
-    film = _decode(contents, kind, with_voi=stretch is None, place=str(path))
-    return np.require(gray_image(film, stretch, place=str(path)), requirements=["C", "W"])
+    film = _decode(contents, kind, with_voi=stretch is None, where=str(path))
+    return np.require(gray_image(film, stretch, where=str(path)), requirements=["C", "W"])
 
 
 def letterbox(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -56,17 +56,17 @@ def letterbox(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return framed
 
 
-def _decode(contents: bytes, kind: Kind, *, with_voi: bool, place: str) -> Film:
+def _decode(contents: bytes, kind: Kind, *, with_voi: bool, where: str) -> Film:
     if kind == "DICOM":
-        return _decode_dicom(contents, with_voi=with_voi, place=place)
+        return _decode_dicom(contents, with_voi=with_voi, where=where)
     decoders = {"PNG": decode_png, "JPEG": decode_jpeg, "TIFF": decode_tiff}
-    return decoders[kind](contents, place=place)
+    return decoders[kind](contents, where=where)
 
 
-def _decode_dicom(contents: bytes, *, with_voi: bool, place: str) -> Film:
+def _decode_dicom(contents: bytes, *, with_voi: bool, where: str) -> Film:
     try:
         from wds_bone.images.dicom import decode_dicom
     except ImportError as error:
         do = 'install it with `pip install "wds-bone[dicom]"`'
-        raise ConfigError(f"{place}: reading DICOM needs the package pydicom", do=do) from error
-    return decode_dicom(contents, with_voi=with_voi, place=place)
+        raise ConfigError(f"{where}: reading DICOM needs the package pydicom", do=do) from error
+    return decode_dicom(contents, with_voi=with_voi, where=where)

@@ -61,32 +61,32 @@ class Roles:
     unit_is_stated: bool  # by the user, or years by the column's name
 
 
-def find_roles(names: Sequence[str], columns: LabelColumns, *, place: str, with_id: bool = True) -> Roles:
+def find_roles(names: Sequence[str], columns: LabelColumns, *, where: str, with_id: bool = True) -> Roles:
     """Return which of the columns `names` has which role.
 
     Args:
         names: the header of a table, or the names of a JSON object.
         columns: what the user says.
-        place: file and line, or sample, for the messages.
+        where: file and line, or sample, for the messages.
         with_id: False where the key is known already.
 
     Raises:
         LabelError: no column or several for one role, or what the user says contradicts a name.
     """
     plain = [_plain(name) for name in names]
-    age = _find(names, columns.age_column, _ages(plain), role="age", place=place)
-    gender = _find(names, columns.gender_column, _genders(plain), role="gender", place=place)
-    identity = _find(names, columns.id_column, _ids(plain), role="id", place=place) if with_id else None
+    age = _find(names, columns.age_column, _ages(plain), role="age", where=where)
+    gender = _find(names, columns.gender_column, _genders(plain), role="gender", where=where)
+    identity = _find(names, columns.id_column, _ids(plain), role="id", where=where) if with_id else None
     if len({age, gender, identity}) < 3:
         expected, do = "one column each for id, age and gender", "name other columns"
-        raise _refused(names, f"{place}: one column for two roles", expected, do)
+        raise _refused(names, f"{where}: one column for two roles", expected, do)
     named_unit = next((unit for ending, unit in _UNIT_ENDINGS.items() if plain[age].endswith(ending)), None)
     return Roles(
         id=identity,
         age=age,
         gender=gender,
-        flag=_agreed(columns.gender_is, _GENDER_FLAGS.get(plain[gender]), names[gender], "--gender-is", place),
-        age_unit=_agreed(columns.age_unit, named_unit, names[age], "--age-unit", place) or "months",
+        flag=_agreed(columns.gender_is, _GENDER_FLAGS.get(plain[gender]), names[gender], "--gender-is", where),
+        age_unit=_agreed(columns.age_unit, named_unit, names[age], "--age-unit", where) or "months",
         unit_is_stated=columns.age_unit is not None or named_unit == "years",
     )
 
@@ -109,7 +109,7 @@ def _genders(plain: Sequence[str]) -> list[int]:
     return [i for i, name in enumerate(plain) if name in _GENDER_FLAGS or name in _GENDER_WORDS]
 
 
-def _find(names: Sequence[str], wanted: str | None, candidates: list[int], *, role: str, place: str) -> int:
+def _find(names: Sequence[str], wanted: str | None, candidates: list[int], *, role: str, where: str) -> int:
     """Return the one column for `role`: the `wanted` one, else the only one of the `candidates`."""
     if wanted is not None:
         exact = [i for i, name in enumerate(names) if name.strip() == wanted.strip()]
@@ -119,8 +119,8 @@ def _find(names: Sequence[str], wanted: str | None, candidates: list[int], *, ro
     setting, expected = f"--{role}-column", f"one column named {_known_names(role) if wanted is None else repr(wanted)}"
     if candidates:
         found = [names[i] for i in candidates]
-        raise _refused(found, f"{place}: {len(found)} columns for the {role}", expected, f"say which with {setting}")
-    raise _refused(names, f"{place}: no column for the {role}", expected, f"name the column with {setting}")
+        raise _refused(found, f"{where}: {len(found)} columns for the {role}", expected, f"say which with {setting}")
+    raise _refused(names, f"{where}: no column for the {role}", expected, f"name the column with {setting}")
 
 
 def _known_names(role: str) -> str:
@@ -128,11 +128,11 @@ def _known_names(role: str) -> str:
     return " or ".join(known) + (" (months or years may follow)" if role == "age" else "")
 
 
-def _agreed(said: Word | None, named: Word | None, column: str, setting: str, place: str) -> Word | None:
+def _agreed(said: Word | None, named: Word | None, column: str, setting: str, where: str) -> Word | None:
     """Return what the user says or else the column's name; both may speak only if they agree."""
     if said is not None and named is not None and said != named:
         raise LabelError(
-            f"{place}: {setting} contradicts the name of the column",
+            f"{where}: {setting} contradicts the name of the column",
             expected=f"{named}, as the column {column!r} says",
             got=f"{setting} {said}",
             do=f"leave {setting} out, or rename the column",

@@ -73,8 +73,8 @@ def read_labels(
     found = (_read_row(key, row, roles, rejected) for key, row in zip(keys, table.rows, strict=True))
     labels = [label for label in found if label is not None]
     if not roles.unit_is_stated:
-        place = f"{table.header.place}: the column {table.header.cells[roles.age].strip()!r}"
-        refuse_years([label.age_months for label in labels], place, do=_STATE_UNIT)
+        where = f"{table.header.where}: the column {table.header.cells[roles.age].strip()!r}"
+        refuse_years([label.age_months for label in labels], where, do=_STATE_UNIT)
     return labels
 
 
@@ -88,14 +88,14 @@ def label_from_mapping(key: str, mapping: Mapping[str, object]) -> Label:
     Raises:
         LabelError: no age or no gender, two of one of them, or a value that is not one.
     """
-    place = f"sample {key!r}"
+    where = f"sample {key!r}"
     names = tuple(mapping)
-    roles = _mapping_roles(names, place)
+    roles = _mapping_roles(names, where)
     gender, age = (_value_text(mapping[names[i]]) for i in (roles.gender, roles.age))
     return Label(
         key,
-        parse_gender(gender, flag=roles.flag, place=place),
-        parse_age_months(age, unit=roles.age_unit, place=place),
+        parse_gender(gender, flag=roles.flag, where=where),
+        parse_age_months(age, unit=roles.age_unit, where=where),
     )
 
 
@@ -108,12 +108,12 @@ def states_unit(mapping: Mapping[str, object]) -> bool:
     return "age_months" in mapping or _mapping_roles(tuple(mapping), "the label").unit_is_stated
 
 
-def refuse_years(ages_months: Sequence[float], place: str, *, do: str = _NAME_UNIT) -> None:
+def refuse_years(ages_months: Sequence[float], where: str, *, do: str = _NAME_UNIT) -> None:
     """Refuse at least 10 ages of which all but 5 % are 20 months or younger: such ages are written in years.
 
     Args:
         ages_months: of labels that do not state their unit.
-        place: table and column, or folder, for the message.
+        where: table and column, or folder, for the message.
         do: what mends it.
 
     Raises:
@@ -124,25 +124,25 @@ def refuse_years(ages_months: Sequence[float], place: str, *, do: str = _NAME_UN
         return
     extremes, num_young = f"{min(ages_months):g} to {max(ages_months):g}", len(ages_months) - older
     raise LabelError(
-        f"{place}: the ages look like years",
+        f"{where}: the ages look like years",
         expected="ages in months",
         got=f"{extremes}, {num_young} of {len(ages_months)} not above {_YEARS_MAX_AGE}",
         do=do,
     )
 
 
-def _mapping_roles(names: tuple[str, ...], place: str) -> Roles:
+def _mapping_roles(names: tuple[str, ...], where: str) -> Roles:
     try:
         return _cached_roles(names)
     except LabelError as error:
         do = 'write the label as {"gender": "F", "age_months": 94}'
-        raise LabelError(f"{place}: {error.problem}", expected=error.expected, got=error.got, do=do) from error
+        raise LabelError(f"{where}: {error.problem}", expected=error.expected, got=error.got, do=do) from error
 
 
 @lru_cache(maxsize=64)
 def _cached_roles(names: tuple[str, ...]) -> Roles:
     # The samples of one set have the same few names; finding the roles anew would cost more than the rest.
-    return find_roles(names, BY_NAME, place="the label", with_id=False)
+    return find_roles(names, BY_NAME, where="the label", with_id=False)
 
 
 def _value_text(value: object) -> str:
@@ -151,11 +151,11 @@ def _value_text(value: object) -> str:
 
 def _table_roles(table: Table, columns: LabelColumns) -> Roles:
     try:
-        return find_roles(table.header.cells, columns, place=table.header.place)
+        return find_roles(table.header.cells, columns, where=table.header.where)
     except LabelError as error:
         if any(_is_number(cell) for cell in table.header.cells):
             raise LabelError(
-                f"{table.header.place}: the table has no header",
+                f"{table.header.where}: the table has no header",
                 expected=error.expected,
                 got=error.got,
                 do="put a line with the names of the columns at the top, such as id,boneage,male",
@@ -173,7 +173,7 @@ def _check_gender_is_stated(table: Table, roles: Roles) -> None:
         if is_flag_value(row.cells[roles.gender]):
             column = table.header.cells[roles.gender].strip()
             raise LabelError(
-                f"{row.place}: the column {column!r} does not say which gender is meant",
+                f"{row.where}: the column {column!r} does not say which gender is meant",
                 expected="M, F, male or female; or a column named male or female",
                 got=repr(row.cells[roles.gender]),
                 do=f"say what 1 and true mean in {column!r} with --gender-is male or --gender-is female",
@@ -184,24 +184,24 @@ def _unique_keys(table: Table, roles: Roles) -> list[str]:
     assert roles.id is not None
     places: dict[str, str] = {}
     for row in table.rows:
-        key = parse_key(row.cells[roles.id], place=row.place)
+        key = parse_key(row.cells[roles.id], where=row.where)
         if key in places:
             raise LabelError(
-                f"{row.place}: the id {key!r} stands in the table twice",
+                f"{row.where}: the id {key!r} stands in the table twice",
                 expected="every id once (compared without image suffix)",
                 got=f"{key!r} here and in {places[key]}",
                 do="remove one of the two rows",
             )
-        places[key] = row.place
+        places[key] = row.where
     return list(places)
 
 
 def _read_row(key: str, row: Row, roles: Roles, rejected: list[Rejected] | None) -> Label | None:
-    place, cause = f"{row.place}: id {key!r}", "bad gender"
+    where, cause = f"{row.where}: id {key!r}", "bad gender"
     try:
-        gender = parse_gender(row.cells[roles.gender], flag=roles.flag, place=place)
+        gender = parse_gender(row.cells[roles.gender], flag=roles.flag, where=where)
         cause = "bad age"
-        return Label(key, gender, parse_age_months(row.cells[roles.age], unit=roles.age_unit, place=place))
+        return Label(key, gender, parse_age_months(row.cells[roles.age], unit=roles.age_unit, where=where))
     except LabelError as error:
         if rejected is None:
             raise

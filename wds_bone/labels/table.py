@@ -22,7 +22,7 @@ _SAVE_AGAIN = "save the table again as CSV: UTF-8, separated by commas"
 class Row:
     """One row: its place (file and line, for messages) and the text of its cells."""
 
-    place: str
+    where: str
     cells: list[str]
 
 
@@ -57,16 +57,16 @@ def read_table(path: str | Path) -> Table:
 def _csv_rows(path: Path) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True, skipinitialspace=True)
     while True:
-        place = f"{path}: line {reader.line_num + 1}"
+        where = f"{path}: line {reader.line_num + 1}"
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            raise _not_csv(place, error) from error
+            raise _not_csv(where, error) from error
         if cells is None:
             return
         if any("\n" in cell or "\r" in cell for cell in cells):
-            raise _not_csv(place, "a quoted cell that goes on over the end of the line")
-        yield Row(place, cells)
+            raise _not_csv(where, "a quoted cell that goes on over the end of the line")
+        yield Row(where, cells)
 
 
 def _read_text(path: Path) -> str:
@@ -101,9 +101,9 @@ def _read_bytes(path: Path) -> bytes:
         ) from error
 
 
-def _not_csv(place: str, got: object) -> LabelError:
+def _not_csv(where: str, got: object) -> LabelError:
     return LabelError(
-        f"{place}: not well-formed CSV",
+        f"{where}: not well-formed CSV",
         expected='quotes in pairs, "" for a quote inside a quoted cell, no line break in a cell, no cell of 128 KiB',
         got=got,
         do="close or remove the quote, and shorten the cell",
@@ -114,7 +114,7 @@ def _check_separator(header: Row) -> None:
     found = next((separator for separator in ";\t|" if separator in header.cells[0]), None)
     if len(header.cells) == 1 and found:
         raise LabelError(
-            f"{header.place}: the cells are not separated by commas",
+            f"{header.where}: the cells are not separated by commas",
             expected="',' between the cells",
             got=repr(found),
             do=_SAVE_AGAIN,
@@ -124,7 +124,7 @@ def _check_separator(header: Row) -> None:
 def _check_width(header: Row, row: Row) -> None:
     if len(row.cells) != len(header.cells):
         raise LabelError(
-            f"{row.place}: the row does not fit the header",
+            f"{row.where}: the row does not fit the header",
             expected=f"{len(header.cells)} cells: {', '.join(header.cells)}",
             got=f"{len(row.cells)}: {', '.join(row.cells)[:200]}",
             do="add or remove cells; put a cell with a comma in quotes",

@@ -24,7 +24,7 @@ _WORDS: dict[str, Gender] = {"f": "F", "female": "F", "m": "M", "male": "M"}
 _YES_AND_NO = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 
 
-def parse_key(text: str, *, place: str) -> str:
+def parse_key(text: str, *, where: str) -> str:
     """Return the key of a sample: the id without surrounding space, image suffix or the `.0` of a float.
 
     Raises:
@@ -33,7 +33,7 @@ def parse_key(text: str, *, place: str) -> str:
     key = _WHOLE_FLOAT.sub(r"\1", _IMAGE_SUFFIX.sub("", text.strip()))
     if not KEY_PATTERN.match(key):
         raise LabelError(
-            f"{place}: the id cannot be a key",
+            f"{where}: the id cannot be a key",
             expected="1 to 64 of the characters A-Z a-z 0-9 _ - (an image suffix such as .png may follow)",
             got=repr(text),
             do="rename the image and its id, or name another column with --id-column",
@@ -41,7 +41,7 @@ def parse_key(text: str, *, place: str) -> str:
     return key
 
 
-def parse_age_months(text: str, *, unit: AgeUnit, place: str) -> float:
+def parse_age_months(text: str, *, unit: AgeUnit, where: str) -> float:
     """Return the age in months of `text`, which counts months or years.
 
     Raises:
@@ -51,7 +51,7 @@ def parse_age_months(text: str, *, unit: AgeUnit, place: str) -> float:
     if age_months is None or not 0 <= age_months <= MAX_AGE_MONTHS:
         problem = "the age is not a number" if age_months is None else "the age is out of range"
         raise LabelError(
-            f"{place}: {problem}",
+            f"{where}: {problem}",
             expected=f"a number from 0 to {MAX_AGE_MONTHS // MONTHS_PER[unit]} {unit}, such as 94 or 7.5",
             got=repr(text),
             do="correct the age or leave the sample out; --age-column and --age-unit say which column and unit to read",
@@ -59,7 +59,7 @@ def parse_age_months(text: str, *, unit: AgeUnit, place: str) -> float:
     return age_months
 
 
-def parse_gender(text: str, *, flag: Flag | None, place: str) -> Gender:
+def parse_gender(text: str, *, flag: Flag | None, where: str) -> Gender:
     """Return F or M of `text`: a word, or yes and no where `flag` says which gender "yes" means.
 
     Raises:
@@ -70,7 +70,7 @@ def parse_gender(text: str, *, flag: Flag | None, place: str) -> Gender:
         return _WORDS[value]
     if flag is None or value not in _YES_AND_NO:
         raise LabelError(
-            f"{place}: the gender is {'not known' if value else 'missing'}",
+            f"{where}: the gender is {'not known' if value else 'missing'}",
             expected="M, F, male or female" if flag is None else f"1, 0, true or false ({flag}), male or female",
             got=repr(text),
             do="correct the gender or leave the sample out; gender is never guessed",

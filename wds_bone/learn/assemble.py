@@ -161,7 +161,7 @@ def assemble_run(
     assert config.ema is not None, "settle_config sets it"
     num_steps = count_steps(train_stream.num_samples, epochs=config.epochs, batch_size=config.batch_size)
     preprocessing = plan_preprocessing(train_stream.image_format, config.image_size)
-    preprocessing.refuse_other_format(val_stream.image_format, place="validation shards")
+    preprocessing.refuse_other_format(val_stream.image_format, where="validation shards")
     torch.manual_seed(config.seed)
     model = _build_model(config, preprocessing, rows=config.batch_size // ranks.world_size // config.accumulate)
     if fresh and config.init_weights != "none":

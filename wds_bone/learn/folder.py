@@ -76,7 +76,7 @@ def claim_folder(folder: Path, description: dict[str, Any]) -> None:
         raise ConfigError(f"{folder}: cannot be made: {error.strerror}", do="give another --out") from error
     path = folder / RUN_NAME
     if path.exists():
-        refuse_other_config(_read_description(path), description, place=str(folder))
+        refuse_other_config(_read_description(path), description, where=str(folder))
     publish_bytes(folder / CONFIG_NAME, settings_as_toml(description["config"]))
     publish_bytes(path, (json.dumps(description, indent=2, allow_nan=False) + "\n").encode())
 
@@ -97,7 +97,7 @@ def load_own_checkpoint(path: Path | None, description: dict[str, Any], ranks: R
         return _take_from_first(ranks)
     assert path is not None
     contents = load_checkpoint(path)
-    refuse_other_config(contents, description, place=str(path))
+    refuse_other_config(contents, description, where=str(path))
     saved, here = contents["versions"]["wds_bone"], description["versions"]["wds_bone"]
     if saved != here:
         raise CheckpointError(
@@ -113,10 +113,10 @@ def load_own_checkpoint(path: Path | None, description: dict[str, Any], ranks: R
 
 def _take_from_first(ranks: Ranks) -> dict[str, Any]:
     """Return what the first rank has read, which it has checked before it gave it away."""
-    return read_checkpoint(io.BytesIO(ranks.share_bytes(None)), place="the checkpoint that rank 0 sent")
+    return read_checkpoint(io.BytesIO(ranks.share_bytes(None)), where="the checkpoint that rank 0 sent")
 
 
-def refuse_other_config(saved: dict[str, Any], here: dict[str, Any], *, place: str) -> None:
+def refuse_other_config(saved: dict[str, Any], here: dict[str, Any], *, where: str) -> None:
     """Raise unless two descriptions agree in the settings that decide the result.
 
     Raises:
@@ -126,7 +126,7 @@ def refuse_other_config(saved: dict[str, Any], here: dict[str, Any], *, place: s
     names = [name for name in now if name not in MAY_CHANGE and before.get(name) != now[name]]
     if names:
         raise ConfigError(
-            f"{place}: belongs to a run with other settings",
+            f"{where}: belongs to a run with other settings",
             expected=", ".join(f"{setting_name(name)} {before.get(name)}" for name in names),
             got=", ".join(f"{setting_name(name)} {now[name]}" for name in names),
             do="give the same settings to go on with that run, or another --out to begin a new one",

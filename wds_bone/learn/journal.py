@@ -129,11 +129,11 @@ def keep_lines(path: Path, progress: Progress) -> None:
     with storage_errors(path):
         lines = path.read_bytes().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
-    kept = [line for number, line in enumerate(whole, 1) if _is_made(line, progress, place=f"{path}: line {number}")]
+    kept = [line for number, line in enumerate(whole, 1) if _is_made(line, progress, where=f"{path}: line {number}")]
     publish_bytes(path, b"".join(kept))
 
 
-def _is_made(line: bytes, progress: Progress, *, place: str) -> bool:
+def _is_made(line: bytes, progress: Progress, *, where: str) -> bool:
     """Return whether the step or the validation of a line is among those that `progress` counts."""
     try:
         numbers = json.loads(line)
@@ -141,7 +141,7 @@ def _is_made(line: bytes, progress: Progress, *, place: str) -> bool:
         return bool(numbers["step"] <= progress.step and validated)
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise CheckpointError(
-            f"{place} is damaged",
+            f"{where} is damaged",
             expected="the metrics of a step or of a validation",
             got=f"{type(error).__name__}: {error}",
             do="mend or delete that line, then run the command again",

@@ -46,7 +46,7 @@ def train(run: Run, progress: Progress, *, journal: Journal | None, interruption
     saved, saved_at = progress, time.monotonic()
     keys_of_step = run.train_stream.step_keys
     while True:
-        run.ranks.place = f"step {progress.step + 1}"
+        run.ranks.activity = f"step {progress.step + 1}"
         due = run.shown_epochs(progress.step) > progress.validated_epochs
         if due:
             hear(pending, keys_of_step)
@@ -151,7 +151,7 @@ def validate(run: Run, progress: Progress, *, journal: Journal | None, interrupt
     )
     if predictions is None:
         return progress
-    refuse_not_finite(predictions.predicted_months, predictions.key, place=f"validation after step {progress.step}")
+    refuse_not_finite(predictions.predicted_months, predictions.key, where=f"validation after step {progress.step}")
     line = validation_line(run, progress.step, predictions)
     mae_months, epoch = line["val_mae_months"], run.shown_epochs(progress.step)
     progress = replace(progress, validated_epochs=epoch)
@@ -168,7 +168,7 @@ def step_line(run: Run, step: int, *, loss: float, stopwatch: Stopwatch) -> dict
     """Return the metrics of a step; rates are means since the last such line."""
     steps_per_second, wait_fraction = stopwatch.lap()
     return {
-        **_place(run, step),
+        **_counters(run, step),
         "loss": loss,
         "lr": learning_rate(step - 1, num_steps=run.recipe.num_steps, peak=run.recipe.peak_rate),
         "images_per_second": steps_per_second * run.recipe.batch_size,
@@ -183,7 +183,7 @@ def validation_line(run: Run, step: int, predictions: Predictions) -> dict[str, 
     errors_months = absolute_errors(predictions.predicted_months, predictions.age_months)
     low, high = bootstrap_interval(errors_months)
     return {
-        **_place(run, step),
+        **_counters(run, step),
         "val_mae_months": float(errors_months.mean()),
         "val_mae_low_months": low,
         "val_mae_high_months": high,
@@ -191,6 +191,6 @@ def validation_line(run: Run, step: int, predictions: Predictions) -> dict[str, 
     }
 
 
-def _place(run: Run, step: int) -> dict[str, Any]:
+def _counters(run: Run, step: int) -> dict[str, Any]:
     samples = step * run.recipe.batch_size
     return {"step": step, "epoch": samples / run.train_stream.num_samples, "samples": samples}

@@ -59,7 +59,7 @@ def predict_epoch(
     stream.set_epoch(0)
     columns: list[Tensor] = []
     for number, batch in enumerate(stream, 1):
-        ranks.place = f"batch {number} of an evaluation"
+        ranks.activity = f"batch {number} of an evaluation"
         predicted_months = predictor.predict_months(batch.image, _told_to_model(batch, told_gender))
         columns.append(torch.stack([predicted_months, batch.weight, batch.gender, batch.age_months]))
         if give_up():
@@ -72,13 +72,13 @@ def predict_epoch(
     return Predictions(stream.keys(), gender[real], age_months[real], predicted[real])
 
 
-def refuse_not_finite(predicted_months: NDArray[np.float32], keys: Sequence[str], *, place: str) -> None:
+def refuse_not_finite(predicted_months: NDArray[np.float32], keys: Sequence[str], *, where: str) -> None:
     """Raise unless all predictions are finite numbers.
 
     Args:
         predicted_months: float32 (n,).
         keys: n names of what they were predicted for.
-        place: where the model comes from.
+        where: where the model comes from.
 
     Raises:
         WdsBoneError: with the first key whose prediction is not.
@@ -88,7 +88,7 @@ def refuse_not_finite(predicted_months: NDArray[np.float32], keys: Sequence[str]
         return
     num_bad, first = int(np.sum(~finite)), int(np.argmin(finite))
     raise WdsBoneError(
-        f"{place}: {num_bad:,} predictions are not finite, the first for '{keys[first]}'",
+        f"{where}: {num_bad:,} predictions are not finite, the first for '{keys[first]}'",
         expected="ages in months",
         got=predicted_months[first],
         do="look at that image; if it is like the others, take an earlier checkpoint or train anew with a lower --lr",

@@ -45,26 +45,26 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: missing, cut short, changed, of another program or another version.
     """
     with _reading(path) as stream:
-        return read_checkpoint(stream, place=str(path))
+        return read_checkpoint(stream, where=str(path))
 
 
-def read_checkpoint(stream: BinaryIO, *, place: str) -> dict[str, Any]:
-    """Verify and read a checkpoint from a seekable stream, onto the CPU; `place` is what errors call it.
+def read_checkpoint(stream: BinaryIO, *, where: str) -> dict[str, Any]:
+    """Verify and read a checkpoint from a seekable stream, onto the CPU; `where` is what errors call it.
 
     Raises:
         CheckpointError: cut short, changed, of another program or another version.
     """
-    _verify_seal(stream, place)
+    _verify_seal(stream, where)
     try:
         contents: dict[str, Any] = torch.load(stream, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{place}: not a checkpoint of weights", got=error, do="give another checkpoint"
+            f"{where}: not a checkpoint of weights", got=error, do="give another checkpoint"
         ) from error
     if not isinstance(contents, dict) or contents.get("format") != FORMAT:
         found = contents.get("format") if isinstance(contents, dict) else type(contents).__name__
         raise CheckpointError(
-            f"{place}: of another format", expected=FORMAT, got=found, do="use the version of wds_bone that wrote it"
+            f"{where}: of another format", expected=FORMAT, got=found, do="use the version of wds_bone that wrote it"
         )
     return contents
 
@@ -126,13 +126,13 @@ def _write_sealed(stream: BinaryIO, contents: dict[str, Any]) -> None:
     stream.write(_PREFIX + hashing.digest.hexdigest().encode() + b"\n")
 
 
-def _verify_seal(stream: BinaryIO, place: str) -> None:
+def _verify_seal(stream: BinaryIO, where: str) -> None:
     """Check the last line against all before it, and go back to the start."""
     trailer = _read_trailer(stream)
     num_bytes, claimed = stream.tell(), _parse_seal(trailer)
     if claimed is None:
         raise CheckpointError(
-            f"{place}: not a checkpoint, or one that was cut short",
+            f"{where}: not a checkpoint, or one that was cut short",
             expected="a last line with a sha256",
             got=f"{num_bytes:,} bytes that end in {trailer[-8:]!r}",
             do=_USE_ANOTHER,
@@ -140,7 +140,7 @@ def _verify_seal(stream: BinaryIO, place: str) -> None:
     found = _hash(stream, num_bytes - _TRAILER_BYTES)
     if claimed != found:
         raise CheckpointError(
-            f"{place}: changed since it was saved",
+            f"{where}: changed since it was saved",
             expected=f"sha256 {claimed}",
             got=f"sha256 {found}",
             do=_USE_ANOTHER,

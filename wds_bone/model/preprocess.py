@@ -54,7 +54,7 @@ class Preprocessing:
             pixels = F.interpolate(pixels, (self.height, self.width), mode="bilinear", antialias=True)
         return normalize_exposure(pixels)
 
-    def refuse_other_format(self, image_format: ImageFormat, *, place: str) -> None:
+    def refuse_other_format(self, image_format: ImageFormat, *, where: str) -> None:
         """Raise unless images of `image_format` have the geometry and the stretch that the model was trained on.
 
         The encoding may differ: a PNG of the same pixels is the same image.
@@ -66,7 +66,7 @@ class Preprocessing:
         trained, found = ({name: getattr(made, name) for name in names} for made in (self.image_format, image_format))
         if trained != found:
             raise ConfigError(
-                f"{place}: the images were not made as those that the model is trained on",
+                f"{where}: the images were not made as those that the model is trained on",
                 expected=_listed(trained),
                 got=_listed(found),
                 do="write these shards again with the options of the training set",

@@ -72,7 +72,7 @@ def months_text(months: np.floating) -> str:
 def _check_columns(table: Table) -> None:
     if tuple(table.header.cells) != COLUMNS:
         raise LabelError(
-            f"{table.header.place}: not a table of predictions",
+            f"{table.header.where}: not a table of predictions",
             expected=",".join(COLUMNS),
             got=",".join(table.header.cells),
             do="give a predictions.csv that `python -m wds_bone.evaluate` wrote",
@@ -81,10 +81,10 @@ def _check_columns(table: Table) -> None:
 
 def _read_row(row: Row) -> tuple[str, str, float, float]:
     key, gender, age, predicted = row.cells
-    age_months = parse_age_months(age, unit="months", place=row.place)
+    age_months = parse_age_months(age, unit="months", where=row.where)
     return (
         key.removeprefix(_MARK),
-        parse_gender(gender, flag=None, place=row.place),
+        parse_gender(gender, flag=None, where=row.where),
         age_months,
         _months(predicted, row),
     )
@@ -97,7 +97,7 @@ def _months(text: str, row: Row) -> float:
         months = math.nan
     if not math.isfinite(months):
         raise LabelError(
-            f"{row.place}: the prediction is not a number",
+            f"{row.where}: the prediction is not a number",
             expected="months, such as 94.25",
             got=repr(text),
             do="write the predictions again with `python -m wds_bone.evaluate`",

@@ -38,13 +38,13 @@ def describe_shard(shard: ScannedShard) -> DescribedShard:
     return DescribedShard(*found, shard.image_sizes, shard.unit_is_stated)
 
 
-def describe_set(shards: Sequence[DescribedShard], *, letterbox: int | None, place: str) -> Manifest:
+def describe_set(shards: Sequence[DescribedShard], *, letterbox: int | None, where: str) -> Manifest:
     """Return the manifest of `shards`.
 
     Args:
         shards: in the order of reading.
         letterbox: the height and width that images of any size are letterboxed to at reading; None refuses mixed sizes.
-        place: of the shards, for messages.
+        where: of the shards, for messages.
 
     Raises:
         ShardError: mixed sizes, no sample, or a key twice.
@@ -53,17 +53,17 @@ def describe_set(shards: Sequence[DescribedShard], *, letterbox: int | None, pla
     if again := repeated_keys({shard.entry.name: shard.table for shard in shards}):
         key, first, second = again[0]
         raise ShardError(
-            f"{place}: sample '{key}' is in {first} and in {second}",
+            f"{where}: sample '{key}' is in {first} and in {second}",
             expected="every key once",
             got=f"{len(again):,} keys that occur again",
             do="name only one of two copies of a shard, or write the shards again",
         )
-    refuse_years([age for shard in shards if not shard.unit_is_stated for age in shard.table["age_months"]], place)
+    refuse_years([age for shard in shards if not shard.unit_is_stated for age in shard.table["age_months"]], where)
     parts: dict[str, list[DescribedShard]] = {}
     for shard in shards:
         parts.setdefault(split_name(shard.entry.name), []).append(shard)
-    splits = {name: _split(name, part, place) for name, part in parts.items()}
-    return Manifest(_image_format(shards, letterbox, place), splits)
+    splits = {name: _split(name, part, where) for name, part in parts.items()}
+    return Manifest(_image_format(shards, letterbox, where), splits)
 
 
 def split_name(shard_name: str) -> str:
@@ -82,20 +82,20 @@ def is_same_set(manifest: Manifest, made: Manifest) -> bool:
     return bare == manifest.splits and len(sizes) == 1
 
 
-def _split(name: str, shards: Sequence[DescribedShard], place: str) -> SplitEntry:
+def _split(name: str, shards: Sequence[DescribedShard], where: str) -> SplitEntry:
     tables = [shard.table for shard in shards]
     if not sum(map(len, tables)):
-        raise ShardError(f"{place}: the split '{name}' has no sample", expected="at least one", do="write it again")
+        raise ShardError(f"{where}: the split '{name}' has no sample", expected="at least one", do="write it again")
     return split_entry([shard.entry for shard in shards], tables)
 
 
-def _image_format(shards: Sequence[DescribedShard], letterbox: int | None, place: str) -> ImageFormat:
+def _image_format(shards: Sequence[DescribedShard], letterbox: int | None, where: str) -> ImageFormat:
     encodings = {encoding.decode() for shard in shards for encoding in set(shard.table["encoding"].tolist())}
     encoding = encodings.pop() if len(encodings) == 1 else None
     if letterbox is not None:
         return ImageFormat(encoding, letterbox, letterbox, fit="letterbox at reading")
     sizes = set().union(*(shard.image_sizes for shard in shards))
     if len(sizes) > 1:
-        raise mixed_sizes(place, sizes)
+        raise mixed_sizes(where, sizes)
     ((height, width),) = sizes
     return ImageFormat(encoding, height, width)

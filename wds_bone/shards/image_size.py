@@ -20,32 +20,32 @@ from wds_bone.images.faults import check_size
 ENCODING_OF_EXTENSION = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "npy": "npy"}
 
 
-def image_size(contents: bytes, encoding: str, place: str) -> tuple[int, int]:
+def image_size(contents: bytes, encoding: str, where: str) -> tuple[int, int]:
     """Return (height, width) in pixels of an image encoded as `encoding` (jpg, png or npy).
 
     Raises:
-        ShardError: the contents are not such an image; `place` names shard and sample.
+        ShardError: the contents are not such an image; `where` names shard and sample.
         ImageError: it says that it has no pixel, or more than `MAX_PIXELS`.
     """
     try:
         height, width = _READERS[encoding](contents)
     except Exception as error:  # NumPy raises whatever the broken part of the header leads to
         raise ShardError(
-            f"{place}: the image cannot be read",
+            f"{where}: the image cannot be read",
             expected={"npy": "a uint8 array (height, width) in a .npy file"}.get(encoding, f"a {encoding} image"),
             got=f"{len(contents):,} bytes: {error}",
             do="build the shard again from intact images",
         ) from error
-    check_size(height, width, place=place)
+    check_size(height, width, where=where)
     return height, width
 
 
-def mixed_sizes(place: Path | str, sizes: Iterable[tuple[int, int]]) -> ShardError:
+def mixed_sizes(where: Path | str, sizes: Iterable[tuple[int, int]]) -> ShardError:
     """Return the error for shards whose images have several sizes (height, width), or none."""
     found = sorted(sizes)
     shown = ", ".join(f"{height} x {width}" for height, width in found[:4]) + (", ..." if len(found) > 4 else "")
     return ShardError(
-        f"{place}: images of {len(found):,} sizes",
+        f"{where}: images of {len(found):,} sizes",
         expected="one size",
         got=shown or "no image",
         do="write an index that letterboxes them: `python -m wds_bone.index --letterbox SIZE FOLDER`",

@@ -103,27 +103,27 @@ def read_manifest(path: Path) -> Manifest:
     return manifest_from_bytes(text, str(path))
 
 
-def manifest_from_bytes(text: bytes, place: str) -> Manifest:
-    """Return the manifest in `text`; `place` is its path or URL, for messages.
+def manifest_from_bytes(text: bytes, where: str) -> Manifest:
+    """Return the manifest in `text`; `where` is its path or URL, for messages.
 
     Raises:
         ShardError: as `read_manifest`.
     """
-    do = f"fetch the set again; or delete {place}, then run `python -m wds_bone.index` on its folder"
+    do = f"fetch the set again; or delete {where}, then run `python -m wds_bone.index` on its folder"
     try:
         contents = json.loads(text)
         version = contents["version"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ShardError(f"{place}: not a manifest of wds_bone", expected="JSON", got=error, do=do) from error
+        raise ShardError(f"{where}: not a manifest of wds_bone", expected="JSON", got=error, do=do) from error
     if contents.get("format") != "wds_bone" or version != FORMAT_VERSION:
         found = f"{contents.get('format')!r}, version {version!r}"
         raise ShardError(
-            f"{place}: of another format", expected=f"'wds_bone', version {FORMAT_VERSION}", got=found, do=do
+            f"{where}: of another format", expected=f"'wds_bone', version {FORMAT_VERSION}", got=found, do=do
         )
     claimed = contents.pop("sha256", None)
     if claimed != _digest(contents) or text != _canonical(contents | {"sha256": claimed}):
         raise ShardError(
-            f"{place}: changed since it was written",
+            f"{where}: changed since it was written",
             expected=f"sha256 {claimed}",
             got=f"sha256 {_digest(contents)}",
             do=do,
@@ -131,7 +131,7 @@ def manifest_from_bytes(text: bytes, place: str) -> Manifest:
     try:
         return _parse(contents)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ShardError(f"{place}: not a complete manifest", got=repr(error), do=do) from error
+        raise ShardError(f"{where}: not a complete manifest", got=repr(error), do=do) from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:

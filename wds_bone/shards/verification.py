@@ -139,8 +139,8 @@ def _check_set(
         found = label_statistics(table)
         for what in found:
             if found[what] != split.labels.get(what):
-                place = f"{folder}: split '{name}': the {what} of the labels"
-                yield ShardError(place, expected=split.labels.get(what), got=found[what], do=REBUILD)
+                where = f"{folder}: split '{name}': the {what} of the labels"
+                yield ShardError(where, expected=split.labels.get(what), got=found[what], do=REBUILD)
 
 
 def _damaged_samples(folder: Path, entry: ShardEntry | None) -> Iterator[WdsBoneError]:

@@ -197,25 +197,25 @@ class Loader:
         view: memoryview = self._scratch.view
         return view
 
-    def _place(self, sample: int) -> str:
+    def _describe(self, sample: int) -> str:
         shard = shard_of(np.array([sample]), self.selection.first_sample).item()
         return f"{self.selection.paths[shard]}: sample '{self.key_of(sample)}'"
 
     def _checksum_error(self, sample: int, expected: int, got: int) -> ShardError:
-        place = f"{self._place(sample)} fails its checksum"
-        return ShardError(place, expected=f"crc32 {expected:08x}", got=f"crc32 {got:08x}", do=REBUILD)
+        where = f"{self._describe(sample)} fails its checksum"
+        return ShardError(where, expected=f"crc32 {expected:08x}", got=f"crc32 {got:08x}", do=REBUILD)
 
     def _image_error(self, sample: int, error: ValueError) -> ImageError:
         image = self.selection.image
         expected = f"a gray image of {image.height} x {image.width} pixels"
-        return ImageError(f"{self._place(sample)} cannot be decoded", expected=expected, got=error, do=REBUILD)
+        return ImageError(f"{self._describe(sample)} cannot be decoded", expected=expected, got=error, do=REBUILD)
 
     def _stall_error(self, watch: _Watch) -> ShardError:
-        stuck = [self._place(reading) for reading in list(watch.reading.values())]
-        place = stuck[0] if stuck else str(self.selection.paths[0].parent)
+        stuck = [self._describe(reading) for reading in list(watch.reading.values())]
+        where = stuck[0] if stuck else str(self.selection.paths[0].parent)
         waited = f"nothing for {STALL_SECONDS:g} seconds"
         return ShardError(
-            f"{place}: reading has stalled", expected="its bytes", got=waited, do="check the disk or its mount"
+            f"{where}: reading has stalled", expected="its bytes", got=waited, do="check the disk or its mount"
         )
 
 

@@ -54,12 +54,12 @@ def _paths_in_folder(folder: Path, split: str | None) -> list[Path]:
     return [folder / name for name in _choose_split(splits, split, folder)] if splits else []
 
 
-def _choose_split(splits: dict[str, list[str]], split: str | None, place: Path) -> list[str]:
+def _choose_split(splits: dict[str, list[str]], split: str | None, where: Path) -> list[str]:
     if split is None and len(splits) == 1:
         (split,) = splits
     if split not in splits:
         raise ConfigError(
-            f"{place}: which split?", expected=f"one of {', '.join(splits)}", got=split, do="name a split"
+            f"{where}: which split?", expected=f"one of {', '.join(splits)}", got=split, do="name a split"
         )
     return splits[split]
 

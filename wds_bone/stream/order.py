@@ -32,13 +32,13 @@ def sample_at(positions: Positions, num_samples: int, *, key: bytes | None, buff
         key: what `order_key` returns; None leaves the samples in the order of the shards.
         buffer: a sample moves by fewer places than this; None, or n and more, permutes the whole epoch.
     """
-    epochs, places = np.divmod(positions, num_samples)
+    epochs, indices = np.divmod(positions, num_samples)
     if key is None:
-        return places
-    samples = np.empty_like(places)
+        return indices
+    samples = np.empty_like(indices)
     for epoch in np.unique(epochs):
         here = epochs == epoch
-        samples[here] = _shuffle_places(places[here], num_samples, buffer=buffer, words=_epoch_words(key, int(epoch)))
+        samples[here] = _shuffle_indices(indices[here], num_samples, buffer=buffer, words=_epoch_words(key, int(epoch)))
     return samples
 
 
@@ -53,22 +53,24 @@ def _epoch_words(key: bytes, epoch: int) -> NDArray[np.uint64]:
     return np.frombuffer(digest, dtype="<u8").astype(np.uint64)
 
 
-def _shuffle_places(places: Positions, num_samples: int, *, buffer: int | None, words: NDArray[np.uint64]) -> Positions:
+def _shuffle_indices(
+    indices: Positions, num_samples: int, *, buffer: int | None, words: NDArray[np.uint64]
+) -> Positions:
     if buffer is None or buffer >= num_samples:
-        block, start, length = np.zeros_like(places), np.zeros_like(places), np.full_like(places, num_samples)
+        block, start, length = np.zeros_like(indices), np.zeros_like(indices), np.full_like(indices, num_samples)
     else:
         phase = int(words[-1] % np.uint64(buffer))
-        block = (places + phase) // buffer
+        block = (indices + phase) // buffer
         start = np.maximum(block * buffer - phase, 0)
         length = np.minimum((block + 1) * buffer - phase, num_samples) - start
     keys = words[:-1, None] + block.astype(np.uint64) * _BLOCK_STEP
-    return start + _permute(places - start, length, keys)
+    return start + _permute(indices - start, length, keys)
 
 
-def _permute(places: Positions, length: Positions, keys: NDArray[np.uint64]) -> Positions:
-    """Return the image of `places` under keyed permutations of 0 .. length - 1, element by element."""
+def _permute(indices: Positions, length: Positions, keys: NDArray[np.uint64]) -> Positions:
+    """Return the image of `indices` under keyed permutations of 0 .. length - 1, element by element."""
     half_bits = np.maximum((_bit_length(length - 1) + 1) // 2, MIN_HALF_BITS).astype(np.uint64)
-    values = _feistel(places.astype(np.uint64), half_bits, keys)
+    values = _feistel(indices.astype(np.uint64), half_bits, keys)
     limit = length.astype(np.uint64)
     while (outside := np.flatnonzero(values >= limit)).size:
         values[outside] = _feistel(values[outside], half_bits[outside], keys[:, outside])

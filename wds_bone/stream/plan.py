@@ -78,5 +78,5 @@ class BatchGeometry:
         starts = np.arange(start, stop, self.batch_size)
         positions = starts[:, None] + self.rank * rows + np.arange(rows)
         samples = self.sample_at(np.minimum(positions, stop - 1))
-        for first, places, numbers in zip(starts.tolist(), positions, samples, strict=True):
-            yield BatchPlan(min(first + self.batch_size, stop), places, numbers[places < stop])
+        for first, indices, numbers in zip(starts.tolist(), positions, samples, strict=True):
+            yield BatchPlan(min(first + self.batch_size, stop), indices, numbers[indices < stop])

@@ -214,8 +214,8 @@ class BoneAgeStream:
         expected = len(plan.samples), self._loader.key_of(plan.samples[0]) if len(plan.samples) else ""
         got = None if batch is None else (sum(map(bool, batch.key)), batch.key[0])
         if batch is None or got != expected:
-            place = f"batch at position {plan.positions[0]}"
-            raise ShardError(f"{place} was not delivered", expected=expected, got=got, do="report this as a bug")
+            where = f"batch at position {plan.positions[0]}"
+            raise ShardError(f"{where} was not delivered", expected=expected, got=got, do="report this as a bug")
         return batch
 
     def _pipeline(self, plans: Iterator[BatchPlan]) -> DataPipeline:
