@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from wds_bone.stream.batch import Batch
     from wds_bone.stream.stream import BoneAgeStream
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Batch", "BoneAgeStream", "__version__"]
 
 

@@ -1,69 +1,139 @@
 """Command lines: one frozen dataclass per command becomes its argparse parser, and errors become exit code 2.
 
-A command is `main(argv) -> exit code`; its settings are the fields of a dataclass, each one line with its help:
+A command is `main(argv) -> exit code`. Its settings are the fields of a dataclass, each one line with its help:
 
     @dataclass(frozen=True)
     class VerifyConfig:
-        paths: tuple[str, ...] = option("shards, folders or manifests to check", positional=True)
-        deep: bool = option("decode every image too", default=False)
+        paths: tuple[str, ...] = option("shards, folders or manifests to check", positional=True, metavar="PATH")
+        deep: bool = option("decode every image as well", default=False)
 
-Checks of single values and of combinations belong in `__post_init__`, which raises `ConfigError`. A field that is only
-seldom changed is a `knob`: not a flag of its own, but set by `--set key=value` or in the file given as `--config`.
+What a single field may be (its bounds, whether it may change when a run is resumed) is declared on the field and checked
+by `check_bounds`. Combinations of fields are checked in `__post_init__`, which raises `ConfigError`.
 """
 
 import argparse
 import dataclasses
+import math
 import sys
-import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
-from wds_bone.config_file import parse_assignments, read_settings
+from wds_bone.config_file import Kind, closest, kind_of, parse_assignments, read_settings
 from wds_bone.errors import ConfigError, WdsBoneError
 
 Config = TypeVar("Config")
 USER_ERROR = 2
-_FILE, _SET = "settings file", "settings"  # no names of fields
+_FILE, _SET = "settings file", "settings"  # not the names of fields
 
 
-def option(
-    text: str, *, default: Any = dataclasses.MISSING, positional: bool = False, metavar: str | None = None
-) -> Any:
-    """Return a dataclass field that is also a command line option.
+@dataclass(frozen=True)
+class Command:
+    """What help texts say about a command: what it does, in a few words and in sentences, and an example."""
+
+    name: str
+    summary: str
+    description: str
+    example: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known about a setting besides its name, type and default.
+
+    Attributes:
+        help: one line for `--help`.
+        metavar: what stands for the value in `--help`; None for the usual one of the type.
+        positional: a positional argument instead of an option.
+        flag: has a flag of its own; without one it is set by `--set` or in the file given as `--config`.
+        min: the smallest value.
+        max: the largest value.
+        below: an upper bound that is not itself allowed.
+        may_change: may be different when a run is resumed.
+        may_differ: may be different between the processes of a run, and when it is resumed.
+    """
+
+    help: str
+    metavar: str | None = None
+    positional: bool = False
+    flag: bool = True
+    min: float | None = None
+    max: float | None = None
+    below: float | None = None
+    may_change: bool = False
+    may_differ: bool = False
+
+    def allows(self, value: float) -> bool:
+        """Return whether a number is finite and within the bounds."""
+        return (
+            math.isfinite(value)
+            and (self.min is None or value >= self.min)
+            and (self.max is None or value <= self.max)
+            and (self.below is None or value < self.below)
+        )
+
+    def range_text(self) -> str:
+        """Return the allowed range in words."""
+        upper = f" to {self.max:g}" if self.max is not None else f" to less than {self.below:g}" if self.below else ""
+        return "a finite number" if self.min is None else f"{self.min:g}{upper or ' or more'}"
+
+
+def option(help: str, *, default: Any = dataclasses.MISSING, **traits: Any) -> Any:  # noqa: A002
+    """Return a dataclass field that is a setting; `traits` are the attributes of `Option`.
 
     The annotation gives the type: `str`, `int`, `float`, `bool` (makes `--x` and `--no-x`), `Path`, `Literal[...]`
-    (choices), `X | None` (not set by default) and `tuple[X, ...]` (one or more values).
+    (choices), `tuple[X, ...]` (one or more values), or one of these `| None` (not set by default).
     """
-    metadata = {"help": text, "positional": positional, "metavar": metavar}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata={"option": Option(help, **traits)})
 
 
-def knob(text: str, *, default: Any) -> Any:
-    """Return a dataclass field that `--set` and `--config` can change, but that has no flag of its own."""
-    return dataclasses.field(default=default, metadata={"help": text, "is_knob": True})
+def options_of(config_class: Any) -> dict[str, Option]:
+    """Return the options of a settings dataclass by field name, in order."""
+    fields = dataclasses.fields(config_class)
+    return {field.name: field.metadata["option"] for field in fields if "option" in field.metadata}
 
 
-def parse_config(config_class: type[Config], argv: Sequence[str] | None, *, prog: str, description: str) -> Config:
-    """Parse `argv` (default: the process's) into `config_class`.
+def setting_name(config_class: Any, name: str) -> str:
+    """Return how a setting is given: `--batch-size`, or `--set accumulate` if it has no flag."""
+    has_flag = options_of(config_class)[name].flag
+    return f"--{name.replace('_', '-')}" if has_flag else f"--set {name}"
 
-    Where there are knobs, flags and `--set` win over `--config`, which wins over the defaults.
+
+def check_bounds(config: Any) -> None:
+    """Refuse numbers outside the bounds of their fields, and numbers that are not finite.
 
     Raises:
-        ConfigError: from the checks of the dataclass, or settings that are given twice, unknown or of another type.
-        SystemExit: with code 2 for unknown options and malformed values, as argparse does.
+        ConfigError: with the allowed range.
     """
-    parser = argparse.ArgumentParser(
-        prog=prog, description=description, allow_abbrev=False, formatter_class=_HelpFormatter
-    )
-    hints, fields = typing.get_type_hints(config_class), dataclasses.fields(config_class)  # type: ignore[arg-type]
-    for field in fields:
-        if field.metadata and not field.metadata.get("is_knob"):
-            _add_argument(parser, field, hints[field.name])
-    if knobs := [field for field in fields if field.metadata.get("is_knob")]:
-        _add_knobs(parser, knobs)
-    given = vars(parser.parse_args(argv))
+    for name, known in options_of(config).items():
+        value = getattr(config, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float) and not known.allows(number):
+                raise out_of_range(config, name, known.range_text())
+
+
+def out_of_range(config: Any, name: str, expected: str) -> ConfigError:
+    """Return the error for a setting whose value is not allowed."""
+    flag, value = setting_name(config, name), getattr(config, name)
+    shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+    return ConfigError(f"{flag} {shown} is out of range", expected=expected, got=shown, do=f"give another {flag}")
+
+
+def parse_config(config_class: type[Config], argv: Sequence[str] | None, command: Command) -> Config:
+    """Parse `argv` (default: the command line of the process) into `config_class`.
+
+    If there are settings without a flag, flags and `--set` win over `--config`, which wins over the defaults.
+
+    Raises:
+        ConfigError: if an option is unknown or a value is malformed, out of range or given twice.
+        SystemExit: with code 0 after `--help`.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser, flags = _build_parser(config_class, command)
+    _refuse_unknown_flags(words, flags, command)
+    given = vars(parser.parse_args(words))
     return config_class(**_merge(config_class, given))
 
 
@@ -73,7 +143,7 @@ def config_as_json(config: Any) -> dict[str, Any]:
 
 
 def run_command(command: Callable[[], int | None]) -> int:
-    """Run `command`; an error the user can mend is printed to stderr and becomes exit code 2."""
+    """Run `command`; an error that the user can fix is printed to stderr and becomes exit code 2."""
     try:
         return command() or 0
     except WdsBoneError as error:
@@ -82,7 +152,7 @@ def run_command(command: Callable[[], int | None]) -> int:
 
 
 def _merge(config_class: type[Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a command line, those of its file and of its `--set` among them."""
+    """Return the settings of a command line, including those of its file and of its `--set`."""
     path, assignments = given.pop(_FILE, None), given.pop(_SET, ())
     from_file = {} if path is None else read_settings(config_class, path)
     assigned = parse_assignments(config_class, assignments)
@@ -92,26 +162,11 @@ def _merge(config_class: type[Any], given: dict[str, Any]) -> dict[str, Any]:
     return from_file | assigned | given
 
 
-def _add_knobs(parser: argparse.ArgumentParser, knobs: "Sequence[dataclasses.Field[Any]]") -> None:
-    parser.add_argument(
-        "--config", dest=_FILE, type=Path, metavar="FILE", default=argparse.SUPPRESS, help="settings from a TOML file"
-    )
-    parser.add_argument(
-        "--set",
-        dest=_SET,
-        nargs="+",
-        action="extend",
-        metavar="KEY=VALUE",
-        default=argparse.SUPPRESS,
-        help="any setting; those below have no flag of their own",
-    )
-    width = max(len(field.name) for field in knobs)
-    lines = [f"  {field.name:{width}}  {field.metadata['help']} (default: {_shown(field.default)})" for field in knobs]
-    parser.epilog = "\n".join(["settings for --set and --config:", *lines])
+class _Parser(argparse.ArgumentParser):
+    """Reports malformed values as errors of ours."""
 
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else str(value).lower()
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}", do=f"see `{self.prog} --help`")
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -121,46 +176,95 @@ class _HelpFormatter(argparse.HelpFormatter):
         return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
-def _add_argument(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any]", hint: Any) -> None:
-    required = field.default is dataclasses.MISSING
-    kwargs: dict[str, Any] = {"help": _help_text(field), **_argument_type(hint)}
-    if field.metadata["metavar"]:
-        kwargs["metavar"] = field.metadata["metavar"]
-    if field.metadata["positional"]:
+class _Tuple(argparse.Action):
+    """Stores the values as a tuple, because settings are frozen."""
+
+    def __call__(self, _parser: Any, namespace: argparse.Namespace, values: Any, _option: str | None = None) -> None:
+        setattr(namespace, self.dest, tuple(values))
+
+
+def _build_parser(config_class: type[Any], command: Command) -> tuple[argparse.ArgumentParser, list[str]]:
+    """Return the parser of a command and all its flags."""
+    parser = _Parser(
+        prog=f"wds-bone {command.name}",
+        description=command.description,
+        allow_abbrev=False,
+        formatter_class=_HelpFormatter,
+    )
+    hints, fields = typing.get_type_hints(config_class), dataclasses.fields(config_class)
+    flags = ["--help"]
+    for field in fields:
+        if "option" in field.metadata and field.metadata["option"].flag:
+            flags += _add_argument(parser, field, kind_of(hints[field.name]))
+    unflagged = [field for field in fields if "option" in field.metadata and not field.metadata["option"].flag]
+    flags += _add_settings(parser) if unflagged else []
+    parser.epilog = "\n".join([*_settings_help(unflagged), "example:", f"  {command.example}"])
+    return parser, flags
+
+
+def _refuse_unknown_flags(words: Sequence[str], flags: Sequence[str], command: Command) -> None:
+    """Refuse an option that does not exist, with the most similar one; argparse would first miss the required ones."""
+    for word in words:
+        flag = word.partition("=")[0]
+        if word == "--":
+            return
+        if flag.startswith("--") and flag not in flags:
+            prog, similar = f"wds-bone {command.name}", closest(flag, flags)
+            do = f"see `{prog} --help`" if similar is None else f"write {similar}"
+            raise ConfigError(f"{prog}: there is no option {flag}", expected=similar, got=flag, do=do)
+
+
+def _add_argument(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any]", kind: Kind) -> Sequence[str]:
+    known, required = field.metadata["option"], field.default is dataclasses.MISSING
+    kwargs: dict[str, Any] = {"help": _help_text(field), **_argument_type(kind)}
+    if known.metavar:
+        kwargs["metavar"] = known.metavar
+    if known.positional:
         if not required:
-            kwargs |= {"default": field.default, "nargs": "*"}  # argparse gives [] in the place of what is left out
-        parser.add_argument(field.name, **kwargs)
-        return
+            kwargs |= {"default": field.default, "nargs": "*"}  # otherwise argparse returns [] if there are none
+        return parser.add_argument(field.name, **kwargs).option_strings
     kwargs |= {"required": True} if required else {"default": argparse.SUPPRESS}
-    parser.add_argument("--" + field.name.replace("_", "-"), dest=field.name, **kwargs)
+    return parser.add_argument("--" + field.name.replace("_", "-"), dest=field.name, **kwargs).option_strings
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Add `--config` and `--set`."""
+    common: dict[str, Any] = {"default": argparse.SUPPRESS}
+    config = parser.add_argument(
+        "--config", dest=_FILE, type=Path, metavar="FILE", help="read settings from a TOML file", **common
+    )
+    text = "change any setting by name, including those listed below, which have no flag"
+    assign = parser.add_argument(
+        "--set", dest=_SET, nargs="+", action="extend", metavar="KEY=VALUE", help=text, **common
+    )
+    yield from (*config.option_strings, *assign.option_strings)
+
+
+def _settings_help(unflagged: "Sequence[dataclasses.Field[Any]]") -> list[str]:
+    if not unflagged:
+        return []
+    width = max(len(field.name) for field in unflagged)
+    shown = {field.name: "none" if field.default is None else str(field.default).lower() for field in unflagged}
+    texts = {field.name: field.metadata["option"].help for field in unflagged}
+    lines = [f"  {name:{width}}  {texts[name]} (default: {default})" for name, default in shown.items()]
+    return ["settings for --set and --config:", *lines, ""]
 
 
 def _help_text(field: "dataclasses.Field[Any]") -> str:
-    text = str(field.metadata["help"]).replace("%", "%%")
+    text = str(field.metadata["option"].help).replace("%", "%%")
     shown = field.default not in (dataclasses.MISSING, None, (), False, True)
     default = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
     return f"{text} (default: {default})" if shown else text
 
 
-def _argument_type(hint: Any) -> dict[str, Any]:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        (inner,) = (argument for argument in arguments if argument is not type(None))
-        return _argument_type(inner)
-    if origin is tuple:
-        return _argument_type(arguments[0]) | {"nargs": "+", "action": _Tuple}
-    if origin is Literal:
-        return {"choices": list(arguments)}
-    if hint is bool:
+def _argument_type(kind: Kind) -> dict[str, Any]:
+    if kind.base is bool:
         return {"action": argparse.BooleanOptionalAction}
-    return {"type": hint}
-
-
-class _Tuple(argparse.Action):
-    """Store the values as a tuple, as frozen settings want them."""
-
-    def __call__(self, _parser: Any, namespace: argparse.Namespace, values: Any, _option: str | None = None) -> None:
-        setattr(namespace, self.dest, tuple(values))
+    several = {"nargs": "+", "action": _Tuple} if kind.is_list else {}
+    if typing.get_origin(kind.base) is Literal:
+        return {"choices": list(typing.get_args(kind.base)), **several}
+    metavar = {int: "N", float: "X"}.get(kind.base)
+    return {"type": kind.base, **({"metavar": metavar} if metavar else {}), **several}
 
 
 def _plain(value: Any) -> Any:

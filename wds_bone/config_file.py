@@ -1,7 +1,9 @@
 """Settings from a TOML file or from `--set key=value`, and back into a file.
 
-In come names and values, out go values of the types that a settings dataclass declares. The invariant: what
-`settings_as_toml` writes, `read_settings` reads as the same settings; a name or a value that does not fit is refused.
+In: names and values.
+Out: values of the types that a settings dataclass declares.
+Invariant: `read_settings` reads what `settings_as_toml` writes as the same settings; a name or a value that does not
+fit is refused.
 """
 
 import dataclasses
@@ -11,21 +13,43 @@ import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import tomli_w
 
 from wds_bone.errors import ConfigError
 
 NOT_SET = "none"
-"""How a setting that may be left open is said to be, which TOML has no word for."""
+"""How an optional setting is written when it is not set, because TOML has no null."""
+
+
+class Kind(NamedTuple):
+    """The type of a setting: a base type or `Literal`, possibly optional, possibly a list of one or more."""
+
+    base: Any
+    is_optional: bool = False
+    is_list: bool = False
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a value is written as text, so that it needs no quotes."""
+        return self.base in (str, Path) or typing.get_origin(self.base) is Literal
+
+
+def kind_of(hint: Any) -> Kind:
+    """Return the kind that a field's annotation declares: `X`, `tuple[X, ...]`, or either of them `| None`."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        (inner,) = (argument for argument in arguments if argument is not type(None))
+        return kind_of(inner)._replace(is_optional=True)
+    return Kind(arguments[0], is_list=True) if origin is tuple else Kind(hint)
 
 
 def read_settings(config_class: type[Any], path: Path) -> dict[str, Any]:
     """Return the settings in a TOML file, by the names of the dataclass's fields.
 
     Raises:
-        ConfigError: no such file, not TOML, a name that is no setting, or a value of another type.
+        ConfigError: if the file is missing or not TOML, a name is not a setting, or a value has the wrong type.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -33,14 +57,14 @@ def read_settings(config_class: type[Any], path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", do="give another --config") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: not TOML", got=error, do="write lines such as: epochs = 20") from error
-    return {name: _fit(config_class, name, value, where=str(path)) for name, value in values.items()}
+    return {name: _fit(name, value, _find_kind(config_class, name, str(path)), str(path)) for name, value in values.items()}
 
 
 def parse_assignments(config_class: type[Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """Return the settings in `key=value` words; the values are TOML, strings may go without quotes.
+    """Return the settings in a list of `key=value`; values are TOML, but strings need no quotes.
 
     Raises:
-        ConfigError: no such setting, a value of another type, or a setting named twice.
+        ConfigError: if a name is not a setting or occurs twice, or a value has the wrong type.
     """
     settings: dict[str, Any] = {}
     for assignment in assignments:
@@ -48,66 +72,75 @@ def parse_assignments(config_class: type[Any], assignments: Sequence[str]) -> di
         if not equals or name in settings:
             expected = "each setting once, as key=value"
             raise ConfigError(f"--set {assignment}", expected=expected, got=assignment, do="write --set key=value")
-        settings[name] = _fit(config_class, name, _parse(text), where="--set", text=text)
+        kind = _find_kind(config_class, name, "--set")
+        settings[name] = _fit(name, _parse(text, kind), kind, "--set")
     return settings
 
 
 def settings_as_toml(settings: dict[str, Any]) -> bytes:
-    """Return settings in plain types as a TOML file; those that are None are left out, as not set."""
+    """Return settings in plain types as a TOML file, without those that are None."""
     return tomli_w.dumps({name: value for name, value in settings.items() if value is not None}).encode()
 
 
-def _parse(text: str) -> Any:
+def closest(word: str, known: Sequence[str]) -> str | None:
+    """Return the known word that is most similar to a mistyped one, or None if none is similar."""
+    return next(iter(difflib.get_close_matches(word, known, n=1)), None)
+
+
+def _parse(text: str, kind: Kind) -> Any:
+    """Return the TOML value that `text` is; unquoted text stays as it is where text is expected."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    return text if kind.is_text and not isinstance(value, str | list) else value
 
 
-def _fit(config_class: type[Any], name: str, value: Any, *, where: str, text: str | None = None) -> Any:
-    """Return `value` as the type of its field; `text` is how it was written, which is a string, too."""
+def _find_kind(config_class: type[Any], name: str, where: str) -> Kind:
     known = [field.name for field in dataclasses.fields(config_class) if field.metadata]
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        do = f"write {close[0]}" if close else "look at --help"
-        raise ConfigError(f"{where}: no setting is called {name!r}", expected=", ".join(known), got=name, do=do)
-    hint = typing.get_type_hints(config_class)[name]
-    if value == NOT_SET and type(None) in typing.get_args(hint):
+        similar = closest(name, known)
+        do = f"write {similar}" if similar else "see --help"
+        raise ConfigError(f"{where}: there is no setting {name!r}", expected=", ".join(known), got=name, do=do)
+    return kind_of(typing.get_type_hints(config_class)[name])
+
+
+def _fit(name: str, value: Any, kind: Kind, where: str) -> Any:
+    """Return `value` as a setting of that kind, or refuse it."""
+    try:
+        return _convert(value, kind)
+    except TypeError as error:
+        raise ConfigError(
+            f"{where}: {name} = {value!r} has the wrong type",
+            expected=_describe(kind),
+            got=repr(value),
+            do=f"give another {name}",
+        ) from error
+
+
+def _convert(value: Any, kind: Kind) -> Any:
+    if kind.is_optional and value == NOT_SET:
         return None
-    for candidate in (value, None if isinstance(value, list) else text):
-        if candidate is not None and (fitted := _convert(candidate, hint)) is not None:
-            return fitted
-    raise ConfigError(
-        f"{where}: {name} = {value!r} does not fit",
-        expected=_describe(hint),
-        got=repr(value),
-        do=f"give another {name}",
-    )
+    if not kind.is_list:
+        return _convert_one(value, kind.base)
+    parts = value if isinstance(value, list) else [value]
+    if not parts:
+        raise TypeError("an empty list")
+    return tuple(_convert_one(part, kind.base) for part in parts)
 
 
-def _convert(value: Any, hint: Any) -> Any:
-    """Return a value as a type, None if it is of another."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return next((fitted for inner in arguments if (fitted := _convert(value, inner)) is not None), None)
-    if origin is Literal:
-        return value if value in arguments else None
-    if origin is tuple:
-        parts = [_convert(part, arguments[0]) for part in (value if isinstance(value, list) else [value])]
-        return None if None in parts or not parts else tuple(parts)
-    if hint is float and type(value) is int:
+def _convert_one(value: Any, base: Any) -> Any:
+    if base is float and type(value) is int:
         return float(value)
-    if hint is Path and isinstance(value, str):
+    if base is Path and isinstance(value, str):
         return Path(value)
-    return value if type(value) is hint else None
+    is_choice = typing.get_origin(base) is Literal
+    if (value in typing.get_args(base)) if is_choice else (type(value) is base):
+        return value
+    raise TypeError(type(value).__name__)
 
 
-def _describe(hint: Any) -> str:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return " or ".join(map(str, arguments))
-    if origin is tuple:
-        return f"a list of {_describe(arguments[0])}"
-    if arguments:
-        return " or ".join(_describe(inner) for inner in arguments if inner is not type(None))
-    return {str: "a string", Path: "a path", int: "a whole number", float: "a number", bool: "true or false"}[hint]
+def _describe(kind: Kind) -> str:
+    names = {str: "a string", Path: "a path", int: "a whole number", float: "a number", bool: "true or false"}
+    base = " or ".join(map(str, typing.get_args(kind.base))) or names[kind.base]
+    return f"a list; each element is {base}" if kind.is_list else base

@@ -1,0 +1,43 @@
+"""The commands, in the order in which films become figures; what every help text says about them."""
+
+from wds_bone.config import Command
+
+MAKE_SHARDS = Command(
+    "make-shards",
+    "write films and labels as shards",
+    "Write labeled hand radiographs as tar shards; without --labels, draw synthetic ones. "
+    "An interrupted run is finished by the same command.",
+    "wds-bone make-shards --labels labels.csv --images films",
+)
+VERIFY = Command(
+    "verify",
+    "check that shards are undamaged",
+    "Check that shards are what was written: structure, counts, checksums, indexes and label statistics.",
+    "wds-bone verify shards --deep",
+)
+INDEX = Command(
+    "index",
+    "index the shards of other tools",
+    "Write the indexes and the manifest of shards that another tool wrote.",
+    "wds-bone index other-shards",
+)
+TRAIN = Command(
+    "train",
+    "train a model on shards",
+    "Train a bone age model on shards. The same command resumes a stopped run.",
+    "wds-bone train --train shards --out runs/first",
+)
+EVALUATE = Command(
+    "evaluate",
+    "measure the errors of a model",
+    "Predict every sample of a split once, and write the predictions, the errors and figures of them.",
+    "wds-bone evaluate --checkpoint best.pt --shards shards --out report",
+)
+PREDICT = Command(
+    "predict",
+    "predict bone ages from films",
+    "Predict bone ages in months from hand radiographs, and print them as CSV. "
+    "For research and teaching; not a medical device, not for diagnosis.",
+    "wds-bone predict --checkpoint best.pt --gender F film.png",
+)
+COMMANDS = (MAKE_SHARDS, VERIFY, INDEX, TRAIN, EVALUATE, PREDICT)
