@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.rounds import run_rounds, save_result
 from wds_bone import BoneAgeStream
-from wds_bone.sharding.command import main as make_shards
+from wds_bone.make_shards import main as make_shards
 from wds_bone.shards.manifest import read_manifest
 from wds_bone.train import main as train
 

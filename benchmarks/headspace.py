@@ -26,7 +26,7 @@ from wds_bone.learn.assemble import assemble_run, open_stream, settle_config
 from wds_bone.learn.loop import train_step
 from wds_bone.learn.run import Run
 from wds_bone.learn.settings import TrainConfig, resolve_config
-from wds_bone.sharding.command import main as make_shards
+from wds_bone.make_shards import main as make_shards
 from wds_bone.stream.batch import Batch
 
 STREAM, CEILING, PLAIN = "stream", "one cached batch", "plain script, all in RAM"

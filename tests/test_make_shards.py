@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.sharding.film_sets import SCRIPT, digests, make, start, write_films
-from wds_bone.sharding.command import main, plan_set
+from wds_bone.make_shards import main, plan_set
 from wds_bone.sharding.settings import MakeShardsConfig
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest
 from wds_bone.stream.selection import select_shards

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from tests.sample_sets import age_of, picture_of
-from wds_bone.sharding.command import main
+from wds_bone.make_shards import main
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_shards.py"
 
