@@ -42,8 +42,8 @@ from PIL import Image, ImageOps
 from benchmarks.environments import CLASHING, python_of
 from benchmarks.targets import Target
 from wds_bone.images.read import find_images, letterbox, read_image
-from wds_bone.phantom import draw_hand, synthetic_hands
 from wds_bone.make_shards import main as make_shards
+from wds_bone.phantom import draw_hand, synthetic_hands
 from wds_bone.shards.encoding import encode_image
 
 CORES, QUALITY, HAND_PIXELS, FILMS_AT_ONCE = 2, 95, 1024, 8

@@ -13,11 +13,17 @@ if __package__ in (None, ""):
     # A checkout works without being installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from wds_bone.config import option, parse_config, run_command
+from wds_bone.config import Command, option, parse_config, run_command
 from wds_bone.phantom import Hand, draw_hand
 
 AGES_MONTHS = (12, 24, 36, 48, 60, 84, 108, 132, 156, 168, 192, 216)
 AGES_PER_LINE = 6
+COMMAND = Command(
+    "draw_phantom_sheet.py",
+    "draw the sheet of synthetic hands",
+    "Draw the sheet of synthetic hands in the documentation.",
+    "python scripts/draw_phantom_sheet.py docs/phantom.png",
+)
 HAND_PIXELS = 240
 HAND_COLUMNS = (20, 210)
 CAPTION_PIXELS = 14
@@ -55,7 +61,7 @@ def _draw_captioned(hand: Hand) -> NDArray[np.uint8]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the sheet and save it."""
-    config = parse_config(SheetConfig, argv, prog="draw_phantom_sheet.py", description=str(__doc__))
+    config = parse_config(SheetConfig, argv, COMMAND)
     return run_command(lambda: draw_sheet(config.seed).save(config.path, optimize=True))
 
 

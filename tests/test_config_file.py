@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wds_bone.config import config_as_json, knob, option, parse_config
+from wds_bone.commands import TRAIN
+from wds_bone.config import config_as_json, option, parse_config
 from wds_bone.config_file import settings_as_toml
 from wds_bone.errors import ConfigError
 
@@ -20,13 +21,13 @@ class Settings:
     path: Path = option("a path", default=Path("here"))
     kind: Literal["one", "two"] = option("a choice", default="one")
     count: int = option("a number", default=3)
-    rate: float | None = knob("a rate", default=None)
-    deep: bool = knob("a switch", default=False)
-    label: str = knob("a word", default="none")
+    rate: float | None = option("a rate", default=None, flag=False)
+    deep: bool = option("a switch", default=False, flag=False)
+    label: str = option("a word", default="none", flag=False)
 
 
 def parse(*argv: str) -> Settings:
-    return parse_config(Settings, argv, prog="", description="")
+    return parse_config(Settings, argv, TRAIN)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

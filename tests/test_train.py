@@ -28,6 +28,7 @@ from tests.learn.runs import (
     write_small_set,
 )
 from tests.sample_sets import write_set
+from wds_bone.commands import TRAIN
 from wds_bone.config import parse_config
 from wds_bone.learn.assemble import assemble_run, describe_run, open_stream, settle_config
 from wds_bone.learn.run import Progress
@@ -290,7 +291,7 @@ def test_too_little_memory_is_an_error_that_names_the_batch_size(
 def test_a_run_stopped_before_its_first_step_names_no_checkpoint(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    config = resolve_config(parse_config(TrainConfig, train_argv(shards, tmp_path / "run"), prog="", description=""))
+    config = resolve_config(parse_config(TrainConfig, train_argv(shards, tmp_path / "run"), TRAIN))
     with ExitStack() as stack:
         streams = [stack.enter_context(open_stream(config, split, ALONE)) for split in ("train", "val")]
         config = settle_config(config, streams[0])

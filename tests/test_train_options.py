@@ -10,6 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.learn.runs import assert_same_state, metrics_of, one_thread, train_argv, write_small_set
+from wds_bone.commands import TRAIN
 from wds_bone.config import parse_config
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.model.checkpoint import load_checkpoint
@@ -30,7 +31,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_config_that_a_run_wrote_makes_the_same_run(shards: Path, tmp_path: Path):
     out = tmp_path / "first"
     assert main(train_argv(shards, out, "--set", "ema=0.5", "augment_turn_degrees=3")) == 0
-    written = parse_config(TrainConfig, ["--config", str(out / "config.toml")], prog="", description="")
+    written = parse_config(TrainConfig, ["--config", str(out / "config.toml")], TRAIN)
     assert (written.ema, written.augment_turn_degrees, written.batch_size) == (0.5, 3.0, 4)
     assert main(["--config", str(out / "config.toml"), "--out", str(tmp_path / "second")]) == 0
     assert_same_state(tmp_path / "second" / "last.pt", out / "last.pt")
@@ -44,8 +45,8 @@ def test_the_settings_that_a_run_prints_can_be_typed_again(
     knobs = ["--set", "augment_flip=false", "freeze_backbone=true", "patience=3", "ema=0.5"]
     assert main(train_argv(shards, tmp_path / "a run", "--max-steps", "1", *knobs)) == 0
     typed = shlex.split(capsys.readouterr().out.splitlines()[0])
-    again = parse_config(TrainConfig, typed, prog="", description="")
-    written = parse_config(TrainConfig, ["--config", str(tmp_path / "a run" / "config.toml")], prog="", description="")
+    again = parse_config(TrainConfig, typed, TRAIN)
+    written = parse_config(TrainConfig, ["--config", str(tmp_path / "a run" / "config.toml")], TRAIN)
     assert again == written
     assert not again.augment_flip
 

@@ -10,7 +10,7 @@ from wds_bone.config import run_command
 from wds_bone.config_file import closest
 from wds_bone.errors import ConfigError
 
-_NAMES = [command.name for command in COMMANDS]
+_NAMES = [command.name.removeprefix("wds-bone ") for command in COMMANDS]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,38 +3,38 @@
 from wds_bone.config import Command
 
 MAKE_SHARDS = Command(
-    "make-shards",
+    "wds-bone make-shards",
     "write films and labels as shards",
     "Write labeled hand radiographs as tar shards; without --labels, draw synthetic ones. "
     "An interrupted run is finished by the same command.",
     "wds-bone make-shards --labels labels.csv --images films",
 )
 VERIFY = Command(
-    "verify",
+    "wds-bone verify",
     "check that shards are undamaged",
     "Check that shards are what was written: structure, counts, checksums, indexes and label statistics.",
     "wds-bone verify shards --deep",
 )
 INDEX = Command(
-    "index",
+    "wds-bone index",
     "index the shards of other tools",
     "Write the indexes and the manifest of shards that another tool wrote.",
     "wds-bone index other-shards",
 )
 TRAIN = Command(
-    "train",
+    "wds-bone train",
     "train a model on shards",
     "Train a bone age model on shards. The same command resumes a stopped run.",
     "wds-bone train --train shards --out runs/first",
 )
 EVALUATE = Command(
-    "evaluate",
+    "wds-bone evaluate",
     "measure the errors of a model",
     "Predict every sample of a split once, and write the predictions, the errors and figures of them.",
     "wds-bone evaluate --checkpoint best.pt --shards shards --out report",
 )
 PREDICT = Command(
-    "predict",
+    "wds-bone predict",
     "predict bone ages from films",
     "Predict bone ages in months from hand radiographs, and print them as CSV. "
     "For research and teaching; not a medical device, not for diagnosis.",

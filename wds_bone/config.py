@@ -7,8 +7,8 @@ A command is `main(argv) -> exit code`. Its settings are the fields of a datacla
         paths: tuple[str, ...] = option("shards, folders or manifests to check", positional=True, metavar="PATH")
         deep: bool = option("decode every image as well", default=False)
 
-What a single field may be (its bounds, whether it may change when a run is resumed) is declared on the field and checked
-by `check_bounds`. Combinations of fields are checked in `__post_init__`, which raises `ConfigError`.
+The bounds of a field, and whether it may change when a run is resumed, are declared on the field; `__post_init__` calls
+`check_bounds` and checks combinations of fields.
 """
 
 import argparse
@@ -186,7 +186,7 @@ class _Tuple(argparse.Action):
 def _build_parser(config_class: type[Any], command: Command) -> tuple[argparse.ArgumentParser, list[str]]:
     """Return the parser of a command and all its flags."""
     parser = _Parser(
-        prog=f"wds-bone {command.name}",
+        prog=command.name,
         description=command.description,
         allow_abbrev=False,
         formatter_class=_HelpFormatter,
@@ -209,9 +209,9 @@ def _refuse_unknown_flags(words: Sequence[str], flags: Sequence[str], command: C
         if word == "--":
             return
         if flag.startswith("--") and flag not in flags:
-            prog, similar = f"wds-bone {command.name}", closest(flag, flags)
-            do = f"see `{prog} --help`" if similar is None else f"write {similar}"
-            raise ConfigError(f"{prog}: there is no option {flag}", expected=similar, got=flag, do=do)
+            similar = closest(flag, flags)
+            do = f"see `{command.name} --help`" if similar is None else f"write {similar}"
+            raise ConfigError(f"{command.name}: there is no option {flag}", expected=similar, got=flag, do=do)
 
 
 def _add_argument(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any]", kind: Kind) -> Sequence[str]:

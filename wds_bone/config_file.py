@@ -57,7 +57,8 @@ def read_settings(config_class: type[Any], path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", do="give another --config") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: not TOML", got=error, do="write lines such as: epochs = 20") from error
-    return {name: _fit(name, value, _find_kind(config_class, name, str(path)), str(path)) for name, value in values.items()}
+    kinds = {name: _find_kind(config_class, name, str(path)) for name in values}
+    return {name: _fit(name, value, kinds[name], str(path)) for name, value in values.items()}
 
 
 def parse_assignments(config_class: type[Any], assignments: Sequence[str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from wds_bone.shards.foreign import DescribedShard, describe_set, describe_shard
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, Manifest, read_manifest, write_manifest
 from wds_bone.shards.scan import scan_shard
 from wds_bone.storage.durable import publish_bytes
-from wds_bone.stream.locate import expand, local_path
+from wds_bone.storage.location import expand, local_path
 
 
 @dataclass(frozen=True)

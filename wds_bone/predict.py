@@ -1,7 +1,8 @@
-"""`python -m wds_bone.predict`: a checkpoint and film files -> a table of ages on standard output.
+"""Predict the ages of film files: `wds-bone predict`.
 
-In come films of children of one gender, out goes CSV, one row per film that could be read. The invariant: a film that
-cannot be read costs its own row and nothing else.
+In: a checkpoint, and films of children of one gender.
+Out: CSV on standard output, with one row per film that could be read.
+Invariant: a film that cannot be read costs its own row and nothing else.
 """
 
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from wds_bone.commands import PREDICT
 from wds_bone.config import option, parse_config, run_command
 from wds_bone.distributed.hardware import Device, pick_device
 from wds_bone.distributed.memory import memory_errors
@@ -22,14 +24,9 @@ from wds_bone.model.films import BATCH_SIZE, predict_films
 from wds_bone.model.predictor import load_predictor
 from wds_bone.report.predictions import csv_text, months_text, plain_cell
 
-PROG = "python -m wds_bone.predict"
-DESCRIPTION = (
-    "Predict bone ages in months from radiographs of hands, as CSV on standard output. "
-    "For research and teaching; not a medical device, not for diagnosis."
-)
 COLUMNS = ("file", "gender", "predicted_months")
 FROM_STDIN = "-"
-SOME_FAILED = 1
+EXIT_SOME_FAILED = 1
 
 
 @dataclass(frozen=True)
@@ -37,27 +34,27 @@ class PredictConfig:
     """Settings of one prediction."""
 
     images: tuple[str, ...] = option(
-        "PNG, JPEG, TIFF or DICOM files; - reads their paths from standard input, one a line",
+        "PNG, JPEG, TIFF or DICOM files; - reads their paths from standard input, one per line",
         positional=True,
         metavar="IMAGE",
     )
     checkpoint: Path = option("best.pt or last.pt of a training run", metavar="FILE")
-    gender: Gender = option("of the children in all these images; the model needs it, and it is never guessed")
-    device: Device = option("where the model runs", default="auto")
+    gender: Gender = option("gender of the children in all these images; it is required, because it is never guessed")
+    device: Device = option("device to run the model on", default="auto")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Predict, and return the exit code: 0, 1 if some films could not be read, 2 after any other error."""
-    return run_command(lambda: run_prediction(parse_config(PredictConfig, argv, prog=PROG, description=DESCRIPTION)))
+    """Predict, and return the exit code: 0, 1 if some films could not be read, 2 after another error."""
+    return run_command(lambda: run_prediction(parse_config(PredictConfig, argv, PREDICT)))
 
 
 def run_prediction(config: PredictConfig) -> int:
-    """Print the table, and the errors of films that cannot be read to standard error; return the exit code.
+    """Print the table, and on standard error the errors of films that cannot be read; return the exit code.
 
     Raises:
-        ConfigError: there are no films, or no such device.
-        CheckpointError: the checkpoint cannot be loaded.
-        WdsBoneError: the device has too little memory, or a prediction is not finite.
+        ConfigError: if there are no films, or the device is not available.
+        CheckpointError: if the checkpoint cannot be loaded.
+        WdsBoneError: if the device has too little memory, or a prediction is not finite.
     """
     paths = list_films(config.images, sys.stdin)
     device = pick_device(config.device)
@@ -77,24 +74,24 @@ def print_ages(config: PredictConfig, paths: Sequence[Path], *, device: torch.de
         else:
             refuse_not_finite(np.array([outcome]), [str(path)], where=str(config.checkpoint))
             _print(csv_text([(plain_cell(str(path)), config.gender, months_text(outcome))]))
-    return SOME_FAILED if num_failed else 0
+    return EXIT_SOME_FAILED if num_failed else 0
 
 
 def list_films(names: Iterable[str], lines: Iterable[str]) -> list[Path]:
-    """Return the paths that `names` names, with those in `lines` in the place of "-"; empty lines are passed over.
+    """Return the paths in `names`, and instead of "-" those in `lines`; empty lines are ignored.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: if there are none.
     """
     listed = (lines if name == FROM_STDIN else [name] for name in names)
     paths = [Path(name) for part in listed for line in part if (name := line.rstrip("\r\n"))]
     if not paths:
-        raise ConfigError("no image to predict", expected="paths of films", got="none", do="name at least one image")
+        raise ConfigError("no films to predict", expected="paths of films", got="none", do="name at least one film")
     return paths
 
 
 def _print(text: str) -> None:
-    # A path need not be text; what is not is shown as an escape instead of ending the table.
+    # A path may contain bytes that are not text; they are printed as escapes.
     sys.stdout.write(text.encode("utf-8", "backslashreplace").decode())
     sys.stdout.flush()
 

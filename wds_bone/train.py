@@ -1,7 +1,8 @@
-"""`python -m wds_bone.train`: shards -> a trained model in a run folder; under `torchrun`, by many processes.
+"""Train a model on shards: `wds-bone train`; on several processes `torchrun ... -m wds_bone.train`.
 
-In come shards and settings, out goes a folder with `config.toml`, `run.json`, `metrics.jsonl`, `last.pt` and `best.pt`.
-The invariant: the same command run again continues where the last one stopped, with any number of processes.
+In: shards and settings.
+Out: a folder with `config.toml`, `run.json`, `metrics.jsonl`, `last.pt` and `best.pt`.
+Invariant: the same command run again continues where the last one stopped, with any number of processes.
 """
 
 import sys
@@ -12,85 +13,96 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
+from wds_bone.commands import TRAIN
 from wds_bone.config import parse_config, run_command
 from wds_bone.distributed.interrupt import Interruption
-from wds_bone.distributed.launch import LAUNCHER_SECONDS, is_launched, open_ranks, say_once
+from wds_bone.distributed.launch import open_interruption, open_ranks, report_errors_once
 from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
-from wds_bone.learn.assemble import assemble_run, describe_lockstep, describe_run, open_stream, settle_config
-from wds_bone.learn.folder import claim_folder, find_checkpoint, load_own_checkpoint
-from wds_bone.learn.journal import Journal
-from wds_bone.learn.loop import augmented_inputs, train
-from wds_bone.learn.rehearse import rehearse
+from wds_bone.learn.assemble import assemble_run, open_streams, provenance_of, shared_provenance
+from wds_bone.learn.dry_run import dry_run
+from wds_bone.learn.folder import claim_folder, describe_changes, find_checkpoint, load_own_checkpoint
+from wds_bone.learn.loop import augmented, train
+from wds_bone.learn.messages import changes_text, closing_text, opening_text
+from wds_bone.learn.metrics_log import MetricsLog
 from wds_bone.learn.run import Progress, Run
-from wds_bone.learn.settings import TrainConfig, resolve_config
+from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
 from wds_bone.learn.snapshot import restore_snapshot
 from wds_bone.learn.validate import Predictions
-from wds_bone.learn.words import closing_text, opening_text
 from wds_bone.report.figures import draw_scatter
 from wds_bone.report.metrics import summarize
 
-PROG = "python -m wds_bone.train"
-DESCRIPTION = "Train a bone age model on shards; the same command again goes on where it stopped."
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train, and return the exit code: 0, 2 after an error, 130 or 143 after a signal."""
-    return run_command(
-        lambda: run_training(say_once(lambda: parse_config(TrainConfig, argv, prog=PROG, description=DESCRIPTION)))
-    )
+    """Train, and return the exit code: 0, 2 after an error that the user can fix, 130 or 143 after a signal."""
+    return run_command(lambda: run_training(report_errors_once(lambda: parse_config(TrainConfig, argv, TRAIN))))
 
 
 def run_training(config: TrainConfig) -> int:
-    """Open what `config` names, begin or go on, train, and say how it ended.
+    """Start or resume the run that `config` describes, train, and print how it ended; return the exit code.
 
     Raises:
-        WdsBoneError: settings, shards or checkpoints that do not fit, or a training that cannot go on.
+        WdsBoneError: if settings, shards or checkpoints do not match, or training cannot continue.
     """
-    config = say_once(lambda: resolve_config(config))
-    with ExitStack() as stack:
-        # Outside of the ranks: while they find out who failed, the launcher tells them to stop.
-        repeats_seconds = LAUNCHER_SECONDS if is_launched() else 0.0
-        interruption = stack.enter_context(Interruption(repeats_seconds=repeats_seconds))
-        ranks = stack.enter_context(open_ranks(torch.device(config.device), timeout_seconds=config.timeout_seconds))
-        stack.enter_context(_memory_errors(config))
-        train_stream = stack.enter_context(open_stream(config, "train", ranks))
-        config = settle_config(config, train_stream)
-        val_stream = stack.enter_context(open_stream(config, "val", ranks))
-        description = describe_run(config, train_stream, val_stream)
-        ranks.refuse_disagreement(describe_lockstep(description))
-        checkpoint = find_checkpoint(config.out, config.resume) if ranks.is_first else None
-        resuming = ranks.any(checkpoint is not None)
-        run = assemble_run(config, train_stream, val_stream, description, ranks=ranks, fresh=not resuming)
-        progress = _resume(run, checkpoint) if resuming else Progress()
+    config = report_errors_once(lambda: resolve_config(config))
+    # Outside of the ranks: while they find out which one failed, the launcher tells them to stop.
+    with (
+        open_interruption() as interruption,
+        open_ranks(torch.device(config.device), timeout_seconds=config.timeout_seconds) as ranks,
+        _memory_errors(config),
+        ExitStack() as stack,
+    ):
+        run, progress = _open_run(config, ranks, stack)
         if config.dry_run:
-            _say(rehearse(run, progress), ranks)
+            _print(dry_run(run, progress), ranks)
             return 0
-        if ranks.is_first:
-            claim_folder(config.out, description)
-        _say(opening_text(run, config, progress), ranks)
-        journal = stack.enter_context(_open_journal(run, progress)) if ranks.is_first else None
-        progress = train(run, progress, journal=journal, interruption=interruption)
-    _say(closing_text(run, progress), ranks)
+        progress = _train(run, progress, interruption)
+    _print(closing_text(run, progress), ranks)
     return interruption.exit_code
 
 
+def _open_run(config: TrainConfig, ranks: Ranks, stack: ExitStack) -> tuple[Run, Progress]:
+    """Open the streams, build the model, and restore the checkpoint if the run is to be resumed."""
+    streams = open_streams(config, ranks)
+    for stream in streams:
+        stack.enter_context(stream)
+    recipe = make_recipe(config, num_samples=streams[0].num_samples, world_size=ranks.world_size)
+    provenance = provenance_of(config, *streams)
+    ranks.refuse_disagreement(shared_provenance(provenance, recipe))
+    checkpoint = find_checkpoint(config.out, config.resume) if ranks.is_first else None
+    is_new = not ranks.any(checkpoint is not None)
+    run = assemble_run(config, recipe, streams, provenance, ranks=ranks, is_new=is_new)
+    return run, Progress() if is_new else _resume(run, checkpoint)
+
+
 def _resume(run: Run, checkpoint: Path | None) -> Progress:
-    """Restore the run; a function of its own so that the loaded copy is gone before training begins."""
-    return restore_snapshot(run, load_own_checkpoint(checkpoint, run.origin, run.ranks))
+    """Restore the run, in a function of its own so that the loaded copy is freed before training begins."""
+    contents = load_own_checkpoint(checkpoint, run.provenance, run.ranks)
+    if run.ranks.is_first and (changes := describe_changes(contents, run.provenance)):
+        print(changes_text(changes), file=sys.stderr)  # noqa: T201
+    return restore_snapshot(run, contents)
 
 
-def _open_journal(run: Run, progress: Progress) -> Journal:
+def _train(run: Run, progress: Progress, interruption: Interruption) -> Progress:
+    if not run.ranks.is_first:
+        return train(run, progress, log=None, interruption=interruption)
+    claim_folder(run.config.out, run.provenance, step=progress.step, world_size=run.ranks.world_size)
+    _print(opening_text(run, progress), run.ranks)
+    with _open_log(run, progress) as log:
+        return train(run, progress, log=log, interruption=interruption)
+
+
+def _open_log(run: Run, progress: Progress) -> MetricsLog:
     def draw(predictions: Predictions) -> Figure:
         return draw_scatter(predictions, summarize(predictions))
 
-    journal = Journal(run.folder, progress=progress, num_steps=run.recipe.num_steps, draw_predictions=draw)
+    log = MetricsLog(run.config.out, progress=progress, num_steps=run.recipe.num_steps, draw_predictions=draw)
     if progress.step == 0:
-        journal.write_inputs(lambda: augmented_inputs(run))
-    return journal
+        log.write_inputs(lambda: augmented(run.learner, run.train_stream[0], run.recipe))
+    return log
 
 
-def _say(text: str, ranks: Ranks) -> None:
+def _print(text: str, ranks: Ranks) -> None:
     if ranks.is_first:
         print(text, flush=True)  # noqa: T201
 

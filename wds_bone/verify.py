@@ -15,7 +15,7 @@ from wds_bone.errors import ConfigError, ShardError, WdsBoneError
 from wds_bone.progress import BYTES, progress
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest
 from wds_bone.shards.verification import Decoder, check_shards
-from wds_bone.stream.locate import expand, local_path
+from wds_bone.storage.location import expand, local_path
 
 EXIT_FOUND = 1
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.learn.runs import ALONE, assert_same_state, metrics_of, train_argv, write_small_set
+from wds_bone.commands import TRAIN
 from wds_bone.config import parse_config
 from wds_bone.distributed.interrupt import Interruption
 from wds_bone.errors import WdsBoneError
@@ -34,7 +35,7 @@ def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def begun_run(shards: Path, out: Path, *more: str) -> Iterator[Run]:
-    config = resolve_config(parse_config(TrainConfig, train_argv(shards, out, *more), prog="", description=""))
+    config = resolve_config(parse_config(TrainConfig, train_argv(shards, out, *more), TRAIN))
     out.mkdir()
     with ExitStack() as stack:
         streams = [stack.enter_context(open_stream(config, split, ALONE)) for split in ("train", "val")]

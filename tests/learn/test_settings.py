@@ -1,5 +1,6 @@
 import pytest
 
+from wds_bone.commands import TRAIN
 from wds_bone.config import parse_config
 from wds_bone.errors import ConfigError
 from wds_bone.learn.settings import TrainConfig, resolve_config
@@ -50,7 +51,7 @@ KNOBS = [
 
 
 def parse(*argv: str) -> TrainConfig:
-    return parse_config(TrainConfig, argv, prog="train", description="")
+    return parse_config(TrainConfig, argv, TRAIN)
 
 
 def test_the_flags_are_the_documented_ones_and_no_more(capsys: pytest.CaptureFixture[str]):

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from tests.sample_sets import age_of
+from wds_bone.make_shards import main as make_shards
 from wds_bone.model.checkpoint import save_checkpoint
 from wds_bone.model.model import BoneAgeModel, build_model
 from wds_bone.model.preprocess import plan_preprocessing
-from wds_bone.make_shards import main as make_shards
 from wds_bone.shards.manifest import ImageFormat, read_manifest
 
 MODEL = "squeezenet1_1"

@@ -1,7 +1,9 @@
+import contextlib
 import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from wds_bone.shards.encoding import encode_image
 from wds_bone.stream.decode import NPY_HEADER_BYTES, check_npy_header, decode_into
@@ -28,6 +30,27 @@ def test_an_image_of_another_size_is_refused_and_its_neighbors_stay(encoding: st
     with pytest.raises(ValueError, match=rf"{shape[0]}\D+{shape[1]}"):
         decode_into(encode_image(picture(shape), encoding), encoding, batch[1])  # type: ignore[arg-type]
     assert not batch[[0, 2]].any()
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16"])
+def test_a_png_of_any_kind_becomes_gray(mode: str) -> None:
+    gray = Image.fromarray(picture(STORED) // 128 * 255)
+    image = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257) if mode == "I;16" else gray.convert(mode)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    row = np.zeros(STORED, np.uint8)
+    decode_into(file.getvalue(), "png", row)
+    assert (row == np.asarray(gray)).all()
+
+
+def test_a_png_with_any_flipped_bit_is_an_image_or_an_error() -> None:
+    intact = encode_image(picture((9, 7)), "png")
+    row = np.zeros((9, 7), np.uint8)
+    for bit in range(8 * len(intact)):
+        changed = bytearray(intact)
+        changed[bit // 8] ^= 1 << bit % 8
+        with contextlib.suppress(ValueError):
+            decode_into(bytes(changed), "png", row)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tests.sample_sets import age_of
 from wds_bone.stream import lookup
-from wds_bone.stream.lookup import look_up, shard_of
+from wds_bone.stream.lookup import look_up
 from wds_bone.stream.order import order_key, sample_at
 from wds_bone.stream.plan import BatchGeometry, BatchPlan
-from wds_bone.stream.selection import Selection, select_shards
+from wds_bone.stream.selection import Selection, select_shards, shard_of
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +43,12 @@ def test_each_row_of_a_request_is_the_sample_of_its_plan(
         assert request.labels[0].tolist() == [number % 2 for number in numbers] + [0.0] * num_padding
         assert request.labels[1].tolist() == [age_of(number) for number in numbers] + [0.0] * num_padding
         assert request.labels[2].tolist() == [1.0] * num_real + [0.0] * num_padding
-        assert [sample.number for sample in request.stored] == plan.samples.tolist()
+        assert [sample.number for sample in request.images] == plan.samples.tolist()
 
 
 def test_what_is_stored_is_what_the_index_says(selection: Selection) -> None:
     for request in look_up(geometry_of(selection, 8, 1).epoch(0), selection):
-        for sample in request.stored:
+        for sample in request.images:
             row = selection.table[sample.number]
             assert sample[2:] == (row["offset"], row["size"], row["crc32"], "png")
             assert selection.first_sample[sample.shard] <= sample.number < selection.first_sample[sample.shard + 1]

@@ -1,7 +1,9 @@
-"""What the machine has -> the settings that suit it.
+"""Choose the settings that suit the machine.
 
-In come settings that may say "auto" or nothing, out go resolved ones. The invariant: what is resolved here is written
-into the run folder, so another machine continues with the same settings or says that it cannot.
+In: settings that may be "auto" or not set.
+Out: resolved settings.
+Invariant: what is resolved here is written to the run folder, so another machine resumes with the same settings or
+reports that it cannot.
 """
 
 import hashlib
@@ -26,26 +28,26 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def pick_device(wanted: Device) -> torch.device:
-    """Return the device to train on: a CUDA device if there is one, unless told otherwise.
+    """Return the device to use: "auto" means CUDA if it is available.
 
     Raises:
-        ConfigError: CUDA is asked for and cannot be used.
+        ConfigError: if CUDA is requested and not available.
     """
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
         built = f"torch {torch.__version__}, built for CUDA {torch.version.cuda}"
         raise ConfigError(
-            "--device cuda: no CUDA device can be used",
-            expected="a device and a driver that fit this torch",
+            "--device cuda: no CUDA device is available",
+            expected="a device and a driver that this torch supports",
             got=built,
-            do="look at `nvidia-smi`, or give --device cpu",
+            do="check `nvidia-smi`, or give --device cpu",
         )
     return torch.device("cuda")
 
 
 def pick_precision(wanted: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
-    """Return bf16 where the processor multiplies it in hardware, else fp32, unless told otherwise."""
+    """Return the precision to use: "auto" means bf16 if the processor multiplies it in hardware, otherwise fp32."""
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
@@ -54,24 +56,24 @@ def pick_precision(wanted: Precision, device: torch.device) -> Literal["fp32", "
 
 
 def dtype_of(precision: str) -> torch.dtype:
-    """Return torch's name for a resolved precision."""
+    """Return the torch dtype of a resolved precision."""
     return _DTYPES[precision]
 
 
 def pick_model(wanted: str, device: torch.device) -> str:
-    """Return the model's name, for "auto" one whose training is bearable: small on a CPU, modern on a GPU."""
+    """Return the name of the model: "auto" means a small one on a CPU and a modern one on a GPU."""
     if wanted != "auto":
         return wanted
     return "convnext_tiny" if device.type == "cuda" else "resnet18"
 
 
 def pick_rate(model: str) -> float:
-    """Return the highest learning rate for a model: networks of layer norms bear less than those of batch norms."""
+    """Return the default peak learning rate of a model; layer norms need a lower one than batch norms."""
     return 3e-4 if model.startswith(_LAYER_NORMED) else 2e-3
 
 
 def default_threads(device: torch.device) -> int | None:
-    """Return how many threads decode: one beside a model on the CPU, which needs the cores itself; else all.
+    """Return the number of threads that decode: one if the model uses the CPU, otherwise one per core; None means all.
 
     The processes of a machine share its cores.
     """
@@ -82,7 +84,7 @@ def default_threads(device: torch.device) -> int | None:
 
 
 def code_digest() -> str:
-    """Return the sha256 over the source files of this package: what a version number does not tell of two copies."""
+    """Return the sha256 of the source files of this package, which tells apart two copies of the same version."""
     folder = Path(wds_bone.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
@@ -91,7 +93,7 @@ def code_digest() -> str:
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the versions of what computes the numbers."""
+    """Return the versions of the packages that compute the numbers."""
     return {
         "wds_bone": wds_bone.__version__,
         "torch": str(torch.__version__),

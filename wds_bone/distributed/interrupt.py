@@ -1,7 +1,8 @@
-"""SIGTERM and SIGINT -> a request that the loop sees between two steps.
+"""Turn SIGTERM and SIGINT into a request that the training loop reads between two steps.
 
-In come signals, out goes their number. The invariant: the first signal never interrupts a step or a save; the second
-one ends the process at once.
+In: signals.
+Out: the number of the first one.
+Invariant: the first signal never interrupts a step or a save; the second one ends the process at once.
 """
 
 import os
@@ -14,41 +15,46 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption:
-    """Listens for signals while it is open; for the main thread.
+    """Handles signals while it is open; for the main thread only.
 
-    Python hears a signal between two of its own instructions: a call that waits for another rank ends first.
+    Python runs signal handlers between two of its own instructions, so a call that waits for another rank ends first.
 
     Args:
-        repeats_seconds: a second signal counts only so long after the first: a launcher passes on what the terminal
-            has sent to all processes already.
+        ignore_repeats_seconds: a second signal within this time after the first one is ignored, because a launcher
+            forwards what the terminal has already sent to all processes.
 
     Attributes:
-        signal_number: of the signal that came, None until then.
+        signal_number: of the first signal; None until one arrives.
     """
 
-    def __init__(self, *, repeats_seconds: float = 0.0) -> None:
+    def __init__(self, *, ignore_repeats_seconds: float = 0.0) -> None:
         self.signal_number: int | None = None
-        self._repeats_seconds, self._came_at = repeats_seconds, 0.0
-        self._before: dict[int, Any] = {}
+        self._ignore_repeats_seconds, self._received_at = ignore_repeats_seconds, 0.0
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        self._previous = {number: signal.signal(number, self._receive) for number in _SIGNALS}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether a signal has arrived."""
+        return self.signal_number is not None
 
     @property
     def exit_code(self) -> int:
-        """What the process should exit with: 128 + the signal's number as shells have it, 0 without a signal."""
+        """The exit code of the process: 128 + the number of the signal, as in shells; 0 without a signal."""
         return 128 + self.signal_number if self.signal_number else 0
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.signal_number is None:
-            self.signal_number, self._came_at = number, time.monotonic()
-        elif time.monotonic() - self._came_at >= self._repeats_seconds:
+            self.signal_number, self._received_at = number, time.monotonic()
+        elif time.monotonic() - self._received_at >= self._ignore_repeats_seconds:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

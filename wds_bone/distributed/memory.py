@@ -1,7 +1,8 @@
-"""A device whose memory is full -> an error that a user can mend.
+"""Turn a lack of device memory into an error that the user can fix.
 
-In comes what torch raises, out goes a `WdsBoneError`. The invariant: all that runs on a device runs inside
-`memory_errors`, from building the model on.
+In: what torch raises.
+Out: a `WdsBoneError`.
+Invariant: everything that runs on a device runs inside `memory_errors`, starting with building the model.
 """
 
 from collections.abc import Iterator
@@ -17,12 +18,12 @@ def memory_errors(device: str | torch.device, *, got: str, do: str) -> Iterator[
     """Turn a lack of device memory inside the block into an error.
 
     Args:
-        device: whose memory it is.
-        got: the settings that decide how much is needed.
+        device: which is used inside the block.
+        got: the settings that decide how much memory is needed.
         do: which of them to change.
 
     Raises:
-        WdsBoneError: the memory was not enough.
+        WdsBoneError: if the memory was not enough.
     """
     try:
         yield

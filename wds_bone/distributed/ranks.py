@@ -1,7 +1,8 @@
-"""The processes of a run as one: what they share, and what they must agree in.
+"""Exchange values between the ranks of a run.
 
-In come values of this rank, out go values that all ranks have. The invariant: all ranks make the same calls in the same
-order; for a single process each call is the value itself.
+In: a value of this rank.
+Out: a value that all ranks have.
+Invariant: all ranks make the same calls in the same order; for a single process each call returns its argument.
 """
 
 import hashlib
@@ -22,11 +23,11 @@ class Ranks:
     """One process among `world_size`; every method is called by all of them, and blocks until all have called it.
 
     Args:
-        rank: of this process, from 0.
-        world_size: how many there are.
-        local_rank: of this process among those of its machine.
         device: of this process.
-        store: where ranks tell each other what has no tensor; None for a single process.
+        rank: of this process, from 0.
+        world_size: number of processes.
+        local_rank: of this process among those of its machine.
+        store: where ranks exchange what is not a tensor; None for a single process.
 
     Attributes:
         activity: what this rank is doing, for errors: "step 12".
@@ -47,11 +48,11 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this rank writes the files and talks to the user."""
+        """Whether this rank writes the files and prints the messages."""
         return self.rank == 0
 
     def any(self, flag: bool) -> bool:
-        """Return whether the flag of any rank is set; on the host, so that no device waits for it."""
+        """Return whether any rank has set its flag; on the host, so that no device waits for it."""
         if self.world_size == 1:
             return flag
         flags = torch.tensor(int(flag))
@@ -59,12 +60,12 @@ class Ranks:
         return bool(flags.item())
 
     def wait(self) -> None:
-        """Return when all ranks have come here."""
+        """Return when all ranks have called this."""
         self.any(False)
 
     @contextmanager
     def first_on_host(self) -> Iterator[None]:
-        """Let one process of each machine go through the block before the others do."""
+        """Let one process of each machine execute the block before the others do."""
         if self.local_rank:
             self.wait()
         yield
@@ -89,7 +90,7 @@ class Ranks:
         return torch.stack(gathered)
 
     def share_bytes(self, content: bytes | None) -> bytes:
-        """Return what the first rank gives, at least one byte; so the others need not reach its disk."""
+        """Return the content of the first rank, at least one byte, so that the others do not need its disk."""
         given = bytearray(content or b"")
         if self.world_size > 1:
             num_bytes = torch.tensor(len(given))
@@ -99,13 +100,13 @@ class Ranks:
         return bytes(given)
 
     def refuse_disagreement(self, description: Mapping[str, Any]) -> None:
-        """Raise unless all ranks describe what they are going to do in the same words.
+        """Check that all ranks describe what they are about to do in the same way.
 
         Args:
             description: plain JSON types by name; nested mappings are compared entry by entry.
 
         Raises:
-            ConfigError: with the entries that differ, and the values of two ranks.
+            ConfigError: if they do not, with the entries that differ and the values of two ranks.
         """
         if self._store is None:
             return
@@ -124,7 +125,7 @@ class Ranks:
 def _disagreement(first: dict[str, Any], other: dict[str, Any], *, rank: int) -> ConfigError:
     names = [name for name in sorted(first.keys() | other.keys()) if first.get(name) != other.get(name)]
     return ConfigError(
-        f"ranks 0 and {rank} are not about to do the same",
+        f"ranks 0 and {rank} are about to do different things",
         expected=", ".join(f"{name} {first.get(name)}" for name in names),
         got=", ".join(f"{name} {other.get(name)}" for name in names),
         do="start every machine with the same version, settings and shards",

@@ -1,7 +1,7 @@
-"""The process and its clock -> memory and waiting, for the journal.
+"""Measure the memory of the process and the time that it waits.
 
-In comes nothing but the machine, out go bytes and seconds. The invariant: reading them costs microseconds and changes
-nothing.
+Out: bytes and seconds.
+Invariant: a measurement takes microseconds and changes nothing.
 """
 
 import resource
@@ -17,14 +17,14 @@ _STATM = Path("/proc/self/statm")
 
 
 def resident_bytes() -> int:
-    """Return the memory that the process holds; where the system does not tell, the most it ever held."""
+    """Return the memory that the process holds; on systems that do not report it, the most that it ever held."""
     if _STATM.exists():
         return int(_STATM.read_text().split()[1]) * resource.getpagesize()
     return peak_bytes(torch.device("cpu"))
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Return the most memory that was ever in use: of the device, or of the process if that is the CPU."""
+    """Return the peak memory of a CUDA device, or of the process if the device is the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -32,25 +32,25 @@ def peak_bytes(device: torch.device) -> int:
 
 
 class Stopwatch:
-    """Measures since the last lap: seconds, how many of them were spent waiting, and how often."""
+    """Measures the time since the last lap, how much of it was spent waiting, and the number of waits."""
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        """Forget what was measured."""
+        """Discard what was measured."""
         self._start, self._wait_seconds, self._num_waits = time.perf_counter(), 0.0, 0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Count the time inside as waiting."""
+        """Count the time inside the block as waiting."""
         start = time.perf_counter()
         yield
         self._wait_seconds += time.perf_counter() - start
         self._num_waits += 1
 
     def lap(self) -> tuple[float, float]:
-        """Return waits per second and the fraction of the time spent in them, and start again."""
+        """Return the waits per second and the fraction of time spent waiting, and restart."""
         seconds = time.perf_counter() - self._start
         measured = self._num_waits / seconds, self._wait_seconds / seconds
         self.restart()

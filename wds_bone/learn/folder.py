@@ -1,7 +1,8 @@
-"""A run folder: what is in it, and whether this command may go on there.
+"""The folder of a run: which checkpoint to resume from, and whether this command may write there.
 
-In come the settings of a command, out goes the checkpoint to continue from, or an error. The invariant: one folder only
-ever holds one run; what it holds is never overwritten by another.
+In: the settings and the provenance of a run.
+Out: the checkpoint to resume from, or an error.
+Invariant: a folder holds one run only, and nothing in it is overwritten by another run.
 """
 
 import io
@@ -9,140 +10,146 @@ import json
 from pathlib import Path
 from typing import Any
 
+from wds_bone.config import options_of, setting_name
 from wds_bone.config_file import settings_as_toml
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import CheckpointError, ConfigError
-from wds_bone.learn.settings import setting_name
+from wds_bone.learn.settings import TrainConfig
 from wds_bone.learn.snapshot import LAST_NAME
 from wds_bone.model.checkpoint import load_checkpoint, read_checkpoint, read_whole
 from wds_bone.storage.durable import publish_bytes
 
 RUN_NAME, CONFIG_NAME = "run.json", "config.toml"
-OF_A_PROCESS = frozenset({"train", "val", "out", "threads", "resume"})
-"""Settings that may differ between the processes of a run."""
-MAY_CHANGE = OF_A_PROCESS | {
-    "max_steps",
-    "device",
-    "compile",
-    "log_every",
-    "dry_run",
-    "patience",
-    "accumulate",
-    "timeout_seconds",
-}
-"""Settings that may differ when a run goes on. Where the shards lie may change, what is in them may not (the digests in
-the checkpoint tell). The device may change, though only the same device gives the same bits; so may the number of
-processes and of the parts of a batch, which change rounding, batch statistics and random layers, not the samples."""
+_COMPUTED_BY = ("torch", "torchvision", "python")
 
 
 def find_checkpoint(folder: Path, resume: str) -> Path | None:
-    """Return the checkpoint to continue from, None to begin anew.
+    """Return the checkpoint to resume from; None starts a new run.
 
     Args:
         folder: of the run.
-        resume: "auto" (the folder's `last.pt` if it is there), "none", or a file.
+        resume: "auto" (the folder's `last.pt`, if it exists), "none", or a file.
 
     Raises:
-        ConfigError: "none", but the folder holds a run.
+        ConfigError: if `resume` is "none" but the folder holds a run.
     """
     last = folder / LAST_NAME
     if resume == "none" and last.exists():
         raise ConfigError(
-            f"{folder}: holds a run already",
+            f"{folder}: already holds a run",
             expected="a new or empty folder with --resume none",
             got=str(last),
-            do="give another --out, or move that folder away",
+            do="give another --out, or move that folder",
         )
     if resume in ("auto", "none"):
         return last if last.exists() else None
     return Path(resume)
 
 
-def claim_folder(folder: Path, description: dict[str, Any]) -> None:
-    """Write `config.toml` and `run.json`, before anything else of the run; refuse a folder of another run.
+def claim_folder(folder: Path, provenance: dict[str, Any], *, step: int, world_size: int) -> None:
+    """Write `config.toml` and `run.json` before anything else of the run; refuse the folder of another run.
+
+    `run.json` is the provenance of the latest launch, with a history that has one entry for each launch.
 
     Args:
-        folder: is made if it is not there.
-        description: plain JSON types; its "config" decides which run this is.
+        folder: is created if it does not exist.
+        provenance: plain JSON types; its "config" decides which run this is.
+        step: number of steps made before this launch.
+        world_size: number of processes of this launch.
 
     Raises:
-        ConfigError: the folder cannot be made, or holds a run with other settings.
-        CheckpointError: its `run.json` is damaged.
-        WdsBoneError: the disk refuses.
+        ConfigError: if the folder cannot be created, or holds a run with other settings.
+        CheckpointError: if its `run.json` is damaged, or of another version.
+        WdsBoneError: if a file cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{folder}: cannot be made: {error.strerror}", do="give another --out") from error
-    path = folder / RUN_NAME
+        raise ConfigError(f"{folder}: cannot be created: {error.strerror}", do="give another --out") from error
+    path, history = folder / RUN_NAME, []
     if path.exists():
-        refuse_other_config(_read_description(path), description, where=str(folder))
-    publish_bytes(folder / CONFIG_NAME, settings_as_toml(description["config"]))
-    publish_bytes(path, (json.dumps(description, indent=2, allow_nan=False) + "\n").encode())
+        saved = _read_provenance(path)
+        refuse_other_run(saved, provenance, where=str(folder))
+        history = saved["history"]
+    launch = {"step": step, "world_size": world_size, "device": provenance["config"]["device"]}
+    history = [*history, launch | {name: provenance[name] for name in ("versions", "code")}]
+    publish_bytes(folder / CONFIG_NAME, settings_as_toml(provenance["config"]))
+    publish_bytes(path, (json.dumps(provenance | {"history": history}, indent=2, allow_nan=False) + "\n").encode())
 
 
-def load_own_checkpoint(path: Path | None, description: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
-    """Load a checkpoint that was written with the settings and the version in `description`, on every rank.
+def load_own_checkpoint(path: Path | None, provenance: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
+    """Load a checkpoint that was written with the same settings and the same version, on every rank.
 
     Args:
-        path: of the first rank's disk; the others take what that one reads.
-        description: of this run.
-        ranks: that all go on from it.
+        path: on the disk of the first rank, which sends the content to the others.
+        provenance: of this run.
+        ranks: that all resume from it.
 
     Raises:
-        CheckpointError: damaged, or written by another version.
-        ConfigError: written with other settings.
+        CheckpointError: if it is damaged, or was written by another version.
+        ConfigError: if it was written with other settings.
     """
     if not ranks.is_first:
-        return _take_from_first(ranks)
+        # The first rank has verified the content before sending it.
+        return read_checkpoint(io.BytesIO(ranks.share_bytes(None)), where="the checkpoint that rank 0 sent")
     assert path is not None
     contents = load_checkpoint(path)
-    refuse_other_config(contents, description, where=str(path))
-    saved, here = contents["versions"]["wds_bone"], description["versions"]["wds_bone"]
-    if saved != here:
-        raise CheckpointError(
-            f"{path}: written by another version of wds_bone, which may compute other numbers",
-            expected=saved,
-            got=here,
-            do=f"install wds_bone {saved}, or begin a new run with --init-weights {path} and another --out",
-        )
+    refuse_other_run(contents, provenance, where=str(path))
     if ranks.world_size > 1:
         ranks.share_bytes(read_whole(path))
     return contents
 
 
-def _take_from_first(ranks: Ranks) -> dict[str, Any]:
-    """Return what the first rank has read, which it has checked before it gave it away."""
-    return read_checkpoint(io.BytesIO(ranks.share_bytes(None)), where="the checkpoint that rank 0 sent")
-
-
-def refuse_other_config(saved: dict[str, Any], here: dict[str, Any], *, where: str) -> None:
-    """Raise unless two descriptions agree in the settings that decide the result.
+def refuse_other_run(saved: dict[str, Any], here: dict[str, Any], *, where: str) -> None:
+    """Check that two provenances agree in the version and in the settings that decide the result.
 
     Raises:
-        ConfigError: with the settings that differ, both values of each.
+        CheckpointError: if the versions differ.
+        ConfigError: if settings differ; names them with both values.
     """
+    _refuse_other_version(saved, here, where=where)
     before, now = saved["config"], here["config"]
-    names = [name for name in now if name not in MAY_CHANGE and before.get(name) != now[name]]
+    may_change = {name for name, known in options_of(TrainConfig).items() if known.may_change or known.may_differ}
+    names = [name for name in now if name not in may_change and before.get(name) != now[name]]
     if names:
         raise ConfigError(
             f"{where}: belongs to a run with other settings",
-            expected=", ".join(f"{setting_name(name)} {before.get(name)}" for name in names),
-            got=", ".join(f"{setting_name(name)} {now[name]}" for name in names),
-            do="give the same settings to go on with that run, or another --out to begin a new one",
+            expected=", ".join(f"{setting_name(TrainConfig, name)} {before.get(name)}" for name in names),
+            got=", ".join(f"{setting_name(TrainConfig, name)} {now[name]}" for name in names),
+            do="give the same settings to resume that run, or another --out to start a new one",
         )
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+def describe_changes(saved: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Return what computes the numbers differently from before: other packages, or other code of the same version."""
+    before, now = saved["versions"], here["versions"]
+    changes = [f"{name} {before.get(name)} -> {now[name]}" for name in _COMPUTED_BY if before.get(name) != now[name]]
+    return changes + (["the code of wds_bone"] if saved["code"] != here["code"] else [])
+
+
+def _refuse_other_version(saved: dict[str, Any], here: dict[str, Any], *, where: str) -> None:
+    before, now = saved["versions"]["wds_bone"], here["versions"]["wds_bone"]
+    if before != now:
+        raise CheckpointError(
+            f"{where}: belongs to a run of another version of wds_bone, which may compute different numbers",
+            expected=f"wds_bone {before}",
+            got=f"wds_bone {now}",
+            do=f"install wds_bone {before}, or start a new run with another --out, and --init-weights if you want its "
+            "weights",
+        )
+
+
+def _read_provenance(path: Path) -> dict[str, Any]:
     try:
-        description = json.loads(path.read_bytes())
-        if not isinstance(description["config"], dict):
+        provenance = dict(json.loads(path.read_bytes()))
+        if not isinstance(provenance["config"], dict):
             raise TypeError("its config is not a mapping")
+        provenance["versions"]["wds_bone"]
+        return {"history": [], **provenance}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path}: damaged",
-            expected="what train wrote there about its run",
+            f"{path}: is damaged",
+            expected="what `wds-bone train` wrote about its run",
             got=f"{type(error).__name__}: {error}",
-            do="give another --out, or move that file away: the checkpoints beside it say the same",
+            do="give another --out, or move that file; the checkpoints next to it hold the same information",
         ) from error
-    return dict(description)

@@ -1,15 +1,52 @@
-"""Predictions and ages -> numbers in months.
+"""The numbers in `metrics.jsonl`, and the errors in months that they are made of.
 
-In come arrays of equal length, out go errors and their intervals. The invariant: the same predictions give the same
-numbers with the same NumPy; the bootstrap is seeded, but another version may draw other resamples.
+In: a run and its loss, or predictions and ages.
+Out: one dictionary for each line, in plain JSON types.
+Invariant: the same predictions give the same numbers with the same NumPy. The bootstrap is seeded, but another version
+of NumPy may draw other resamples.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wds_bone.distributed.resources import Stopwatch, peak_bytes, resident_bytes
+from wds_bone.learn.optimizer import learning_rate
+from wds_bone.learn.run import Run
+from wds_bone.learn.validate import Predictions
+
 Months = NDArray[np.float32] | NDArray[np.float64]
 
 NUM_RESAMPLES = 1000
+
+
+def step_metrics(run: Run, step: int, *, loss: float, stopwatch: Stopwatch) -> dict[str, Any]:
+    """Return the metrics of a step; rates are means since the last such line."""
+    steps_per_second, wait_fraction = stopwatch.lap()
+    recipe, device = run.recipe, run.ranks.device
+    return {
+        **_counters(run, step),
+        "loss": loss,
+        "lr": learning_rate(step - 1, num_steps=recipe.num_steps, peak=recipe.peak_rate, warmup=recipe.warmup),
+        "images_per_second": steps_per_second * recipe.global_batch_size,
+        "wait_fraction": wait_fraction,
+        "rss_bytes": resident_bytes(),
+        **({"device_peak_bytes": peak_bytes(device)} if device.type == "cuda" else {}),
+    }
+
+
+def validation_metrics(run: Run, step: int, predictions: Predictions) -> dict[str, Any]:
+    """Return the metrics of a validation, including the error of the constant predictor."""
+    errors_months = absolute_errors(predictions.predicted_months, predictions.age_months)
+    low, high = bootstrap_interval(errors_months)
+    return {
+        **_counters(run, step),
+        "val_mae_months": float(errors_months.mean()),
+        "val_mae_low_months": low,
+        "val_mae_high_months": high,
+        "constant_mae_months": constant_error(run.train_stream.ages_months, predictions.age_months),
+    }
 
 
 def absolute_errors(predicted_months: Months, age_months: Months) -> NDArray[np.float64]:
@@ -18,7 +55,7 @@ def absolute_errors(predicted_months: Months, age_months: Months) -> NDArray[np.
 
 
 def bootstrap_interval(values: Months, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean (Efron, 1979) of `values`, (n,)."""
+    """Return the percentile bootstrap interval of the mean of `values`, (n,) (Efron, 1979)."""
     generator = np.random.Generator(np.random.PCG64(seed))
     means = [np.mean(values[generator.integers(len(values), size=len(values))]) for _ in range(NUM_RESAMPLES)]
     low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
@@ -26,7 +63,7 @@ def bootstrap_interval(values: Months, *, level: float = 0.95, seed: int = 0) ->
 
 
 def constant_error(train_age_months: Months, age_months: Months) -> float:
-    """Return the error of the best prediction without looking: always the median of the training ages."""
+    """Return the MAE of the constant predictor, which always says the median of the training ages."""
     return float(np.mean(np.abs(age_months.astype(np.float64) - np.median(train_age_months))))
 
 
@@ -34,3 +71,8 @@ def median_ages(age_months: Months, genders: NDArray[np.uint8]) -> dict[str, flo
     """Return the median age in months of "all" and of each gender, "F" and "M", that occurs (1 is male)."""
     groups = {"all": genders >= 0, "F": genders == 0, "M": genders == 1}
     return {name: float(np.median(age_months[members])) for name, members in groups.items() if members.any()}
+
+
+def _counters(run: Run, step: int) -> dict[str, Any]:
+    samples = step * run.recipe.global_batch_size
+    return {"step": step, "epoch": samples / run.train_stream.num_samples, "samples": samples}

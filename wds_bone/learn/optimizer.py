@@ -1,13 +1,19 @@
-"""Gradients -> changed weights, unless a gradient is not finite.
+"""Gradients become changed weights: AdamW, its learning rate, and the moving average of the weights.
 
-In come a model and its gradients, out go changed parameters. The invariant: a NaN or an infinity never reaches a weight
-or the optimizer's state; the check stays on the device, so CUDA does not wait for it.
+In: a model with its gradients, and the number of the step.
+Out: changed weights, and their exponential moving average (EMA), which is the model that is validated and kept.
+Invariant: a NaN or an infinity never reaches a weight or the optimizer's state; the check stays on the device, so CUDA
+does not wait for it. Learning rate and decay are functions of the step alone, so a resumed run needs no state of them.
 """
+
+import copy
+import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-CLIP_NORM = 1.0
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def build_optimizer(model: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:
@@ -19,25 +25,80 @@ def build_optimizer(model: nn.Module, *, weight_decay: float) -> torch.optim.Ada
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
-def update_weights(model: nn.Module, optimizer: torch.optim.AdamW, *, loss: Tensor, rate: float) -> Tensor:
-    """Clip the gradients and make one step; leave everything as it is if the loss or a gradient is not finite.
+def update_weights(
+    model: nn.Module, optimizer: torch.optim.AdamW, *, loss: Tensor, rate: float, clip_norm: float
+) -> Tensor:
+    """Clip the gradients and make one step; change nothing if the loss or a gradient is not finite.
 
-    This is the mechanism of `torch.amp.GradScaler`: the fused kernel looks at `found_inf` on the device.
+    This is the mechanism of `torch.amp.GradScaler`: the fused kernel reads `found_inf` on the device.
 
     Args:
         model: with the gradients of the whole batch.
         optimizer: of its parameters.
-        loss: float32, any shape: what must be finite beside the gradients.
+        loss: float32 of any shape, which must be finite as well.
         rate: the learning rate of this step.
+        clip_norm: the largest norm of the gradient.
 
     Returns:
-        float32 scalar on the device: 1 if the step was refused, else 0.
+        float32 scalar on the device: 1 if the step was skipped, else 0.
     """
-    norm = nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-    refused = 1.0 - (norm + loss.detach().sum()).isfinite().float()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    skipped = 1.0 - (norm + loss.detach().sum()).isfinite().float()
     for group in optimizer.param_groups:
         group["lr"] = rate
-    optimizer.found_inf, optimizer.grad_scale = refused, None  # type: ignore[attr-defined]
+    optimizer.found_inf, optimizer.grad_scale = skipped, None  # type: ignore[attr-defined]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return refused
+    return skipped
+
+
+def count_steps(num_samples: int, *, epochs: int, batch_size: int) -> int:
+    """Return the number of steps that show every sample `epochs` times; the last one may reach into the next epoch."""
+    return -(-num_samples * epochs // batch_size)
+
+
+def learning_rate(step: int, *, num_steps: int, peak: float, warmup: float) -> float:
+    """Return the learning rate: it rises linearly during the warm-up, then falls to zero along a cosine.
+
+    Args:
+        step: number of the step, from 0.
+        num_steps: steps of the whole run.
+        peak: the highest rate.
+        warmup: fraction of the steps in which it rises.
+    """
+    num_warmup = max(1, round(warmup * num_steps))
+    if step < num_warmup:
+        return peak * (step + 1) / (num_warmup + 1)
+    progress = (step - num_warmup) / max(1, num_steps - num_warmup)
+    return peak * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def copy_for_ema(model: Model) -> Model:
+    """Return a copy in evaluation mode that takes no gradients."""
+    return copy.deepcopy(model).requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def update_ema(ema: nn.Module, model: nn.Module, *, decay: float) -> None:
+    """Set each floating-point value of `ema` to decay x itself + (1 - decay) x the model's; copy the integers.
+
+    Buffers are averaged like parameters, so the average needs no pass over the data for its statistics.
+    """
+    old, new = list(ema.state_dict().values()), list(model.state_dict().values())
+    pairs = list(zip(old, new, strict=True))
+    floating = [(kept, value) for kept, value in pairs if kept.is_floating_point()]
+    kept_values: list[Tensor] = [kept for kept, _ in floating]
+    torch._foreach_lerp_(kept_values, [value for _, value in floating], 1.0 - decay)
+    for kept, value in pairs:
+        if not kept.is_floating_point():
+            kept.copy_(value)
+
+
+def default_ema(num_steps: int) -> float:
+    """Return the decay that averages about the last tenth of the steps."""
+    return max(0.0, 1.0 - 10.0 / num_steps)
+
+
+def ema_decay(step: int, *, largest: float) -> float:
+    """Return the decay of a step: small at first, later `largest` (TensorFlow's rule)."""
+    return min(largest, (1 + step) / (10 + step))

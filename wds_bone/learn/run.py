@@ -1,40 +1,17 @@
-"""What a training run is: the things that stay, and how far it has come.
+"""What a training run is: what stays the same, and how far it has come.
 
-In come settings and opened streams, out go values that the loop and the snapshots share. The invariant: `Progress` and
-the contents of the learner are all that a step changes.
+In: settings and opened streams.
+Out: values that the loop and the snapshots share.
+Invariant: `Progress` and the contents of the learner are everything that a step changes.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.learn.learner import Learner
-from wds_bone.model.augment import Ranges
+from wds_bone.learn.settings import Recipe, TrainConfig
 from wds_bone.stream.stream import BoneAgeStream
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a step needs beside the learner and the batch.
-
-    Attributes:
-        num_steps: of the whole run, which the schedule spans.
-        batch_size: samples per step, over all ranks.
-        accumulate: parts in which a rank computes its samples of a step, one after another, to save memory.
-        peak_rate: the highest learning rate.
-        ema: the longest decay of the average.
-        seed: of augmentation and of the model's random layers.
-        ranges: of the augmentation.
-    """
-
-    num_steps: int
-    batch_size: int
-    accumulate: int
-    peak_rate: float
-    ema: float
-    seed: int
-    ranges: Ranges
 
 
 @dataclass(frozen=True)
@@ -42,10 +19,10 @@ class Progress:
     """How far a run has come.
 
     Attributes:
-        step: steps made.
-        validated_epochs: whole epochs that had been shown when the model was last validated.
-        best_mae_months: lowest validation error so far, None before the first.
-        best_epoch: how many epochs had been shown then.
+        step: number of steps made.
+        validated_epochs: number of whole epochs shown before the last validation.
+        best_mae_months: the lowest validation MAE so far; None before the first validation.
+        best_epoch: number of whole epochs shown before that validation.
     """
 
     step: int = 0
@@ -54,40 +31,47 @@ class Progress:
     best_epoch: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
-    """What stays the same while a run goes on.
+    """One run, on one rank.
 
     Attributes:
-        folder: where checkpoints and metrics go; of the first rank.
-        ranks: the processes that work on it.
+        config: resolved.
+        recipe: what each step follows.
+        ranks: the processes that work on the run.
         learner: what learns.
-        recipe: how.
-        train_stream: shuffled, standing where the progress does.
+        train_stream: shuffled; its position is that of the progress.
         val_stream: not shuffled.
-        last_step: where this launch stops: the recipe's last step, or sooner.
-        patience: epochs without a better validation after which the run is over; None goes on to the last step.
-        log_every: steps between two lines of metrics.
-        origin: what every checkpoint says beside the state: config, versions, digests.
+        provenance: what every checkpoint says besides the state: config, versions, digests.
     """
 
-    folder: Path
+    config: TrainConfig
+    recipe: Recipe
     ranks: Ranks
     learner: Learner
-    recipe: Recipe
     train_stream: BoneAgeStream
     val_stream: BoneAgeStream
-    last_step: int
-    patience: int | None
-    log_every: int
-    origin: dict[str, Any]
+    provenance: dict[str, Any]
 
-    def shown_epochs(self, step: int) -> int:
-        """Return how many whole epochs the first `step` steps have shown."""
-        return step * self.recipe.batch_size // self.train_stream.num_samples
+    @property
+    def last_step(self) -> int:
+        """The step after which this launch stops."""
+        return min(self.recipe.num_steps, self.config.max_steps or self.recipe.num_steps)
 
-    def is_over(self, progress: Progress) -> bool:
-        """Return whether nothing is left to do: all steps are made, or patience is at its end."""
+    def epochs_shown(self, step: int) -> int:
+        """Return how many whole epochs the first `step` steps show."""
+        return step * self.recipe.global_batch_size // self.train_stream.num_samples
+
+    def is_validation_due(self, progress: Progress) -> bool:
+        """Return whether an epoch has been completed since the last validation."""
+        return self.epochs_shown(progress.step) > progress.validated_epochs
+
+    def is_finished(self, progress: Progress) -> bool:
+        """Return whether nothing is left to do: all steps are made, or the patience is exhausted."""
         best_epoch = progress.validated_epochs if progress.best_epoch is None else progress.best_epoch
-        waited = progress.validated_epochs - best_epoch
-        return progress.step >= self.recipe.num_steps or (self.patience is not None and waited >= self.patience)
+        num_worse, patience = progress.validated_epochs - best_epoch, self.config.patience
+        return progress.step >= self.recipe.num_steps or (patience is not None and num_worse >= patience)
+
+    def must_stop(self, progress: Progress) -> bool:
+        """Return whether this launch makes no further step."""
+        return progress.step >= self.last_step or self.is_finished(progress)

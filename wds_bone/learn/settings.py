@@ -1,14 +1,14 @@
 """The settings of a training run.
 
-In comes a command line, out goes a checked value, then one without "auto". The invariant: what a resolved config says
-is what a run does, on any machine; what depends on the number of samples is settled when they are known.
+In: a command line, then the machine and the number of samples.
+Out: a checked `TrainConfig`, and the `Recipe` that a step follows.
+Invariant: a resolved config says what the run does, on any machine.
 """
 
-import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from wds_bone.config import knob, option
+from wds_bone.config import check_bounds, option, out_of_range
 from wds_bone.distributed.hardware import (
     Device,
     Precision,
@@ -19,92 +19,178 @@ from wds_bone.distributed.hardware import (
     pick_rate,
 )
 from wds_bone.errors import ConfigError
+from wds_bone.learn.optimizer import count_steps, default_ema
+from wds_bone.model.augment import Ranges
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of one training run."""
 
-    train: tuple[str, ...] = option("training shards: a manifest, a folder or tars", default=("shards/manifest.json",))
-    val: tuple[str, ...] | None = option("validation shards (default: the split val beside --train)", default=None)
-    out: Path = option("folder of the run", default=Path("runs/bone-age"))
-    model: str = option("torchvision classifier; auto takes resnet18, on a GPU convnext_tiny", default="auto")
-    init_weights: str = option("none, imagenet (fetched if need be), or a file of weights", default="none")
-    image_size: int | None = option("longer side of the model's input in pixels (default: as stored)", default=None)
-    epochs: int = option("how often every sample is shown", default=14)
-    max_steps: int | None = option("stop after this step; the schedule still spans --epochs", default=None)
-    batch_size: int = option("samples per step, over all processes", default=32)
-    lr: float | None = option("highest learning rate (default: by the model, 2e-3 for resnet18)", default=None)
-    dropout: float | None = option("of the model's dropout layers, 0 for none (default: the model's own)", default=None)
-    drop_path: float | None = option(
-        "of the model's last stochastic depth layer, rising to it from 0 (default: the model's own)", default=None
+    train: tuple[str, ...] = option(
+        "training shards: a manifest, a folder or tars",
+        default=("shards/manifest.json",),
+        metavar="SHARDS",
+        may_differ=True,
     )
-    folds: int | None = option("cross-validation: in how many folds the training split is cut", default=None)
-    fold: int | None = option("cross-validation: which fold validates, from 0; the others train", default=None)
-    seed: int = option("of initial weights, order and augmentation", default=0)
-    threads: int | None = option("that decode images (default: 1 on a CPU, else one per core)", default=None)
-    device: Device = option("where the model is trained", default="auto")
-    precision: Precision = option("of the forward pass; auto takes bf16 where hardware has it", default="auto")
-    compile: bool = option("compile the model with torch.compile", default=False)
-    resume: str = option("auto (go on with the run in --out), none, or a checkpoint", default="auto")
-    log_every: int = option("steps between two lines of metrics", default=20)
-    dry_run: bool = option("make one step, say what the run would be, and leave nothing behind", default=False)
-    weight_decay: float = knob("of AdamW", default=0.05)
-    ema: float | None = knob("decay of the average of the weights, 0 for no average; none: by the steps", default=None)
-    patience: int | None = knob("epochs without a better validation after which to stop; none: go on", default=None)
-    accumulate: int = knob("parts in which each process computes its batch, to save memory", default=1)
-    freeze_backbone: bool = knob("learn the last layers only; for pretrained weights", default=False)
-    sync_batch_norm: bool = knob("batch norms over the batch of all processes; on CUDA", default=False)
-    shuffle_buffer: int | None = knob("places that a sample may move; none: the whole epoch", default=None)
-    timeout_seconds: float = knob("after which a process gives another one up", default=300.0)
-    augment_flip: bool = knob("mirror half of the images", default=True)
-    augment_turn_degrees: float = knob("turn by up to this, either way", default=8.0)
-    augment_scale: float = knob("scale by up to this part, either way", default=0.06)
-    augment_shift: float = knob("shift by up to this part of the image, either way", default=0.04)
-    augment_contrast: float = knob("change the contrast by up to this part, either way", default=0.1)
-    augment_brightness: float = knob("change the brightness by up to this part, either way", default=0.05)
-    augment_gamma: float = knob("change gamma by up to this part, either way", default=0.05)
+    val: tuple[str, ...] | None = option(
+        "validation shards (default: the split val of --train)", default=None, metavar="SHARDS", may_differ=True
+    )
+    out: Path = option("folder of the run", default=Path("runs/bone-age"), metavar="DIR", may_differ=True)
+    model: str = option(
+        "torchvision classifier; auto takes resnet18 on a CPU, convnext_tiny on a GPU", default="auto", metavar="NAME"
+    )
+    init_weights: str = option(
+        "initial weights: none, imagenet (downloaded if necessary), or a file", default="none", metavar="FILE"
+    )
+    image_size: int | None = option(
+        "longer side of the model's input in pixels (default: as stored)", default=None, metavar="PIXELS", min=1
+    )
+    epochs: int = option("number of times that every sample is shown", default=14, min=1)
+    max_steps: int | None = option(
+        "stop after this step; the learning rate still follows --epochs", default=None, min=1, may_change=True
+    )
+    batch_size: int = option("samples per step, over all processes", default=32, min=1)
+    lr: float | None = option(
+        "peak learning rate (default: depends on the model; 2e-3 for resnet18)", default=None, min=0
+    )
+    dropout: float | None = option(
+        "probability of the model's dropout layers; 0 turns them off (default: the model's own)",
+        default=None,
+        min=0,
+        below=1,
+    )
+    drop_path: float | None = option(
+        "probability of the model's last stochastic depth layer, to which the others rise from 0 "
+        "(default: the model's own)",
+        default=None,
+        min=0,
+        below=1,
+    )
+    folds: int | None = option("cross-validation: number of folds of the training split", default=None, min=2)
+    fold: int | None = option(
+        "cross-validation: the fold to validate on, from 0; the others are for training", default=None, min=0
+    )
+    seed: int = option("seed of the initial weights, the order and the augmentation", default=0, min=0, below=1 << 31)
+    threads: int | None = option(
+        "threads that decode images (default: 1 on a CPU; on a GPU one per core)", default=None, min=1, may_differ=True
+    )
+    device: Device = option("device to train on", default="auto", may_change=True)
+    precision: Precision = option(
+        "precision of the forward pass; auto takes bf16 if the hardware has it", default="auto"
+    )
+    compile: bool = option("compile the model with torch.compile", default=False, may_change=True)
+    resume: str = option(
+        "auto (resume the run in --out, if there is one), none, or a checkpoint",
+        default="auto",
+        metavar="FILE",
+        may_differ=True,
+    )
+    log_every: int = option("steps between two lines of metrics", default=20, min=1, may_change=True)
+    dry_run: bool = option(
+        "make one step, print what the run would do, and write nothing", default=False, may_change=True
+    )
+    weight_decay: float = option("weight decay of AdamW", default=0.05, min=0, flag=False)
+    warmup: float = option(
+        "fraction of the steps in which the learning rate rises", default=0.1, min=0, below=1, flag=False
+    )
+    clip_norm: float = option(
+        "largest norm of the gradient; larger ones are scaled down", default=1.0, min=0, flag=False
+    )
+    loss_beta_months: float = option(
+        "error at which the loss changes from squared to linear, in months", default=3.0, min=0, flag=False
+    )
+    ema: float | None = option(
+        "decay of the moving average of the weights; 0: no average; none: averages the last tenth of the steps",
+        default=None,
+        min=0,
+        below=1,
+        flag=False,
+    )
+    patience: int | None = option(
+        "stop after this many epochs without a better validation; none: never",
+        default=None,
+        min=1,
+        flag=False,
+        may_change=True,
+    )
+    accumulate: int = option(
+        "number of parts in which each process computes its batch, to save memory",
+        default=1,
+        min=1,
+        flag=False,
+        may_change=True,
+    )
+    freeze_backbone: bool = option("train the last layers only; for pretrained weights", default=False, flag=False)
+    sync_batch_norm: bool = option("normalize over the batch of all processes; CUDA only", default=False, flag=False)
+    shuffle_buffer: int | None = option(
+        "size of the shuffle window, in samples; none: the whole epoch", default=None, min=1, flag=False
+    )
+    timeout_seconds: float = option(
+        "seconds to wait for an unresponsive process", default=300.0, min=1, flag=False, may_change=True
+    )
+    augment_flip: bool = option("mirror half of the images", default=True, flag=False)
+    augment_turn_degrees: float = option(
+        "largest rotation in degrees, in either direction", default=8.0, min=0, flag=False
+    )
+    augment_scale: float = option("largest change of size, as a fraction", default=0.06, min=0, below=1, flag=False)
+    augment_shift: float = option("largest shift, as a fraction of the image", default=0.04, min=0, below=1, flag=False)
+    augment_contrast: float = option(
+        "largest change of contrast, as a fraction", default=0.1, min=0, below=1, flag=False
+    )
+    augment_brightness: float = option(
+        "largest change of brightness; 1 is the brightness of bone", default=0.05, min=0, flag=False
+    )
+    augment_gamma: float = option("largest change of gamma, as a fraction", default=0.05, min=0, below=1, flag=False)
 
     def __post_init__(self) -> None:
-        _refuse_below(1, self, *_COUNTS)
-        _refuse_below(0, self, "seed", "fold", *_FRACTIONS, *_REALS)
-        for name in _REALS:
-            if not math.isfinite(getattr(self, name) or 0.0):
-                raise _range_error(name, "a finite number", getattr(self, name))
-        for name, limit in (("seed", 1 << 31), *((name, 1) for name in _FRACTIONS)):
-            if (getattr(self, name) or 0) >= limit:
-                raise _range_error(name, f"less than {limit}", getattr(self, name))
+        check_bounds(self)
         _check_folds(self)
         if self.freeze_backbone and (self.dropout or self.drop_path):
             raise ConfigError(
-                "--dropout or --drop-path with freeze_backbone, which turns the random layers off",
+                "--dropout and --drop-path have no effect with freeze_backbone, which turns random layers off",
                 expected="one of them",
                 got=f"--dropout {self.dropout}, --drop-path {self.drop_path}",
-                do="leave one out",
+                do="leave one of them out",
             )
 
 
-_COUNTS = (
-    "image_size",
-    "epochs",
-    "max_steps",
-    "batch_size",
-    "threads",
-    "shuffle_buffer",
-    "log_every",
-    "accumulate",
-    "patience",
-    "timeout_seconds",
-)
-_FRACTIONS = ("ema", "dropout", "drop_path", "augment_scale", "augment_shift", "augment_contrast", "augment_gamma")
-_REALS = ("lr", "weight_decay", "augment_turn_degrees", "augment_brightness", "timeout_seconds")
+@dataclass(frozen=True)
+class Recipe:
+    """What a step needs besides the learner and the batch.
+
+    Attributes:
+        num_steps: steps of the whole run, which the learning rate spans.
+        global_batch_size: samples per step, over all processes.
+        local_batch_size: samples per step of each process.
+        accumulate: parts in which a process computes its samples, one after another.
+        peak_rate: the highest learning rate.
+        warmup: fraction of the steps in which the learning rate rises.
+        clip_norm: largest norm of the gradient.
+        loss_beta_months: where the loss changes from squared to linear.
+        ema: the largest decay of the moving average.
+        seed: of the augmentation and the model's random layers.
+        ranges: of the augmentation.
+    """
+
+    num_steps: int
+    global_batch_size: int
+    local_batch_size: int
+    accumulate: int
+    peak_rate: float
+    warmup: float
+    clip_norm: float
+    loss_beta_months: float
+    ema: float
+    seed: int
+    ranges: Ranges
 
 
 def resolve_config(config: TrainConfig) -> TrainConfig:
-    """Replace "auto" and what is not set by what suits the machine.
+    """Replace "auto", and what is not set, by what suits the machine.
 
     Raises:
-        ConfigError: a CUDA device is asked for and there is none.
+        ConfigError: if CUDA is requested and not available.
     """
     device = pick_device(config.device)
     model = pick_model(config.model, device)
@@ -118,37 +204,64 @@ def resolve_config(config: TrainConfig) -> TrainConfig:
     )
 
 
+def make_recipe(config: TrainConfig, *, num_samples: int, world_size: int) -> Recipe:
+    """Return the recipe of a resolved config.
+
+    Args:
+        config: resolved.
+        num_samples: number of training samples.
+        world_size: number of processes.
+
+    Raises:
+        ConfigError: if the batch cannot be divided equally among the processes and their parts.
+    """
+    assert config.lr is not None, "resolve_config sets it"
+    _refuse_indivisible(config.batch_size, num_ranks=world_size, num_parts=config.accumulate)
+    num_steps = count_steps(num_samples, epochs=config.epochs, batch_size=config.batch_size)
+    return Recipe(
+        num_steps=num_steps,
+        global_batch_size=config.batch_size,
+        local_batch_size=config.batch_size // world_size,
+        accumulate=config.accumulate,
+        peak_rate=config.lr,
+        warmup=config.warmup,
+        clip_norm=config.clip_norm,
+        loss_beta_months=config.loss_beta_months,
+        ema=default_ema(num_steps) if config.ema is None else config.ema,
+        seed=config.seed,
+        ranges=Ranges(**{field.name: getattr(config, f"augment_{field.name}") for field in fields(Ranges)}),
+    )
+
+
+def _refuse_indivisible(batch_size: int, *, num_ranks: int, num_parts: int) -> None:
+    unit = num_ranks * num_parts
+    below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
+    if below != above:
+        among = f"{num_ranks} processes" + (f" of {num_parts} parts each (accumulate)" if num_parts > 1 else "")
+        raise ConfigError(
+            f"--batch-size {batch_size} cannot be divided equally among {among}",
+            expected=f"a multiple of {unit}",
+            got=batch_size,
+            do=f"give --batch-size {f'{below} or {above}' if below else above}",
+        )
+
+
 def _check_folds(config: TrainConfig) -> None:
     if (config.folds is None) != (config.fold is None):
         raise ConfigError(
-            "--folds without --fold, or the other way round",
-            expected="both or none",
+            "--folds and --fold must be given together",
+            expected="both or neither",
             got=f"--folds {config.folds}, --fold {config.fold}",
-            do="say --folds 5 --fold 0, then --fold 1 and so on",
+            do="give --folds 5 --fold 0, then --fold 1 and so on",
         )
     if config.folds is None or config.fold is None:
         return
-    if not config.folds >= 2 or config.fold >= config.folds:
-        raise _range_error("fold", f"at least 2 folds, and a fold from 0 to {config.folds - 1}", config.fold)
+    if config.fold >= config.folds:
+        raise out_of_range(config, "fold", f"0 to {config.folds - 1}")
     if config.val is not None:
         raise ConfigError(
-            "--folds beside --val", expected="one of them", got="both", do="leave --val out: the fold validates"
+            "--folds and --val contradict each other",
+            expected="one of them",
+            got="both",
+            do="leave --val out; the fold is the validation set",
         )
-
-
-def _refuse_below(least: int, config: TrainConfig, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not value >= least:
-            raise _range_error(name, f"{least} or more", value)
-
-
-def _range_error(name: str, expected: str, got: object) -> ConfigError:
-    flag = setting_name(name)
-    return ConfigError(f"{flag} {got} makes no sense", expected=expected, got=got, do=f"give another {flag}")
-
-
-def setting_name(name: str) -> str:
-    """Return how a setting is given: `--batch-size`, or `--set accumulate` where it has no flag."""
-    (metadata,) = (field.metadata for field in fields(TrainConfig) if field.name == name)
-    return f"--set {name}" if metadata.get("is_knob") else f"--{name.replace('_', '-')}"

@@ -1,7 +1,8 @@
-"""A run between two steps <-> a checkpoint.
+"""Save a run between two steps, and restore it.
 
-In comes a run with its progress, out goes a file from which the same run continues. The invariant: everything that a
-step reads and an earlier step wrote is in it; the rest is a function of the settings.
+In: a run with its progress.
+Out: a checkpoint from which the same run continues.
+Invariant: everything that a step reads and an earlier step wrote is in it; the rest is a function of the settings.
 """
 
 from dataclasses import asdict
@@ -16,32 +17,32 @@ LAST_NAME, BEST_NAME = "last.pt", "best.pt"
 
 
 def save_snapshot(run: Run, progress: Progress, *, name: str) -> None:
-    """Write the run's state under `name` in its folder; the first rank does, the others hold the same.
+    """Write the state of the run to the file `name` in its folder; only the first rank writes.
 
     Raises:
-        WdsBoneError: the disk refuses; an older file of that name is kept.
+        WdsBoneError: if it cannot be written; an older file of that name is kept.
     """
     if not run.ranks.is_first:
         return
     contents = {
-        **run.origin,
+        **run.provenance,
         **learner_state(run.learner),
         "progress": asdict(progress),
         "stream": run.train_stream.state_dict(),
     }
-    save_checkpoint(run.folder / name, contents)
+    save_checkpoint(run.config.out / name, contents)
 
 
 def restore_snapshot(run: Run, contents: dict[str, Any]) -> Progress:
-    """Set the run to the state in a checkpoint of the same settings.
+    """Set the run to the state in a checkpoint of the same settings, and return its progress.
 
     Raises:
-        CheckpointError: the training or validation shards are others.
+        CheckpointError: if the training or validation shards have changed.
     """
     saved_digest = contents["order_digests"]["val"]
     if saved_digest != run.val_stream.order_digest:
         raise CheckpointError(
-            "the validation shards are not those of the checkpoint",
+            "the validation shards differ from those of the checkpoint",
             expected=f"order digest {saved_digest} (saved)",
             got=f"order digest {run.val_stream.order_digest} (now)",
             do="resume with the same shards, or start a new run with another --out",

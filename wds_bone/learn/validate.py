@@ -1,7 +1,8 @@
-"""A predictor and an unshuffled stream -> predictions, each sample once.
+"""Predict every sample of an unshuffled stream once.
 
-In comes one epoch of batches, out go arrays. The invariant: padding counts for nothing, and the weights sum to the
-number of samples in the stream.
+In: one epoch of batches.
+Out: `Predictions`.
+Invariant: padding has no effect, and the weights sum to the number of samples in the stream.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from wds_bone.stream.stream import BoneAgeStream
 
 @dataclass(frozen=True)
 class Predictions:
-    """What was predicted for each sample, in the order of the stream.
+    """The prediction for each sample, in the order of the stream.
 
     Attributes:
         key: n sample keys.
@@ -41,26 +42,26 @@ def predict_epoch(
     stream: BoneAgeStream,
     ranks: Ranks,
     *,
-    told_gender: NDArray[np.float32] | None = None,
+    gender_input: NDArray[np.float32] | None = None,
     give_up: Callable[[], bool] = lambda: False,
 ) -> Predictions | None:
-    """Predict every sample of the stream's first epoch once, each rank its rows, and return all of them on every rank.
+    """Predict every sample of the stream's first epoch once, each rank its rows; every rank gets all predictions.
 
     Args:
         predictor: on the stream's device.
-        stream: opened with `shuffle=False`, and for these ranks.
+        stream: opened with `shuffle=False`, for these ranks.
         ranks: which share the work.
-        told_gender: float32 (n,), what the model is told in the place of the true genders, in the order of the stream.
-        give_up: asked after each batch; must say the same on all ranks.
+        gender_input: float32 (n,), what the model receives instead of the true genders, in the order of the stream.
+        give_up: called after each batch; must return the same on all ranks.
 
     Returns:
-        The predictions, or None as soon as `give_up` says so.
+        The predictions, or None as soon as `give_up` returns True.
     """
     stream.set_epoch(0)
     columns: list[Tensor] = []
     for number, batch in enumerate(stream, 1):
         ranks.activity = f"batch {number} of an evaluation"
-        predicted_months = predictor.predict_months(batch.image, _told_to_model(batch, told_gender))
+        predicted_months = predictor.predict_months(batch.image, _gender_of(batch, gender_input))
         columns.append(torch.stack([predicted_months, batch.weight, batch.gender, batch.age_months]))
         if give_up():
             return None
@@ -73,15 +74,15 @@ def predict_epoch(
 
 
 def refuse_not_finite(predicted_months: NDArray[np.float32], keys: Sequence[str], *, where: str) -> None:
-    """Raise unless all predictions are finite numbers.
+    """Check that all predictions are finite numbers.
 
     Args:
         predicted_months: float32 (n,).
-        keys: n names of what they were predicted for.
-        where: where the model comes from.
+        keys: n names of the samples or films.
+        where: the origin of the model, for the error.
 
     Raises:
-        WdsBoneError: with the first key whose prediction is not.
+        WdsBoneError: if one is not; names the first one.
     """
     finite = np.isfinite(predicted_months)
     if finite.all():
@@ -91,13 +92,13 @@ def refuse_not_finite(predicted_months: NDArray[np.float32], keys: Sequence[str]
         f"{where}: {num_bad:,} predictions are not finite, the first for '{keys[first]}'",
         expected="ages in months",
         got=predicted_months[first],
-        do="look at that image; if it is like the others, take an earlier checkpoint or train anew with a lower --lr",
+        do="look at that image; if it is like the others, use an earlier checkpoint, or train again with a lower --lr",
     )
 
 
-def _told_to_model(batch: Batch, told_gender: NDArray[np.float32] | None) -> Tensor:
-    """Return the genders of a batch of the first epoch; what padding is told does not matter."""
-    if told_gender is None:
+def _gender_of(batch: Batch, gender_input: NDArray[np.float32] | None) -> Tensor:
+    """Return the genders that the model receives for a batch of the first epoch; those of padding do not matter."""
+    if gender_input is None:
         return batch.gender
-    told = told_gender[batch.position.cpu().numpy() % len(told_gender)]
-    return torch.from_numpy(told).to(batch.gender.device)
+    given = gender_input[batch.position.cpu().numpy() % len(gender_input)]
+    return torch.from_numpy(given).to(batch.gender.device)

@@ -1,8 +1,9 @@
-"""Model input -> altered model input: whole batches, on the device.
+"""Augment whole batches on the device.
 
-In come float32 images with the positions of their samples, out go the same images flipped, turned, scaled, shifted
-and exposed differently. The invariant: what happens to a sample is a function of (seed, its position in the endless
-sequence of epochs), whatever the batch, the device or the number of processes.
+In: float32 images and the positions of their samples.
+Out: the images, flipped, rotated, scaled, shifted and exposed differently.
+Invariant: the change of a sample is a function of (seed, its position in the endless sequence of epochs), whatever the
+batch, the device or the number of processes.
 """
 
 import math
@@ -17,7 +18,7 @@ NUM_DRAWS = 8
 
 @dataclass(frozen=True)
 class Ranges:
-    """How far each alteration goes, either way; the settings have the defaults."""
+    """The largest change of each kind, in either direction; the settings have the defaults."""
 
     flip: bool
     turn_degrees: float
@@ -29,13 +30,13 @@ class Ranges:
 
 
 def augment(image: Tensor, position: Tensor, *, seed: int, ranges: Ranges) -> Tensor:
-    """Alter each image by its own random numbers.
+    """Change each image by its own random numbers.
 
     Args:
         image: float32 (B, 1, H, W), dark 0 and bright about 1.
         position: int64 (B,), on the same device.
         seed: of the training run.
-        ranges: how far each alteration goes.
+        ranges: the largest changes.
 
     Returns:
         float32 (B, 1, H, W).
@@ -47,15 +48,15 @@ def augment(image: Tensor, position: Tensor, *, seed: int, ranges: Ranges) -> Te
 
 
 def uniform_draws(seed: int, position: Tensor, *, num_draws: int) -> Tensor:
-    """Hash (seed, position, which draw) into uniform numbers.
+    """Return uniform numbers, hashes of (seed, position, number of the draw).
 
     Two rounds of the SplitMix64 finalizer (Steele, Lea and Flood, OOPSLA 2014) in wrapping int64 arithmetic, which is
     the same on every device.
 
     Args:
-        seed: any integer; its lowest 64 bits count.
+        seed: any integer; its lowest 64 bits are used.
         position: int64 (B,).
-        num_draws: how many numbers each position gets.
+        num_draws: numbers per position.
 
     Returns:
         float32 (B, num_draws), in [0, 1).
@@ -67,13 +68,13 @@ def uniform_draws(seed: int, position: Tensor, *, num_draws: int) -> Tensor:
 
 
 def _move(image: Tensor, mirrored: Tensor, signed: Tensor, ranges: Ranges) -> Tensor:
-    """Flip, turn, scale and shift in one resampling; what comes from outside the image repeats its border."""
+    """Flip, rotate, scale and shift in one resampling; what is outside the image repeats its border."""
     side = 1.0 - 2.0 * (mirrored & ranges.flip)
     angle = signed[:, 0] * math.radians(ranges.turn_degrees)
     zoom = 1.0 + signed[:, 1] * ranges.scale
     cos, sin = angle.cos() * zoom, angle.sin() * zoom
     shift = signed[:, 2:4] * (2.0 * ranges.shift)
-    aspect = image.shape[3] / image.shape[2]  # the grid's units are half the width and half the height
+    aspect = image.shape[3] / image.shape[2]  # the units of the grid are half the width and half the height
     across = torch.stack([cos * side, -sin / aspect, shift[:, 0]], 1)
     down = torch.stack([sin * aspect * side, cos, shift[:, 1]], 1)
     grid = F.affine_grid(torch.stack([across, down], 1), list(image.shape), align_corners=False)
@@ -81,7 +82,7 @@ def _move(image: Tensor, mirrored: Tensor, signed: Tensor, ranges: Ranges) -> Te
 
 
 def _expose(image: Tensor, signed: Tensor, ranges: Ranges) -> Tensor:
-    """Change gamma, contrast and brightness, as another exposure of the same hand would."""
+    """Change gamma, contrast and brightness, as a different exposure of the same hand would."""
     gamma, contrast, brightness = signed[:, :, None, None, None].unbind(1)
     exposed = image.clamp_min(1e-3).pow(1.0 + gamma * ranges.gamma) if ranges.gamma else image
     return exposed * (1.0 + contrast * ranges.contrast) + brightness * ranges.brightness
@@ -104,5 +105,5 @@ def _mix(bits: Tensor) -> Tensor:
 
 
 def _shift_right(bits: Tensor, places: int) -> Tensor:
-    """Shift as if unsigned: int64 tensors shift their sign in."""
+    """Shift right as an unsigned number; int64 tensors would copy the sign bit."""
     return (bits >> places) & ((1 << (64 - places)) - 1)

@@ -1,8 +1,9 @@
-"""Training state <-> one verified file.
+"""Save and load a checkpoint as one verified file.
 
-In comes a dictionary of tensors and plain types, out goes a file that `torch.load(weights_only=True)` reads, followed
-by one line with the sha256 of all before it. The invariant: a file is loaded only if its bytes are the ones that were
-saved; zip archives have checksums of their own, but `torch.load` does not look at them.
+In: a dictionary of tensors and plain types.
+Out: a file that `torch.load(weights_only=True)` reads, followed by one line with the sha256 of everything before it.
+Invariant: a file is loaded only if its bytes are those that were saved. (Zip archives have their own checksums, but
+`torch.load` does not check them.)
 """
 
 import hashlib
@@ -18,75 +19,88 @@ import torch
 from wds_bone.errors import CheckpointError
 from wds_bone.storage.durable import publish
 
-FORMAT = "wds_bone checkpoint 1"
+FORMAT, OLD_FORMAT = "wds_bone checkpoint 2", "wds_bone checkpoint 1"
 _PREFIX = b"\nwds_bone sha256 "
 _TRAILER_BYTES = len(_PREFIX) + 64 + 1
 _CHUNK_BYTES = 1 << 20
-_USE_ANOTHER = "copy it again from where it was written, or give another checkpoint of the run (last.pt, best.pt)"
+_USE_ANOTHER = "copy it again from its origin, or give another checkpoint of the run (last.pt, best.pt)"
 
 
 def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
     """Write `contents` to `path`, atomically and durably.
 
     Args:
-        path: whatever was there before stays until the new file is complete.
-        contents: tensors and plain types only, so that loading needs no code of ours.
+        path: an existing file is kept until the new one is complete.
+        contents: tensors and plain types only, so that loading executes no code.
 
     Raises:
-        WdsBoneError: the disk refuses; the old file is kept.
+        WdsBoneError: if it cannot be written; an existing file is kept.
     """
     publish(path, lambda stream: _write_sealed(stream, {"format": FORMAT, **contents}))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Verify and read what `save_checkpoint` wrote, onto the CPU.
+    """Verify and read a checkpoint, onto the CPU.
 
     Raises:
-        CheckpointError: missing, cut short, changed, of another program or another version.
+        CheckpointError: if it is missing, truncated, changed, or of another program or version.
     """
     with _reading(path) as stream:
         return read_checkpoint(stream, where=str(path))
 
 
 def read_checkpoint(stream: BinaryIO, *, where: str) -> dict[str, Any]:
-    """Verify and read a checkpoint from a seekable stream, onto the CPU; `where` is what errors call it.
+    """Verify and read a checkpoint from a seekable stream, onto the CPU; errors name `where`.
 
     Raises:
-        CheckpointError: cut short, changed, of another program or another version.
+        CheckpointError: if it is truncated, changed, or of another program or version.
     """
     _verify_seal(stream, where)
     try:
         contents: dict[str, Any] = torch.load(stream, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{where}: not a checkpoint of weights", got=error, do="give another checkpoint"
+            f"{where}: is not a checkpoint of weights", got=error, do="give another checkpoint"
         ) from error
-    if not isinstance(contents, dict) or contents.get("format") != FORMAT:
-        found = contents.get("format") if isinstance(contents, dict) else type(contents).__name__
+    found = contents.get("format") if isinstance(contents, dict) else type(contents).__name__
+    if found not in (FORMAT, OLD_FORMAT):
         raise CheckpointError(
-            f"{where}: of another format", expected=FORMAT, got=found, do="use the version of wds_bone that wrote it"
+            f"{where}: the checkpoint has another format",
+            expected=FORMAT,
+            got=found,
+            do="use the version of wds_bone that wrote it",
         )
-    return contents
+    return _upgrade(contents) if found == OLD_FORMAT else contents
 
 
 def read_whole(path: Path) -> bytes:
-    """Return the bytes of a checkpoint, unverified.
+    """Return the bytes of a checkpoint without verifying them.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: if it cannot be read.
     """
     with _reading(path) as stream:
         return stream.read()
 
 
 def is_sealed(path: Path) -> bool:
-    """Return whether a file ends as checkpoints do.
+    """Return whether a file ends like a checkpoint.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: if it cannot be read.
     """
     with _reading(path) as stream:
         return _parse_seal(_read_trailer(stream)) is not None
+
+
+def _upgrade(contents: dict[str, Any]) -> dict[str, Any]:
+    """Return the contents of a checkpoint of wds_bone 0.1.0 under the names of today."""
+    renamed = {"average": "ema", "optimiser": "optimizer"}
+    upgraded = {renamed.get(name, name): value for name, value in contents.items()}
+    if "preprocessing" in upgraded:
+        preprocessing = dict(upgraded["preprocessing"])
+        upgraded["preprocessing"] = {"normalization": preprocessing.pop("normalisation"), **preprocessing}
+    return upgraded
 
 
 @contextmanager
@@ -99,18 +113,18 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
 
 
 class _Hashing:
-    """A file that hashes what passes through it, and remembers what the disk refused."""
+    """A file that hashes what is written to it, and remembers the error of a failed write."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream, self.digest = stream, hashlib.sha256()
-        self.refusal: OSError | None = None
+        self.failure: OSError | None = None
 
     def write(self, content: bytes) -> int:
         self.digest.update(content)
         try:
             return self.stream.write(content)
         except OSError as error:
-            self.refusal = error
+            self.failure = error
             raise
 
     def flush(self) -> None:
@@ -121,26 +135,26 @@ def _write_sealed(stream: BinaryIO, contents: dict[str, Any]) -> None:
     hashing = _Hashing(stream)
     try:
         torch.save(contents, hashing)  # type: ignore[arg-type]
-    except RuntimeError as error:  # of torch's archive, which it cannot end after a write that failed
-        raise hashing.refusal or error from None
+    except RuntimeError as error:  # torch cannot finish its archive after a failed write
+        raise hashing.failure or error from None
     stream.write(_PREFIX + hashing.digest.hexdigest().encode() + b"\n")
 
 
 def _verify_seal(stream: BinaryIO, where: str) -> None:
-    """Check the last line against all before it, and go back to the start."""
+    """Check the last line against everything before it, and go back to the start."""
     trailer = _read_trailer(stream)
     num_bytes, claimed = stream.tell(), _parse_seal(trailer)
     if claimed is None:
         raise CheckpointError(
-            f"{where}: not a checkpoint, or one that was cut short",
+            f"{where}: is not a checkpoint, or is truncated",
             expected="a last line with a sha256",
-            got=f"{num_bytes:,} bytes that end in {trailer[-8:]!r}",
+            got=f"{num_bytes:,} bytes that end with {trailer[-8:]!r}",
             do=_USE_ANOTHER,
         )
     found = _hash(stream, num_bytes - _TRAILER_BYTES)
     if claimed != found:
         raise CheckpointError(
-            f"{where}: changed since it was saved",
+            f"{where}: has changed since it was saved",
             expected=f"sha256 {claimed}",
             got=f"sha256 {found}",
             do=_USE_ANOTHER,
@@ -149,7 +163,7 @@ def _verify_seal(stream: BinaryIO, where: str) -> None:
 
 
 def _read_trailer(stream: BinaryIO) -> bytes:
-    """Return the last bytes of a file, at most as many as a trailer has, and stay at its end."""
+    """Return the last bytes of a file, at most as many as a trailer has; the position is then at the end."""
     stream.seek(max(0, stream.seek(0, 2) - _TRAILER_BYTES))
     return stream.read()
 

@@ -1,7 +1,9 @@
-"""Film files -> predicted ages: the way that films outside of shards take.
+"""Predict the ages of film files.
 
-In come paths, out go ages or errors in their order. The invariant: a film is brought to the form in which the training
-shards would hold it, by the functions that write and read shards, so it is predicted as if it had been in one.
+In: paths.
+Out: an age or an error for each, in order.
+Invariant: a film is converted to what the training shards would store, by the functions that write and read shards, so
+the prediction is the same as for a film in a shard.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,13 +27,13 @@ BATCH_SIZE = 8
 def predict_films(
     predictor: Predictor, paths: Sequence[Path], *, gender: Gender, device: torch.device
 ) -> Iterator[tuple[Path, np.float32 | WdsBoneError]]:
-    """Yield each film with its age in months, or with the error that says why it has none; in order, lazily.
+    """Yield each film with its age in months, or with the error that prevented the prediction; in order, lazily.
 
     Args:
         predictor: on `device`.
-        paths: of the films; at most `BATCH_SIZE` of them are in memory.
-        gender: of all of them.
-        device: where predictions are made.
+        paths: of the films; at most `BATCH_SIZE` of them are in memory at a time.
+        gender: of all children.
+        device: that predicts.
     """
     for start in range(0, len(paths), BATCH_SIZE):
         part = paths[start : start + BATCH_SIZE]
@@ -45,11 +47,11 @@ def predict_films(
 def read_film(path: Path, image_format: ImageFormat) -> NDArray[np.uint8]:
     """Return the film as a stream would deliver it from shards of that format, uint8 (height, width).
 
-    What JPEG takes away when shards are written is taken away here too.
+    It is compressed with JPEG if the shards are, so that it loses the same detail.
 
     Raises:
-        ImageError: the film cannot be read, or nobody knows how to bring it to the size of the format.
-        ConfigError: a DICOM without the package that reads it.
+        ImageError: if the film cannot be read, or it is unknown how to resize it.
+        ConfigError: if it is a DICOM file and the package that reads it is not installed.
     """
     film = read_image(path, stretch=image_format.stretch)
     stored_shape = (image_format.height, image_format.width)
@@ -83,8 +85,8 @@ def _predict(
 
 def _other_size(path: Path, film: NDArray[np.uint8], image_format: ImageFormat) -> ImageError:
     return ImageError(
-        f"{path}: not of the size that the model was trained on, whose shards do not say how films were fitted to it",
+        f"{path}: differs in size from the training images, whose shards do not say how films were resized",
         expected=f"{image_format.width} x {image_format.height} pixels",
         got=f"{film.shape[1]} x {film.shape[0]}",
-        do="scale the film as the training images were, or train on shards of `python scripts/make_shards.py`",
+        do="resize the film as the training images were, or train on shards of `wds-bone make-shards`",
     )

@@ -1,6 +1,7 @@
-"""What can be set on a built model beside its weights: random layers, and which layers learn.
+"""Configure the random layers of a model, and which layers learn.
 
-In comes a model, the same one is changed in place. The invariant: no setting is taken that the model has no layer for.
+In: a model, which is changed in place.
+Invariant: a setting for which the model has no layer is refused.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ def set_dropout(model: BoneAgeModel, probability: float, *, name: str) -> None:
     """Set all dropout layers.
 
     Raises:
-        ConfigError: the model has none, and a probability above 0 is wanted.
+        ConfigError: if the model has none and the probability is above 0.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     _refuse_missing(layers, "--dropout", probability, name=name)
@@ -25,12 +26,12 @@ def set_dropout(model: BoneAgeModel, probability: float, *, name: str) -> None:
 
 
 def set_drop_path(model: BoneAgeModel, probability: float, *, name: str) -> None:
-    """Set the stochastic depth layers: the last one to `probability`, those before it to less, the first one to 0.
+    """Set the stochastic depth layers to probabilities that rise linearly from 0 to `probability`.
 
-    That is the linear rule of Huang et al., "Deep Networks with Stochastic Depth", 2016.
+    This is the linear rule of Huang et al., "Deep Networks with Stochastic Depth", 2016.
 
     Raises:
-        ConfigError: the model has none, and a probability above 0 is wanted.
+        ConfigError: if the model has none and the probability is above 0.
     """
     layers = [module for module in model.modules() if isinstance(module, StochasticDepth)]
     _refuse_missing(layers, "--drop-path", probability, name=name)
@@ -39,7 +40,7 @@ def set_drop_path(model: BoneAgeModel, probability: float, *, name: str) -> None
 
 
 def freeze_backbone(model: BoneAgeModel) -> None:
-    """Let nothing of the backbone learn but its last layer; its normalizations keep their statistics."""
+    """Freeze the backbone except its last layer; its norms keep their statistics."""
     layers = [module for module in model.backbone.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     model.backbone.requires_grad_(False).eval()
     layers[-1].requires_grad_(True)

@@ -1,7 +1,8 @@
-"""Image and gender -> age: any classification backbone of torchvision, with gender joined before the head.
+"""The network: any classification backbone of torchvision, to which the gender is added before the head.
 
-In come float32 images (B, 1, H, W) and genders (B,), out goes the standardized age (B,) float32. The invariant: the
-architecture is a function of the model's name alone, so that a checkpoint can rebuild it.
+In: float32 images (B, 1, H, W) and genders (B,).
+Out: standardized ages, float32 (B,).
+Invariant: the architecture is a function of the model's name alone, so that a checkpoint can rebuild it.
 """
 
 import difflib
@@ -16,7 +17,7 @@ from wds_bone.errors import ConfigError
 
 NUM_FEATURES = 256
 GRAY_MEAN, GRAY_SD = 0.449, 0.226
-"""Mean over the channels of what ImageNet weights expect; from scratch any center would do."""
+"""The channel means of what ImageNet weights expect; without pretrained weights any values would do."""
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
@@ -24,7 +25,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 class BoneAgeModel(nn.Module):
-    """A backbone for the image, an embedding for the gender, and a head for both.
+    """A backbone for the image, an embedding of the gender, and a head for their sum.
 
     Args:
         backbone: maps (B, 1, H, W) to (B, NUM_FEATURES).
@@ -57,18 +58,18 @@ def build_model(name: str) -> BoneAgeModel:
     """Build the named model with random weights from torch's generator.
 
     Raises:
-        ConfigError: torchvision has no such classification model.
+        ConfigError: if torchvision has no such classification model.
     """
     backbone = build_backbone(name, num_features=NUM_FEATURES)
-    take_one_channel(backbone)
+    sum_input_channels(backbone)
     return BoneAgeModel(backbone)
 
 
 def build_backbone(name: str, *, num_features: int) -> nn.Module:
-    """Build torchvision's model of that name for three channels, its classifier giving `num_features`.
+    """Build torchvision's model of that name for three channels, with `num_features` outputs.
 
     Raises:
-        ConfigError: torchvision has no such classification model.
+        ConfigError: if torchvision has no such classification model.
     """
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
@@ -84,17 +85,17 @@ def build_backbone(name: str, *, num_features: int) -> nn.Module:
 
 
 def refuse_unfit_images(model: BoneAgeModel, *, name: str, num_images: int, height: int, width: int) -> None:
-    """Raise unless the model can be trained on such batches; tried out on shapes alone, without the arithmetic.
+    """Check that the model can be trained on such batches, by a forward pass of shapes without arithmetic.
 
     Args:
-        model: in training mode; nothing of it is changed.
+        model: in training mode; it is not changed.
         name: of the model, for the error.
-        num_images: at a time.
+        num_images: images per forward pass.
         height: of the images in pixels.
         width: of the images in pixels.
 
     Raises:
-        ConfigError: the backbone wants images of another size, or more of them at a time.
+        ConfigError: if the backbone needs images of another size, or more of them at a time.
     """
     tensors = {**dict(model.backbone.named_parameters()), **dict(model.backbone.named_buffers())}
     shapes = {key: value.detach().to("meta") for key, value in tensors.items()}
@@ -102,17 +103,17 @@ def refuse_unfit_images(model: BoneAgeModel, *, name: str, num_images: int, heig
         functional_call(model.backbone, shapes, torch.empty(num_images, 1, height, width, device="meta"))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"{name} cannot be trained on images of {width} x {height} pixels, {num_images} at a time in a process",
+            f"{name} cannot be trained on images of {width} x {height} pixels, {num_images} at a time per process",
             got=str(error).partition("\n")[0],
             do="give --image-size 224 (299 for inception_v3), a larger --batch-size, or another --model",
         ) from error
 
 
-def take_one_channel(backbone: nn.Module) -> None:
-    """Replace the first convolution by one for gray images: the sum over its three channels.
+def sum_input_channels(backbone: nn.Module) -> None:
+    """Change the first convolution from three channels to one, whose weights are the sum over the three.
 
-    Summing the weights gives exactly what repeating the gray channel three times would, at a third of the work.
+    The result is exactly that of repeating the gray channel three times, with a third of the arithmetic.
     """
-    color = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
-    color.weight = nn.Parameter(color.weight.detach().sum(1, keepdim=True))
-    color.in_channels = 1
+    first = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
+    first.weight = nn.Parameter(first.weight.detach().sum(1, keepdim=True))
+    first.in_channels = 1

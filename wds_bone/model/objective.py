@@ -1,7 +1,8 @@
-"""Predictions and ages -> the loss.
+"""The loss, in months.
 
-In come standardized predictions and ages in months, out goes a scalar. The invariant: a sample counts with its weight,
-so that padding counts for nothing.
+In: standardized predictions, and ages in months.
+Out: a scalar.
+Invariant: each sample counts with its weight, so padding has no effect.
 """
 
 from dataclasses import dataclass
@@ -10,12 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BETA_MONTHS = 3.0
-
 
 @dataclass(frozen=True)
 class Target:
-    """Mean and standard deviation of the training ages, which standardize the model's output."""
+    """The mean and the standard deviation of the training ages, by which the model's output is standardized."""
 
     mean_months: float
     sd_months: float
@@ -26,19 +25,20 @@ class Target:
 
 
 def weighted_loss(
-    standardized: Tensor, age_months: Tensor, weight: Tensor, *, target: Target, weight_sum: float
+    standardized: Tensor, age_months: Tensor, weight: Tensor, *, target: Target, beta_months: float, weight_sum: float
 ) -> Tensor:
-    """Return the share of some samples in a weighted mean SmoothL1 loss: squared below 3 months, linear above.
+    """Return the share of some samples in the weighted mean SmoothL1 loss of their global batch.
 
-    Divided by the standard deviation, so that the gradient does not depend on the unit. The shares of all samples of a
-    batch, wherever they are computed, add up to its loss.
+    It is divided by the standard deviation of the ages, so that the gradient does not depend on the unit. The shares of
+    all samples of a global batch, wherever they are computed, add up to its loss.
 
     Args:
         standardized: float32 (B,), the model's output.
         age_months: float32 (B,).
         weight: float32 (B,), 0 for padding.
-        target: what standardizes the ages.
-        weight_sum: of the whole batch, over all its parts and ranks.
+        target: by which the output is standardized.
+        beta_months: error at which the loss changes from squared to linear.
+        weight_sum: of the global batch, over all its parts and ranks.
     """
-    error_months = F.smooth_l1_loss(target.to_months(standardized), age_months, beta=BETA_MONTHS, reduction="none")
+    error_months = F.smooth_l1_loss(target.to_months(standardized), age_months, beta=beta_months, reduction="none")
     return torch.sum(weight * error_months) / weight_sum / target.sd_months

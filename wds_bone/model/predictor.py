@@ -1,7 +1,9 @@
-"""Stored images and genders -> ages in months: the trained model as evaluation and prediction use it.
+"""Predict ages with a trained model.
 
-In comes a checkpoint, then images as the shards hold them, out go months. The invariant: a checkpoint alone decides
-what is predicted; each sample is predicted by itself, whatever else is in the batch, up to rounding.
+In: a checkpoint, then images as the shards store them, and genders.
+Out: ages in months.
+Invariant: the checkpoint alone decides the predictions. Up to rounding, the prediction of a sample does not depend on
+the rest of its batch.
 """
 
 from dataclasses import dataclass
@@ -17,12 +19,12 @@ from wds_bone.model.objective import Target
 from wds_bone.model.preprocess import Preprocessing
 
 
-@dataclass(frozen=True)
+@dataclass
 class Predictor:
-    """A model in evaluation mode with all that surrounds it.
+    """A model in evaluation mode, with what turns stored images into its input and its output into months.
 
     Attributes:
-        model: on the device where predictions are made.
+        model: on the device that predicts.
         preprocessing: from stored images to the model's input.
         target: from the model's output to months.
         precision: of the forward pass, float32 or bfloat16.
@@ -35,7 +37,7 @@ class Predictor:
 
     @torch.no_grad()
     def predict_months(self, image: Tensor, gender: Tensor) -> Tensor:
-        """Predict ages as the mean over the image and its mirror image.
+        """Predict ages, each as the mean over the image and its mirror image.
 
         Args:
             image: uint8 (B, 1, H, W), as stored.
@@ -55,7 +57,7 @@ def load_predictor(path: Path, *, device: torch.device | str) -> Predictor:
     """Load the averaged model of a checkpoint file.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or not a checkpoint.
+        CheckpointError: if the file is missing, damaged, or not a checkpoint.
     """
     return restore_predictor(load_checkpoint(path), device=device)
 
@@ -64,10 +66,10 @@ def restore_predictor(contents: dict[str, Any], *, device: torch.device | str) -
     """Build the averaged model from the contents of a checkpoint; it predicts in float32.
 
     Raises:
-        CheckpointError: it was trained with another normalization than this version has.
+        CheckpointError: if it was trained with a normalization that this version does not have.
     """
     preprocessing = Preprocessing.from_json(contents["preprocessing"])
     model = build_model(contents["config"]["model"])
-    model.load_state_dict(contents["average"])
+    model.load_state_dict(contents["ema"])
     model = model.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Predictor(model, preprocessing, Target(**contents["target"]), torch.float32)

@@ -1,7 +1,8 @@
-"""Stored images -> what the model sees: one description for training, evaluation and prediction.
+"""Turn stored images into the model's input, in the same way for training, evaluation and prediction.
 
-In come uint8 images as the shards hold them, out go float32 images of the model's size, dark = 0 and bright = about 1.
-The invariant: whatever enters a model went through the `Preprocessing` that its checkpoint carries.
+In: uint8 images as the shards store them.
+Out: float32 images of the model's size; dark is 0 and bright is about 1.
+Invariant: every image that enters a model has passed through the `Preprocessing` in its checkpoint.
 """
 
 import dataclasses
@@ -16,12 +17,11 @@ from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.shards.manifest import ImageFormat
 
 NORMALIZATION = "min-p99"
-"""Names what `normalize_exposure` does; a checkpoint of another normalization is refused."""
+"""The name of what `normalize_exposure` does; checkpoints of other normalizations are refused."""
 BRIGHT_QUANTILE = 0.99
 GRID_SIDE_PIXELS = 64
 SMALLEST_SIDE_PIXELS = 32
-"""Most backbones halve an image five times, so that 32 pixels become one. Those that need more refuse it by themselves
-(`refuse_unfit_images`)."""
+"""Most backbones halve an image five times, so that 32 pixels become one; `refuse_unfit_images` finds the others."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Preprocessing:
     normalization: str = NORMALIZATION
 
     def normalize(self, image: Tensor) -> Tensor:
-        """Bring stored images to the model's size and to one exposure, on the device they are on.
+        """Resize stored images to the model's size and normalize their exposure, on their device.
 
         Args:
             image: uint8 (B, 1, H, W), as stored.
 
         Returns:
-            float32 (B, 1, height, width); each image's darkest pixel is 0 and its 99th percentile 1, at most 1.5.
+            float32 (B, 1, height, width); the darkest pixel of each image is 0, its 99th percentile 1, and at most 1.5.
         """
         pixels = image.float()
         if pixels.shape[-2:] != (self.height, self.width):
@@ -55,21 +55,21 @@ class Preprocessing:
         return normalize_exposure(pixels)
 
     def refuse_other_format(self, image_format: ImageFormat, *, where: str) -> None:
-        """Raise unless images of `image_format` have the geometry and the stretch that the model was trained on.
+        """Check that images of `image_format` have the geometry and the stretch of the training images.
 
-        The encoding may differ: a PNG of the same pixels is the same image.
+        The encoding may differ, because a PNG of the same pixels is the same image.
 
         Raises:
-            ConfigError: they were made otherwise.
+            ConfigError: if they do not.
         """
         names = ("height", "width", "fit", "stretch")
         trained, found = ({name: getattr(made, name) for name in names} for made in (self.image_format, image_format))
         if trained != found:
             raise ConfigError(
-                f"{where}: the images were not made as those that the model is trained on",
+                f"{where}: the images differ from those that the model was trained on",
                 expected=_listed(trained),
                 got=_listed(found),
-                do="write these shards again with the options of the training set",
+                do="rewrite these shards with the options of the training set",
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -84,11 +84,11 @@ class Preprocessing:
         """Return the description that `to_json` wrote.
 
         Raises:
-            CheckpointError: it names a normalization that this version does not know.
+            CheckpointError: if it names a normalization that this version does not have.
         """
         if description["normalization"] != NORMALIZATION:
             raise CheckpointError(
-                "the checkpoint was trained with another normalization of the gray values",
+                "the checkpoint was trained with a different normalization of the gray values",
                 expected=NORMALIZATION,
                 got=description["normalization"],
                 do="use the version of wds_bone that wrote it",
@@ -102,11 +102,12 @@ def plan_preprocessing(image_format: ImageFormat, image_size: int | None) -> Pre
     """Decide the model's input for stored images of one format.
 
     Args:
-        image_format: what the shards hold.
-        image_size: wanted length of the longer side in pixels; None keeps the stored size. The aspect ratio is kept.
+        image_format: of the images in the shards.
+        image_size: length of the longer side of the input in pixels; None keeps the stored size. The aspect ratio is
+            kept.
 
     Raises:
-        ConfigError: the size is too small for any of the models.
+        ConfigError: if the size is too small for any model.
     """
     height, width = image_format.height, image_format.width
     if image_size is not None:
@@ -115,9 +116,9 @@ def plan_preprocessing(image_format: ImageFormat, image_size: int | None) -> Pre
     if min(height, width) < SMALLEST_SIDE_PIXELS:
         raise ConfigError(
             f"images of {width} x {height} pixels are too small to train on",
-            expected=f"at least {SMALLEST_SIDE_PIXELS} pixels a side",
+            expected=f"at least {SMALLEST_SIDE_PIXELS} pixels per side",
             got=min(height, width),
-            do=f"give --image-size {SMALLEST_SIDE_PIXELS} or more, or write shards with a larger --size",
+            do=f"give --image-size {SMALLEST_SIDE_PIXELS} or more, or make shards with a larger --size",
         )
     return Preprocessing(image_format, height, width)
 
@@ -125,8 +126,8 @@ def plan_preprocessing(image_format: ImageFormat, image_size: int | None) -> Pre
 def normalize_exposure(pixels: Tensor) -> Tensor:
     """Scale each image so that its darkest pixel is 0 and its 99th percentile is 1.
 
-    The percentile is taken from a grid of at most 64 x 64 pixels, because sorting all of them would cost more than
-    decoding. Values above are cut at 1.5; a black image stays black.
+    The percentile is that of a grid of at most 64 x 64 pixels, because sorting all pixels would take longer than
+    decoding. Values are clipped at 1.5; a black image stays black.
 
     Args:
         pixels: float32 (B, 1, H, W), 0 to 255.

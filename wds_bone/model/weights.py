@@ -1,7 +1,8 @@
-"""Pretrained weights -> a fresh model.
+"""Load pretrained weights into a new model.
 
-In comes a file, or the name of a model of which torchvision has ImageNet weights, out goes the model with them. The
-invariant: every weight of the backbone but its classifier comes from the file, or nothing does.
+In: a file, or the name of a model for which torchvision has ImageNet weights.
+Out: the model with these weights.
+Invariant: either every weight of the backbone except its classifier comes from the file, or the load fails.
 """
 
 import hashlib
@@ -24,33 +25,34 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d)")
 
 
 def load_initial_weights(model: BoneAgeModel, source: str, *, name: str) -> None:
-    """Set the weights that training begins with.
+    """Set the weights with which training starts.
 
     Args:
-        model: freshly built.
-        source: "imagenet" (torchvision's own, fetched if they are not on this machine), or a file: a checkpoint of ours
-            of the same model, or a state dictionary of torchvision's model.
+        model: newly built.
+        source: "imagenet" (torchvision's weights, downloaded if they are not cached), or a file: a checkpoint of the
+            same model, or a state dictionary of torchvision's model.
         name: of the model.
 
     Raises:
-        ConfigError: there are no such weights, or they belong to another architecture.
-        CheckpointError: the file is damaged.
+        ConfigError: if there are no such weights, or they belong to another architecture.
+        CheckpointError: if the file is damaged.
     """
     if source == "imagenet":
-        fit_backbone(model.backbone, fetch_imagenet(name), origin=f"ImageNet weights of {name}")
+        load_backbone(model.backbone, fetch_imagenet(name), origin=f"ImageNet weights of {name}")
         return
     path = Path(source)
     if is_sealed(path):
         _copy_model(model, load_checkpoint(path), path=path, name=name)
     else:
-        fit_backbone(model.backbone, _read_state(path), origin=str(path))
+        load_backbone(model.backbone, _read_state(path), origin=str(path))
 
 
 def fetch_imagenet(name: str) -> dict[str, Tensor]:
     """Return torchvision's default weights of a model, from its cache or from the network.
 
     Raises:
-        ConfigError: they are neither here nor to be had.
+        ConfigError: if they are not cached and cannot be downloaded.
+        CheckpointError: if the cached file has been changed.
     """
     weights = next(iter(torchvision.models.get_model_weights(name))).DEFAULT
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
@@ -58,39 +60,35 @@ def fetch_imagenet(name: str) -> dict[str, Tensor]:
         state: dict[str, Tensor] = weights.get_state_dict(check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise ConfigError(
-            f"ImageNet weights of {name} cannot be had",
+            f"the ImageNet weights of {name} are not available",
             expected=f"{weights.url}, or a copy of it at {cached}",
             got=error,
-            do=f"put that file at {cached}, or give --init-weights none",
+            do=f"copy that file to {cached}, or give --init-weights none",
         ) from error
     _refuse_other_hash(cached)
     return state
 
 
 def _refuse_other_hash(path: Path) -> None:
-    """Raise unless the sha256 of torchvision's file begins as its name says; torchvision looks only when it fetches.
-
-    Raises:
-        CheckpointError: the file has changed.
-    """
+    """Check that the sha256 of torchvision's file starts as its name says; torchvision checks only downloads."""
     claimed = path.stem.rpartition("-")[2]
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if not found.startswith(claimed):
         raise CheckpointError(
-            f"{path}: not the weights that torchvision offers",
-            expected=f"a sha256 that begins with {claimed}",
+            f"{path}: is not the file that torchvision publishes",
+            expected=f"a sha256 that starts with {claimed}",
             got=found,
-            do="delete that file; it is fetched again",
+            do="delete the file; it will be downloaded again",
         )
 
 
-def fit_backbone(backbone: nn.Module, state: dict[str, Tensor], *, origin: str) -> None:
-    """Set a backbone to weights for color images and any number of classes; the classifier is left as it is.
+def load_backbone(backbone: nn.Module, state: dict[str, Tensor], *, origin: str) -> None:
+    """Load weights for color images and any number of classes into a backbone; its classifier is not changed.
 
-    The first convolution becomes the sum over the three channels, which is what repeating the gray channel would do.
+    The weights of the first convolution are summed over the three channels, which equals repeating the gray channel.
 
     Raises:
-        ConfigError: the weights belong to another architecture.
+        ConfigError: if the weights belong to another architecture.
     """
     own = backbone.state_dict()
     given = {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in state.items() if not _AUXILIARY.match(name)}
@@ -100,10 +98,10 @@ def fit_backbone(backbone: nn.Module, state: dict[str, Tensor], *, origin: str) 
     if given.keys() != own.keys() or len(layers) > 1:
         differing = sorted(given.keys() ^ own.keys() or classifier)
         raise ConfigError(
-            f"{origin}: weights of another architecture",
+            f"{origin}: the weights belong to another architecture",
             expected=f"{len(own)} tensors of this model",
-            got=f"{len(given)} tensors, of which {len(differing)} do not fit: {', '.join(differing[:3])}",
-            do="give the --model that the weights belong to",
+            got=f"{len(given)} tensors, {len(differing)} of which do not match: {', '.join(differing[:3])}",
+            do="give the --model to which the weights belong",
         )
     backbone.load_state_dict(fitted | {name: own[name] for name in classifier})
 
@@ -116,24 +114,26 @@ def _to_gray(value: Tensor, own: Tensor) -> Tensor:
 def _copy_model(model: BoneAgeModel, contents: dict[str, Any], *, path: Path, name: str) -> None:
     if contents["config"]["model"] != name:
         raise ConfigError(
-            f"{path}: a checkpoint of another model",
+            f"{path}: is a checkpoint of another model",
             expected=name,
             got=contents["config"]["model"],
             do=f"give --model {contents['config']['model']}",
         )
-    model.load_state_dict(contents["average"])
+    model.load_state_dict(contents["ema"])
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: not a file of weights", got=error, do="give another --init-weights") from error
+        raise CheckpointError(
+            f"{path}: is not a file of weights", got=error, do="give another --init-weights"
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(
-            f"{path}: not a state dictionary",
+            f"{path}: is not a state dictionary",
             expected="tensors by name",
             got=type(state).__name__,
-            do="save `model.state_dict()` and give that file",
+            do="save `model.state_dict()` with torch.save and give that file",
         )
     return state

@@ -1,7 +1,8 @@
-"""An evaluation -> the files that keep it.
+"""Write the files of an evaluation.
 
-In come predictions and where they came from, out go a table, two pictures and `metrics.json`. The invariant: every
-number stands beside what it was measured on, and `metrics.json` is written last.
+In: predictions and their origin.
+Out: a table, two figures and `metrics.json`.
+Invariant: every number is stored together with what it was measured on, and `metrics.json` is written last.
 """
 
 import json
@@ -19,28 +20,28 @@ from wds_bone.storage.durable import publish_bytes
 from wds_bone.stream.order import order_key, sample_at
 from wds_bone.stream.stream import BoneAgeStream
 
-Told = Literal["true", "shuffled", "swapped"]
+GenderInput = Literal["true", "shuffled", "swapped"]
 PREDICTIONS_NAME, METRICS_NAME = "predictions.csv", "metrics.json"
 SCATTER_NAME, BLAND_ALTMAN_NAME = "scatter.png", "bland_altman.png"
 _SHUFFLE_SEED = 0
 
 
-def tell_genders(stream: BoneAgeStream, told: Told) -> NDArray[np.float32]:
-    """Return what the model is to be told of each sample's gender, float32 (n,), 1 male, in the order of the shards.
+def override_genders(stream: BoneAgeStream, gender_input: GenderInput) -> NDArray[np.float32]:
+    """Return the gender that the model receives for each sample, float32 (n,), 1 male, in the order of the shards.
 
-    Shuffled genders keep their numbers of girls and boys; the shuffle is a function of the shards.
+    Shuffling keeps the numbers of girls and boys; the shuffle is a function of the shards.
     """
     genders: NDArray[np.float32] = stream.genders.astype(np.float32)
-    if told == "swapped":
+    if gender_input == "swapped":
         genders = 1 - genders
-    if told == "shuffled":
+    if gender_input == "shuffled":
         key = order_key(stream.order_digest, _SHUFFLE_SEED)
         genders = genders[sample_at(np.arange(stream.num_samples), stream.num_samples, key=key)]
     return genders
 
 
 def describe_shards(stream: BoneAgeStream, *, split: str | None) -> dict[str, Any]:
-    """Return what the predictions were made of, in plain JSON types."""
+    """Return which samples were predicted, in plain JSON types."""
     return {
         "split": split,
         "num_samples": stream.num_samples,
@@ -50,23 +51,23 @@ def describe_shards(stream: BoneAgeStream, *, split: str | None) -> dict[str, An
 
 
 def describe_checkpoint(contents: dict[str, Any], *, sha256: str) -> dict[str, Any]:
-    """Return what the predictions were made by, in plain JSON types; `sha256` is that of the whole file."""
-    kept = ("progress", "preprocessing", "target", "config", "versions", "order_digests")
-    return {"sha256": sha256, **{name: contents[name] for name in kept}}
+    """Return which model predicted, in plain JSON types; `sha256` is that of the whole file."""
+    names = ("progress", "preprocessing", "target", "config", "versions", "order_digests")
+    return {"sha256": sha256, **{name: contents[name] for name in names}}
 
 
 def write_evaluation(folder: Path, predictions: Predictions, metrics: dict[str, Any]) -> list[Path]:
     """Write the files of an evaluation, each one atomically, and return their paths.
 
     Args:
-        folder: exists; files of the same names are replaced.
-        predictions: what was predicted.
-        metrics: in plain JSON types; its "errors" (from `summarize`) and "told_gender" go into the pictures.
+        folder: must exist; files of the same names are replaced.
+        predictions: of all samples.
+        metrics: in plain JSON types; its "errors" (from `summarize`) and "gender_input" appear in the figures.
 
     Raises:
-        WdsBoneError: the disk refuses.
+        WdsBoneError: if a file cannot be written.
     """
-    remark = "" if metrics["told_gender"] == "true" else f", gender {metrics['told_gender']}"
+    remark = "" if metrics["gender_input"] == "true" else f", gender {metrics['gender_input']}"
     paths = [folder / name for name in (PREDICTIONS_NAME, SCATTER_NAME, BLAND_ALTMAN_NAME, METRICS_NAME)]
     write_predictions(paths[0], predictions)
     for path, draw in zip(paths[1:3], (draw_scatter, draw_bland_altman), strict=True):

@@ -1,7 +1,9 @@
-"""Predictions -> the two pictures of an evaluation.
+"""Draw the two figures of an evaluation.
 
-In come predictions and their numbers, out go figures and PNG bytes. The invariant: nothing global is touched (no
-pyplot), so that figures can be drawn in any process and thread, and the same predictions give the same bytes.
+In: predictions and their errors.
+Out: figures and PNG bytes.
+Invariant: no global state is used (no pyplot), so that figures can be drawn in any process and thread, and the same
+predictions give the same bytes.
 """
 
 import io
@@ -20,7 +22,7 @@ from wds_bone.report.metrics import gender_members, interval_text, signed_errors
 
 INCHES, DOTS_PER_INCH = (7.2, 7.4), 150
 _LOOKS = {"F": ("#D55E00", "o"), "M": ("#0072B2", "^")}
-"""Vermilion circles and blue triangles: two colors of Okabe and Ito that all common color vision tells apart."""
+"""Vermilion circles and blue triangles: two colors of Okabe and Ito that color-blind readers can tell apart."""
 _NAMES = {"F": "girls", "M": "boys"}
 _AGREEMENT_SDS = 1.96
 _NUM_LAYERS = 8
@@ -30,21 +32,21 @@ def draw_scatter(predictions: Predictions, summary: dict[str, Any], *, remark: s
     """Draw predicted against true age.
 
     Args:
-        predictions: one point each.
+        predictions: one point for each sample.
         summary: from `summarize`, for the title and the legend.
-        remark: stands behind the title, for example that genders were swapped.
+        remark: appended to the title, for example that genders were swapped.
     """
     figure, axes = _blank(f"Predicted and true age{remark}", _describe_error(summary["all"]))
     _draw_points(axes, predictions, predictions.predicted_months, summary)
     low, high = _shared_limits(predictions)
     axes.plot([low, high], [low, high], color="black", linewidth=1)
     for offset in (-12, 12):
-        label = "a year off" if offset > 0 else None
+        label = "12 months off" if offset > 0 else None
         axes.plot([low, high], [low + offset, high + offset], color="0.45", linewidth=0.8, dashes=(5, 3), label=label)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set(xlabel="true age in months", ylabel="predicted age in months")
-    axes.yaxis.set_major_locator(_birthdays())
-    axes.xaxis.set_major_locator(_birthdays())
+    axes.yaxis.set_major_locator(_year_ticks())
+    axes.xaxis.set_major_locator(_year_ticks())
     axes.legend(loc="upper left", framealpha=0.9)
     return figure
 
@@ -52,12 +54,12 @@ def draw_scatter(predictions: Predictions, summary: dict[str, Any], *, remark: s
 def draw_bland_altman(predictions: Predictions, summary: dict[str, Any], *, remark: str = "") -> Figure:
     """Draw the error against the mean of predicted and true age (Bland and Altman, Lancet 1986).
 
-    The limits of agreement are the bias and 1.96 standard deviations of the errors around it.
+    The limits of agreement are 1.96 standard deviations of the errors on either side of the bias.
 
     Args:
-        predictions: one point each.
+        predictions: one point for each sample.
         summary: from `summarize`, for the legend.
-        remark: stands behind the title, for example that genders were swapped.
+        remark: appended to the title, for example that genders were swapped.
     """
     errors = signed_errors(predictions.predicted_months, predictions.age_months)
     bias, half_width = errors.mean(), _AGREEMENT_SDS * errors.std()
@@ -73,14 +75,14 @@ def draw_bland_altman(predictions: Predictions, summary: dict[str, Any], *, rema
         axes.axhline(level, color="black", linewidth=0.9, dashes=(5, 3), label=label)
     reach = 1.15 * max(np.abs(errors).max(), half_width + abs(bias), 6.0)
     axes.set(ylim=(-reach, reach))
-    axes.set(xlabel="mean of predicted and true age in months", ylabel="predicted less true age in months")
-    axes.xaxis.set_major_locator(_birthdays())
+    axes.set(xlabel="mean of predicted and true age in months", ylabel="predicted minus true age in months")
+    axes.xaxis.set_major_locator(_year_ticks())
     axes.legend(loc="upper left", ncols=2, framealpha=0.9)
     return figure
 
 
 def figure_as_png(figure: Figure) -> bytes:
-    """Return the picture; the same figure gives the same bytes."""
+    """Return a figure as PNG; the same figure gives the same bytes."""
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(stream, format="png", metadata={"Software": None})
@@ -114,13 +116,13 @@ def _draw_points(
     *,
     across: NDArray[np.floating] | None = None,
 ) -> None:
-    """Draw each gender in its color and marker, fainter and smaller the more points there are.
+    """Draw each gender in its color and marker; the more points there are, the fainter and smaller they become.
 
-    The genders alternate in layers of points, so that neither lies on top of the other.
+    The genders alternate in layers of points, so that neither hides the other.
     """
     across = predictions.age_months if across is None else across
-    crowd = len(heights) ** 0.5
-    looks = {"alpha": np.clip(12 / crowd, 0.25, 0.8), "s": np.clip(600 / crowd, 6, 40), "linewidths": 0}
+    density = len(heights) ** 0.5
+    looks = {"alpha": np.clip(12 / density, 0.25, 0.8), "s": np.clip(600 / density, 6, 40), "linewidths": 0}
     members = gender_members(predictions)
     for layer in np.array_split(np.arange(len(heights)), _NUM_LAYERS):
         for gender, chosen in members.items():
@@ -135,11 +137,11 @@ def _draw_points(
 
 
 def _shared_limits(predictions: Predictions) -> tuple[float, float]:
-    """Return limits for both axes that show all points and end at whole years."""
+    """Return limits for both axes that include all points and are whole years."""
     values = np.concatenate([predictions.age_months, predictions.predicted_months])
     return float(np.floor(values.min() / 12 - 0.5) * 12), float(np.ceil(values.max() / 12 + 0.5) * 12)
 
 
-def _birthdays() -> MaxNLocator:
-    """Return what places ticks at every birthday, or at every second, fifth or tenth one, whichever leaves room."""
+def _year_ticks() -> MaxNLocator:
+    """Return the locator of ticks at every year, or at every second, fifth or tenth one, depending on the space."""
     return MaxNLocator(nbins=13, steps=[1.2, 2.4, 6, 10])

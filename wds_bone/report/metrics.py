@@ -1,9 +1,13 @@
-"""Predictions -> numbers in months, for all samples, per gender and per age band.
+"""Compute the errors of predictions in months: for all samples, per gender and per age band.
 
-In come predictions, out goes a dictionary in plain JSON types. The invariant: the numbers are a function of the
-predictions alone; the intervals come from a seeded bootstrap.
+In: predictions.
+Out: a dictionary in plain JSON types, and a table.
+Invariant: the numbers are a function of the predictions alone; the intervals come from a seeded bootstrap.
+
+A new metric is one line in `error_metrics`, and one in `_COLUMNS` if the table shows it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,39 +20,52 @@ AGE_BAND_MONTHS = 24
 OLDEST_BAND_MONTHS = 216
 WITHIN_MONTHS = (6, 12, 24)
 MIN_INTERVAL_SAMPLES = 5
-"""Resampling fewer than these says more about the bootstrap than about the model."""
-_LINE = "{:<9}{:>8} {:>7} {:>16} {:>7} {:>7} {:>7} {:>6} {:>6} {:>6} {:>9}"
-_HEADER = ("months", "n", "MAE", "95 % interval", "RMSE", "median", "bias", "in 6", "in 12", "in 24", "constant")
+"""The interval of fewer samples would say more about the bootstrap than about the model."""
+_COLUMNS: dict[str, tuple[int, Callable[[dict[str, Any]], str]]] = {
+    "n": (8, lambda numbers: f"{numbers['num_samples']:,}"),
+    "MAE": (7, lambda numbers: f"{numbers['mae_months']:.2f}"),
+    "95 % interval": (16, lambda numbers: interval_text(numbers["mae_interval_months"], decimals=2)),
+    "RMSE": (7, lambda numbers: f"{numbers['rmse_months']:.2f}"),
+    "median": (7, lambda numbers: f"{numbers['median_absolute_error_months']:.2f}"),
+    "bias": (7, lambda numbers: f"{numbers['bias_months']:+.2f}"),
+    **{
+        f"in {months}": (6, lambda numbers, name=f"within_{months}_months": f"{numbers[name]:.0%}")  # type: ignore[misc]
+        for months in WITHIN_MONTHS
+    },
+}
+"""The columns of the table: width, and how the numbers of a row are printed."""
+_FIRST_WIDTH, _CONSTANT_WIDTH = 9, 9
 
 
 def summarize(predictions: Predictions) -> dict[str, Any]:
     """Return `{"all": numbers, "gender": {"F": numbers, "M": ...}, "age_band_months": {"0-24": numbers, ...}}`.
 
-    Bands are [0, 24), [24, 48), ..., the last one [216, 240]; genders and bands without a sample are left out.
+    The bands are [0, 24), [24, 48), ..., [216, 240]; genders and bands without samples are omitted.
     """
     everything = np.ones(len(predictions.key), bool)
     bands = np.minimum(predictions.age_months // AGE_BAND_MONTHS * AGE_BAND_MONTHS, OLDEST_BAND_MONTHS)
     return {
-        "all": error_numbers(predictions, everything),
-        "gender": {name: error_numbers(predictions, members) for name, members in gender_members(predictions).items()},
+        "all": error_metrics(predictions, everything),
+        "gender": {name: error_metrics(predictions, members) for name, members in gender_members(predictions).items()},
         "age_band_months": {
-            f"{start:.0f}-{start + AGE_BAND_MONTHS:.0f}": error_numbers(predictions, bands == start)
+            f"{start:.0f}-{start + AGE_BAND_MONTHS:.0f}": error_metrics(predictions, bands == start)
             for start in np.unique(bands).tolist()
         },
     }
 
 
 def gender_members(predictions: Predictions) -> dict[str, NDArray[np.bool_]]:
-    """Return which samples are girls ("F") and which boys ("M"), bool (n,); a gender without a sample is left out."""
+    """Return which samples are girls ("F") and which are boys ("M"), bool (n,); genders without samples are omitted."""
     members = {"F": predictions.gender == 0, "M": predictions.gender == 1}
     return {gender: chosen for gender, chosen in members.items() if chosen.any()}
 
 
-def error_numbers(predictions: Predictions, members: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return the numbers of the samples in `members`, bool (n,), at least one of them.
+def error_metrics(predictions: Predictions, members: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the errors of the samples in `members`, bool (n,) with at least one True.
 
-    An error is predicted less true: a positive bias means that hands are judged too old. `within_6_months` and so on
-    are fractions of the samples, an error of exactly 6 included. Fewer than 5 samples have no interval (None).
+    An error is predicted minus true age, so a positive bias means that predictions are too old. `within_6_months` and
+    so on are fractions of the samples; they include errors of exactly 6 months. Fewer than 5 samples have no interval
+    (None).
     """
     predicted, ages = predictions.predicted_months[members], predictions.age_months[members]
     absolute = absolute_errors(predicted, ages)
@@ -64,10 +81,10 @@ def error_numbers(predictions: Predictions, members: NDArray[np.bool_]) -> dict[
 
 
 def describe_constant(predictions: Predictions, *, train_median_months: dict[str, float]) -> dict[str, Any]:
-    """Return how far off one would be without looking at any image: always the median age, for F and M the gender's.
+    """Return the errors of the constant predictor, which always says the median age (for F and M, of that gender).
 
     Args:
-        predictions: whose true ages are missed.
+        predictions: their true ages are compared with the constant.
         train_median_months: of the training ages, for "all" and the genders in them.
 
     Returns:
@@ -81,31 +98,32 @@ def describe_constant(predictions: Predictions, *, train_median_months: dict[str
 
 
 def signed_errors(predicted_months: NDArray[np.float32], age_months: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return predicted less true age in months, in double precision."""
+    """Return predicted minus true age in months, in double precision."""
     return predicted_months.astype(np.float64) - age_months.astype(np.float64)
 
 
 def summary_table(summary: dict[str, Any], *, constant_mae_months: dict[str, float]) -> str:
-    """Return what `summarize` returned as a table for a terminal.
+    """Return the errors as a table for a terminal.
 
     Args:
-        summary: the numbers.
-        constant_mae_months: error of predicting the median age, for "all", "F" and "M".
+        summary: from `summarize`.
+        constant_mae_months: MAE of the constant predictor, for "all", "F" and "M".
     """
     groups = {"all": summary["all"], **summary["gender"], **summary["age_band_months"]}
-    lines = [_table_line(name, numbers, constant_mae_months.get(name)) for name, numbers in groups.items()]
-    return "\n".join([_LINE.format(*_HEADER), *lines])
+    header = _table_line("months", {name: name for name in _COLUMNS}, "constant")
+    lines = [header]
+    for name, numbers in groups.items():
+        constant = constant_mae_months.get(name)
+        cells = {column: show(numbers) for column, (_, show) in _COLUMNS.items()}
+        lines.append(_table_line(name, cells, "" if constant is None else f"{constant:.2f}"))
+    return "\n".join(lines)
 
 
 def interval_text(interval: list[float] | None, *, decimals: int) -> str:
-    """Return "7.8 to 8.5", or a question mark for no interval."""
+    """Return "7.8 to 8.5", or a question mark if there is no interval."""
     return "?" if interval is None else " to ".join(f"{limit:.{decimals}f}" for limit in interval)
 
 
-def _table_line(name: str, numbers: dict[str, Any], constant_mae_months: float | None) -> str:
-    errors = [f"{numbers[key]:.2f}" for key in ("rmse_months", "median_absolute_error_months")]
-    within = [f"{numbers[f'within_{months}_months']:.0%}" for months in WITHIN_MONTHS]
-    constant = "" if constant_mae_months is None else f"{constant_mae_months:.2f}"
-    mae, interval = f"{numbers['mae_months']:.2f}", interval_text(numbers["mae_interval_months"], decimals=2)
-    bias = f"{numbers['bias_months']:+.2f}"
-    return _LINE.format(name, f"{numbers['num_samples']:,}", mae, interval, *errors, bias, *within, constant).rstrip()
+def _table_line(name: str, cells: dict[str, str], constant: str) -> str:
+    shown = " ".join(f"{cells[column]:>{width}}" for column, (width, _) in _COLUMNS.items())
+    return f"{name:<{_FIRST_WIDTH}}{shown} {constant:>{_CONSTANT_WIDTH}}".rstrip()

@@ -1,7 +1,9 @@
-"""Predictions <-> `predictions.csv`.
+"""Write predictions as CSV.
 
-In come predictions in the order of the shards, out goes a table with one row per sample. The invariant: the same
-predictions give the same bytes, reading gives back exactly what was written, and no cell is a formula to a spreadsheet.
+In: predictions in the order of the shards.
+Out: `predictions.csv`, with one row per sample.
+Invariant: the same predictions give the same bytes, every number reads back as the same float32, and no cell is a
+formula for a spreadsheet.
 """
 
 import csv
@@ -27,7 +29,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write `predictions` to `path`, atomically; the order is kept.
 
     Raises:
-        WdsBoneError: the disk refuses.
+        WdsBoneError: if the file cannot be written.
     """
     genders = np.where(predictions.gender == 1, "M", "F").tolist()
     months = (map(months_text, column) for column in (predictions.age_months, predictions.predicted_months))
@@ -49,17 +51,17 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def csv_text(rows: Iterable[Sequence[str]]) -> str:
-    """Return rows of cells as CSV (RFC 4180, but lines end in a line feed alone)."""
+    """Return rows of cells as CSV (RFC 4180, except that lines end with a line feed only)."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
 def plain_cell(text: str) -> str:
-    """Return `text` so that spreadsheets take it for text: with an apostrophe before what could begin a formula.
+    """Return `text` with an apostrophe before anything that a spreadsheet could take for a formula.
 
-    The rule is OWASP's ("CSV Injection"); an apostrophe or a space at the start gets one too, so that the first
-    apostrophe of a cell can always be taken away again.
+    The rule is OWASP's ("CSV Injection"). A leading apostrophe or space gets one as well, so that the first apostrophe
+    of a cell can always be removed again.
     """
     return _MARK + text if text.startswith(_MARKED_STARTS) else text
 

@@ -1,4 +1,4 @@
-"""One batch, as training and evaluation see it."""
+"""One batch of samples, as training and evaluation receive it."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -11,11 +11,11 @@ class Batch:
     """B samples; rows with weight 0 are padding, all zero.
 
     Attributes:
-        image: uint8 (B, 1, H, W), gray, bones bright.
+        image: uint8 (B, 1, H, W), gray; bones are bright.
         gender: float32 (B,), 1 male, 0 female.
         age_months: float32 (B,), the label in months.
         weight: float32 (B,), 0 for padding, else 1.
-        position: int64 (B,), the sample's place in the endless sequence of epochs.
+        position: int64 (B,), the position of the sample in the endless sequence of epochs.
         key: B sample keys, "" for padding.
     """
 
@@ -32,7 +32,7 @@ class Batch:
         return replace(self, **moved)  # type: ignore[arg-type]
 
     def parts(self, num_parts: int) -> "list[Batch]":
-        """Return the batch cut into parts of equally many rows, in order; they share its memory."""
+        """Return the batch divided into parts of the same number of rows, in order; they share its memory."""
         rows = len(self.key) // num_parts
         slices = [slice(first, first + rows) for first in range(0, len(self.key), rows)]
         cut = [{name: tensor[part] for name, tensor in self.tensors().items()} for part in slices]

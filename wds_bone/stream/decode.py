@@ -1,26 +1,32 @@
 """Decode one image straight into its row of the batch.
 
-In: verified bytes and their encoding. Out: pixels in a uint8 (H, W) row. Invariant: a row is either filled by an image
-of exactly its size, or an error is raised. Every decoder here survives hostile bytes: simplejpeg (libjpeg-turbo) for
-JPEG, torchcodec for PNG (torchvision's PNG decoder crashes the process on one flipped bit), NumPy for raw arrays.
+In: verified bytes and their encoding.
+Out: pixels in a uint8 (H, W) row.
+Invariant: a row is filled by an image of exactly its size, or an error is raised.
+
+Every decoder here survives hostile bytes: simplejpeg (libjpeg-turbo) for JPEG, imagecodecs (libpng) for PNG, and NumPy
+for raw arrays. torchvision's PNG decoder crashes the process on one flipped bit.
 """
 
 import io
+import struct
 from collections.abc import Callable
 from functools import lru_cache
 
+import imagecodecs
 import numpy as np
 import simplejpeg
-import torch
 from numpy.typing import NDArray
-from torchcodec.decoders import decode_png
+from PIL import Image
 
 from wds_bone.images.read import letterbox
 
 Row = NDArray[np.uint8]
 Contents = bytes | memoryview
 NPY_HEADER_BYTES = 128
-"""What NumPy writes before the pixels of any gray image."""
+"""The length of the header that NumPy writes before the pixels of any gray image."""
+_PNG_SIZE, _PNG_KIND = slice(16, 24), slice(24, 26)  # in the IHDR chunk: width and height, bit depth and color type
+_GRAY_OF_8_BITS = b"\x08\x00"
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
 
 
@@ -31,16 +37,20 @@ def decode_into(contents: Contents, encoding: str, row: Row, *, fit: bool = Fals
         contents: an encoded image.
         encoding: jpg, png or npy.
         row: filled in place.
-        fit: letterbox an image of another size, instead of refusing it.
+        fit: letterbox an image of another size instead of refusing it.
 
     Raises:
-        ValueError: not such an image, or of another size.
+        ValueError: if the contents are not such an image, or have another size.
     """
     if fit:
         _copy(letterbox(_DECODERS[encoding](contents), row.shape[0]), row)
     elif encoding == "jpg":
         image = simplejpeg.decode_jpeg(contents, colorspace="GRAY", buffer=row)  # refuses what is larger than the row
         _check_shape(image.shape[:2], row)
+    elif encoding == "png" and contents[_PNG_KIND] == _GRAY_OF_8_BITS:
+        width, height = struct.unpack(">II", contents[_PNG_SIZE])
+        _check_shape((height, width), row)
+        _png_pixels(contents, out=row)
     else:
         _copy(_DECODERS[encoding](contents), row)
 
@@ -51,21 +61,30 @@ def _decode_jpg(contents: Contents) -> Row:
 
 
 def _decode_png(contents: Contents) -> Row:
+    """Return any PNG as 8-bit gray: without alpha, colors as luma (ITU-R BT.601), the upper 8 of 16 bits."""
+    pixels = _png_pixels(contents)
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    if pixels.ndim == 2:
+        return pixels
+    if pixels.shape[2] == 2:  # gray and alpha
+        return pixels[..., 0]
+    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels[..., :3])).convert("L"))
+
+
+def _png_pixels(contents: Contents, out: Row | None = None) -> Row:
     try:
-        image = decode_png(torch.frombuffer(bytearray(contents), dtype=torch.uint8), mode="GRAY")
-    except RuntimeError as error:
-        raise ValueError(str(error).splitlines()[0]) from error
-    if image.dtype != torch.uint8:
-        raise ValueError(f"{image.dtype} pixels, not uint8")
-    pixels: Row = image[0].numpy()
+        pixels: Row = imagecodecs.png_decode(contents, out=out)  # type: ignore[arg-type]  # any buffer
+    except RuntimeError as error:  # imagecodecs' own errors are not ValueErrors
+        raise ValueError(str(error)) from error
     return pixels
 
 
 def check_npy_header(header: Contents, row: Row) -> None:
-    """Raise unless `header`, `NPY_HEADER_BYTES` long, is all that stands before the pixels of an array like `row`.
+    """Check that `header`, the first `NPY_HEADER_BYTES`, is the whole header of an array like `row`.
 
     Raises:
-        ValueError: not such a header, or one of another shape.
+        ValueError: if it is not such a header, or one of another shape.
     """
     header_bytes, shape = _parse_npy(header)
     _check_shape(shape, row)
@@ -88,11 +107,11 @@ def _parse_npy(contents: Contents) -> tuple[int, tuple[int, int]]:
     return header_bytes, _npy_shape(bytes(contents[:header_bytes]))
 
 
-@lru_cache(maxsize=64)  # parsing the header costs ten times the copy of the pixels, and all images share it
+@lru_cache(maxsize=64)  # parsing takes ten times as long as copying the pixels, and all images share the header
 def _npy_shape(header: bytes) -> tuple[int, int]:
     try:
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header[8:]))
-    except Exception as error:  # NumPy raises whatever the broken part of the header leads to
+    except Exception as error:  # NumPy raises all kinds of errors for a broken header
         raise ValueError(f"not the header of a .npy file: {error}") from error
     if len(shape) != 2 or fortran_order or dtype != np.uint8:
         raise ValueError(f"{dtype} {shape}, not uint8 (height, width)")

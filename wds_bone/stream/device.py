@@ -1,7 +1,8 @@
-"""Copy batches to a CUDA device one ahead, on a stream of its own, so that the model never waits for a copy.
+"""Move batches to the device; to CUDA one batch ahead, on a side stream, so that the model never waits for a copy.
 
-In: batches in page-locked memory. Out: the same batches on the device, in order. Invariant: a batch is handed out only
-behind an event that says its copy is done.
+In: `(BatchPlan, Batch)` pairs, in page-locked memory for CUDA.
+Out: the same pairs with the batches on the device, in order.
+Invariant: a batch is yielded only after the current stream has been told to wait for its copy.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,14 +10,28 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from wds_bone.stream.batch import Batch
+from wds_bone.stream.plan import BatchPlan
+
+Planned = tuple[BatchPlan, Batch]
 
 
-def copy_ahead(batches: Iterable[Batch], *, device: torch.device) -> Iterator[Batch]:
-    """Yield `batches` on `device`, a CUDA device; while one is used, the next is being copied."""
+def to_device(batches: Iterable[Planned], device: torch.device) -> Iterator[Planned]:
+    """Yield the batches on `device`; on the CPU they are the same objects."""
+    if device.type == "cuda":
+        yield from _copy_ahead(batches, device)
+    elif device.type == "cpu":
+        yield from batches
+    else:
+        for plan, batch in batches:
+            yield plan, batch.to(device)
+
+
+def _copy_ahead(batches: Iterable[Planned], device: torch.device) -> Iterator[Planned]:
+    """Yield the batches; while one is in use, the next one is being copied."""
     side_stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    ahead: tuple[Batch, torch.cuda.Event] | None = None
-    for batch in batches:
-        copied = _copy(batch, device, side_stream)
+    ahead: tuple[BatchPlan, Batch, torch.cuda.Event] | None = None
+    for plan, batch in batches:
+        copied = plan, *_copy(batch, device, side_stream)
         if ahead is not None:
             yield _wait(*ahead)
         ahead = copied
@@ -30,9 +45,9 @@ def _copy(batch: Batch, device: torch.device, side_stream: torch.cuda.Stream) ->
         return copied, side_stream.record_event()
 
 
-def _wait(batch: Batch, copied: torch.cuda.Event) -> Batch:
+def _wait(plan: BatchPlan, batch: Batch, copied: torch.cuda.Event) -> Planned:
     current = torch.cuda.current_stream(batch.image.device)
     current.wait_event(copied)
     for tensor in batch.tensors().values():
         tensor.record_stream(current)  # the allocator must not reuse the memory while the model reads it
-    return batch
+    return plan, batch

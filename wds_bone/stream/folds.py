@@ -1,7 +1,9 @@
-"""Samples -> folds of a cross-validation.
+"""Divide samples into the folds of a cross-validation.
 
-In: the table of the samples of a split. Out: the number of each one's fold. Invariant: a sample's fold is a function of
-the labels, the seed and the number of folds: not of the order of the samples, nor of how they lie in shards.
+In: the table of the samples of a split.
+Out: the number of each sample's fold.
+Invariant: a sample's fold is a function of the labels, the seed and the number of folds, not of the order of the
+samples or of how they are distributed over shards.
 """
 
 from hashlib import blake2b
@@ -17,7 +19,8 @@ from wds_bone.stream.selection import Keep
 def fold_numbers(table: SampleTable, *, num_folds: int, seed: int) -> NDArray[np.int64]:
     """Return the fold of each sample, int64 (n,), 0 to `num_folds` - 1.
 
-    Stratified: sorted by gender, then by age, each run of `num_folds` samples has one in every fold, drawn by a hash.
+    The folds are stratified: of every `num_folds` consecutive samples, sorted by gender and age, each goes to a
+    different fold, chosen by a hash.
     """
     draws = np.array([_hash(key, seed) for key in table["key"].tolist()], np.uint64)
     by_label = np.lexsort((draws, table["age_months"], table["gender"]))
@@ -30,7 +33,7 @@ def fold_numbers(table: SampleTable, *, num_folds: int, seed: int) -> NDArray[np
 
 
 def keep_fold(part: Literal["train", "val"], *, fold: int, num_folds: int, seed: int) -> Keep:
-    """Return what keeps one fold for validation, or all the others for training."""
+    """Return the function that keeps one fold for validation, or all other folds for training."""
     return lambda table: (fold_numbers(table, num_folds=num_folds, seed=seed) == fold) == (part == "val")
 
 

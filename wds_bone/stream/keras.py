@@ -1,7 +1,10 @@
-"""The stream as a `keras.utils.PyDataset`: the contract of the Keras `Sequence` this project descends from.
+"""The stream as a `keras.utils.PyDataset`, the successor of the Keras `Sequence` that this project descends from.
 
-In: a `BoneAgeStream` on the CPU. Out: `([image, gender], age_months)` NumPy batches. Invariant: no padding rows; batch
-i of an epoch is `stream[i]`. Needs the extra `keras` (Keras 3, any backend).
+In: a `BoneAgeStream` on the CPU.
+Out: `([image, gender], age_months)` NumPy batches.
+Invariant: there are no padding rows; batch i of an epoch is `stream[i]`.
+
+Needs the extra `keras` (Keras 3, any backend).
 """
 
 from collections.abc import Iterator
@@ -19,12 +22,12 @@ KerasBatch = tuple[list[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class KerasBoneAge(keras.utils.PyDataset):  # type: ignore[misc]
-    """One stream as Keras wants it: `len`, `[i]`, a new order after every epoch, and an endless `next`.
+    """One stream as Keras expects it: `len`, `[i]`, a new order after every epoch, and an endless `next`.
 
     Args:
-        stream: at batch size B, with rank 0 of 1.
-        settings: of `PyDataset`: `workers` threads decode whole batches in parallel (`use_multiprocessing` is refused
-            by the stream, which would otherwise hand out everything once per process).
+        stream: with batch size B and world size 1.
+        settings: of `PyDataset`. `workers` threads decode whole batches in parallel; the stream refuses
+            `use_multiprocessing`, which would read every sample once per process.
 
     A batch is `([image, gender], age_months)`, float32: image (B, H, W, 1) in 0 to 1, gender (B, 1) with 1 male and
     0 female, age_months (B, 1). The last batch of an epoch is shorter when B does not divide the number of samples.
@@ -34,10 +37,10 @@ class KerasBoneAge(keras.utils.PyDataset):  # type: ignore[misc]
         super().__init__(**settings)
         if stream.world_size != 1:
             raise ConfigError(
-                "a Keras sequence of a part of the ranks",
+                "a Keras dataset cannot be one rank of several",
                 expected="world_size 1",
                 got=stream.world_size,
-                do="use one rank",
+                do="open the stream with world_size=1",
             )
         self._stream = stream
         self._epoch = stream.position // stream.num_samples

@@ -1,7 +1,9 @@
-"""Look up what the index says of planned samples: their labels, and where their bytes lie.
+"""Look up the labels of planned samples, and where their images are stored.
 
-In: `BatchPlan`s. Out: a `Request` for each. Invariant: the rows of a request are the samples of its plan, in order.
-Many plans are looked up at once, because a call of NumPy costs as much for one batch as for sixteen.
+In: `BatchPlan`s.
+Out: a `Request` for each.
+Invariant: the rows of a request are the samples of its plan, in order. Many plans are looked up at once, because a call
+of NumPy costs as much for one batch as for sixteen.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wds_bone.stream.plan import BatchPlan
-from wds_bone.stream.selection import Selection
+from wds_bone.stream.selection import Selection, shard_of
 
 SAMPLES_AT_ONCE = 1024
 
 
-class Stored(NamedTuple):
-    """Where the image of a sample lies, and what its bytes should be."""
+class StoredImage(NamedTuple):
+    """Where the image of a sample is stored, and the checksum of its bytes; numbers are those of the selection."""
 
     number: int
     shard: int
@@ -31,19 +33,19 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Request:
-    """A planned batch, and all that is known of it before its images are read.
+    """A planned batch with everything that is known about it before its images are read.
 
     Attributes:
         plan: the batch.
         labels: float32 (3, rows): gender, age in months, weight; 0 for padding.
-        keys: of all rows, "" for padding.
-        stored: where the images of the first k rows lie.
+        keys: the keys of all rows, "" for padding.
+        images: where the images of the first k rows are stored; the other rows are padding.
     """
 
     plan: BatchPlan
     labels: NDArray[np.float32]
     keys: list[str]
-    stored: list[Stored]
+    images: list[StoredImage]
 
 
 def look_up(plans: Iterable[BatchPlan], selection: Selection) -> Iterator[Request]:
@@ -54,11 +56,6 @@ def look_up(plans: Iterable[BatchPlan], selection: Selection) -> Iterator[Reques
         yield from _look_up_together([plan, *further], selection)
 
 
-def shard_of(samples: NDArray[np.int64], first_sample: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the number of the shard of each sample number; `first_sample` is that of the selection."""
-    return np.searchsorted(first_sample, samples, side="right") - 1
-
-
 def _look_up_together(plans: list[BatchPlan], selection: Selection) -> Iterator[Request]:
     samples = np.concatenate([plan.samples for plan in plans])
     known = selection.table[samples]
@@ -67,12 +64,12 @@ def _look_up_together(plans: list[BatchPlan], selection: Selection) -> Iterator[
     keys = [key.decode() for key in known["key"].tolist()]
     columns = (samples, shard_of(samples, selection.first_sample), known["offset"], known["size"], known["crc32"])
     encodings = known["encoding"].astype(str).tolist()
-    stored = list(map(Stored, *(column.tolist() for column in columns), encodings))
+    images = list(map(StoredImage, *(column.tolist() for column in columns), encodings))
     first = 0
     for plan in plans:
         here = slice(first, first + len(plan.samples))
         num_padding = len(plan.positions) - len(plan.samples)
-        own = np.ascontiguousarray(labels[:, here])  # a batch that is kept shall not keep the others
+        own = np.ascontiguousarray(labels[:, here])  # a batch that is kept must not keep the labels of the others
         padded = np.pad(own, ((0, 0), (0, num_padding))) if num_padding else own
-        yield Request(plan, padded, keys[here] + [""] * num_padding, stored[here])
+        yield Request(plan, padded, keys[here] + [""] * num_padding, images[here])
         first = here.stop

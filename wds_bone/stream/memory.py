@@ -1,8 +1,11 @@
-"""Memory for batches that is used again as soon as the last tensor over it is gone.
+"""Memory for batches that is reused as soon as the last tensor that views it is gone.
 
-In: a shape. Out: a tensor. Invariant: no two living tensors share memory, and no more is held than was in use at once.
-Fresh pages cost a fifth of the loader's time at 256 pixels, and malloc keeps and fragments blocks of this size: ten
-times what is in use.
+In: a shape.
+Out: a tensor.
+Invariant: no two living tensors share memory, and no more memory is held than was in use at once.
+
+Fresh pages take a fifth of the loader's time at 256 pixels, and malloc keeps and fragments blocks of this size, up to
+ten times what is in use.
 """
 
 import mmap
@@ -15,20 +18,20 @@ from torch import Tensor
 
 
 class PixelMemory:
-    """Blocks of one size, taken from the kernel and handed out again and again. Thread-safe."""
+    """Blocks of one size, allocated from the kernel and reused. Thread-safe."""
 
     def __init__(self, block_bytes: int) -> None:
         self._block_bytes = block_bytes
         self._free: list[mmap.mmap] = []
 
     def take(self, shape: tuple[int, ...]) -> Tensor:
-        """Return a uint8 tensor of `shape`, at most as large as a block; what is in it is undefined."""
+        """Return a uint8 tensor of `shape`, at most as large as a block; its contents are undefined."""
         assert prod(shape) <= self._block_bytes
         try:
             block = self._free.pop()
         except IndexError:
             block = mmap.mmap(-1, self._block_bytes)
         pixels = np.ndarray(shape, np.uint8, block)
-        # The tensor, and every view of it, holds `pixels`; when the last one is gone, the block is free.
+        # The tensor and every view of it keep `pixels` alive; when the last one is gone, the block is free.
         weakref.finalize(pixels, self._free.append, block).atexit = False
         return torch.from_numpy(pixels)

@@ -1,16 +1,21 @@
-"""Decide which sample stands at every position of the endless sequence of epochs; pure functions, no I/O, no state.
+"""Decide which sample is at each position of the endless sequence of epochs; pure functions, no I/O, no state.
 
-In: positions, the number of samples, a key. Out: sample numbers. Invariant: the result depends on (order digest, seed,
-epoch, shuffle buffer) alone, any position is computed without the ones before it, and each epoch is a permutation.
+In: positions, the number of samples, a key.
+Out: sample numbers.
+Invariant: the result depends on (order digest, seed, epoch, shuffle buffer) alone, any position is computed without the
+ones before it, and each epoch is a permutation.
 
-An epoch is cut into blocks as long as the shuffle buffer (at a phase of its own, so that the seams move from epoch to
-epoch), and each block is permuted by a keyed Feistel network with cycle walking (Black and Rogaway, "Ciphers with
-arbitrary finite domains", 2002). A sample therefore moves by less than `buffer` places, and with a buffer of the whole
-epoch the permutation is uniform. The round function is the 64-bit finalizer of MurmurHash3, keyed per epoch by BLAKE2b:
-nothing here changes with the version of NumPy.
+An epoch is cut into blocks as long as the shuffle buffer, with an offset that changes from epoch to epoch so that the
+boundaries move. Each block is permuted by a keyed Feistel network with cycle walking (Black and Rogaway, "Ciphers with
+arbitrary finite domains", 2002). A sample therefore moves by fewer than `buffer` positions, and with a buffer of the
+whole epoch the permutation is uniform. The round function is the 64-bit finalizer of MurmurHash3, keyed per epoch by
+BLAKE2b, so nothing here changes with the version of NumPy.
 """
 
 import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +28,49 @@ _BLOCK_STEP = np.uint64(0x9E3779B97F4A7C15)
 Positions = NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Order:
+    """The order of the samples of a stream, with everything that it depends on.
+
+    Attributes:
+        order_digest: of the selection.
+        num_samples: n, the number of samples in an epoch.
+        seed: of the shuffle; None keeps the order of the shards, in every epoch.
+        shuffle_buffer: a sample moves by fewer positions than this; None shuffles the whole epoch.
+    """
+
+    order_digest: str
+    num_samples: int
+    seed: int | None
+    shuffle_buffer: int | None
+
+    def sample_at(self, positions: Positions) -> Positions:
+        """Return the number of the sample at each global position, int64 of the same shape."""
+        return sample_at(positions, self.num_samples, key=self._key, buffer=self.shuffle_buffer)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the order depends on, in plain JSON types; equal for equal orders."""
+        buffer = self.shuffle_buffer
+        is_limited = buffer is not None and buffer < self.num_samples
+        return {
+            "order_digest": self.order_digest,
+            "seed": self.seed,
+            "shuffle_buffer": buffer if is_limited else None,
+        }
+
+    @cached_property
+    def _key(self) -> bytes | None:
+        return None if self.seed is None else order_key(self.order_digest, self.seed)
+
+
 def sample_at(positions: Positions, num_samples: int, *, key: bytes | None, buffer: int | None = None) -> Positions:
     """Return the number (0 .. num_samples - 1) of the sample at each global position.
 
     Args:
-        positions: int64, any shape; position p is place p % num_samples of epoch p // num_samples.
-        num_samples: n, in an epoch.
-        key: what `order_key` returns; None leaves the samples in the order of the shards.
-        buffer: a sample moves by fewer places than this; None, or n and more, permutes the whole epoch.
+        positions: int64, any shape; position p is index p % num_samples of epoch p // num_samples.
+        num_samples: n, the number of samples in an epoch.
+        key: what `order_key` returns; None keeps the order of the shards.
+        buffer: a sample moves by fewer positions than this; None, or n or more, permutes the whole epoch.
     """
     epochs, indices = np.divmod(positions, num_samples)
     if key is None:
@@ -48,7 +88,7 @@ def order_key(order_digest: str, seed: int) -> bytes:
 
 
 def _epoch_words(key: bytes, epoch: int) -> NDArray[np.uint64]:
-    """Return one key per round, and a last word for the phase of the blocks."""
+    """Return one key per round, and a last word for the offset of the blocks."""
     digest = hashlib.shake_256(key + epoch.to_bytes(8, "little")).digest(8 * (NUM_ROUNDS + 1))
     return np.frombuffer(digest, dtype="<u8").astype(np.uint64)
 
@@ -59,10 +99,10 @@ def _shuffle_indices(
     if buffer is None or buffer >= num_samples:
         block, start, length = np.zeros_like(indices), np.zeros_like(indices), np.full_like(indices, num_samples)
     else:
-        phase = int(words[-1] % np.uint64(buffer))
-        block = (indices + phase) // buffer
-        start = np.maximum(block * buffer - phase, 0)
-        length = np.minimum((block + 1) * buffer - phase, num_samples) - start
+        offset = int(words[-1] % np.uint64(buffer))
+        block = (indices + offset) // buffer
+        start = np.maximum(block * buffer - offset, 0)
+        length = np.minimum((block + 1) * buffer - offset, num_samples) - start
     keys = words[:-1, None] + block.astype(np.uint64) * _BLOCK_STEP
     return start + _permute(indices - start, length, keys)
 

@@ -1,7 +1,9 @@
 """Cut the endless sequence of samples into batches; pure functions, no I/O.
 
-In: a position and the geometry of the run. Out: `BatchPlan`s. Invariant: the batches of all ranks together are the
-global batches, the same ones for every world size, and every rank gets equally many, equally long ones.
+In: a position and the geometry of the run.
+Out: `BatchPlan`s.
+Invariant: the batches of all ranks together are the global batches, which are the same for every world size, and every
+rank gets the same number of batches of the same length.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,11 +21,13 @@ class BatchPlan:
     """Which samples make up one rank's part of one global batch.
 
     Attributes:
-        stop: the global position behind the batch; what the cursor becomes when the batch is handed out.
+        start: the global position of the first sample of the global batch.
+        stop: the global position after the batch; the position of the stream once the batch is handed out.
         positions: int64 (rows,), global positions.
-        samples: int64 (k,), sample numbers of the first k rows; the rest is padding.
+        samples: int64 (k,), the sample numbers of the first k rows; the other rows are padding.
     """
 
+    start: int
     stop: int
     positions: Positions
     samples: Positions
@@ -34,9 +38,9 @@ class BatchGeometry:
     """How positions become the batches of one rank.
 
     Attributes:
-        num_samples: n, in an epoch.
-        batch_size: B, over all ranks.
-        rank, world_size: rank r gets rows [r B / W, (r + 1) B / W) of each global batch.
+        num_samples: n, the number of samples in an epoch.
+        batch_size: B, samples per global batch.
+        rank, world_size: rank r of W gets rows [r B / W, (r + 1) B / W) of each global batch.
         sample_at: maps positions to sample numbers.
     """
 
@@ -47,15 +51,15 @@ class BatchGeometry:
     sample_at: Callable[[Positions], Positions]
 
     def endless(self, start: int) -> Iterator[BatchPlan]:
-        """Yield plans from position `start` on, without an end: no batch is short, none is padded."""
-        batches_at_once = min(BATCHES_AT_ONCE, -(-self.num_samples // self.batch_size))  # an epoch, if that is less
+        """Yield plans from position `start` on, without end; no batch is short or padded."""
+        batches_at_once = min(BATCHES_AT_ONCE, -(-self.num_samples // self.batch_size))  # at most an epoch
         while True:
             stop = start + batches_at_once * self.batch_size
             yield from self._plans(start, stop)
             start = stop
 
     def epoch(self, start: int) -> Iterator[BatchPlan]:
-        """Yield plans from position `start` to the end of its epoch; the last one is filled with padding."""
+        """Yield plans from position `start` to the end of its epoch; the last batch is filled with padding."""
         end = (start // self.num_samples + 1) * self.num_samples
         while start < end:
             stop = min(start + BATCHES_AT_ONCE * self.batch_size, end)
@@ -63,7 +67,7 @@ class BatchGeometry:
             start = stop
 
     def samples_of_step(self, step: int) -> Positions:
-        """Return the sample numbers of the global batch of a step, from 0, of the endless sequence."""
+        """Return the sample numbers of the global batch of a step (from 0) of the endless sequence."""
         start = step * self.batch_size
         return self.sample_at(np.arange(start, start + self.batch_size))
 
@@ -73,10 +77,10 @@ class BatchGeometry:
         return plan
 
     def _plans(self, start: int, stop: int) -> Iterator[BatchPlan]:
-        """Yield the plans of [start, stop), asking for the order once: it costs the same for one batch as for many."""
+        """Yield the plans of [start, stop); asks for the order once, which costs the same for one batch as for many."""
         rows = self.batch_size // self.world_size
         starts = np.arange(start, stop, self.batch_size)
         positions = starts[:, None] + self.rank * rows + np.arange(rows)
         samples = self.sample_at(np.minimum(positions, stop - 1))
         for first, indices, numbers in zip(starts.tolist(), positions, samples, strict=True):
-            yield BatchPlan(min(first + self.batch_size, stop), indices, numbers[indices < stop])
+            yield BatchPlan(first, min(first + self.batch_size, stop), indices, numbers[indices < stop])

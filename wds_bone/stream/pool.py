@@ -1,7 +1,9 @@
 """Run small tasks in daemon threads.
 
-In: functions. Out: futures. Invariant: closing leaves no thread behind, but for one that is stuck in the operating
-system: that one ends with the process, which a `ThreadPoolExecutor` would not let exit.
+In: functions.
+Out: futures.
+Invariant: closing leaves no thread behind except one that is stuck in the operating system. That thread ends with the
+process, which a `ThreadPoolExecutor` would keep from exiting.
 """
 
 import time
@@ -18,25 +20,25 @@ _Tasks = SimpleQueue[_Task | None]
 
 
 class DaemonPool:
-    """Owns a number of threads that run tasks in the order of their submission; closed at the latest at exit."""
+    """Owns threads that run tasks in the order of submission; closed at exit at the latest."""
 
     def __init__(self, num_threads: int, *, name: str) -> None:
         self._tasks: _Tasks = SimpleQueue()
         threads: list[Thread] = []
-        # A thread that asks for the interpreter while it shuts down may take the process with it.
+        # A thread that needs the interpreter while it shuts down may crash the process.
         self._close = weakref.finalize(self, _close, self._tasks, threads)
         for number in range(num_threads):
             threads.append(Thread(target=_work, args=[self._tasks], name=f"{name}-{number}", daemon=True))
             threads[-1].start()
 
     def submit(self, function: Callable[..., None], *arguments: Any) -> Future[None]:
-        """Have `function(*arguments)` run; the future holds its error, if any."""
+        """Schedule `function(*arguments)`; the future holds its error, if any."""
         future: Future[None] = Future()
         self._tasks.put((future, function, arguments))
         return future
 
     def close(self) -> None:
-        """Drop the tasks that have not begun, and wait for the threads to end, `CLOSE_SECONDS` at most in all."""
+        """Drop the tasks that have not started, and wait at most `CLOSE_SECONDS` for all threads to end."""
         self._close()
 
 
@@ -57,11 +59,11 @@ def _close(tasks: _Tasks, threads: Sequence[Thread]) -> None:
 def _work(tasks: _Tasks) -> None:
     while task := tasks.get():
         future, function, arguments = task
-        # Nothing is held when the end is told: the memory of a batch that is dropped at once shall be free.
+        # Nothing is referenced when the result is set, so that the memory of a batch that is dropped at once is free.
         del task
         try:
             function(*arguments)
-        except BaseException as error:  # it belongs to whoever asks for the result
+        except BaseException as error:  # reported to whoever asks for the result
             del function, arguments
             future.set_exception(error)
         else:

@@ -1,8 +1,9 @@
-"""Resolve what the user names (URLs, a folder, a manifest) into shards and the table of their samples.
+"""Find the shards that the user names, and build the table of their samples.
 
-In: brace patterns, globs, lists, a folder or a manifest with a split. Out: a `Selection`. Invariant: shards with a
-manifest are known from their verified sidecars; shards without one are scanned once; either way the same shards give
-the same table and the same order digest.
+In: brace patterns, globs, lists, a folder or a manifest with a split.
+Out: a `Selection`.
+Invariant: shards with a manifest are known from their verified sidecars, and shards without one are scanned once;
+either way the same shards give the same table and the same order digest.
 """
 
 import hashlib
@@ -26,22 +27,22 @@ from wds_bone.shards.manifest import (
 from wds_bone.shards.samples import SampleTable, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
 from wds_bone.shards.sidecars import read_sidecar, repeated_keys
-from wds_bone.stream.locate import name_shards
+from wds_bone.stream.locate import find_shards
 
 Keep = Callable[[SampleTable], NDArray[np.bool_]]
-REBUILD = "fetch the set again, or build it again with `python scripts/make_shards.py`"
+REBUILD = "fetch the set again, or rebuild it with `wds-bone make-shards`"
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """The shards of one stream.
+    """The shards of one stream and the table of their samples, which are numbered in the order of the shards.
 
     Attributes:
-        paths: of the shards, in order.
-        first_sample: int64 (shards + 1,), number of the first sample of each shard, and their total.
+        paths: the shards, in order.
+        first_sample: int64 (shards + 1,), the number of the first sample of each shard, and the total.
         table: the rows of all shards, one after another.
-        image: the format of what the stream delivers.
-        order_digest: sha256 over the shards' names and contents.
+        image: the format of the images that the stream delivers.
+        order_digest: sha256 of the shards' names and contents, and of the samples that are kept.
     """
 
     paths: tuple[Path, ...]
@@ -50,20 +51,64 @@ class Selection:
     image: ImageFormat
     order_digest: str
 
+    @property
+    def num_samples(self) -> int:
+        """The number of samples in all shards."""
+        return len(self.table)
 
-def select_shards(shards: str | Path | Sequence[str | Path], *, split: str | None = None) -> Selection:
+    @property
+    def ages_months(self) -> NDArray[np.float32]:
+        """float32 (num_samples,), the labels."""
+        ages: NDArray[np.float32] = self.table["age_months"].copy()
+        return ages
+
+    @property
+    def genders(self) -> NDArray[np.uint8]:
+        """uint8 (num_samples,), 1 male, 0 female."""
+        genders: NDArray[np.uint8] = (self.table["gender"] == b"M").astype(np.uint8)
+        return genders
+
+    def keys(self, samples: NDArray[np.int64] | slice = slice(None)) -> list[str]:
+        """Return the keys of the samples with these numbers, or of all."""
+        return [key.decode() for key in self.table["key"][samples].tolist()]
+
+    def key_of(self, sample: int) -> str:
+        """Return the key of the sample with this number."""
+        key: bytes = self.table["key"][sample]
+        return key.decode()
+
+    def where(self, sample: int) -> str:
+        """Return the shard and the key of a sample, for error messages."""
+        shard = shard_of(np.array([sample]), self.first_sample).item()
+        return f"{self.paths[shard]}: sample '{self.key_of(sample)}'"
+
+
+def shard_of(samples: NDArray[np.int64], first_sample: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of the shard of each sample; `first_sample` is that of the selection."""
+    return np.searchsorted(first_sample, samples, side="right") - 1
+
+
+def select_shards(
+    shards: str | Path | Sequence[str | Path], *, split: str | None = None, keep: Keep | None = None
+) -> Selection:
     """Return the selection that `shards` names.
 
     Args:
         shards: a brace pattern, a glob, a tar, a list of these, a folder, or a `manifest.json`.
-        split: which split of a folder or manifest; may be left out where there is only one.
+        split: the split of a folder or manifest; may be omitted if there is only one.
+        keep: maps the table of all samples to bool (n,), which of them are selected; None selects all.
 
     Raises:
-        ConfigError: nothing is named, or something that is not a local path.
-        ShardError: a shard or index is missing, incomplete or damaged.
+        ConfigError: if nothing is named, no sample is kept, or a name is not a local path.
+        ShardError: if a shard or index is missing, incomplete or damaged.
     """
+    selection = _select_all(shards, split)
+    return selection if keep is None else _filter(selection, keep(selection.table))
+
+
+def _select_all(shards: str | Path | Sequence[str | Path], split: str | None) -> Selection:
     names = [shards] if isinstance(shards, str | Path) else list(shards)
-    located = _read_shards(path for name in names or [""] for path in name_shards(str(name), split))
+    located = _read_shards(path for name in names or [""] for path in find_shards(str(name), split))
     _check_distinct(located)
     _check_keys({str(shard.path): shard.table for shard in located})
     _check_unit(located)
@@ -80,14 +125,10 @@ def select_shards(shards: str | Path | Sequence[str | Path], *, split: str | Non
     )
 
 
-def narrow(selection: Selection, kept: NDArray[np.bool_]) -> Selection:
-    """Return the samples of a selection for which `kept`, bool (n,), holds, as a selection with a digest of its own.
-
-    Raises:
-        ConfigError: none is kept.
-    """
+def _filter(selection: Selection, kept: NDArray[np.bool_]) -> Selection:
+    """Return the samples of a selection for which `kept` is true, with an order digest of their own."""
     if not kept.any():
-        raise ConfigError("no sample is left", expected="at least one", got="none", do="choose fewer folds")
+        raise ConfigError("no sample is selected", expected="at least one", got="none", do="choose fewer folds")
     num_before = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
     digest = hashlib.sha256(selection.order_digest.encode() + np.packbits(kept).tobytes())
     return replace(
@@ -125,14 +166,14 @@ def _read_shards(paths: Iterable[Path]) -> list[_Located]:
 
 
 def _check_keys(tables: dict[str, SampleTable]) -> None:
-    """Refuse a key that stands in two shards."""
+    """Refuse a key that occurs in two shards."""
     if repeated := repeated_keys(tables):
         key, first, second = repeated[0]
         raise ShardError(
-            f"{second}: sample '{key}' is in {first} too",
+            f"{second}: sample '{key}' is also in {first}",
             expected="each key once",
             got=f"{len(repeated)} keys more than once",
-            do="leave one of the shards out, or write them again with other keys",
+            do="leave one of the shards out, or rewrite them with different keys",
         )
 
 
@@ -143,10 +184,10 @@ def _set_in(folder: Path) -> _Set | None:
         return _Set(manifest.image, {shard.name: shard for shard in shards})
     if (folder / STAGING_NAME).exists():
         raise ShardError(
-            f"{folder}: make_shards has not finished here",
+            f"{folder}: the set is not finished",
             expected=MANIFEST_NAME,
             got=STAGING_NAME,
-            do="run the same make_shards again",
+            do="run the same `wds-bone make-shards` again",
         )
     return None
 
@@ -155,15 +196,15 @@ def _read_one(path: Path, known: _Set | None) -> _Located:
     if known is None:
         return _scan(path)
     if path.name not in known.shards:
-        do = "name a shard of the set, or move this one elsewhere"
-        raise ShardError(f"{path}: not in the manifest beside it", do=do)
+        do = "name a shard of the set, or move this one to another folder"
+        raise ShardError(f"{path}: is not listed in the manifest next to it", do=do)
     return _read_indexed(path, known.shards[path.name], known.image)
 
 
 def _read_indexed(path: Path, entry: ShardEntry, image: ImageFormat) -> _Located:
     if _file_bytes(path) != entry.shard_bytes:
         expected, got = f"{entry.shard_bytes:,} bytes", f"{_file_bytes(path):,} bytes"
-        raise ShardError(f"{path}: not the shard of the manifest", expected=expected, got=got, do=REBUILD)
+        raise ShardError(f"{path}: is not the shard in the manifest", expected=expected, got=got, do=REBUILD)
     return _Located(path, entry.sha256, read_sidecar(path.parent, entry), image)
 
 
@@ -182,27 +223,28 @@ def _scanned_image(shard: ScannedShard, path: Path) -> ImageFormat:
 
 
 def _common_image(images: Sequence[ImageFormat]) -> ImageFormat:
-    """Return the format of all shards: they must agree, but for encoding and quality."""
+    """Return the format of all shards, which must agree except in encoding and quality."""
     sizes = {(image.height, image.width) for image in images}
     if len(sizes) != 1:
         raise mixed_sizes("the shards", sizes)
     made = {(image.fit, image.stretch) for image in images}
     if len(made) != 1:
         shown = " and ".join(sorted(f"fit {fit}, stretch {stretch}" for fit, stretch in made))
-        do = "write them again with the same options, or train on one of them"
+        do = "rewrite them with the same options, or train on one of them"
         raise ShardError("the shards were made in different ways", expected="one way", got=shown, do=do)
     same_encoding = len({image.encoding for image in images}) == 1
     return images[0] if same_encoding else replace(images[0], encoding=None)
 
 
 def _check_unit(located: Sequence[_Located]) -> None:
-    """Refuse scanned ages that look like years, when their labels do not say what they are."""
+    """Refuse ages that look like years, in scanned shards whose labels do not state the unit."""
     unstated = [shard for shard in located if not shard.unit_is_stated]
     if unstated:
         refuse_years([age for shard in unstated for age in shard.table["age_months"].tolist()], str(unstated[0].path))
 
 
 def _check_distinct(located: Sequence[_Located]) -> None:
+    """Refuse a shard that is named twice."""
     seen: set[Path] = set()
     for path in (shard.path.resolve() for shard in located):
         if path in seen:

@@ -1,4 +1,4 @@
-"""Check the settings of a stream before any work, and fill in what the machine decides."""
+"""Check the settings of a stream before any work; the number of cores."""
 
 import os
 
@@ -16,7 +16,7 @@ def check_settings(
     """Refuse settings that contradict each other.
 
     Raises:
-        ConfigError: a number below its least value, a rank outside the world, or a batch that the ranks cannot share.
+        ConfigError: if a number or the rank is out of range, or `world_size` does not divide `batch_size`.
     """
     for name, value in {
         "batch_size": batch_size,
@@ -25,19 +25,26 @@ def check_settings(
         "threads": threads,
     }.items():
         if value is not None and value < 1:
-            raise ConfigError(f"{name} is {value}", expected="1 or more", got=value, do=f"choose another {name}")
+            raise ConfigError(
+                f"{name} {value} is out of range", expected="1 or more", got=value, do=f"give another {name}"
+            )
     if shuffle_buffer is not None and not shuffle:
         got = f"shuffle=False, shuffle_buffer={shuffle_buffer}"
-        raise ConfigError("a shuffle buffer without a shuffle", expected="one or none", got=got, do="leave one out")
+        raise ConfigError(
+            "shuffle_buffer has no effect without shuffle", expected="both or neither", got=got, do="leave one out"
+        )
     if not 0 <= rank < world_size:
         raise ConfigError(
-            f"rank {rank} of {world_size}", expected=f"0 to {world_size - 1}", got=rank, do="start ranks at 0"
+            f"rank {rank} of {world_size} is out of range",
+            expected=f"0 to {world_size - 1}",
+            got=rank,
+            do="count ranks from 0",
         )
     if batch_size % world_size:
         near = f"{batch_size // world_size * world_size or world_size} or {(batch_size // world_size + 1) * world_size}"
         raise ConfigError(
-            f"batch_size {batch_size} over {world_size} ranks",
+            f"batch_size {batch_size} cannot be divided among {world_size} ranks",
             expected=f"a multiple of {world_size}",
             got=batch_size,
-            do=f"choose {near}",
+            do=f"give batch_size {near}",
         )

@@ -1,33 +1,36 @@
-"""The stream: shards become batches on the device, in an order that is a function of (shards, seed, epoch, position).
+"""The stream: batches from shards on the device, in an order that is a function of (shards, seed, epoch, position).
 
-In: shards. Out: `Batch`es. Invariant: the state is one integer, the number of samples handed out; what is prefetched
-does not count, so a state saved after any batch continues with the next one.
+In: shards.
+Out: `Batch`es.
+Invariant: the state is one integer, the number of samples handed out. Prefetched samples do not count, so a state that
+is saved after any batch continues with the next one.
 """
 
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import tee
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
-from webdataset import DataPipeline
 
-from wds_bone.errors import CheckpointError, ConfigError, ShardError
+from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.storage.local import LocalStorage
 from wds_bone.stream.batch import Batch
-from wds_bone.stream.device import copy_ahead
 from wds_bone.stream.load import Loader
+from wds_bone.stream.lookup import look_up
 from wds_bone.stream.memory import PixelMemory
-from wds_bone.stream.order import order_key, sample_at
+from wds_bone.stream.order import Order
+from wds_bone.stream.pipeline import batch_pipeline
 from wds_bone.stream.plan import BatchGeometry, BatchPlan
-from wds_bone.stream.selection import Keep, narrow, select_shards
+from wds_bone.stream.reader import SampleReader
+from wds_bone.stream.selection import Keep, select_shards
 from wds_bone.stream.settings import available_cores, check_settings
 
 STATE_VERSION = 1
@@ -36,36 +39,31 @@ STATE_VERSION = 1
 class BoneAgeStream:
     """Batches of (image, gender, age) from tar shards, shuffled, verified and decoded in threads.
 
-    Iterating gives one epoch, or the rest of it when the state stands inside one; `endless()` gives epochs without a
-    seam; `stream[i]` is batch i of the current epoch. Not for use inside a DataLoader's workers or after a fork;
-    iteration is for one thread, `stream[i]` for any.
+    Iterating gives one epoch, or the rest of it if the position is inside one; `endless()` continues from epoch to
+    epoch; `stream[i]` is batch i of the current epoch. A stream cannot be used in a DataLoader worker or after a fork.
+    Iteration is for one thread; `stream[i]` is thread-safe.
 
     Args:
         shards: a brace pattern, a glob, a list, a folder or a `manifest.json`.
-        batch_size: samples per step over all ranks.
+        batch_size: samples per global batch, over all ranks.
         seed: of the shuffle.
-        split: which split of a folder or manifest.
+        split: the split of a folder or manifest.
         shuffle: False keeps the order of the shards, in every epoch.
-        shuffle_buffer: a sample moves by fewer places than this; None shuffles the whole epoch, at no cost in memory.
-        rank: which slice of each batch is handed out here.
-        world_size: how many slices there are; must divide `batch_size`.
-        threads: that decode; None takes the processor's cores.
-        device: where batches go; for CUDA they are copied one ahead.
-        keep: tells of the table of all samples which of them are in the stream; None keeps all.
+        shuffle_buffer: a sample moves by fewer positions than this; None shuffles the whole epoch, which needs no more
+            memory.
+        rank: which slice of each global batch this stream yields.
+        world_size: number of slices; must divide `batch_size`.
+        threads: number of threads that decode; None takes one per core.
+        device: where batches go; to CUDA they are copied one batch ahead.
+        keep: maps the table of all samples to bool (n,), which of them are in the stream; None keeps all.
 
     Attributes:
-        num_samples: in an epoch, over all ranks.
-        world_size: how many ranks share each batch.
-        position: samples handed out so far, over all ranks and epochs.
-        num_shards: that they come from; every rank reads from all of them.
-        order_digest: sha256 of the shards' names and contents, and of what is kept of them.
-        image_format: of the images.
-        ages_months: float32 (num_samples,), in the order of the shards.
-        genders: uint8 (num_samples,), 1 male, 0 female.
+        position: number of samples handed out so far, over all ranks and epochs.
+        world_size: as given.
 
     Raises:
-        ConfigError: settings that contradict each other.
-        ShardError: shards that are missing or damaged.
+        ConfigError: if settings contradict each other.
+        ShardError: if shards are missing or damaged.
     """
 
     def __init__(
@@ -91,33 +89,48 @@ class BoneAgeStream:
             world_size=world_size,
             threads=threads,
         )
-        selection = select_shards(shards, split=split)
-        if keep is not None:
-            selection = narrow(selection, keep(selection.table))
-        self.num_samples, self.order_digest = len(selection.table), selection.order_digest
-        self.num_shards = len(selection.paths)
-        self.image_format: ImageFormat = selection.image
-        self.ages_months = selection.table["age_months"].copy()
-        self.genders = (selection.table["gender"] == b"M").astype(np.uint8)
-        self.world_size = world_size
-        self.position = 0
-        self._order: dict[str, Any] = {
-            "order_digest": self.order_digest,
-            "seed": seed if shuffle else None,
-            "shuffle_buffer": None if (shuffle_buffer or self.num_samples) >= self.num_samples else shuffle_buffer,
-        }
-        key = order_key(self.order_digest, seed) if shuffle else None
-        order = partial(sample_at, num_samples=self.num_samples, key=key, buffer=shuffle_buffer)
-        self._geometry = BatchGeometry(self.num_samples, batch_size, rank, world_size, order)
-        self._device = torch.device(device)
-        self._storage = LocalStorage(selection.paths)
+        self._selection = select_shards(shards, split=split, keep=keep)
+        self._order = Order(self.order_digest, self.num_samples, seed if shuffle else None, shuffle_buffer)
+        self._geometry = BatchGeometry(self.num_samples, batch_size, rank, world_size, self._order.sample_at)
+        self._device, self._threads = torch.device(device), threads or available_cores()
+        self._storage = LocalStorage(self._selection.paths)
         memory = PixelMemory(batch_size // world_size * self.image_format.height * self.image_format.width)
-        self._loader = Loader(selection, self._storage, memory, pin_memory=self._device.type == "cuda")
-        self._threads = threads or available_cores()
-        self._process = os.getpid()
-        self._loop = 0
+        reader = SampleReader(self._selection, self._storage)
+        self._loader = Loader(reader, memory, pin_memory=self._device.type == "cuda")
+        self.position, self.world_size = 0, world_size
+        self._process, self._closed = os.getpid(), False
+        self._num_moves = 0  # loops begun and positions set: a loop ends when the stream has moved on
         self._pipelines: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._closed = False
+
+    @property
+    def num_samples(self) -> int:
+        """The number of samples in an epoch, over all ranks."""
+        return self._selection.num_samples
+
+    @property
+    def num_shards(self) -> int:
+        """The number of shards; every rank reads from all of them."""
+        return len(self._selection.paths)
+
+    @property
+    def order_digest(self) -> str:
+        """sha256 of the shards' names and contents, and of the samples that are kept."""
+        return self._selection.order_digest
+
+    @property
+    def image_format(self) -> ImageFormat:
+        """The format of the images."""
+        return self._selection.image
+
+    @property
+    def ages_months(self) -> NDArray[np.float32]:
+        """float32 (num_samples,), in the order of the shards."""
+        return self._selection.ages_months
+
+    @property
+    def genders(self) -> NDArray[np.uint8]:
+        """uint8 (num_samples,), 1 male, 0 female, in the order of the shards."""
+        return self._selection.genders
 
     def __len__(self) -> int:
         """Return the number of batches in a whole epoch."""
@@ -131,41 +144,42 @@ class BoneAgeStream:
         epoch_start = self.position // self.num_samples * self.num_samples
         start = epoch_start + index % len(self) * self._geometry.batch_size
         stop = min(start + self._geometry.batch_size, epoch_start + self.num_samples)
-        return self._loader.batch(self._geometry.plan(start, stop)).to(self._device)
+        (request,) = look_up([self._geometry.plan(start, stop)], self._selection)
+        return self._loader.batch(request).to(self._device)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches from the position to the end of its epoch, the last one padded with weight 0."""
+        """Yield the batches from the position to the end of its epoch; the last one is padded with weight 0."""
         return self._hand_out(self._geometry.epoch)
 
     def endless(self) -> Iterator[Batch]:
-        """Yield full batches from the position on, epoch after epoch, without an end."""
+        """Yield full batches from the position on, epoch after epoch, without end."""
         return self._hand_out(self._geometry.endless)
 
     def keys(self) -> list[str]:
         """Return the keys of all samples, in the order of the shards."""
-        return self._loader.keys()
+        return self._selection.keys()
 
     def step_keys(self, step: int) -> list[str]:
-        """Return the keys of the global batch that `endless()` hands out as number `step` (from 0), over all ranks."""
-        return self._loader.keys(self._geometry.samples_of_step(step))
+        """Return the keys of global batch `step` (from 0) of `endless()`, over all ranks."""
+        return self._selection.keys(self._geometry.samples_of_step(step))
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of `epoch` (0 is the first)."""
+        """Go to the start of `epoch`; the first one is 0."""
         if epoch < 0:
-            raise ConfigError(f"epoch {epoch}", expected="0 or more", got=epoch, do="count epochs from 0")
+            raise ConfigError(f"epoch {epoch} is out of range", expected="0 or more", got=epoch, do="count from 0")
         self._move_to(epoch * self.num_samples)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position, and what the order depends on, in plain JSON types."""
-        return {"version": STATE_VERSION, "position": self.position, **self._order}
+        """Return the position and what the order depends on, in plain JSON types."""
+        return {"version": STATE_VERSION, "position": self.position, **self._order.as_json()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken; batch size, ranks, threads and device may have changed.
+        """Continue where `state` was saved; batch size, ranks, threads and device may have changed.
 
         Raises:
-            CheckpointError: the state belongs to other shards, or to another order.
+            CheckpointError: if the state belongs to other shards, or to another order.
         """
-        expected = {"version": STATE_VERSION, **self._order}
+        expected = {"version": STATE_VERSION, **self._order.as_json()}
         for name, here in expected.items():
             if name not in state or state[name] != here:
                 raise _state_error(name, state.get(name), here)
@@ -174,7 +188,7 @@ class BoneAgeStream:
         self._move_to(state["position"])
 
     def close(self) -> None:
-        """Stop the threads and close the files; a loop that goes on gets an error."""
+        """Stop the threads and close the files; a loop that continues raises an error."""
         self._closed = True
         for pipeline in list(self._pipelines):
             pipeline.close()
@@ -191,48 +205,50 @@ class BoneAgeStream:
     def __reduce__(self) -> NoReturn:
         raise _process_error()
 
-    def _hand_out(self, plans: Any) -> Iterator[Batch]:
-        """Yield the loaded batches of `plans(position)`, and move the position along with them."""
+    def _hand_out(self, plan_from: Callable[[int], Iterator[BatchPlan]]) -> Iterator[Batch]:
+        """Yield the batches that `plan_from(position)` plans; the position moves before each one is handed out."""
         self._check_usable()
-        self._loop += 1
-        loop = self._loop
-        ahead, handed_out = tee(plans(self.position))
-        pipeline = iter(self._pipeline(ahead))
+        self._num_moves += 1
+        num_moves = self._num_moves
+        plan = partial(plan_from, self.position)
+        pipeline = iter(batch_pipeline(plan, self._selection, self._loader, threads=self._threads, device=self._device))
         self._pipelines.add(pipeline)
         try:
-            for plan in handed_out:
-                self._check_loop(loop)
-                batch = self._check_delivery(next(pipeline, None), plan)
-                self.position = plan.stop
-                yield batch
+            while True:
+                self._check_not_moved(num_moves)
+                delivered = next(pipeline, None)
+                if delivered is None:
+                    break
+                self._check_delivery(*delivered)
+                self.position = delivered[0].stop
+                yield delivered[1]
         finally:
             pipeline.close()
+        self._check_end()
 
-    def _check_delivery(self, batch: Batch | None, plan: BatchPlan) -> Batch:
-        """Refuse to go on when the pipeline lost, repeated or reordered a batch: nothing is dropped silently."""
-        # Keys lie on the host; to look at a tensor on a GPU would wait for it.
-        expected = len(plan.samples), self._loader.key_of(plan.samples[0]) if len(plan.samples) else ""
-        got = None if batch is None else (sum(map(bool, batch.key)), batch.key[0])
-        if batch is None or got != expected:
-            where = f"batch at position {plan.positions[0]}"
-            raise ShardError(f"{where} was not delivered", expected=expected, got=got, do="report this as a bug")
-        return batch
+    def _check_delivery(self, plan: BatchPlan, batch: Batch) -> None:
+        """Fail if the pipeline has lost, repeated or reordered a batch: nothing is dropped silently."""
+        # The keys are on the host; reading a tensor of a GPU would wait for it.
+        expected = (
+            self.position,
+            len(plan.samples),
+            self._selection.key_of(plan.samples[0]) if len(plan.samples) else "",
+        )
+        got = plan.start, sum(map(bool, batch.key)), batch.key[0]
+        if got != expected:
+            raise RuntimeError(f"the pipeline delivered {got} (position, samples, first key), not {expected}")
 
-    def _pipeline(self, plans: Iterator[BatchPlan]) -> DataPipeline:
-        stages = [lambda: plans, partial(self._loader.batches, threads=self._threads)]
-        if self._device.type == "cuda":
-            stages.append(partial(copy_ahead, device=self._device))
-        elif self._device.type != "cpu":
-            stages.append(lambda batches: (batch.to(self._device) for batch in batches))
-        return DataPipeline(*stages)
+    def _check_end(self) -> None:
+        if self.position % self.num_samples:
+            raise RuntimeError(f"the pipeline ended inside an epoch, at position {self.position}")
 
     def _move_to(self, position: int) -> None:
-        self._loop += 1
+        self._num_moves += 1
         self.position = position
 
-    def _check_loop(self, loop: int) -> None:
+    def _check_not_moved(self, num_moves: int) -> None:
         self._check_usable()
-        if loop != self._loop:
+        if num_moves != self._num_moves:
             raise ConfigError(
                 "the stream has moved since this loop began", do="begin a new loop; a stream has one position"
             )
@@ -246,7 +262,7 @@ class BoneAgeStream:
 
 def _state_error(name: str, saved: object, here: object) -> CheckpointError:
     return CheckpointError(
-        f"the stream's state does not fit: {name} differs",
+        f"the state does not belong to this stream: {name} differs",
         expected=f"{saved} (saved)",
         got=f"{here} (now)",
         do="resume with the same shards and shuffle settings, or start a new run",

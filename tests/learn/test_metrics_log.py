@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from wds_bone.learn.journal import Journal, keep_lines
 
 from tests.learn.runs import largest_file, metrics_of
 from wds_bone.errors import CheckpointError, WdsBoneError
-from wds_bone.learn.journal import Journal, keep_lines
 from wds_bone.learn.run import Progress
 from wds_bone.learn.validate import Predictions
 

@@ -3,9 +3,9 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from wds_bone.learn.verdict import Verdict, hear, request_verdict
 
 from wds_bone.errors import WdsBoneError
-from wds_bone.learn.verdict import Verdict, hear, request_verdict
 
 
 def verdict(step: int, *, shares: Sequence[float] | None = None, refused: bool = False) -> Verdict:

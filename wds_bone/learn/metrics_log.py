@@ -1,7 +1,9 @@
-"""What happened at each step -> metrics.jsonl, TensorBoard and the terminal.
+"""Write the metrics of a run to metrics.jsonl, TensorBoard and the terminal.
 
-In come numbers by name, out goes one line each. The invariant: after a resume the file holds what an uninterrupted run
-would have written, because lines past the resumed step are cut off first.
+In: numbers by name.
+Out: one line for each step or validation.
+Invariant: after a resume, the file holds what an uninterrupted run would have written, because lines after the resumed
+step are removed first.
 """
 
 import importlib.util
@@ -29,21 +31,21 @@ BOARD_NAME = "tensorboard"
 PLAIN_SECONDS = 10.0
 
 
-class Journal:
-    """Owns the metrics file, the progress bar and, where TensorBoard is installed, its log; a context manager.
+class MetricsLog:
+    """Owns the metrics file, the progress bar and, if TensorBoard is installed, its log; a context manager.
 
     Args:
         folder: of the run.
-        progress: that the run begins or resumes with; the file's later lines are dropped.
+        progress: with which the run starts or resumes; later lines of the file are removed.
         num_steps: of the whole run, for the progress bar.
-        draw_predictions: makes the picture that TensorBoard shows of a validation; None for none.
+        draw_predictions: draws the figure that TensorBoard shows for a validation; None for no figure.
     """
 
     def __init__(
         self, folder: Path, *, progress: Progress, num_steps: int, draw_predictions: Draw | None = None
     ) -> None:
         self._path = folder / METRICS_NAME
-        keep_lines(self._path, progress)
+        truncate_metrics(self._path, progress)
         with storage_errors(self._path):
             self._file: TextIO = self._path.open("a", encoding="utf-8")
         self._board_path = folder / BOARD_NAME
@@ -72,7 +74,7 @@ class Journal:
         self._bar.update()
 
     def write_step(self, line: dict[str, Any]) -> None:
-        """Write the metrics of a step, and show them beside the bar or, without a terminal, now and then as a line."""
+        """Write the metrics of a step, and show them next to the bar or, without a terminal, every few seconds."""
         self._write(line)
         text = f"loss {line['loss']:.3f}  {line['images_per_second']:.0f} images/s  waiting {line['wait_fraction']:.0%}"
         if "device_peak_bytes" in line:
@@ -83,13 +85,13 @@ class Journal:
             self._show(f"step {line['step']} of {self._num_steps}  epoch {line['epoch']:.2f}  {text}")
 
     def write_inputs(self, draw: Callable[[], Tensor]) -> None:
-        """Show images as the model is shown them, where there is a TensorBoard; float32 (B, 1, H, W), 0 to 1."""
+        """Show the images that `draw` returns in TensorBoard, if it is installed; float32 (B, 1, H, W), 0 to 1."""
         if self._board is not None:
             with storage_errors(self._board_path):
                 self._board.add_image("augmented inputs", make_grid(draw().clamp(0, 1)), 0)
 
     def write_validation(self, line: dict[str, Any], predictions: Predictions) -> None:
-        """Write the metrics of a validation, show them as a line, and the predictions as a picture."""
+        """Write the metrics of a validation, print them, and show the predictions as a figure."""
         self._write(line)
         if self._board is not None and self._draw_predictions is not None:
             with storage_errors(self._board_path):
@@ -117,24 +119,24 @@ class Journal:
         self._shown_at = time.monotonic()
 
 
-def keep_lines(path: Path, progress: Progress) -> None:
-    """Drop the lines of steps and validations past `progress`, and a last line that was cut short.
+def truncate_metrics(path: Path, progress: Progress) -> None:
+    """Remove the lines of steps and validations after `progress`, and an incomplete last line.
 
     Raises:
-        CheckpointError: a line is damaged.
-        WdsBoneError: the disk refuses.
+        CheckpointError: if a line is damaged.
+        WdsBoneError: if the file cannot be written.
     """
     if not path.exists():
         return
     with storage_errors(path):
         lines = path.read_bytes().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
-    kept = [line for number, line in enumerate(whole, 1) if _is_made(line, progress, where=f"{path}: line {number}")]
+    kept = [line for number, line in enumerate(whole, 1) if _is_within(line, progress, where=f"{path}: line {number}")]
     publish_bytes(path, b"".join(kept))
 
 
-def _is_made(line: bytes, progress: Progress, *, where: str) -> bool:
-    """Return whether the step or the validation of a line is among those that `progress` counts."""
+def _is_within(line: bytes, progress: Progress, *, where: str) -> bool:
+    """Return whether `progress` includes the step or the validation of a line."""
     try:
         numbers = json.loads(line)
         validated = "val_mae_months" not in numbers or int(numbers["epoch"]) <= progress.validated_epochs
@@ -144,12 +146,12 @@ def _is_made(line: bytes, progress: Progress, *, where: str) -> bool:
             f"{where} is damaged",
             expected="the metrics of a step or of a validation",
             got=f"{type(error).__name__}: {error}",
-            do="mend or delete that line, then run the command again",
+            do="fix or delete that line, then run the command again",
         ) from error
 
 
 def _open_board(path: Path, step: int) -> Any:
-    """Return a writer for TensorBoard, or None where the extra is not installed."""
+    """Return a writer for TensorBoard, or None if the extra is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter

@@ -1,0 +1,89 @@
+"""One model on several ranks: the same weights and statistics on each after every step.
+
+In: a model.
+Out: the module to call instead of it.
+Invariant: gradients are sums over the global batch and running statistics are means over the ranks, so that every rank
+holds the same model, bit for bit.
+"""
+
+import inspect
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from wds_bone.distributed.ranks import Ranks
+from wds_bone.errors import ConfigError
+
+_KEYWORDS = inspect.signature(DistributedDataParallel).parameters
+_SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _KEYWORDS else "broadcast_buffers"
+"""The second name is deprecated since torch 2.15, which introduced the first one."""
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def wrap_ddp(model: nn.Module, ranks: Ranks) -> DistributedDataParallel | None:
+    """Wrap a model so that its backward pass averages the gradients over the ranks; None for a single process.
+
+    The buffers are excluded: PyTorch would copy the running statistics of rank 0 to all ranks.
+    """
+    if ranks.world_size == 1:
+        return None
+    devices = [ranks.device] if ranks.device.type == "cuda" else None
+    excluded: dict[str, Any] = {_SYNC_BUFFERS: False}
+    return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, **excluded)
+
+
+def warm_up_ddp(ddp: DistributedDataParallel, *, height: int, width: int) -> None:
+    """Make one backward pass on an image of this size, and discard its result.
+
+    After the first pass of a process, PyTorch rearranges its gradient buckets in the order in which the gradients were
+    ready. With three or more ranks the buckets decide in which order gradients are added, so a resumed run must not
+    begin with other buckets.
+    """
+    model: nn.Module = ddp.module
+    training = {module: module.training for module in model.modules()}
+    model.eval()  # keeps the running statistics
+    device = next(model.parameters()).device
+    ddp(torch.zeros(1, 1, height, width, device=device), torch.zeros(1, device=device)).sum().backward()
+    for parameter in model.parameters():
+        parameter.grad = None
+    for module, was_training in training.items():
+        module.training = was_training
+
+
+def sync_gradients(ddp: DistributedDataParallel | None, *, now: bool) -> AbstractContextManager[None]:
+    """Return a context whose backward passes add to the gradients, and average them over the ranks if `now`."""
+    return nullcontext() if ddp is None or now else ddp.no_sync()
+
+
+def convert_sync_batch_norm(model: Model) -> Model:
+    """Replace batch norms by ones that use the statistics of the global batch; weights and names stay.
+
+    Raises:
+        ConfigError: if the model is not on a CUDA device.
+    """
+    if next(model.parameters()).device.type != "cuda":
+        raise ConfigError(
+            "sync_batch_norm works on CUDA devices only",
+            expected="--device cuda",
+            got="--device cpu",
+            do="leave it out, or use a model without batch norms, such as convnext_tiny",
+        )
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
+
+
+@torch.no_grad()
+def average_statistics(model: nn.Module, ranks: Ranks) -> None:
+    """Set the running statistics of the batch norms in training mode to their means over the ranks."""
+    if ranks.world_size == 1:
+        return
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
+    local = [norm for norm in norms if not isinstance(norm, nn.SyncBatchNorm)]
+    statistics = [tensor for norm in local for tensor in (norm.running_mean, norm.running_var) if tensor is not None]
+    if not statistics:
+        return
+    ranks.sum_(*statistics)
+    torch._foreach_div_(statistics, float(ranks.world_size))

@@ -1,0 +1,60 @@
+"""The messages at the beginning and at the end of a training.
+
+In: a run.
+Out: text.
+Invariant: the settings are printed as they can be typed.
+"""
+
+import shlex
+from dataclasses import fields
+from typing import Any
+
+from wds_bone.config import config_as_json, options_of, setting_name
+from wds_bone.learn.run import Progress, Run
+from wds_bone.learn.settings import TrainConfig
+from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME
+
+_DEFAULTS = {field.name: field.default for field in fields(TrainConfig)}
+
+
+def opening_text(run: Run, progress: Progress) -> str:
+    """Return the settings as a command line, and a summary of the run."""
+    typed = [_as_typed(name, value) for name, value in config_as_json(run.config).items() if value is not None]
+    size = f"{run.learner.preprocessing.width} x {run.learner.preprocessing.height} pixels"
+    counts = f"{run.train_stream.num_samples:,} training and {run.val_stream.num_samples:,} validation samples"
+    start = f"resuming after step {progress.step}" if progress.step else "starting"
+    processes = f"; {run.ranks.world_size} processes" if run.ranks.world_size > 1 else ""
+    return f"{' '.join(filter(None, typed))}\n{counts}, {size}, {run.recipe.num_steps} steps; {start}{processes}"
+
+
+def closing_text(run: Run, progress: Progress) -> str:
+    """Return how a run ended, and the files that it left."""
+    last, best = run.config.out / LAST_NAME, run.config.out / BEST_NAME
+    saved = f"checkpoint {last}" if last.exists() else "no checkpoint yet"
+    text = f"{_ending(run, progress)} after step {progress.step} of {run.recipe.num_steps}; {saved}"
+    if progress.best_mae_months is None:
+        return f"{text}; not validated yet"
+    result = f"{progress.best_mae_months:.2f} months after epoch {progress.best_epoch}"
+    return f"{text}\nbest validation MAE {result}" + (f"; {best}" if best.exists() else "")
+
+
+def changes_text(changes: list[str]) -> str:
+    """Return the warning for a resumed run whose numbers are computed differently from before."""
+    return f"warning: changed since the checkpoint was saved: {', '.join(changes)}; the results may differ slightly"
+
+
+def _ending(run: Run, progress: Progress) -> str:
+    if progress.step >= run.recipe.num_steps:
+        return "finished"
+    return f"finished, {run.config.patience} epochs without improvement," if run.is_finished(progress) else "stopped"
+
+
+def _as_typed(name: str, value: Any) -> str:
+    """Return a setting as it is typed; nothing for a flag that is off, or a setting without a flag at its default."""
+    typed = setting_name(TrainConfig, name)
+    if not options_of(TrainConfig)[name].flag:
+        shown = str(value).lower() if isinstance(value, bool) else value
+        return f"{typed}={shown}" if value != _DEFAULTS[name] else ""
+    if isinstance(value, bool):
+        return typed if value else ""
+    return shlex.join([typed, *(value if isinstance(value, list) else [str(value)])])
