@@ -166,7 +166,7 @@ def test_a_set_without_a_whole_sidecar_is_not_complete(
     assert make(out, *films) == 2
     message = capsys.readouterr().err
     assert f"{name}: missing, or not as the manifest says" in message
-    assert "python -m wds_bone.index" in message
+    assert "wds-bone index" in message
     assert make(out, *films, "--replace") == 0
     assert digests(out) == before
 
@@ -357,7 +357,7 @@ def test_the_remedy_for_a_damaged_manifest_works(tmp_path: Path, capsys: pytest.
         manifest.write(b" ")
     for command in (lambda: make(out, *films, "--replace"), lambda: index([str(out)])):
         assert command() == 2
-        assert f"delete {out / MANIFEST_NAME}, then run `python -m wds_bone.index`" in capsys.readouterr().err
+        assert f"delete {out / MANIFEST_NAME}, then run `wds-bone index`" in capsys.readouterr().err
     (out / MANIFEST_NAME).unlink()
     assert index([str(out)]) == 0
 

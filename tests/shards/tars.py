@@ -1,4 +1,4 @@
-"""Tars made by hand, right and wrong, for the tests of the strict reader."""
+"""Build valid and invalid tars for the tests of the strict reader."""
 
 import io
 import json
@@ -15,17 +15,17 @@ END = bytes(2 * BLOCK)
 
 
 def image(size: int = 4, encoding: str = "npy") -> bytes:
-    """Return a small image as a member holds it."""
+    """Return the contents of a small image member."""
     return encode_image(np.full((size, size), 7, np.uint8), encoding)  # type: ignore[arg-type]
 
 
 def sample(key: str = "hand-1") -> list[tuple[str, bytes]]:
-    """Return the members of one good sample."""
+    """Return the members of one valid sample."""
     return [(f"{key}.npy", image()), (f"{key}.json", LABEL)]
 
 
 def header(name: bytes = b"hand-1.json", size: bytes = b"00000000000\0", kind: bytes = b"0", **fields: bytes) -> bytes:
-    """Return a USTAR header of 512 bytes with a right checksum; `size` is the raw field."""
+    """Return a USTAR header of 512 bytes with a valid checksum; `size` is the raw field."""
     block = bytearray(BLOCK)
     block[0 : len(name)] = name
     block[100:124] = b"0000444\0" * 3
@@ -42,18 +42,18 @@ def header(name: bytes = b"hand-1.json", size: bytes = b"00000000000\0", kind: b
 
 
 def member(name: str, contents: bytes, kind: bytes = b"0") -> bytes:
-    """Return a header, the contents and their padding."""
+    """Return a header followed by the padded contents."""
     padding = bytes(-len(contents) % BLOCK)
     return header(name.encode(), b"%011o\0" % len(contents), kind) + contents + padding
 
 
 def tar_of(members: Iterable[tuple[str, bytes]]) -> bytes:
-    """Return a whole tar of `members`."""
+    """Return a complete tar of `members`."""
     return b"".join(member(name, contents) for name, contents in members) + END
 
 
 def tarfile_of(members: Iterable[tuple[str, bytes]], tar_format: int, mtime: float = 0) -> bytes:
-    """Return a tar that Python's tarfile writes."""
+    """Return a tar of `members`, written by Python's tarfile."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tar_format) as tar:
         for name, contents in members:

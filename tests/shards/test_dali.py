@@ -10,7 +10,7 @@ from wds_bone.shards.scan import scan_shard
 
 
 def wds2idx(path: Path) -> str:
-    """Do what NVIDIA's tools/wds2idx.py does when it has no tar program."""
+    """Return what NVIDIA's tools/wds2idx.py writes when no tar program is available."""
     samples: dict[str, list[str]] = {}
     with tarfile.open(path) as tar:
         for entry in tar:
@@ -19,7 +19,7 @@ def wds2idx(path: Path) -> str:
     return "\n".join([f"v1.2 {len(samples)}", *(" ".join(parts) for parts in samples.values())]) + "\n"
 
 
-def test_the_index_is_what_dalis_own_tool_writes(tmp_path: Path):
+def test_the_index_equals_that_of_dalis_own_tool(tmp_path: Path):
     path = tmp_path / "train-000000.tar"
     with path.open("wb") as file, webdataset.TarWriter(file, mtime=0) as tar:
         for number in range(5):
@@ -28,7 +28,7 @@ def test_the_index_is_what_dalis_own_tool_writes(tmp_path: Path):
     assert dali_index(scan_shard(path)).decode() == wds2idx(path)
 
 
-def test_extensions_keep_their_spelling_and_sizes_may_fill_blocks(tmp_path: Path):
+def test_extensions_keep_their_case_and_members_may_fill_whole_blocks(tmp_path: Path):
     path = tmp_path / "train-000000.tar"
     path.write_bytes(
         tar_of([("x.JPG", image(8, "jpg")), ("x.json", LABEL.ljust(512)), ("y.NPY", image()), ("y.json", LABEL)])

@@ -47,13 +47,13 @@ manifests = st.builds(Manifest, images, st.dictionaries(st.text("abc", min_size=
 
 
 @given(manifests)
-def test_a_manifest_is_read_as_it_was_written(manifest):
+def test_a_manifest_survives_a_round_trip(manifest):
     text = manifest_as_bytes(manifest)
     assert manifest_from_bytes(text, "manifest.json") == manifest
     assert manifest_as_bytes(manifest_from_bytes(text, "manifest.json")) == text
 
 
-def test_every_flipped_bit_is_found():
+def test_every_flipped_bit_is_detected():
     text = manifest_as_bytes(SMALL)
     for bit in range(8 * len(text)):
         flipped = bytearray(text)
@@ -62,7 +62,7 @@ def test_every_flipped_bit_is_found():
             manifest_from_bytes(bytes(flipped), "manifest.json")
 
 
-def test_a_cut_at_every_byte_is_found():
+def test_truncation_at_any_byte_is_detected():
     text = manifest_as_bytes(SMALL)
     for length in range(len(text)):
         with pytest.raises(ShardError, match=r"manifest\.json"):
@@ -79,13 +79,13 @@ def test_a_cut_at_every_byte_is_found():
         lambda text: text.replace(b'"height": 16', b'"height": 16, "height": 16'),
     ],
 )
-def test_an_edit_by_hand_is_found(edit):
+def test_a_manual_edit_is_detected(edit):
     with pytest.raises(ShardError, match="changed since it was written"):
         manifest_from_bytes(edit(manifest_as_bytes(SMALL)), "manifest.json")
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{}", b'{"version": 1}', b"[" * 100_000, b"\xff"])
-def test_what_is_no_manifest_is_refused(text: bytes):
+def test_a_file_that_is_not_a_manifest_is_refused(text: bytes):
     with pytest.raises(ShardError, match=r"manifest\.json"):
         manifest_from_bytes(text, "manifest.json")
 
@@ -98,7 +98,7 @@ def test_another_version_is_refused_with_both_versions():
 @pytest.mark.parametrize(
     "name", ["../train.tar", "/etc/train.tar", "a/train.tar", ".hidden.tar", "train.zip", "a b.tar"]
 )
-def test_shard_names_that_lead_elsewhere_are_refused(name: str):
+def test_unsafe_shard_names_are_refused(name: str):
     shard = replace(SMALL.splits["val"].shards[0], name=name)
     manifest = replace(SMALL, splits={"val": replace(SMALL.splits["val"], shards=(shard,))})
     with pytest.raises(ShardError, match="not a complete manifest"):

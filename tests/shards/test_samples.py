@@ -22,7 +22,7 @@ tables = st.lists(rows, max_size=20).map(make_table)
 
 
 @given(tables)
-def test_a_sidecar_gives_back_its_table(table):
+def test_a_table_survives_a_round_trip(table):
     contents = table_as_bytes(table)
     again = table_from_bytes(contents, "shard")
     assert again.tolist() == table.tolist()
@@ -30,16 +30,16 @@ def test_a_sidecar_gives_back_its_table(table):
 
 
 @given(st.lists(tables, max_size=5))
-def test_joined_tables_hold_all_rows_in_order(parts):
+def test_joined_tables_keep_all_rows_in_order(parts):
     assert join_tables(parts).tolist() == [row for part in parts for row in part.tolist()]
 
 
-def test_a_row_of_rsna_data_takes_few_bytes():
+def test_a_row_of_rsna_data_takes_at_most_32_bytes():
     assert make_table([(b"15610", 0, 0, 0, 1.0, b"F", b"jpg")]).itemsize <= 32
 
 
 @given(tables, st.integers(0, 400))
-def test_a_cut_sidecar_is_refused(table, length):
+def test_a_truncated_sidecar_is_refused(table, length):
     contents = table_as_bytes(table)
     if length < len(contents):
         with pytest.raises(ShardError, match="not a sample table"):

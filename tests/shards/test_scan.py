@@ -19,7 +19,7 @@ def scan(members: list[tuple[str, bytes]], folder: Path) -> ScannedShard:
     return scan_shard(path)
 
 
-def test_a_row_leads_to_the_bytes_of_its_image(tmp_path: Path):
+def test_a_row_locates_the_bytes_of_its_image(tmp_path: Path):
     shard = scan([*sample("hand-1"), ("hand-2.json", LABEL), ("hand-2.jpg", image(8, "jpg"))], tmp_path)
     contents = (tmp_path / "shard.tar").read_bytes()
     assert shard.table["key"].tolist() == [b"hand-1", b"hand-2"]
@@ -64,20 +64,20 @@ BAD_SAMPLES = {
     "two labels": [*sample(), ("hand-1.age", b"94"), ("hand-1.gender", b"F")],
     "half a label": [("hand-1.npy", image()), ("hand-1.age", b"94")],
     "the same member twice": [*sample(), ("hand-1.json", LABEL)],
-    "a key twice": [*sample("hand-1"), *sample("hand-2"), *sample("hand-1")],
+    "a repeated key": [*sample("hand-1"), *sample("hand-2"), *sample("hand-1")],
     "members that are not neighbors": [sample("hand-1")[0], *sample("hand-2"), sample("hand-1")[1]],
-    "a path upwards": sample("../hand-1"),
+    "a path with a parent folder": sample("../hand-1"),
     "an absolute path": sample("/hand-1"),
     "a control character": sample("hand\n1"),
     "no extension": [("hand-1", b"x")],
     "no key": [(".json", LABEL)],
-    "an image that is none": [("hand-1.png", b"GIF89a"), ("hand-1.json", LABEL)],
+    "an image in another format": [("hand-1.png", b"GIF89a"), ("hand-1.json", LABEL)],
     "an array of floats": [("hand-1.npy", image().replace(b"|u1", b"<f4")), ("hand-1.json", LABEL)],
 }
 
 
 @pytest.mark.parametrize("members", BAD_SAMPLES.values(), ids=BAD_SAMPLES.keys())
-def test_a_sample_that_is_not_one_is_refused_with_its_name(tmp_path: Path, members):
+def test_an_invalid_sample_is_refused_with_its_name(tmp_path: Path, members):
     with pytest.raises(WdsBoneError) as caught:
         scan(members, tmp_path)
     assert "shard.tar" in caught.value.problem
@@ -108,14 +108,12 @@ def npy_header(text: str) -> bytes:
         ("npy", npy_header("  x\n y"), "the image cannot be read"),
     ],
 )
-def test_an_image_whose_header_claims_the_impossible_is_refused(
-    tmp_path: Path, name: str, contents: bytes, problem: str
-):
+def test_an_image_with_an_impossible_header_is_refused(tmp_path: Path, name: str, contents: bytes, problem: str):
     with pytest.raises(WdsBoneError, match=rf"shard\.tar: sample 'hand-1': {problem}"):
         scan([(f"hand-1.{name}", contents), ("hand-1.json", LABEL)], tmp_path)
 
 
-def test_a_shard_that_cannot_be_read_is_an_error_with_path_cause_and_remedy(tmp_path: Path):
+def test_the_error_for_an_unreadable_shard_gives_path_cause_and_remedy(tmp_path: Path):
     with pytest.raises(ShardError, match=r"train\.tar: cannot be read: No such file(?s:.*)do: "):
         scan_shard(tmp_path / "train.tar")
 
@@ -129,30 +127,30 @@ def test_a_shard_that_cannot_be_read_is_an_error_with_path_cause_and_remedy(tmp_
         ({"male": False, "boneage": 94}, False),
     ],
 )
-def test_a_shard_knows_whether_all_its_ages_say_their_unit(tmp_path: Path, label: dict[str, object], is_stated: bool):
+def test_a_scan_reports_whether_every_age_states_its_unit(tmp_path: Path, label: dict[str, object], is_stated: bool):
     second = [("hand-2.npy", image()), ("hand-2.json", json.dumps(label).encode())]
     assert scan([*sample("hand-1"), *second], tmp_path).unit_is_stated == is_stated
 
 
 BAD_LABELS = {
-    "no JSON": b"{",
-    "no text": b"\xff\xfe",
+    "not JSON": b"{",
+    "not UTF-8": b"\xff\xfe",
     "a list": b"[1]",
     "NaN": b'{"gender": "F", "age_months": NaN}',
     "infinity": b'{"gender": "F", "age_months": Infinity}',
     "no gender": b'{"age_months": 94}',
     "no age": b'{"gender": "F"}',
-    "an age of nobody": b'{"gender": "F", "age_months": 1000}',
+    "an impossible age": b'{"gender": "F", "age_months": 1000}',
     "an age that is an object": b'{"gender": "F", "age_months": {}}',
-    "a gender of nobody": b'{"gender": "x", "age_months": 94}',
-    "a flag without a meaning": b'{"gender": 1, "age_months": 94}',
-    "depth": b"[" * 60_000,
-    "a flood": b'{"gender": "F", "age_months": 94, "x": "' + b"x" * 70_000 + b'"}',
+    "an unknown gender": b'{"gender": "x", "age_months": 94}',
+    "an ambiguous flag": b'{"gender": 1, "age_months": 94}',
+    "deep nesting": b"[" * 60_000,
+    "an oversized label": b'{"gender": "F", "age_months": 94, "x": "' + b"x" * 70_000 + b'"}',
 }
 
 
 @pytest.mark.parametrize("label", BAD_LABELS.values(), ids=BAD_LABELS.keys())
-def test_a_label_that_is_not_one_is_refused_with_shard_and_sample(tmp_path: Path, label: bytes):
+def test_an_invalid_label_is_refused_with_shard_and_sample(tmp_path: Path, label: bytes):
     with pytest.raises(WdsBoneError, match=r"shard\.tar: sample 'hand-1'"):
         scan([("hand-1.npy", image()), ("hand-1.json", label)], tmp_path)
 
@@ -168,7 +166,7 @@ label_like = st.dictionaries(
 
 
 @given(label_like)
-def test_any_json_is_a_label_or_an_error_that_names_the_sample(tmp_path_factory, label):
+def test_any_json_gives_a_label_or_an_error_that_names_the_sample(tmp_path_factory, label):
     text = json.dumps(label).encode()
     try:
         (row,) = scan([("hand-1.npy", image()), ("hand-1.json", text)], tmp_path_factory.mktemp("json")).table
@@ -185,7 +183,7 @@ names = st.sampled_from(
 
 
 @given(st.lists(names, max_size=8))
-def test_any_sequence_of_members_is_whole_samples_or_an_error(tmp_path_factory, sequence):
+def test_any_sequence_of_members_gives_whole_samples_or_an_error(tmp_path_factory, sequence):
     contents = {"json": LABEL, "npy": image(), "png": image(4, "png"), "jpg": image(4, "jpg"), "txt": b""}
     folder = tmp_path_factory.mktemp("members")
     try:

@@ -11,7 +11,7 @@ key_lists = st.lists(st.lists(few_keys, max_size=6), max_size=4)
 
 
 @given(key_lists)
-def test_every_key_is_named_as_often_as_it_is_repeated(names: list[list[str]]):
+def test_every_repetition_of_a_key_is_reported(names: list[list[str]]):
     tables = {
         f"shard-{number}": make_table([(key.encode(), 0, 0, 0, 1.0, b"F", b"jpg") for key in keys])
         for number, keys in enumerate(names)

@@ -1,1 +1,1 @@
-"""Label table and images become tar shards, their indexes and the manifest."""
+"""Describe the format of the tar shards, their indexes and the manifest, and read, write and verify them."""

@@ -1,6 +1,9 @@
-"""Write NVIDIA DALI's text index beside a shard, so that its webdataset reader takes our shards as they are.
+"""Write the text index that NVIDIA DALI's webdataset reader needs to read our shards.
 
-Format: `wds2idx` version 1.2 (DALI, `tools/wds2idx.py`): a line `v1.2 N`, then a line per sample with
+In: a scanned shard.
+Out: the contents of `<shard>.idx`.
+
+Format: `wds2idx` version 1.2 (DALI, `tools/wds2idx.py`): a line `v1.2 N`, then one line per sample with
 `extension offset size name` for each of its members.
 """
 

@@ -1,9 +1,10 @@
 """Read the height and width of an encoded image from its first bytes, without decoding it.
 
-In: the contents of an image member. Out: its size, or an error that names shard and sample. Invariant: what is returned
-has at least one pixel and at most `MAX_PIXELS`, so that a few bytes cannot claim all memory.
+In: the contents of an image member.
+Out: its size, or an error that names the shard and the sample.
+Invariant: a returned size has 1 to `MAX_PIXELS` pixels, so that a forged header cannot exhaust the memory.
 
-Sources: ITU-T T.81 (JPEG, through simplejpeg), the PNG specification's IHDR chunk, NumPy's .npy format.
+Sources: ITU-T T.81 (JPEG, through simplejpeg), the IHDR chunk of the PNG specification, NumPy's .npy format.
 """
 
 import io
@@ -21,34 +22,34 @@ ENCODING_OF_EXTENSION = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "npy": "npy"
 
 
 def image_size(contents: bytes, encoding: str, where: str) -> tuple[int, int]:
-    """Return (height, width) in pixels of an image encoded as `encoding` (jpg, png or npy).
+    """Return the (height, width) in pixels of an image encoded as `encoding` (jpg, png or npy).
 
     Raises:
-        ShardError: the contents are not such an image; `where` names shard and sample.
-        ImageError: it says that it has no pixel, or more than `MAX_PIXELS`.
+        ShardError: if the contents are not such an image.
+        ImageError: if the image claims to have no pixels or more than `MAX_PIXELS`.
     """
     try:
         height, width = _READERS[encoding](contents)
-    except Exception as error:  # NumPy raises whatever the broken part of the header leads to
+    except Exception as error:  # a broken .npy header raises many types
         raise ShardError(
             f"{where}: the image cannot be read",
-            expected={"npy": "a uint8 array (height, width) in a .npy file"}.get(encoding, f"a {encoding} image"),
+            expected={"npy": "a .npy file with a uint8 array (height, width)"}.get(encoding, f"a {encoding} image"),
             got=f"{len(contents):,} bytes: {error}",
-            do="build the shard again from intact images",
+            do="rebuild the shard from intact images",
         ) from error
     check_size(height, width, where=where)
     return height, width
 
 
 def mixed_sizes(where: Path | str, sizes: Iterable[tuple[int, int]]) -> ShardError:
-    """Return the error for shards whose images have several sizes (height, width), or none."""
+    """Return the error for shards whose images do not share one size (height, width)."""
     found = sorted(sizes)
     shown = ", ".join(f"{height} x {width}" for height, width in found[:4]) + (", ..." if len(found) > 4 else "")
     return ShardError(
         f"{where}: images of {len(found):,} sizes",
         expected="one size",
-        got=shown or "no image",
-        do="write an index that letterboxes them: `python -m wds_bone.index --letterbox SIZE FOLDER`",
+        got=shown or "no images",
+        do="letterbox the images when they are read: `wds-bone index --letterbox SIZE FOLDER`",
     )
 
 
@@ -59,7 +60,7 @@ def _jpg_size(contents: bytes) -> tuple[int, int]:
 
 def _png_size(contents: bytes) -> tuple[int, int]:
     if contents[:8] != b"\x89PNG\r\n\x1a\n" or contents[12:16] != b"IHDR":
-        raise ValueError("no PNG signature")
+        raise ValueError("the PNG signature is missing")
     width, height = struct.unpack(">II", contents[16:24])
     return height, width
 

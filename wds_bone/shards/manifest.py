@@ -1,7 +1,10 @@
-"""The manifest: what a set of shards is, written last, so that its presence says that the set is complete.
+"""Read and write the manifest of a set of shards.
 
-In: scanned shards, split by split. Out: `manifest.json`. Invariant: the file's bytes are exactly the canonical text of
-its contents, which include their own sha256; a flipped bit, a cut or an edit by hand cannot go unnoticed.
+In: a `Manifest`, or the `manifest.json` of a set.
+Out: `manifest.json`, or a `Manifest`.
+Invariant: the file is the canonical text of its contents and their sha256, so that every change is detected.
+
+The manifest is written last, so a set that has one is complete. A foreign set is one that another tool wrote.
 """
 
 import dataclasses
@@ -17,12 +20,12 @@ from wds_bone.storage.durable import publish_bytes
 
 MANIFEST_NAME = "manifest.json"
 STAGING_NAME = ".building"
-"""Folder of the unfinished parts of a set; readers refuse a set that has it and no manifest."""
+"""Folder for the parts of an unfinished set; readers refuse a set that has it but no manifest."""
 FORMAT_VERSION = 1
 INDEX_SUFFIX = ".index.npy"
 DALI_SUFFIX = ".idx"
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.tar")
-_WRITE = "fetch the set again, build it again with make_shards, or index foreign shards with `python -m wds_bone.index`"
+_REMEDY = "fetch the set again, rebuild it with `wds-bone make-shards`, or index existing shards with `wds-bone index`"
 
 Encoding = Literal["jpg", "png", "npy"]
 
@@ -32,12 +35,12 @@ class ImageFormat:
     """How the images of a set are stored.
 
     Attributes:
-        encoding: of the files inside the shards; None when a foreign set mixes them.
-        height, width: in pixels, of what the stream delivers.
-        quality: of the JPEG encoder, else None.
-        fit: `letterbox` when the films were letterboxed at writing, `letterbox at reading` when a foreign set of mixed
-            sizes is letterboxed by the reader, None when nobody said.
-        stretch: the percentiles that became black and white at writing, else None.
+        encoding: encoding of the image members; None if a foreign set mixes encodings.
+        height, width: size in pixels of the images that the stream delivers.
+        quality: JPEG quality, or None.
+        fit: `letterbox` if the writer letterboxed the films, `letterbox at reading` if the reader letterboxes a foreign
+            set of mixed sizes, None if unknown.
+        stretch: the percentiles that the writer mapped to black and white, or None.
     """
 
     encoding: Encoding | None
@@ -49,13 +52,13 @@ class ImageFormat:
 
     @property
     def fits_at_reading(self) -> bool:
-        """Whether images of other sizes are letterboxed by the reader."""
+        """Whether the reader letterboxes images of other sizes."""
         return self.fit == "letterbox at reading"
 
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """One shard in the manifest; digests are of whole files."""
+    """One shard in the manifest; digests cover whole files."""
 
     name: str
     num_samples: int
@@ -66,13 +69,14 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class SplitEntry:
-    """One split: its shards in order, the statistics of its labels, and where they came from.
+    """One split in the manifest.
 
     Attributes:
-        labels: what `label_statistics` returns.
-        shards: in the order of reading.
-        label_table_sha256: of the file the labels were read from; None for foreign and synthetic sets.
-        plan: digest of everything that decides the split's bytes; None for foreign sets.
+        num_samples: number of samples in all shards.
+        labels: the result of `label_statistics`.
+        shards: the shards in reading order.
+        label_table_sha256: digest of the label table; None for foreign and synthetic sets.
+        plan: digest of everything that determines the bytes of the split; None for foreign sets.
     """
 
     num_samples: int
@@ -84,7 +88,7 @@ class SplitEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a set of shards is: one image format and named splits."""
+    """A set of shards: one image format and named splits."""
 
     image: ImageFormat
     splits: dict[str, SplitEntry]
@@ -94,37 +98,40 @@ def read_manifest(path: Path) -> Manifest:
     """Read and check `manifest.json`.
 
     Raises:
-        ShardError: missing, of another version, changed since it was written, or not a manifest.
+        ShardError: if the file is missing, has another version, was changed or is not a manifest.
     """
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise ShardError(f"{path}: cannot be read: {error.strerror}", do=_WRITE) from error
+        raise ShardError(f"{path}: cannot be read: {error.strerror}", do=_REMEDY) from error
     return manifest_from_bytes(text, str(path))
 
 
 def manifest_from_bytes(text: bytes, where: str) -> Manifest:
-    """Return the manifest in `text`; `where` is its path or URL, for messages.
+    """Return the manifest in `text`; `where` is its path or URL, for error messages.
 
     Raises:
-        ShardError: as `read_manifest`.
+        ShardError: if the text has another version, was changed or is not a manifest.
     """
-    do = f"fetch the set again; or delete {where}, then run `python -m wds_bone.index` on its folder"
+    do = f"fetch the set again; or delete {where}, then run `wds-bone index` on its folder"
     try:
         contents = json.loads(text)
         version = contents["version"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ShardError(f"{where}: not a manifest of wds_bone", expected="JSON", got=error, do=do) from error
+        raise ShardError(f"{where}: not a wds_bone manifest", expected="JSON", got=error, do=do) from error
     if contents.get("format") != "wds_bone" or version != FORMAT_VERSION:
         found = f"{contents.get('format')!r}, version {version!r}"
         raise ShardError(
-            f"{where}: of another format", expected=f"'wds_bone', version {FORMAT_VERSION}", got=found, do=do
+            f"{where}: unsupported format or version",
+            expected=f"'wds_bone', version {FORMAT_VERSION}",
+            got=found,
+            do=do,
         )
-    claimed = contents.pop("sha256", None)
-    if claimed != _digest(contents) or text != _canonical(contents | {"sha256": claimed}):
+    recorded = contents.pop("sha256", None)
+    if recorded != _digest(contents) or text != _canonical(contents | {"sha256": recorded}):
         raise ShardError(
             f"{where}: changed since it was written",
-            expected=f"sha256 {claimed}",
+            expected=f"sha256 {recorded}",
             got=f"sha256 {_digest(contents)}",
             do=do,
         )
@@ -135,7 +142,7 @@ def manifest_from_bytes(text: bytes, where: str) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
-    """Write `manifest.json` into `folder`, atomically, and return its path."""
+    """Write `manifest.json` into `folder` atomically and return its path."""
     path = folder / MANIFEST_NAME
     publish_bytes(path, manifest_as_bytes(manifest))
     return path
@@ -153,12 +160,12 @@ def manifest_as_bytes(manifest: Manifest) -> bytes:
 
 
 def index_name(shard_name: str) -> str:
-    """Return the name of a shard's sample table: `train-000000.tar` has `train-000000.index.npy`."""
+    """Return the name of a shard's sample table, for example `train-000000.index.npy`."""
     return shard_name.removesuffix(".tar") + INDEX_SUFFIX
 
 
 def dali_name(shard_name: str) -> str:
-    """Return the name of a shard's DALI index."""
+    """Return the name of a shard's DALI index, for example `train-000000.idx`."""
     return shard_name.removesuffix(".tar") + DALI_SUFFIX
 
 

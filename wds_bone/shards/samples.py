@@ -1,7 +1,8 @@
-"""The sample table: one row per sample, where its image lies in the shard and what its label is.
+"""Build, write and read the sample table: one row per sample, with the location of its image and its label.
 
-In: rows found by `scan_shard`. Out: the sidecar `<shard>.index.npy`, a plain NumPy file without pickle. Invariant: the
-rows stand in the order of the tar, and the same shard gives the same bytes.
+In: the rows found by `scan_shard`.
+Out: the sidecar `<shard>.index.npy`, a NumPy file without pickle.
+Invariant: the rows are in the order of the tar, and the same shard gives the same bytes.
 """
 
 import io
@@ -19,7 +20,7 @@ SampleTable = NDArray[np.void]
 
 
 def sample_dtype(key_bytes: int) -> np.dtype[np.void]:
-    """Return the row type; keys are as wide as the longest one, so that a row of RSNA data takes 29 bytes."""
+    """Return the dtype of a row for keys of at most `key_bytes` bytes; a row of RSNA data takes 29 bytes."""
     return np.dtype(
         [
             ("key", f"S{max(1, key_bytes)}"),
@@ -34,12 +35,12 @@ def sample_dtype(key_bytes: int) -> np.dtype[np.void]:
 
 
 def make_table(rows: Sequence[tuple[Any, ...]]) -> SampleTable:
-    """Return the table of `rows`, tuples in the order of the fields."""
+    """Return the table of `rows`, which are tuples in the order of the fields."""
     return np.array(rows, dtype=sample_dtype(max((len(row[0]) for row in rows), default=1)))
 
 
 def join_tables(tables: Sequence[SampleTable]) -> SampleTable:
-    """Return the rows of all `tables`, one after another, with keys as wide as the widest."""
+    """Return the concatenated rows of `tables`, with keys as wide as the widest."""
     width = max((table.dtype["key"].itemsize for table in tables), default=1)
     joined = np.empty(sum(map(len, tables)), dtype=sample_dtype(width))
     start = 0
@@ -50,17 +51,17 @@ def join_tables(tables: Sequence[SampleTable]) -> SampleTable:
 
 
 def table_as_bytes(table: SampleTable) -> bytes:
-    """Return the contents of the sidecar."""
+    """Return the contents of the sidecar for `table`."""
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, table, version=(1, 0), allow_pickle=False)
     return buffer.getvalue()
 
 
 def table_from_bytes(contents: bytes, path: Path | str) -> SampleTable:
-    """Return the table in a sidecar's `contents`; `path` is for the message.
+    """Return the table in a sidecar's `contents`; `path` is for error messages.
 
     Raises:
-        ShardError: not a sample table.
+        ShardError: if the contents are not a sample table.
     """
     try:
         table = np.load(io.BytesIO(contents), allow_pickle=False)
@@ -77,5 +78,5 @@ def _not_a_table(path: Path | str, found: object) -> ShardError:
         f"{path}: not a sample table",
         expected="a .npy file with the fields " + ", ".join(sample_dtype(1).names or ()),
         got=found,
-        do="write the index again with `python -m wds_bone.index` on the folder",
+        do="rewrite the index with `wds-bone index FOLDER`",
     )

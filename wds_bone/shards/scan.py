@@ -1,7 +1,9 @@
-"""Read a whole shard once, strictly, and return its sample table: the only source of every index.
+"""Read a whole shard once, strictly.
 
-In: a tar of ours or of plain webdataset. Out: a `ScannedShard`. Invariant: a sample is one image member and its label
-members, side by side; any other member, a key seen before, or a label that does not say what it means is an error.
+In: a tar written by wds_bone or by plain webdataset.
+Out: a `ScannedShard`, the only source of every index.
+Invariant: a sample is one image member next to its label members; other members, repeated keys and ambiguous labels
+are errors.
 """
 
 import hashlib
@@ -20,14 +22,14 @@ from wds_bone.shards.image_size import ENCODING_OF_EXTENSION, image_size
 from wds_bone.shards.samples import SampleTable, make_table
 from wds_bone.shards.tar import Member, members
 
-LABEL_VALUES = ("gender", "male", "age", "age_months")
+LABEL_EXTENSIONS = ("gender", "male", "age", "age_months")
 MAX_LABEL_BYTES = 2**16
 MAX_KEY_BYTES = 200
 
 
 @dataclass(frozen=True)
 class ScannedShard:
-    """What one reading of a shard found."""
+    """The result of scanning a shard."""
 
     name: str
     shard_bytes: int
@@ -35,23 +37,23 @@ class ScannedShard:
     table: SampleTable
     image_sizes: frozenset[tuple[int, int]]
     components: tuple[tuple[tuple[str, int, int, str], ...], ...]
-    """Per sample and member (extension, offset, size, name): the rows of DALI's index."""
+    """(extension, offset, size, name) of every member of every sample: the rows of DALI's index."""
     unit_is_stated: bool
-    """Whether the name of every age says in which unit it is."""
+    """Whether every age is stored under a name that states its unit."""
 
 
 def scan_shard(path: Path) -> ScannedShard:
-    """Read all of `path` and return what is in it; memory is one member and the table.
+    """Read all of `path` and return its sample table and digests; memory holds the table and one sample.
 
     Raises:
-        ShardError: the tar cannot be read, is damaged or is not a shard; names the shard with the byte offset or key.
-        LabelError: a label member that is not understood.
-        ImageError: an image that is too large.
+        ShardError: if the tar cannot be read, is damaged or is not a shard; the error gives the byte offset or key.
+        LabelError: if a label is invalid or ambiguous.
+        ImageError: if an image is empty or too large.
     """
     try:
         return _scan(path)
     except OSError as error:
-        do = "check the disk, fetch the shard again, or rebuild it with `python scripts/make_shards.py`"
+        do = "check the disk, fetch the shard again, or rebuild it with `wds-bone make-shards`"
         raise ShardError(f"{path}: cannot be read: {error.strerror}", do=do) from error
 
 
@@ -61,7 +63,7 @@ def _scan(path: Path) -> ScannedShard:
     with path.open("rb") as shard:
         for key, parts in _samples(members(shard, str(path), digest=digest), str(path)):
             if key in keys:
-                raise _sample_error(path, key, "each key once", "the key a second time")
+                raise _sample_error(path, key, "each key once", "a repeated key")
             keys.add(key)
             row, size, unit_is_stated = _read_sample(key, parts, path)
             is_stated = is_stated and unit_is_stated
@@ -74,34 +76,34 @@ def _scan(path: Path) -> ScannedShard:
 
 
 def _component(key: str, member: Member) -> tuple[str, int, int, str]:
-    # The extension as it is spelled in the tar, which is what DALI's reader compares.
+    # DALI's reader compares the extension as it is spelled in the tar.
     return member.name[len(key) + 1 :], member.offset, len(member.contents), member.name
 
 
 def _samples(stream: Iterator[Member], path: str) -> Iterator[tuple[str, list[tuple[str, Member]]]]:
-    """Yield (key, [(extension, member), ...]) for neighbors that share a key, as webdataset groups them."""
-    named = ((*_split_name(member.name, path), member) for member in stream)
+    """Yield (key, [(extension, member), ...]) for adjacent members with the same key, as webdataset does."""
+    named = ((*_parse_member_name(member.name, path), member) for member in stream)
     for key, group in groupby(named, key=lambda triple: triple[0]):
         yield key, [(extension, member) for _, extension, member in group]
 
 
-def _split_name(name: str, path: str) -> tuple[str, str]:
-    """Split at the first dot of the last path part (webdataset's convention)."""
+def _parse_member_name(name: str, path: str) -> tuple[str, str]:
+    """Return the key and the extension: the name split at the first dot of its last part, as in webdataset."""
     folder, slash, file_name = name.rpartition("/")
     stem, _, extension = file_name.partition(".")
     key = folder + slash + stem
     parts = key.split("/")
-    if not stem or not extension or len(key.encode()) > MAX_KEY_BYTES or not all(map(_is_plain, parts)):
+    if not stem or not extension or len(key.encode()) > MAX_KEY_BYTES or not all(map(_is_safe, parts)):
         raise ShardError(
-            f"{path}: member {name!r} has no usable name",
-            expected="KEY.EXTENSION, of printable characters, without '..' or a leading '/'",
+            f"{path}: invalid member name {name!r}",
+            expected="KEY.EXTENSION in printable characters, without '..' or a leading '/'",
             got=repr(name),
-            do="write the shard again with plain keys",
+            do="rewrite the shard with plain keys",
         )
     return key, extension.lower()
 
 
-def _is_plain(part: str) -> bool:
+def _is_safe(part: str) -> bool:
     return part not in ("", ".", "..") and part.isprintable()
 
 
@@ -114,11 +116,11 @@ def _read_sample(
     known = [
         extension
         for extension in contents
-        if extension in ENCODING_OF_EXTENSION or extension in (*LABEL_VALUES, "json")
+        if extension in ENCODING_OF_EXTENSION or extension in (*LABEL_EXTENSIONS, "json")
     ]
     if len(contents) != len(parts) or len(images) != 1 or len(known) != len(parts):
         found = ", ".join(extension for extension, _ in parts)
-        raise _sample_error(path, key, "one jpg, png or npy member beside its label", found)
+        raise _sample_error(path, key, "one jpg, png or npy member and its label", found)
     label, unit_is_stated = _read_label(key, contents, path)
     extension, image = images[0]
     encoding = ENCODING_OF_EXTENSION[extension]
@@ -129,7 +131,7 @@ def _read_sample(
 
 
 def _read_label(key: str, contents: dict[str, bytes], path: Path) -> tuple[Label, bool]:
-    values = {extension: contents[extension] for extension in LABEL_VALUES if extension in contents}
+    values = {extension: contents[extension] for extension in LABEL_EXTENSIONS if extension in contents}
     if ("json" in contents) == bool(values):
         raise _sample_error(path, key, "a .json member, or members like .gender and .age_months", ", ".join(contents))
     if any(len(contents[extension]) > MAX_LABEL_BYTES for extension in (values or ["json"])):
@@ -151,9 +153,9 @@ def _parse_json(text: bytes) -> dict[str, Any]:
 
 
 def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _sample_error(path: Path, key: str, expected: object, got: object) -> ShardError:
-    do = "write the shard again; README.md shows the format"
-    return ShardError(f"{path}: sample '{key}' is not one", expected=expected, got=got, do=do)
+    do = "rewrite the shard; README.md describes the format"
+    return ShardError(f"{path}: sample '{key}' is invalid", expected=expected, got=got, do=do)

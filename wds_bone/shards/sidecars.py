@@ -1,7 +1,8 @@
-"""What lies beside a shard: our sample table and DALI's index, written from one scan, read back by the manifest's word.
+"""Write and read the sidecars of a shard: our sample table and DALI's index.
 
-In: a scanned shard. Out: two files and the shard's entry of the manifest. Invariant: they say what the tar says,
-because nothing but `scan_shard` is their source.
+In: a scanned shard, or its manifest entry.
+Out: the sidecars and the manifest entry, or the verified sample table.
+Invariant: the sidecars match the tar, because `scan_shard` is their only source.
 """
 
 import hashlib
@@ -20,23 +21,23 @@ from wds_bone.shards.statistics import label_statistics
 from wds_bone.storage.durable import publish_bytes
 
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
-REINDEX = "write it again with `python -m wds_bone.index` on the folder"
+REINDEX = "rewrite it with `wds-bone index FOLDER`"
 
 
 def write_sidecars(folder: Path, shard: ScannedShard) -> ShardEntry:
-    """Write the sample table and DALI's index of `shard` into `folder` and return its entry of the manifest."""
+    """Write the sample table and DALI's index of `shard` into `folder` and return its manifest entry."""
     for name, contents in sidecar_contents(shard).items():
         publish_bytes(folder / name, contents)
     return shard_entry(shard)
 
 
 def sidecar_contents(shard: ScannedShard) -> dict[str, bytes]:
-    """Return the contents of the files beside `shard`, by name."""
+    """Return the contents of the sidecars of `shard`, by file name."""
     return {index_name(shard.name): table_as_bytes(shard.table), dali_name(shard.name): dali_index(shard)}
 
 
 def shard_entry(shard: ScannedShard) -> ShardEntry:
-    """Return what the manifest says of `shard`."""
+    """Return the manifest entry of `shard`."""
     index_sha256 = hashlib.sha256(table_as_bytes(shard.table)).hexdigest()
     return ShardEntry(shard.name, len(shard.table), shard.shard_bytes, shard.sha256, index_sha256)
 
@@ -48,16 +49,16 @@ def split_entry(
     label_table_sha256: str | None = None,
     plan: str | None = None,
 ) -> SplitEntry:
-    """Return what the manifest says of a split that consists of these shards."""
+    """Return the manifest entry of a split that consists of these shards."""
     table = join_tables(tables)
     return SplitEntry(len(table), label_statistics(table), tuple(entries), label_table_sha256, plan)
 
 
 def read_sidecar(folder: Path, entry: ShardEntry) -> SampleTable:
-    """Return the sample table beside a shard.
+    """Return the sample table of a shard from its sidecar.
 
     Raises:
-        ShardError: it is missing, or is not the one that the manifest names.
+        ShardError: if the sidecar is missing or does not match the manifest entry.
     """
     path = folder / index_name(entry.name)
     do = f"fetch the set again, or {REINDEX}"
@@ -72,23 +73,23 @@ def read_sidecar(folder: Path, entry: ShardEntry) -> SampleTable:
 
 
 def repeated_keys(tables: Mapping[str, SampleTable]) -> list[tuple[str, str, str]]:
-    """Return (key, name, name) for every key that stands in two of the named tables, or twice in one."""
-    if not tables or _hash_differently(tables.values()):
+    """Return (key, first name, second name) for every repetition of a key, across tables or within one."""
+    if not tables or _all_hashes_differ(tables.values()):
         return []
-    owners: dict[bytes, str] = {}
+    first_names: dict[bytes, str] = {}
     repeated = []
     for name, table in tables.items():
         for key in table["key"].tolist():
-            if key in owners:
-                repeated.append((key.decode(), owners[key], name))
-            owners.setdefault(key, name)
+            if key in first_names:
+                repeated.append((key.decode(), first_names[key], name))
+            first_names.setdefault(key, name)
     return repeated
 
 
-def _hash_differently(tables: Collection[SampleTable]) -> bool:
-    """Return whether all keys have different hashes, so that none can be repeated.
+def _all_hashes_differ(tables: Collection[SampleTable]) -> bool:
+    """Return whether all keys have different hashes, so that no key can be repeated.
 
-    Asking a dictionary takes a hundred bytes and half a microsecond a key, ten times as much.
+    A dictionary needs 100 bytes and 0.5 µs per key, ten times as much.
     """
     num_words = -(-max(table.dtype["key"].itemsize for table in tables) // 8)
     hashes = np.sort(np.concatenate([_hash_keys(table, num_words) for table in tables]))

@@ -1,7 +1,8 @@
-"""The label statistics of a split: what the manifest says of them, and the table a person sees.
+"""Compute the label statistics of a split.
 
-In: sample tables. Out: plain JSON. Invariant: sums are rounded exactly (`math.fsum`), so the manifest has the same
-bytes on every machine.
+In: a sample table.
+Out: plain JSON types, for the manifest.
+Invariant: sums are exactly rounded (`math.fsum`), so that the manifest has the same bytes on every machine.
 """
 
 import math
@@ -15,9 +16,9 @@ AGE_BAND_MONTHS, NUM_AGE_BANDS = 12, 20
 
 
 def label_statistics(table: SampleTable) -> dict[str, Any]:
-    """Return counts per gender, mean, SD (of the population), extremes and a histogram of the ages in months.
+    """Return the counts per gender, and the mean, population SD, extremes and histogram of the ages in months.
 
-    The histogram has 20 bands of 12 months per gender, [0, 12), [12, 24), ..., the last one including 240.
+    The histogram has 20 bands of 12 months per gender: [0, 12), [12, 24), ..., [228, 240].
     """
     ages = table["age_months"].astype(float).tolist()
     mean = math.fsum(ages) / len(ages)
@@ -30,7 +31,7 @@ def label_statistics(table: SampleTable) -> dict[str, Any]:
 
 
 def age_histogram(table: SampleTable, gender: str) -> list[int]:
-    """Return the counts of samples of `gender` ("F" or "M") in 20 bands of 12 months."""
+    """Return the number of samples of `gender` ("F" or "M") in each of the 20 age bands of 12 months."""
     ages = table["age_months"][table["gender"] == gender.encode()]
     bands = np.minimum(ages // AGE_BAND_MONTHS, NUM_AGE_BANDS - 1).astype(int)
     return [int(count) for count in np.bincount(bands, minlength=NUM_AGE_BANDS)]
