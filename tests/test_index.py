@@ -18,7 +18,7 @@ def index(*arguments: object) -> int:
 
 
 def write_foreign(folder: Path, *, num_samples: int = 7, size: tuple[int, int] = (9, 7), grows: bool = False) -> None:
-    """Write shards as a user of plain webdataset does: another tar format, other names, times inside."""
+    """Write shards as plain webdataset does: in another tar format, with other names and with times."""
     folder.mkdir(exist_ok=True)
     with webdataset.ShardWriter(str(folder / "bones-%06d.tar"), maxcount=4, verbose=0) as writer:
         for number in range(num_samples):
@@ -52,7 +52,7 @@ def test_our_own_shards_get_the_same_sidecars_and_the_same_entry(tmp_path: Path)
     assert after == before
 
 
-def test_a_set_of_make_shards_keeps_its_manifest_and_gets_lost_sidecars_back(tmp_path: Path):
+def test_a_set_of_make_shards_keeps_its_manifest_and_regains_lost_sidecars(tmp_path: Path):
     out = tmp_path / "out"
     make(out, *write_films(tmp_path / "films", 20))
     before = digests(out)
@@ -62,7 +62,7 @@ def test_a_set_of_make_shards_keeps_its_manifest_and_gets_lost_sidecars_back(tmp
     assert digests(out) == before
 
 
-def test_a_set_of_make_shards_is_not_described_anew_when_its_shards_differ(
+def test_the_manifest_of_make_shards_is_not_replaced_when_the_shards_differ(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "out"
@@ -70,13 +70,13 @@ def test_a_set_of_make_shards_is_not_described_anew_when_its_shards_differ(
     write_shard(out / "train-000001.tar", range(100, 103))
     before = digests(out)
     assert index(out) == 2
-    assert "was written by make_shards and does not describe these shards" in capsys.readouterr().err
+    assert "was written by `wds-bone make-shards` and does not match these shards" in capsys.readouterr().err
     assert index(out / "train-000000.tar") == 2
-    assert "names shards that are not among those to be indexed" in capsys.readouterr().err
+    assert "lists shards that would not be indexed" in capsys.readouterr().err
     assert digests(out) == before
 
 
-def test_an_index_of_ours_is_renewed_when_the_shards_have_changed(tmp_path: Path):
+def test_the_manifest_of_foreign_shards_is_replaced_when_the_shards_change(tmp_path: Path):
     write_foreign(tmp_path / "set")
     assert index(tmp_path / "set") == 0
     write_foreign(tmp_path / "set", num_samples=8)
@@ -85,7 +85,7 @@ def test_an_index_of_ours_is_renewed_when_the_shards_have_changed(tmp_path: Path
     assert verify([str(tmp_path / "set")]) == 0
 
 
-def test_mixed_sizes_are_refused_unless_the_reader_shall_letterbox(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_mixed_sizes_are_refused_without_letterbox(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_foreign(tmp_path / "set", grows=True)
     assert index(tmp_path / "set") == 2
     message = capsys.readouterr().err
@@ -110,7 +110,7 @@ def test_mixed_sizes_are_refused_unless_the_reader_shall_letterbox(tmp_path: Pat
         ("a-b.tar", "a"),
     ],
 )
-def test_the_split_is_in_the_name_of_the_shard(name: str, split: str):
+def test_the_split_comes_from_the_name_of_the_shard(name: str, split: str):
     assert split_name(name) == split
 
 
@@ -128,11 +128,11 @@ def test_a_damaged_shard_is_refused_and_nothing_is_written(tmp_path: Path, capsy
     with (tmp_path / "train-000001.tar").open("r+b") as shard:
         shard.truncate(900)
     assert index(tmp_path) == 2
-    assert "train-000001.tar: not a wds_bone shard, at byte" in capsys.readouterr().err
+    assert "train-000001.tar: not a wds_bone shard: mismatch at byte" in capsys.readouterr().err
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_wrong_calls_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_usage_errors_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_foreign(tmp_path / "a")
     write_foreign(tmp_path / "b")
     for arguments in (
@@ -146,7 +146,7 @@ def test_wrong_calls_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(("age", "status"), [("boneage", 2), ("age", 2), ("age_months", 0), ("age_years", 0)])
-def test_ages_in_years_are_refused_unless_their_name_says_the_unit(
+def test_ages_in_years_are_refused_unless_their_name_states_the_unit(
     tmp_path: Path, age: str, status: int, capsys: pytest.CaptureFixture[str]
 ):
     with webdataset.ShardWriter(str(tmp_path / "bones-%06d.tar"), maxcount=6, verbose=0) as writer:
@@ -161,4 +161,4 @@ def test_ages_in_years_are_refused_unless_their_name_says_the_unit(
 def test_shards_without_samples_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "train-000000.tar").write_bytes(bytes(1024))
     assert index(tmp_path) == 2
-    assert "the split 'train' has no sample" in capsys.readouterr().err
+    assert "the split 'train' has no samples" in capsys.readouterr().err

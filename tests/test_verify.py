@@ -20,11 +20,9 @@ def verify(*arguments: object) -> int:
 
 @pytest.mark.parametrize("name", ["", MANIFEST_NAME, "train-{000000..000002}.tar", "train-*.tar", "val-000000.tar"])
 @pytest.mark.parametrize("deep", [[], ["--deep"]])
-def test_a_good_set_has_nothing_wrong(
-    tiny_shards: Path, name: str, deep: list[str], capsys: pytest.CaptureFixture[str]
-):
+def test_a_good_set_has_no_problems(tiny_shards: Path, name: str, deep: list[str], capsys: pytest.CaptureFixture[str]):
     assert verify(tiny_shards / name, *deep) == 0
-    assert "nothing wrong" in capsys.readouterr().out
+    assert "no problems found" in capsys.readouterr().out
 
 
 def flip(path: Path, position: int) -> None:
@@ -33,7 +31,7 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(contents)
 
 
-def test_a_flipped_bit_anywhere_in_any_file_is_found_and_named(folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_flipped_bit_anywhere_in_any_file_is_reported_with_the_file(folder: Path, capsys: pytest.CaptureFixture[str]):
     files = sorted(path for path in folder.iterdir() if path.name.startswith("val") or path.name == MANIFEST_NAME)
     for path in files:
         good = path.read_bytes()
@@ -45,16 +43,16 @@ def test_a_flipped_bit_anywhere_in_any_file_is_found_and_named(folder: Path, cap
     assert verify(folder) == 0
 
 
-def test_a_damaged_image_is_named_by_its_key(folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_damaged_image_is_reported_with_its_key(folder: Path, capsys: pytest.CaptureFixture[str]):
     from wds_bone.shards.scan import scan_shard
 
     row = scan_shard(folder / "val-000000.tar").table[3]
     flip(folder / "val-000000.tar", int(row["offset"]) + int(row["size"]) - 20)
     assert verify(folder) == 1
-    assert f"images that fail their checksum: {row['key'].decode()}" in capsys.readouterr().out
+    assert f"images that fail their checksums: {row['key'].decode()}" in capsys.readouterr().out
 
 
-def test_all_that_is_wrong_is_listed_not_only_the_first(folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_every_problem_is_listed_not_only_the_first(folder: Path, capsys: pytest.CaptureFixture[str]):
     (folder / "train-000000.tar").unlink()
     (folder / "train-000001.idx").unlink()
     flip(folder / "train-000002.index.npy", -1)
@@ -65,28 +63,28 @@ def test_all_that_is_wrong_is_listed_not_only_the_first(folder: Path, capsys: py
     text = capsys.readouterr().out
     assert "train-000000.tar: cannot be read" in text
     assert "train-000001.idx: missing" in text
-    assert "train-000002.index.npy: does not say what train-000002.tar says" in text
-    assert "val-000000.tar: not a wds_bone shard, at byte" in text
+    assert "train-000002.index.npy: does not match train-000002.tar" in text
+    assert "val-000000.tar: not a wds_bone shard: mismatch at byte" in text
     assert "train-000009.tar: is not in the manifest" in text
 
 
-def test_a_shard_of_another_set_is_found(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_shard_of_another_set_is_reported(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_shard(folder / "val-000000.tar", range(100, 110))
     assert verify(folder) == 1
     text = capsys.readouterr().out
-    assert "val-000000.tar: is not what the manifest says" in text
-    assert "split 'val': the" in text
+    assert "val-000000.tar: does not match the manifest" in text
+    assert "split 'val': wrong label statistic" in text
 
 
-def test_statistics_that_are_not_those_of_the_labels_are_found(folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_wrong_label_statistics_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]):
     manifest = read_manifest(folder / MANIFEST_NAME)
     manifest.splits["val"].labels["genders"]["F"] += 1
     publish_bytes(folder / MANIFEST_NAME, manifest_as_bytes(manifest))
     assert verify(folder) == 1
-    assert "split 'val': the genders of the labels" in capsys.readouterr().out
+    assert "split 'val': wrong label statistic 'genders'" in capsys.readouterr().out
 
 
-def test_a_sample_in_two_splits_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_sample_in_two_splits_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     from tests.sample_sets import write_split
     from wds_bone.shards.manifest import ImageFormat, Manifest, write_manifest
 
@@ -96,7 +94,7 @@ def test_a_sample_in_two_splits_is_found(tmp_path: Path, capsys: pytest.CaptureF
     assert "sample 'hand-3' is in train-000000.tar and in val-000000.tar" in capsys.readouterr().out
 
 
-def test_an_image_that_cannot_be_decoded_is_found_by_deep_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_an_image_that_cannot_be_decoded_is_reported_only_with_deep(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     from tests.shards.tars import LABEL, image, tar_of
 
     broken = image(16, "png")[:-30].ljust(len(image(16, "png")), b"\0")
@@ -106,23 +104,25 @@ def test_an_image_that_cannot_be_decoded_is_found_by_deep_only(tmp_path: Path, c
     assert "train-000000.tar: sample 'hand-7' cannot be decoded" in capsys.readouterr().out
 
 
-def test_images_of_other_sizes_than_the_manifest_says_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_images_of_a_size_other_than_that_in_the_manifest_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     folder = write_set(tmp_path / "set", size=16, train=[3])
     small = write_set(tmp_path / "small", size=8, train=[3])
     for name in ("train-000000.tar", "train-000000.index.npy", "train-000000.idx"):
         shutil.copy(small / name, folder / name)
     assert verify(folder) == 1
-    assert "images of another size\n  expected: 16 x 16 pixels\n  got:      [(8, 8)]" in capsys.readouterr().out
+    assert "images of the wrong size\n  expected: 16 x 16 pixels\n  got:      [(8, 8)]" in capsys.readouterr().out
 
 
-def test_a_set_that_is_still_being_built_is_said_to_be_so(folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_an_unfinished_set_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]):
     (folder / MANIFEST_NAME).unlink()
     (folder / ".building").mkdir()
     assert verify(folder) == 1
-    assert "make_shards has not finished here" in capsys.readouterr().out
+    assert "`wds-bone make-shards` has not finished here" in capsys.readouterr().out
 
 
-def test_shards_without_a_manifest_are_checked_for_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_shards_without_a_manifest_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_shard(tmp_path / "a-000000.tar", range(3))
     write_shard(tmp_path / "a-000001.tar", range(3, 5))
     assert verify(tmp_path) == 0
@@ -134,12 +134,12 @@ def test_shards_without_a_manifest_are_checked_for_themselves(tmp_path: Path, ca
 
 
 @pytest.mark.parametrize("path", ["nowhere", "nowhere/manifest.json", "nowhere-{0..3}.tar", "*.tar", "."])
-def test_a_path_without_shards_is_a_wrong_call(tmp_path: Path, path: str, capsys: pytest.CaptureFixture[str]):
+def test_a_path_without_shards_is_a_usage_error(tmp_path: Path, path: str, capsys: pytest.CaptureFixture[str]):
     assert verify(tmp_path / path) == 2
     assert "error: " in capsys.readouterr().err
 
 
-def test_a_call_without_paths_or_with_unknown_options_is_a_wrong_call():
+def test_missing_paths_and_unknown_options_are_usage_errors():
     for arguments in ([], ["--depth", "."]):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
@@ -147,21 +147,21 @@ def test_a_call_without_paths_or_with_unknown_options_is_a_wrong_call():
 
 
 @pytest.mark.parametrize("num_shards", [1, 2])
-def test_a_shard_without_samples_is_found(tmp_path: Path, num_shards: int, capsys: pytest.CaptureFixture[str]):
+def test_a_shard_without_samples_is_reported(tmp_path: Path, num_shards: int, capsys: pytest.CaptureFixture[str]):
     folder = write_set(tmp_path / "set", train=[3] * num_shards)
     (folder / "train-000000.tar").write_bytes(bytes(1024))
     assert verify(folder, "--deep") == 1
     text = capsys.readouterr().out
-    assert "train-000000.tar: is not what the manifest says" in text
-    assert ("the split 'train' has no sample" in text) == (num_shards == 1)
+    assert "train-000000.tar: does not match the manifest" in text
+    assert ("the split 'train' has no samples" in text) == (num_shards == 1)
 
 
-@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that exists and cannot be read")
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that exists but cannot be read")
 @pytest.mark.parametrize("suffix", [".index.npy", ".idx"])
-def test_a_sidecar_that_cannot_be_read_is_found(folder: Path, suffix: str, capsys: pytest.CaptureFixture[str]):
+def test_a_sidecar_that_cannot_be_read_is_reported(folder: Path, suffix: str, capsys: pytest.CaptureFixture[str]):
     (folder / f"val-000000{suffix}").unlink()
     (folder / f"val-000000{suffix}").symlink_to("/proc/self/mem")
     assert verify(folder) == 1
     text = capsys.readouterr().out
     assert f"val-000000{suffix}: cannot be read: Input/output error" in text
-    assert "1 wrong in" in text
+    assert "1 problem found in" in text

@@ -1,8 +1,8 @@
-"""Write index and manifest for shards that others wrote: `python -m wds_bone.index PATH...`.
+"""Write the indexes and the manifest of existing shards: `wds-bone index PATH...`.
 
-In: tars of plain webdataset or DALI's script, in one folder. Out: `<shard>.index.npy`, `<shard>.idx` and, last,
-`manifest.json`. Invariant: every shard is read whole and strictly, none is changed, and a set that make_shards wrote
-keeps its manifest.
+In: tars in one folder, for example from plain webdataset.
+Out: `<shard>.index.npy` and `<shard>.idx` for every shard, and finally `manifest.json`.
+Invariant: shards are read completely and never changed; a set from `wds-bone make-shards` keeps its manifest.
 """
 
 import sys
@@ -15,7 +15,7 @@ from wds_bone.errors import ConfigError, ShardError
 from wds_bone.progress import BYTES, progress
 from wds_bone.sharding.overview import format_counts
 from wds_bone.sharding.settings import MAX_SIDE_PIXELS, MIN_SIDE_PIXELS, is_side
-from wds_bone.shards.foreign import DescribedShard, describe_set, describe_shard, is_same_set
+from wds_bone.shards.foreign import DescribedShard, describe_set, describe_shard, describes_same_shards
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, Manifest, read_manifest, write_manifest
 from wds_bone.shards.scan import scan_shard
 from wds_bone.storage.durable import publish_bytes
@@ -26,9 +26,13 @@ from wds_bone.storage.location import expand, local_path
 class IndexConfig:
     """The settings of the index command."""
 
-    paths: tuple[str, ...] = option("all shards of a set (brace patterns, globs), or their folder", positional=True)
+    paths: tuple[str, ...] = option(
+        "folder of a set, or all of its shards (brace patterns, globs), e.g. shards or shards/train-*.tar",
+        positional=True,
+        metavar="PATH",
+    )
     letterbox: int | None = option(
-        "images of mixed sizes shall be letterboxed to this height and width when they are read",
+        "height and width in pixels to letterbox images of mixed sizes to when they are read (default: refuse them)",
         default=None,
         metavar="SIZE",
     )
@@ -36,15 +40,17 @@ class IndexConfig:
     def __post_init__(self) -> None:
         if self.letterbox is not None and not is_side(self.letterbox):
             expected = f"{MIN_SIDE_PIXELS} to {MAX_SIDE_PIXELS} pixels"
-            raise ConfigError("--letterbox", expected=expected, got=self.letterbox, do="give another size")
+            raise ConfigError(
+                "--letterbox: out of range", expected=expected, got=self.letterbox, do="choose another size"
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, or 2 for an error the user can mend."""
+    """Run the command and return its exit code: 0 for success, 2 for a user error."""
 
     def command() -> None:
-        description = "Write index and manifest for shards that others wrote."
-        config = parse_config(IndexConfig, argv, prog="python -m wds_bone.index", description=description)
+        description = "Write the indexes and the manifest of existing shards."
+        config = parse_config(IndexConfig, argv, prog="wds-bone index", description=description)
         print(format_counts(index_shards(config.paths, letterbox=config.letterbox)))  # noqa: T201
 
     return run_command(command)
@@ -54,29 +60,30 @@ def index_shards(names: Sequence[str], *, letterbox: int | None = None) -> Manif
     """Write the sidecars and the manifest of the shards that `names` name, and return the manifest.
 
     Raises:
-        ConfigError: no shards, or shards of several folders.
-        ShardError: a shard is not one, mixed sizes without `letterbox`, or a set that these shards are not.
-        LabelError: a label in a shard is not understood, or the ages look like years.
-        ImageError: an image in a shard is too large.
+        ConfigError: if there are no shards, or if they are in several folders.
+        ShardError: if a shard is invalid, sizes are mixed without `letterbox`, or shards do not match their manifest.
+        LabelError: if a label in a shard is invalid or the ages look like years.
+        ImageError: if an image in a shard is empty or too large.
     """
     paths = _find_shards(names)
     folder = paths[0].parent
-    old = _read_old(folder, paths)
+    existing = _read_existing_manifest(folder, paths)
     shards = _describe_shards(paths)
     manifest = describe_set(shards, letterbox=letterbox, where=str(folder))
-    was_made = old is not None and any(split.plan for split in old.splits.values())
-    if old is not None and was_made and not is_same_set(manifest, old):
+    # Only `wds-bone make-shards` records a plan.
+    has_plan = existing is not None and any(split.plan for split in existing.splits.values())
+    if existing is not None and has_plan and not describes_same_shards(manifest, existing):
         raise ShardError(
-            f"{folder / MANIFEST_NAME}: was written by make_shards and does not describe these shards",
-            expected="the shards as they were written",
-            got="other contents; `python -m wds_bone.verify` shows where",
-            do="fetch or build the set again; or remove its manifest.json, if the shards are what you want",
+            f"{folder / MANIFEST_NAME}: was written by `wds-bone make-shards` and does not match these shards",
+            expected="the original shards",
+            got="other contents; `wds-bone verify` reports where",
+            do="fetch or rebuild the set; or delete its manifest.json if you want to keep these shards",
         )
     for shard in shards:
         for name, contents in shard.sidecars.items():
             publish_bytes(folder / name, contents)
-    if old is not None and was_made:
-        return old
+    if existing is not None and has_plan:
+        return existing
     write_manifest(folder, manifest)
     return manifest
 
@@ -88,30 +95,35 @@ def _find_shards(names: Sequence[str]) -> list[Path]:
         paths += sorted(path.glob("*.tar")) if path.is_dir() else expand(name)
     missing = [path for path in paths if not path.is_file()]
     if missing or not paths:
-        got = f"{missing[0]} is no file" if missing else "no .tar"
-        raise ConfigError(f"no shards in {', '.join(names)}", expected="tars", got=got, do="check the path")
+        got = f"{missing[0]} is not a file" if missing else "none"
+        raise ConfigError(f"{', '.join(names)}: no shards", expected=".tar files", got=got, do="check the path")
     folders = sorted({str(path.parent) for path in paths})
     if len(folders) > 1:
-        raise ConfigError("one set lies in one folder", got=", ".join(folders), do="index one folder after the other")
+        raise ConfigError(
+            "the shards are in several folders",
+            expected="one folder",
+            got=", ".join(folders),
+            do="index one folder at a time",
+        )
     return list(dict.fromkeys(paths))
 
 
-def _read_old(folder: Path, paths: Sequence[Path]) -> Manifest | None:
+def _read_existing_manifest(folder: Path, paths: Sequence[Path]) -> Manifest | None:
     if (folder / STAGING_NAME).exists():
-        raise ShardError(f"{folder}: make_shards has not finished here", do="run the same make_shards again")
+        raise ShardError(f"{folder}: `wds-bone make-shards` has not finished here", do="run the same command again")
     if not (folder / MANIFEST_NAME).exists():
         return None
-    old = read_manifest(folder / MANIFEST_NAME)
-    named = {path.name for path in paths}
-    left_out = sorted({shard.name for split in old.splits.values() for shard in split.shards} - named)
-    if left_out:
+    existing = read_manifest(folder / MANIFEST_NAME)
+    given = {path.name for path in paths}
+    omitted = sorted({shard.name for split in existing.splits.values() for shard in split.shards} - given)
+    if omitted:
         raise ShardError(
-            f"{folder / MANIFEST_NAME}: names shards that are not among those to be indexed",
+            f"{folder / MANIFEST_NAME}: lists shards that would not be indexed",
             expected="all shards of the set",
-            got=f"without {left_out[0]}" + (f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""),
-            do="name the folder; or remove its manifest.json, if it shall be a smaller set",
+            got=f"all but {omitted[0]}" + (f" and {len(omitted) - 1} more" if len(omitted) > 1 else ""),
+            do="pass the folder instead; or delete its manifest.json to make a smaller set",
         )
-    return old
+    return existing
 
 
 def _describe_shards(paths: Sequence[Path]) -> list[DescribedShard]:

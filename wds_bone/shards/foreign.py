@@ -1,7 +1,8 @@
-"""Describe shards that others wrote, as our writer describes its own.
+"""Build the manifest of shards that another tool wrote.
 
-In: scanned shards of one folder. Out: their `Manifest`. Invariant: for our own shards it names the same digests and the
-same label statistics as the manifest that was written with them.
+In: scanned shards of one folder.
+Out: their `Manifest`.
+Invariant: for our own shards, digests and label statistics equal those of the manifest that was written with them.
 """
 
 import re
@@ -18,12 +19,12 @@ from wds_bone.shards.sidecars import repeated_keys, shard_entry, sidecar_content
 
 _NUMBERED = re.compile(r"(.+?)-\d+")
 _LETTERS = re.compile(r"[A-Za-z]+")
-UNNAMED_SPLIT = "all"
+DEFAULT_SPLIT = "all"
 
 
 @dataclass(frozen=True, eq=False)
 class DescribedShard:
-    """What a shard says of itself, without the places of its members: tens of bytes per sample."""
+    """What the manifest needs to know about a shard, without its members: tens of bytes per sample."""
 
     entry: ShardEntry
     table: SampleTable
@@ -33,7 +34,7 @@ class DescribedShard:
 
 
 def describe_shard(shard: ScannedShard) -> DescribedShard:
-    """Return what the manifest and the sidecars will say of `shard`."""
+    """Return the manifest entry and the sidecars of `shard`."""
     found = shard_entry(shard), shard.table, sidecar_contents(shard)
     return DescribedShard(*found, shard.image_sizes, shard.unit_is_stated)
 
@@ -42,21 +43,21 @@ def describe_set(shards: Sequence[DescribedShard], *, letterbox: int | None, whe
     """Return the manifest of `shards`.
 
     Args:
-        shards: in the order of reading.
-        letterbox: the height and width that images of any size are letterboxed to at reading; None refuses mixed sizes.
-        where: of the shards, for messages.
+        shards: the shards in reading order.
+        letterbox: height and width in pixels to letterbox images to when they are read; None refuses mixed sizes.
+        where: location of the shards, for error messages.
 
     Raises:
-        ShardError: mixed sizes, no sample, or a key twice.
-        LabelError: ages of no stated unit that look like years.
+        ShardError: if sizes are mixed, a split has no samples or a key is repeated.
+        LabelError: if ages without a stated unit look like years.
     """
-    if again := repeated_keys({shard.entry.name: shard.table for shard in shards}):
-        key, first, second = again[0]
+    if duplicates := repeated_keys({shard.entry.name: shard.table for shard in shards}):
+        key, first, second = duplicates[0]
         raise ShardError(
             f"{where}: sample '{key}' is in {first} and in {second}",
-            expected="every key once",
-            got=f"{len(again):,} keys that occur again",
-            do="name only one of two copies of a shard, or write the shards again",
+            expected="each key once",
+            got=f"duplicate keys: {len(duplicates):,}",
+            do="leave out duplicate shards, or rewrite the shards with unique keys",
         )
     refuse_years([age for shard in shards if not shard.unit_is_stated for age in shard.table["age_months"]], where)
     parts: dict[str, list[DescribedShard]] = {}
@@ -67,25 +68,27 @@ def describe_set(shards: Sequence[DescribedShard], *, letterbox: int | None, whe
 
 
 def split_name(shard_name: str) -> str:
-    """Return the split a shard belongs to: `train` for train-000012.tar, train_12.tar and train.tar."""
+    """Return the split that a shard belongs to: `train` for train-000012.tar, train_12.tar and train.tar."""
     stem = shard_name.removesuffix(".tar")
     if numbered := _NUMBERED.fullmatch(stem):
         return numbered[1]
     letters = _LETTERS.match(stem)
-    return letters[0] if letters else UNNAMED_SPLIT
+    return letters[0] if letters else DEFAULT_SPLIT
 
 
-def is_same_set(manifest: Manifest, made: Manifest) -> bool:
-    """Return whether `manifest` says of the shards what `made`, which knows more of their origin, says of them."""
-    bare = {name: replace(split, plan=None, label_table_sha256=None) for name, split in made.splits.items()}
-    sizes = {(m.image.height, m.image.width) for m in (manifest, made)}
+def describes_same_shards(manifest: Manifest, original: Manifest) -> bool:
+    """Return whether both manifests describe the same shards; only `original` records where they came from."""
+    bare = {name: replace(split, plan=None, label_table_sha256=None) for name, split in original.splits.items()}
+    sizes = {(image.height, image.width) for image in (manifest.image, original.image)}
     return bare == manifest.splits and len(sizes) == 1
 
 
 def _split(name: str, shards: Sequence[DescribedShard], where: str) -> SplitEntry:
     tables = [shard.table for shard in shards]
     if not sum(map(len, tables)):
-        raise ShardError(f"{where}: the split '{name}' has no sample", expected="at least one", do="write it again")
+        raise ShardError(
+            f"{where}: the split '{name}' has no samples", expected="at least one", do="rewrite its shards"
+        )
     return split_entry([shard.entry for shard in shards], tables)
 
 

@@ -1,11 +1,12 @@
-"""Read a tar strictly, as a list of regular members: anything a shard writer does not write is an error.
+"""Read a tar strictly, as a sequence of regular files; anything that no shard writer writes is an error.
 
-In: an open shard. Out: its members in order, each read once. Invariant: every byte of the file is accounted for
-(header, contents, zero padding, end mark), nothing is extracted, and memory is bounded whatever the headers say.
+In: an open shard.
+Out: its members in order, each read once.
+Invariant: every byte of the file is checked, nothing is extracted, and memory is bounded whatever the headers say.
 
-Accepted: USTAR, and PAX headers that only carry times, as `webdataset.ShardWriter` writes them. The format is
-POSIX.1-2017, pax, "ustar Interchange Format". Python's `tarfile` is not used: it follows links, sparse maps and sizes
-without bound.
+Accepted formats: USTAR, and PAX headers that only carry times, as `webdataset.ShardWriter` writes them. Specification:
+POSIX.1-2017, pax, "ustar Interchange Format". Python's `tarfile` is not used, because it follows links and sparse maps
+and does not limit sizes.
 """
 
 import os
@@ -26,7 +27,7 @@ _CHECKSUM = re.compile(rb"[0-7]{6}\0 ")
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A regular file in a tar: its name, and where its contents lie."""
+    """A regular file in a tar; `offset` is the position of its contents in the tar, in bytes."""
 
     name: str
     offset: int
@@ -38,24 +39,24 @@ class _Digest(Protocol):
 
 
 def members(shard: BinaryIO, path: str, *, digest: _Digest) -> Iterator[Member]:
-    """Yield the members of `shard` in order; `digest` is fed with every byte of the file, to its very end.
+    """Yield the members of `shard` in order, and update `digest` with every byte of the file.
 
     Raises:
-        ShardError: with path, offset, what was expected and what was found there.
+        ShardError: if the tar is damaged or is not a shard; the error gives the byte offset.
     """
-    blocks = _Blocks(shard, path, digest)
-    while (header := blocks.header()) is not None:
-        offset, name, size, kind = header
-        contents = blocks.contents(size)
-        if kind == b"x":
-            blocks.check_times(contents, offset)
+    reader = _TarReader(shard, path, digest)
+    while (header := reader.header()) is not None:
+        offset, name, size, type_flag = header
+        contents = reader.contents(size)
+        if type_flag == b"x":
+            reader.check_times(contents, offset)
             continue
         yield Member(name, offset + BLOCK_BYTES, contents)
-    blocks.check_end()
+    reader.check_end()
 
 
-class _Blocks:
-    """The cursor in a tar: hands out headers and contents, counts and hashes each byte once."""
+class _TarReader:
+    """Read headers and contents in sequence, and hash each byte once."""
 
     def __init__(self, shard: BinaryIO, path: str, digest: _Digest) -> None:
         self._shard, self._path, self._digest = shard, path, digest
@@ -63,7 +64,7 @@ class _Blocks:
         self._file_bytes = os.fstat(shard.fileno()).st_size
 
     def header(self) -> tuple[int, str, int, bytes] | None:
-        """Return (offset, name, size, type flag) of the next member, or None at the end mark."""
+        """Return (offset, name, size, type flag) of the next member, or None at the first zero block."""
         offset = self._position
         block = self._read(BLOCK_BYTES)
         if block == _ZERO_BLOCK:
@@ -71,13 +72,13 @@ class _Blocks:
         if block[257:265] != b"ustar\x0000":
             raise self._error(offset, "a USTAR header", repr(block[257:265]))
         self._check_header(block, offset)
-        kind = block[156:157]
-        if kind not in (b"0", b"\0", b"x"):
-            raise self._error(offset, "a regular file", f"a member of type {kind!r}")
-        return offset, self._name(block, offset), self._size(block, offset), kind
+        type_flag = block[156:157]
+        if type_flag not in (b"0", b"\0", b"x"):
+            raise self._error(offset, "a regular file", f"a member of type {type_flag!r}")
+        return offset, self._name(block, offset), self._size(block, offset), type_flag
 
     def contents(self, size: int) -> bytes:
-        """Return the next `size` bytes and skip the padding behind them, which must be zero."""
+        """Return the next `size` bytes and skip the padding after them, which must be zero."""
         contents = self._read(size)
         padding = self._read(-size % BLOCK_BYTES)
         if padding.strip(b"\0"):
@@ -85,26 +86,28 @@ class _Blocks:
         return contents
 
     def check_times(self, records: bytes, offset: int) -> None:
-        """Refuse a PAX header with records other than times: they may rename or resize the member behind it."""
+        """Refuse PAX records other than times, because they may rename or resize the next member."""
         if _TIME_RECORD.sub(b"", records):
-            raise self._error(offset, "PAX records of times only", repr(records[:80]))
+            raise self._error(offset, "only time records in a PAX header", repr(records[:80]))
 
     def check_end(self) -> None:
-        """Refuse a tar without its second zero block, and anything but zeros behind it."""
+        """Refuse a tar without a second zero block, or with anything but zeros after it."""
         if self._read(BLOCK_BYTES) != _ZERO_BLOCK:
             raise self._error(self._position - BLOCK_BYTES, "two zero blocks at the end", "other bytes")
         while self._position < self._file_bytes:
             offset = self._position
             if self._read(min(2**20, self._file_bytes - offset)).strip(b"\0"):
-                raise self._error(offset, "nothing behind the end of the tar", "more bytes")
+                raise self._error(offset, "nothing after the end of the tar", "more bytes")
 
     def _read(self, size: int) -> bytes:
         if size > self._file_bytes - self._position:
-            wanted, found = f"{self._position + size:,} bytes at least", f"{self._file_bytes:,} bytes"
+            wanted, found = f"at least {self._position + size:,} bytes", f"{self._file_bytes:,} bytes"
             raise self._error(self._position, wanted, found)
         chunk = self._shard.read(size)
         if len(chunk) != size:
-            raise self._error(self._position, f"{size:,} more bytes", f"{len(chunk):,} (the file is changing)")
+            raise self._error(
+                self._position, f"{size:,} more bytes", f"{len(chunk):,} (the file changed while it was read)"
+            )
         self._position += size
         self._digest.update(chunk)
         return chunk
@@ -134,8 +137,8 @@ class _Blocks:
 
     def _error(self, offset: int, expected: str, got: str) -> ShardError:
         return ShardError(
-            f"{self._path}: not a wds_bone shard, at byte {offset:,}",
+            f"{self._path}: not a wds_bone shard: mismatch at byte {offset:,}",
             expected=expected,
             got=got,
-            do="fetch or build the shard again; foreign tars can be packed anew with `tar --format=ustar`",
+            do="fetch or rebuild the shard, or repack a foreign tar with `tar --format=ustar`",
         )

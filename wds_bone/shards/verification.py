@@ -1,7 +1,8 @@
-"""Compare shards with what is written beside them, and find all that is wrong.
+"""Compare shards with their sidecars and manifest, and find every problem.
 
-In: a folder, and the manifest in it. Out: findings, as errors that are yielded instead of raised. Invariant: each names
-the file and, where it can, the sample; a finding never keeps the next one from being found.
+In: a folder and its manifest.
+Out: the problems, as errors that are yielded instead of raised.
+Invariant: an error names the file and, if possible, the sample; it never hides the next one.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,15 +21,15 @@ from wds_bone.shards.scan import ScannedShard, scan_shard
 from wds_bone.shards.sidecars import REINDEX, read_sidecar, repeated_keys, shard_entry, sidecar_contents
 from wds_bone.shards.statistics import label_statistics
 
-REBUILD = "fetch it again, or rebuild it with `python scripts/make_shards.py`"
-MAX_NAMED = 5
+REBUILD = "fetch it again, or rebuild it with `wds-bone make-shards`"
+MAX_LISTED = 5
 
 
 class Decoder(Protocol):
-    """What decodes an image; this room has no decoder."""
+    """Function that decodes an image; the caller supplies it, because `shards` must not import `stream`."""
 
     def __call__(self, contents: bytes, encoding: str, row: NDArray[np.uint8], /, *, fit: bool) -> None:
-        """Decode `contents` into `row`, uint8 (H, W), letterboxed if `fit`, or raise ValueError."""
+        """Decode `contents` into `row`, uint8 (H, W), letterboxed if `fit`; raise ValueError on failure."""
 
 
 def check_shards(
@@ -37,16 +38,16 @@ def check_shards(
     manifest: Manifest | None,
     *,
     decode: Decoder | None,
-    show: Callable[[str], None],
+    on_checked: Callable[[str], None],
 ) -> Iterator[WdsBoneError]:
-    """Yield what is wrong with the shards `names` in `folder`, and with the set if they are all of it.
+    """Yield the problems of the shards `names` in `folder`, and of every split whose shards are all named.
 
     Args:
-        folder: of the shards.
-        names: of the files.
-        manifest: of the folder, if it has a sound one.
-        decode: decodes every image too.
-        show: is told the name of each shard when it has been checked.
+        folder: the folder of the shards.
+        names: the file names of the shards.
+        manifest: the manifest of the folder, or None if it has no valid one.
+        decode: decoder to try on every image, or None to skip decoding.
+        on_checked: called with the name of each shard after it has been checked.
     """
     entries = {shard.name: shard for split in manifest.splits.values() for shard in split.shards} if manifest else {}
     tables: dict[str, SampleTable] = {}
@@ -61,7 +62,7 @@ def check_shards(
             sizes |= shard.image_sizes
             yield from _check_shard(folder, shard, entries.get(name), manifest)
             yield from _undecodable_samples(folder / name, shard, manifest.image if manifest else None, decode)
-        show(name)
+        on_checked(name)
     yield from _check_set(folder, tables, sizes, manifest)
 
 
@@ -77,7 +78,7 @@ def _check_shard(
 ) -> Iterator[WdsBoneError]:
     path = folder / shard.name
     if manifest is not None and entry is None:
-        do = "move it elsewhere: a glob would read it, the manifest does not"
+        do = "move it elsewhere; a glob would read it, but the manifest does not list it"
         yield ShardError(f"{path}: is not in the manifest", do=do)
         return
     yield from _check_sidecars(folder, shard, must_exist=entry is not None)
@@ -85,8 +86,8 @@ def _check_shard(
         return
     if (found := shard_entry(shard)) != entry:
         names = [name for name, value in vars(entry).items() if value != vars(found)[name]]
-        expected, got = (", ".join(f"{name} {vars(it)[name]}" for name in names) for it in (entry, found))
-        yield ShardError(f"{path}: is not what the manifest says", expected=expected, got=got, do=REBUILD)
+        expected, got = (", ".join(f"{name} {vars(each)[name]}" for name in names) for each in (entry, found))
+        yield ShardError(f"{path}: does not match the manifest", expected=expected, got=got, do=REBUILD)
         yield from _damaged_samples(folder, entry)
     yield from _check_images(path, shard, manifest.image)
 
@@ -104,28 +105,28 @@ def _check_sidecars(folder: Path, shard: ScannedShard, *, must_exist: bool) -> I
             yield ShardError(f"{path}: cannot be read: {error.strerror}", do=REINDEX)
             continue
         if found != contents:
-            yield ShardError(f"{path}: does not say what {shard.name} says", do=REINDEX)
+            yield ShardError(f"{path}: does not match {shard.name}", do=REINDEX)
 
 
 def _check_images(path: Path, shard: ScannedShard, image: ImageFormat) -> Iterator[WdsBoneError]:
     wrong = sorted(shard.image_sizes - {(image.height, image.width)})
     if wrong and not image.fits_at_reading:
         expected = f"{image.height} x {image.width} pixels"
-        yield ShardError(f"{path}: images of another size", expected=expected, got=wrong[:MAX_NAMED], do=REBUILD)
+        yield ShardError(f"{path}: images of the wrong size", expected=expected, got=wrong[:MAX_LISTED], do=REBUILD)
     encodings = {encoding.decode() for encoding in set(shard.table["encoding"].tolist())}
     if image.encoding is not None and encodings - {image.encoding}:
         got = ", ".join(sorted(encodings))
-        yield ShardError(f"{path}: images of another encoding", expected=image.encoding, got=got, do=REBUILD)
+        yield ShardError(f"{path}: images in the wrong encoding", expected=image.encoding, got=got, do=REBUILD)
 
 
 def _check_set(
     folder: Path, tables: Mapping[str, SampleTable], sizes: set[tuple[int, int]], manifest: Manifest | None
 ) -> Iterator[WdsBoneError]:
-    """Find mixed sizes, keys that occur twice, and statistics that are not those of the labels."""
+    """Yield mixed sizes, repeated keys and wrong label statistics."""
     if manifest is None and len(sizes) > 1:
         yield mixed_sizes(folder, sizes)
     for key, first, second in repeated_keys(tables):
-        do = "write the set again: a sample in two splits makes every result too good"
+        do = "rewrite the set; a sample in two splits makes the results look too good"
         yield ShardError(f"{folder}: sample '{key}' is in {first} and in {second}", expected="each key once", do=do)
     for name, split in manifest.splits.items() if manifest else ():
         if not all(shard.name in tables for shard in split.shards):
@@ -133,30 +134,30 @@ def _check_set(
         table = join_tables([tables[shard.name] for shard in split.shards])
         if not len(table):
             yield ShardError(
-                f"{folder}: the split '{name}' has no sample", expected=split.num_samples, got=0, do=REBUILD
+                f"{folder}: the split '{name}' has no samples", expected=split.num_samples, got=0, do=REBUILD
             )
             continue
         found = label_statistics(table)
-        for what in found:
-            if found[what] != split.labels.get(what):
-                where = f"{folder}: split '{name}': the {what} of the labels"
-                yield ShardError(where, expected=split.labels.get(what), got=found[what], do=REBUILD)
+        for statistic in found:
+            if found[statistic] != split.labels.get(statistic):
+                problem = f"{folder}: split '{name}': wrong label statistic '{statistic}'"
+                yield ShardError(problem, expected=split.labels.get(statistic), got=found[statistic], do=REBUILD)
 
 
 def _damaged_samples(folder: Path, entry: ShardEntry | None) -> Iterator[WdsBoneError]:
-    """Name the samples whose image does not have the checksum in the sidecar, if the sidecar is sound."""
+    """Yield an error that lists the samples whose image fails the checksum in the sidecar."""
     if entry is None:
         return
     try:
         table = read_sidecar(folder, entry)
         damaged = [row for row, image in _images(folder / entry.name, table) if crc32(image) != row["crc32"]]
     except (WdsBoneError, OSError) as error:
-        yield _as_finding(folder / entry.name, error)
+        yield _as_shard_error(folder / entry.name, error)
         return
     if damaged:
-        keys = ", ".join(row["key"].decode() for row in damaged[:MAX_NAMED])
-        more = f" and {len(damaged) - MAX_NAMED} more" if len(damaged) > MAX_NAMED else ""
-        yield ShardError(f"{folder / entry.name}: images that fail their checksum: {keys}{more}", do=REBUILD)
+        keys = ", ".join(row["key"].decode() for row in damaged[:MAX_LISTED])
+        more = f" and {len(damaged) - MAX_LISTED} more" if len(damaged) > MAX_LISTED else ""
+        yield ShardError(f"{folder / entry.name}: images that fail their checksums: {keys}{more}", do=REBUILD)
 
 
 def _undecodable_samples(
@@ -184,7 +185,7 @@ def _images(path: Path, table: SampleTable) -> Iterator[tuple[np.void, bytes]]:
             yield row, tar.read(int(row["size"]))
 
 
-def _as_finding(path: Path, error: WdsBoneError | OSError) -> WdsBoneError:
+def _as_shard_error(path: Path, error: WdsBoneError | OSError) -> WdsBoneError:
     if isinstance(error, WdsBoneError):
         return error
     return ShardError(f"{path}: cannot be read: {error.strerror}", do=REBUILD)
