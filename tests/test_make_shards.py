@@ -27,7 +27,7 @@ OPTIONS = [
 DEADLINE_SECONDS = 110
 
 
-def test_the_options_are_these_and_no_others():
+def test_the_command_has_exactly_these_options():
     # A new option needs a reason: change this list together with README.md.
     assert [field.name.replace("_", "-") for field in fields(MakeShardsConfig)] == OPTIONS
 
@@ -57,7 +57,7 @@ def test_the_options_are_these_and_no_others():
         (["--labels", "x", "--images", "x", "--stretch", "99", "1"], "--stretch "),
     ],
 )
-def test_a_wrong_call_is_refused_before_anything_is_written(
+def test_invalid_arguments_are_refused_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ):
     assert main(["--out", str(tmp_path / "out"), *arguments]) == 2
@@ -65,7 +65,7 @@ def test_a_wrong_call_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_without_arguments_it_draws_two_thousand_hands_of_128_pixels_into_shards():
+def test_by_default_2000_hands_of_128_pixels_are_written_to_shards():
     plan = plan_set(MakeShardsConfig(synthetic=20))
     assert MakeShardsConfig().out == Path("shards")
     assert (plan.image.encoding, plan.image.quality, plan.image.height) == ("jpg", 95, 128)
@@ -73,7 +73,7 @@ def test_without_arguments_it_draws_two_thousand_hands_of_128_pixels_into_shards
     assert "default without --labels: 2000" in MakeShardsConfig.__dataclass_fields__["synthetic"].metadata["help"]
 
 
-def test_a_label_table_that_is_wrong_is_an_error_with_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_an_error_in_the_label_table_is_reported_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     films = write_films(tmp_path / "films", 5)
     table = tmp_path / "films" / "labels.csv"
     table.write_text(table.read_text().replace("hand-3,112,True", "hand-3,1120,True"))
@@ -93,12 +93,12 @@ def staged_files(out: Path) -> int:
 def wait_until(condition: Callable[[], object], *, seconds: float = DEADLINE_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.01)
 
 
 def writers_of(out: Path) -> list[int]:
-    """Return the processes that have an unfinished shard open."""
+    """Return the ids of the processes that have an unfinished shard open."""
     writers = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -125,7 +125,7 @@ def whole_set(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_the_script_of_a_checkout_works_from_any_folder_without_an_installation(tmp_path: Path, whole_set):
+def test_the_script_runs_from_any_folder_without_installation(tmp_path: Path, whole_set):
     command = [sys.executable, "-P", str(SCRIPT), "--out", "out", *HANDS]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     assert subprocess.run(command, cwd=tmp_path, env=environment, timeout=DEADLINE_SECONDS).returncode == 0
@@ -133,7 +133,7 @@ def test_the_script_of_a_checkout_works_from_any_folder_without_an_installation(
 
 
 @pytest.mark.slow
-def test_one_worker_and_three_write_the_same_bytes(tmp_path: Path, whole_set):
+def test_one_worker_and_three_workers_write_the_same_bytes(tmp_path: Path, whole_set):
     status, _, err = finish(start(tmp_path / "out", *HANDS[:-1], "3"))
     assert status == 0
     assert "train + val: 24 of 24 samples" in err
@@ -141,7 +141,7 @@ def test_one_worker_and_three_write_the_same_bytes(tmp_path: Path, whole_set):
 
 
 @pytest.mark.slow
-def test_killed_at_any_stage_a_repetition_gives_the_same_bytes(tmp_path: Path, whole_set):
+def test_after_kills_at_several_stages_a_repeated_run_gives_the_same_bytes(tmp_path: Path, whole_set):
     out, num_kills = tmp_path / "out", 0
     for num_staged in (1, 3, 5, 8, 11):
         process = start(out, *HANDS)
@@ -157,14 +157,14 @@ def test_killed_at_any_stage_a_repetition_gives_the_same_bytes(tmp_path: Path, w
 
 @pytest.mark.slow
 @needs_proc
-def test_a_killed_worker_is_an_error_and_leaves_no_process(tmp_path: Path, whole_set):
+def test_a_killed_worker_is_reported_and_leaves_no_process(tmp_path: Path, whole_set):
     out = tmp_path / "out"
     process = start(out, *HANDS)
     wait_until(lambda: len(writers_of(out)) == 2)
     os.kill(writers_of(out)[0], signal.SIGKILL)
     status, _, err = finish(process)
     assert status == 2
-    assert "its writer ended before the shard was finished" in err
+    assert "the writer process ended before the shard was finished" in err
     assert "killed by SIGKILL" in err
     wait_until(lambda: not writers_of(out))
     assert finish(start(out, *HANDS))[0] == 0
@@ -174,8 +174,8 @@ def test_a_killed_worker_is_an_error_and_leaves_no_process(tmp_path: Path, whole
 @pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGINT, 130)])
-def test_workers_end_with_the_command_whatever_ends_it(tmp_path: Path, sent: signal.Signals, status: int):
-    # Shards of a thousand hands: their writers would go on for half a minute if nothing ended them.
+def test_workers_end_with_the_command_whichever_signal_ends_it(tmp_path: Path, sent: signal.Signals, status: int):
+    # The shards hold a thousand hands, so that the writers would run for half a minute if nothing ended them.
     hands = ("--synthetic", "2000", "--samples-per-shard", "1000", "--workers", "2")
     process = start(tmp_path / "out", *hands, start_new_session=True)
     wait_until(lambda: len(writers_of(tmp_path / "out")) == 2)
@@ -187,7 +187,7 @@ def test_workers_end_with_the_command_whatever_ends_it(tmp_path: Path, sent: sig
 
 @pytest.mark.slow
 @needs_proc
-def test_of_two_writers_at_once_the_second_is_refused_and_the_first_is_undisturbed(tmp_path: Path, whole_set):
+def test_a_second_writer_is_refused_and_the_first_is_not_disturbed(tmp_path: Path, whole_set):
     out = tmp_path / "out"
     first = start(out, *HANDS)
     wait_until(lambda: writers_of(out))
@@ -195,7 +195,7 @@ def test_of_two_writers_at_once_the_second_is_refused_and_the_first_is_undisturb
     status, _, err = finish(start(out, *HANDS))
     os.kill(first.pid, signal.SIGCONT)
     assert status == 2
-    assert "another make_shards is writing into this folder" in err
+    assert "another run of `wds-bone make-shards` holds this lock" in err
     assert f"process {first.pid} on " in err
     assert finish(first)[0] == 0
     assert digests(out) == whole_set
@@ -209,9 +209,9 @@ def has_mounts() -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not has_mounts(), reason="needs root and unshare, to mount a small disk")
+@pytest.mark.skipif(not has_mounts(), reason="needs root and unshare to mount a small disk")
 @pytest.mark.parametrize("size", ["20k", "100k"])
-def test_on_a_full_disk_nothing_looks_finished_and_with_more_room_the_run_goes_on(tmp_path: Path, whole_set, size: str):
+def test_a_full_disk_leaves_no_manifest_and_the_run_continues_once_there_is_room(tmp_path: Path, whole_set, size: str):
     out, copy = tmp_path / "out", tmp_path / "copy"
     out.mkdir()
     run = " ".join([sys.executable, str(SCRIPT), "--out", str(out), *HANDS])
@@ -229,11 +229,11 @@ def test_on_a_full_disk_nothing_looks_finished_and_with_more_room_the_run_goes_o
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace, to make system calls fail")
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace to make system calls fail")
 @pytest.mark.parametrize(
     "fault", ["write:error=ENOSPC:when=2", "fsync:error=EIO:when=1", "rename:signal=SIGKILL:when=1"]
 )
-def test_a_system_call_that_fails_in_a_worker_stops_the_run_and_a_repetition_mends_it(
+def test_a_system_call_that_fails_in_a_worker_stops_the_run_and_a_repeated_run_recovers(
     tmp_path: Path, whole_set, fault: str
 ):
     out, call = tmp_path / "out", fault.split(":")[0]
@@ -249,7 +249,7 @@ def test_a_system_call_that_fails_in_a_worker_stops_the_run_and_a_repetition_men
 
 
 @pytest.mark.slow
-def test_a_manifest_says_nothing_of_paths_hosts_or_times(tmp_path: Path):
+def test_a_manifest_contains_no_paths_hosts_or_times(tmp_path: Path):
     films = write_films(tmp_path / "films", 8)
     assert finish(start(tmp_path / "out", *films, "--size", "16", "--workers", "1"))[0] == 0
     text = (tmp_path / "out" / MANIFEST_NAME).read_text()
@@ -258,7 +258,7 @@ def test_a_manifest_says_nothing_of_paths_hosts_or_times(tmp_path: Path):
     assert json.loads(text)["splits"].keys() == read_manifest(tmp_path / "out" / MANIFEST_NAME).splits.keys()
 
 
-def test_a_test_split_of_synthetic_hands_stands_beside_the_training_set_and_has_six_raters(tmp_path: Path):
+def test_a_test_split_of_synthetic_hands_joins_the_training_set_and_has_six_raters(tmp_path: Path):
     assert main(["--out", str(tmp_path), "--synthetic", "6", "--size", "32", "--workers", "1"]) == 0
     beside = ["--out", str(tmp_path), "--synthetic", "6", "--size", "32", "--workers", "1", "--seed", "1"]
     assert main([*beside, "--split", "test"]) == 0

@@ -1,4 +1,4 @@
-"""Tiny films with a label table, and the set that make_shards makes of them, for the tests of the writer."""
+"""Write tiny films with a label table, and run `wds-bone make-shards` on them."""
 
 import hashlib
 import signal
@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_shards.py"
 
 
 def write_films(folder: Path, num_films: int, *, first: int = 0) -> list[str]:
-    """Write films of 16 x 16 pixels and `labels.csv` into `folder`; return the arguments that name them."""
+    """Write films of 16 x 16 pixels and `labels.csv` to `folder`, and return the arguments that select them."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = ["id,boneage,male"]
     for number in range(first, first + num_films):
@@ -26,29 +26,29 @@ def write_films(folder: Path, num_films: int, *, first: int = 0) -> list[str]:
 
 
 def make(out: Path, *arguments: str) -> int:
-    """Run make_shards in this process with small images and one worker; return its exit code."""
-    usual = {"--size": "16", "--encoding": "png", "--samples-per-shard": "8", "--workers": "1"}
-    rest = [text for name, value in usual.items() if name not in arguments for text in (name, value)]
+    """Run the command in this process with small images and one worker, and return its exit code."""
+    defaults = {"--size": "16", "--encoding": "png", "--samples-per-shard": "8", "--workers": "1"}
+    rest = [text for name, value in defaults.items() if name not in arguments for text in (name, value)]
     return main(["--out", str(out), *rest, *arguments])
 
 
 def start(out: Path, *arguments: str, wrapper: tuple[str, ...] = (), **options: object) -> "subprocess.Popen[str]":
-    """Start make_shards as a process of its own, which hears Ctrl-C also when the tests run in the background."""
+    """Start the command in a new process, which reacts to Ctrl-C even if the tests run in the background."""
     command = [*wrapper, sys.executable, str(SCRIPT), "--out", str(out), *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": _hear_interrupts}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": _enable_interrupts}
     return subprocess.Popen(command, **pipes, **options)  # type: ignore[call-overload, no-any-return]
 
 
-def _hear_interrupts() -> None:
+def _enable_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def names_in(folder: Path) -> list[str]:
-    """Return the names of what is in `folder`."""
+    """Return the sorted names of the entries of `folder`."""
     return sorted(path.name for path in folder.iterdir())
 
 
 def digests(out: Path) -> dict[str, str]:
-    """Return the sha256 of every file in `out`, by name; the lock is nobody's concern."""
+    """Return the sha256 of every file in `out` except the lock, by name."""
     files = (path for path in out.rglob("*") if path.is_file() and path.suffix != ".lock")
     return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sharding.dying import refuse
+from tests.sharding.fault_injection import failing_call
 from tests.sharding.film_sets import digests, make, names_in, write_films
 from wds_bone.index import main as index
 from wds_bone.sharding.bad_list import BAD_NAME
@@ -14,7 +14,7 @@ from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest
 from wds_bone.shards.scan import scan_shard
 from wds_bone.shards.sidecars import read_sidecar
 
-OURS = {"age-histogram.png", "contact-sheet.png", MANIFEST_NAME}
+SET_FILES = {"age-histogram.png", "contact-sheet.png", MANIFEST_NAME}
 
 
 def keys(out: Path, split: str) -> set[str]:
@@ -22,7 +22,7 @@ def keys(out: Path, split: str) -> set[str]:
     return {key.decode() for shard in shards for key in read_sidecar(out, shard)["key"].tolist()}
 
 
-def times(out: Path) -> dict[str, int]:
+def modification_times(out: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in out.iterdir() if path.suffix != ".lock"}
 
 
@@ -33,7 +33,7 @@ def test_a_set_consists_of_shards_sidecars_pictures_and_the_manifest(
     assert make(tmp_path / "out", *films) == 0
     shards = ["train-000000", "train-000001", "train-000002", "val-000000"]
     sidecars = {name + suffix for name in shards for suffix in (".tar", ".index.npy", ".idx")}
-    assert names_in(tmp_path / "out") == sorted(OURS | sidecars | {"make_shards.lock"})
+    assert names_in(tmp_path / "out") == sorted(SET_FILES | sidecars | {"make_shards.lock"})
     assert keys(tmp_path / "out", "train") | keys(tmp_path / "out", "val") == {f"hand-{n}" for n in range(20)}
     assert "train: 18 samples in 3 shards" in capsys.readouterr().out
 
@@ -46,17 +46,17 @@ def test_no_shard_is_sorted_by_age_or_key(tmp_path: Path):
         assert sum(a < b for a, b in pairwise(column)) in range(10, 27)
 
 
-def test_a_repeated_run_says_so_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_repeated_run_reports_a_complete_set_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     films = write_films(tmp_path / "films", 12)
     make(tmp_path / "out", *films)
-    before = times(tmp_path / "out")
+    before = modification_times(tmp_path / "out")
     capsys.readouterr()
     assert make(tmp_path / "out", *films) == 0
     assert "already complete" in capsys.readouterr().out
-    assert times(tmp_path / "out") == before
+    assert modification_times(tmp_path / "out") == before
 
 
-def test_films_changed_without_another_size_are_read_again_on_demand(
+def test_films_that_changed_but_kept_their_size_are_read_again_with_replace(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out, films = tmp_path / "out", write_films(tmp_path / "films", 12)
@@ -81,11 +81,11 @@ def test_the_set_does_not_depend_on_the_folder_of_the_films_or_the_order_of_the_
     table.write_text("\n".join([header, *rows[::-1]]) + "\n")
     make(tmp_path / "two", *films)
     one, two = digests(tmp_path / "one"), digests(tmp_path / "two")
-    assert one.pop(MANIFEST_NAME) != two.pop(MANIFEST_NAME)  # it names the table's sha256
+    assert one.pop(MANIFEST_NAME) != two.pop(MANIFEST_NAME)  # it contains the sha256 of the table
     assert one == two
 
 
-def test_splits_are_added_one_by_one_and_the_others_stay_untouched(tmp_path: Path):
+def test_adding_a_split_leaves_the_others_unchanged(tmp_path: Path):
     out = tmp_path / "out"
     assert make(out, *write_films(tmp_path / "a", 10), "--split", "train") == 0
     first = digests(out)
@@ -97,17 +97,19 @@ def test_splits_are_added_one_by_one_and_the_others_stay_untouched(tmp_path: Pat
     assert {name: split.num_samples for name, split in manifest.splits.items()} == {"train": 10, "test": 6}
 
 
-def test_a_sample_in_two_splits_is_refused_with_its_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_key_that_is_already_in_another_split_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "out"
     make(out, *write_films(tmp_path / "a", 10), "--split", "train")
-    before = times(out)
+    before = modification_times(out)
     assert make(out, *write_films(tmp_path / "b", 6, first=9), "--split", "test") == 2
     message = capsys.readouterr().err
     assert "sample 'hand-9' would be in two splits, 'train' and 'test'" in message
-    assert times(out) == before
+    assert modification_times(out) == before
 
 
-def test_another_image_format_is_refused_with_both_formats(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_different_image_format_is_refused_and_both_formats_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     out = tmp_path / "out"
     make(out, *write_films(tmp_path / "a", 10), "--split", "train")
     assert make(out, *write_films(tmp_path / "b", 6, first=10), "--split", "test", "--size", "32") == 2
@@ -116,7 +118,7 @@ def test_another_image_format_is_refused_with_both_formats(tmp_path: Path, capsy
     assert "got:      height 32" in message
 
 
-def test_a_set_of_another_run_is_refused_and_only_replaced_on_demand(
+def test_a_set_made_with_different_settings_is_only_replaced_with_replace(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out, films = tmp_path / "out", write_films(tmp_path / "films", 20)
@@ -124,7 +126,7 @@ def test_a_set_of_another_run_is_refused_and_only_replaced_on_demand(
     before = digests(out)
     for other in (["--seed", "1"], ["--size", "24"], ["--samples-per-shard", "20"], ["--encoding", "jpg"]):
         assert make(out, *films, *other) == 2
-        assert "already has a split 'train', made from other inputs" in capsys.readouterr().err
+        assert "already has a split 'train' that was made from different inputs" in capsys.readouterr().err
         assert digests(out) == before
     assert make(out, *films, "--samples-per-shard", "20", "--replace") == 0
     assert make(tmp_path / "fresh", *films, "--samples-per-shard", "20") == 0
@@ -141,7 +143,7 @@ def test_replacing_one_split_keeps_the_other(tmp_path: Path):
     assert not (out / "test-000001.tar").exists()
 
 
-def test_a_lost_shard_is_named_and_written_again_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_missing_shard_is_reported_and_written_again_with_replace(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out, films = tmp_path / "out", write_films(tmp_path / "films", 20)
     make(out, *films)
     before = digests(out)
@@ -153,40 +155,40 @@ def test_a_lost_shard_is_named_and_written_again_on_demand(tmp_path: Path, capsy
 
 
 @pytest.mark.parametrize("name", ["train-000001.index.npy", "train-000001.idx"])
-@pytest.mark.parametrize("is_there", [False, True])
-def test_a_set_without_a_whole_sidecar_is_not_complete(
-    tmp_path: Path, name: str, is_there: bool, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_set_with_a_missing_or_damaged_sidecar_is_not_complete(
+    tmp_path: Path, name: str, exists: bool, capsys: pytest.CaptureFixture[str]
 ):
     out, films = tmp_path / "out", write_films(tmp_path / "films", 20)
     make(out, *films)
     before = digests(out)
     (out / name).unlink()
-    if is_there:
+    if exists:
         (out / name).write_bytes(b"a part")
     assert make(out, *films) == 2
     message = capsys.readouterr().err
-    assert f"{name}: missing, or not as the manifest says" in message
-    assert "wds-bone index" in message
+    assert f"{name}: missing, or does not match the manifest" in message
+    assert "python -m wds_bone.index" in message
     assert make(out, *films, "--replace") == 0
     assert digests(out) == before
 
 
-def test_shards_of_nobody_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_shards_that_are_not_in_a_manifest_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out, films = tmp_path / "out", write_films(tmp_path / "films", 20)
     out.mkdir()
     (out / "train-000000.tar").write_bytes(b"somebody's")
     assert make(out, *films) == 2
-    assert "holds shards that no manifest speaks of" in capsys.readouterr().err
+    assert "contains shards that are not listed in a manifest" in capsys.readouterr().err
     assert (out / "train-000000.tar").read_bytes() == b"somebody's"
     assert make(out, *films, "--replace") == 0
 
 
-def interrupt(out: Path, films: list[str], monkeypatch: pytest.MonkeyPatch, shard: str, *more: str) -> None:
-    """Run make_shards until Ctrl-C is pressed when `shard` gets its name."""
+def interrupt(out: Path, films: list[str], monkeypatch: pytest.MonkeyPatch, name: str, *more: str) -> None:
+    """Run the command and press Ctrl-C when the file `name` is about to get its final name."""
     real = os.rename
 
     def rename(source: Path, target: Path) -> None:
-        if Path(target).name == shard:
+        if Path(target).name == name:
             raise KeyboardInterrupt
         real(source, target)
 
@@ -195,7 +197,7 @@ def interrupt(out: Path, films: list[str], monkeypatch: pytest.MonkeyPatch, shar
         assert make(out, *films, *more) == 130
 
 
-def test_an_interrupted_run_keeps_its_shards_and_ends_byte_for_byte_the_same(
+def test_an_interrupted_run_keeps_its_shards_and_continues_to_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     films, out = write_films(tmp_path / "films", 20), tmp_path / "out"
@@ -209,7 +211,7 @@ def test_an_interrupted_run_keeps_its_shards_and_ends_byte_for_byte_the_same(
     assert digests(out) == digests(tmp_path / "fresh")
 
 
-def test_an_unfinished_run_of_another_plan_is_refused_and_given_up_on_demand(
+def test_an_unfinished_run_of_another_plan_is_refused_and_discarded_with_replace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     films, out = write_films(tmp_path / "films", 20), tmp_path / "out"
@@ -223,31 +225,31 @@ def test_an_unfinished_run_of_another_plan_is_refused_and_given_up_on_demand(
     assert digests(out) == digests(tmp_path / "fresh")
 
 
-def test_the_old_set_stays_whole_until_the_new_one_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_old_set_stays_intact_until_the_new_one_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     films, out = write_films(tmp_path / "films", 20), tmp_path / "out"
     make(out, *films)
     before = digests(out)
     interrupt(out, films, monkeypatch, "val-000000.tar", "--size", "24", "--replace")
     assert {name: sha for name, sha in digests(out).items() if not name.startswith(STAGING_NAME)} == before
-    assert make(out, *films) == 0  # the old set is complete, whatever else was begun
+    assert make(out, *films) == 0  # the old set is complete although another run was started
     assert make(out, *films, "--size", "24", "--replace") == 0
     make(tmp_path / "fresh", *films, "--size", "24")
     assert digests(out) == digests(tmp_path / "fresh")
 
 
-def test_what_a_run_left_that_was_killed_after_its_manifest_is_in_nobodys_way(
+def test_a_staging_folder_left_after_the_manifest_was_written_does_not_block_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(os, "rmdir", lambda path: refuse(errno.EIO)())
+        patch.setattr(os, "rmdir", lambda path: failing_call(errno.EIO)())
         assert make(out, *write_films(tmp_path / "a", 10), "--split", "train") == 2
     assert (out / STAGING_NAME).exists()
     assert make(out, *write_films(tmp_path / "b", 6, first=10), "--split", "test") == 0
     assert not (out / STAGING_NAME).exists()
 
 
-def test_a_split_that_stays_is_not_lost_when_replacing_another_is_interrupted_and_given_up(
+def test_a_kept_split_survives_an_interrupted_and_discarded_replacement_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     out, train = tmp_path / "out", write_films(tmp_path / "a", 10)
@@ -263,27 +265,27 @@ def test_a_split_that_stays_is_not_lost_when_replacing_another_is_interrupted_an
     assert digests(out) == before
 
 
-def test_a_link_in_the_place_of_the_staging_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_symbolic_link_instead_of_the_staging_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     films, out = write_films(tmp_path / "films", 20), tmp_path / "out"
     (tmp_path / "elsewhere").mkdir()
     out.mkdir()
     (out / STAGING_NAME).symlink_to(tmp_path / "elsewhere")
     assert make(out, *films) == 2
-    assert ".building: is a link" in capsys.readouterr().err
+    assert ".building: is a symbolic link" in capsys.readouterr().err
     assert names_in(tmp_path / "elsewhere") == []
 
 
-def spoil(folder: Path, *numbers: int) -> None:
+def corrupt(folder: Path, *numbers: int) -> None:
     for number in numbers:
         (folder / f"hand-{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
 
 
 def test_bad_samples_stop_the_run_unless_they_may_be_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     films, out = write_films(tmp_path / "films", 20), tmp_path / "out"
-    spoil(tmp_path / "films", 3, 4)
+    corrupt(tmp_path / "films", 3, 4)
     (tmp_path / "films" / "hand-5.png").unlink()
     assert make(out, *films) == 2
-    assert "1 of 20 labels have no image, the first is 'hand-5'" in capsys.readouterr().err
+    assert "no image found for 1 of 20 labels; the first is 'hand-5'" in capsys.readouterr().err
     assert make(out, *films, "--on-bad", "skip", "--max-bad", "2") == 2
     message = capsys.readouterr().err
     assert "too many bad samples" in message
@@ -301,11 +303,11 @@ def test_bad_samples_stop_the_run_unless_they_may_be_skipped(tmp_path: Path, cap
     assert sum(split.num_samples for split in read_manifest(out / MANIFEST_NAME).splits.values()) == 17
 
 
-def test_a_complete_set_still_says_what_was_left_out_and_minds_the_budget(
+def test_a_complete_set_still_reports_bad_samples_and_enforces_the_budget(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     films, out = write_films(tmp_path / "films", 20), tmp_path / "out"
-    spoil(tmp_path / "films", 3, 4)
+    corrupt(tmp_path / "films", 3, 4)
     (tmp_path / "films" / "hand-5.png").unlink()
     make(out, *films, "--on-bad", "skip", "--max-bad", "3")
     capsys.readouterr()
@@ -318,7 +320,7 @@ def test_a_complete_set_still_says_what_was_left_out_and_minds_the_budget(
 
 
 @pytest.mark.parametrize("contents", ["{", "[]", '{"key": "hand-3"}', "\xff"])
-def test_a_damaged_list_of_bad_samples_is_named_with_a_remedy_that_works(
+def test_a_damaged_list_of_bad_samples_is_reported_with_a_remedy_that_works(
     tmp_path: Path, contents: str, capsys: pytest.CaptureFixture[str]
 ):
     films, out = write_films(tmp_path / "films", 10), tmp_path / "out"
@@ -334,7 +336,7 @@ def test_a_damaged_list_of_bad_samples_is_named_with_a_remedy_that_works(
 
 @pytest.mark.parametrize("name", ["plan.json", "train-000000.json"])
 @pytest.mark.parametrize("contents", ["", "[]", '{"splits": {"train": {}}}', "\xff"])
-def test_a_damaged_note_of_an_unfinished_run_is_named_with_a_remedy_that_works(
+def test_a_damaged_file_of_an_unfinished_run_is_reported_with_a_remedy_that_works(
     tmp_path: Path, name: str, contents: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     films, out = write_films(tmp_path / "films", 20), tmp_path / "out"
@@ -362,9 +364,9 @@ def test_the_remedy_for_a_damaged_manifest_works(tmp_path: Path, capsys: pytest.
     assert index([str(out)]) == 0
 
 
-def test_the_list_of_bad_samples_goes_with_the_split_that_had_them(tmp_path: Path):
+def test_bad_samples_are_listed_until_their_split_is_replaced(tmp_path: Path):
     films, out = write_films(tmp_path / "films", 10), tmp_path / "out"
-    spoil(tmp_path / "films", 3)
+    corrupt(tmp_path / "films", 3)
     make(out, *films, "--split", "train", "--on-bad", "skip", "--max-bad", "3")
     make(out, *write_films(tmp_path / "b", 6, first=10), "--split", "test")
     (line,) = (json.loads(line) for line in (out / BAD_NAME).read_text().splitlines())
@@ -373,17 +375,17 @@ def test_the_list_of_bad_samples_goes_with_the_split_that_had_them(tmp_path: Pat
     assert not (out / BAD_NAME).exists()
 
 
-def test_a_shard_of_bad_samples_only_is_left_out_and_a_split_of_them_is_refused(
+def test_a_shard_with_only_bad_samples_is_left_out_and_such_a_split_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     films, out = write_films(tmp_path / "films", 4), tmp_path / "out"
-    usual = ("--split", "train", "--samples-per-shard", "1", "--on-bad", "skip", "--max-bad", "9")
-    spoil(tmp_path / "films", 1)
-    assert make(out, *films, *usual) == 0
+    settings = ("--split", "train", "--samples-per-shard", "1", "--on-bad", "skip", "--max-bad", "9")
+    corrupt(tmp_path / "films", 1)
+    assert make(out, *films, *settings) == 0
     assert len(list(out.glob("*.tar"))) == 3
-    spoil(tmp_path / "films", 0, 2, 3)
-    assert make(tmp_path / "none", *films, *usual) == 2
-    assert "the split 'train' has no good sample left" in capsys.readouterr().err
+    corrupt(tmp_path / "films", 0, 2, 3)
+    assert make(tmp_path / "none", *films, *settings) == 2
+    assert "split 'train': all samples are bad" in capsys.readouterr().err
 
 
 def test_films_without_a_label_are_counted_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

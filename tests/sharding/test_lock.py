@@ -34,14 +34,17 @@ def hold(lock: Lock, ready: object, end: object) -> None:
     end.wait(60)  # type: ignore[attr-defined]
 
 
-def test_the_folder_stays_locked_while_a_process_of_the_writer_lives(tmp_path: Path):
+def test_the_folder_stays_locked_while_a_process_of_the_writer_is_alive(tmp_path: Path):
     context = multiprocessing.get_context("forkserver")
     ready, end = context.Event(), context.Event()
     with writer_lock(tmp_path) as lock:
         process = context.Process(target=hold, args=(lock, ready, end))
         process.start()
         assert ready.wait(60)
-    with pytest.raises(ShardError, match="another make_shards"), writer_lock(tmp_path, wait_seconds=0.1):
+    with (
+        pytest.raises(ShardError, match="another run of `wds-bone make-shards` holds this lock"),
+        writer_lock(tmp_path, wait_seconds=0.1),
+    ):
         pytest.fail("the writer's process may still be writing")
     end.set()
     process.join(60)
@@ -49,7 +52,7 @@ def test_the_folder_stays_locked_while_a_process_of_the_writer_lives(tmp_path: P
         pass
 
 
-def test_the_processes_of_a_dead_writer_are_waited_for(tmp_path: Path):
+def test_a_new_writer_waits_for_the_processes_of_a_dead_one(tmp_path: Path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait(60)
     with writer_lock(tmp_path) as lock:
@@ -63,18 +66,18 @@ def test_the_processes_of_a_dead_writer_are_waited_for(tmp_path: Path):
 def test_a_folder_that_cannot_be_written_to_is_refused_at_once(tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(WdsBoneError, match=r"make_shards\.lock: cannot be written"), writer_lock(tmp_path / "file"):
-        pytest.fail("a file is no folder")
+        pytest.fail("a file is not a folder")
     with pytest.raises(WdsBoneError, match="File name too long"), writer_lock(tmp_path / ("x" * 300)):
         pytest.fail("no folder can have this name")
 
 
 def test_a_read_only_folder_is_refused_at_once():
-    folder = Path(tempfile.mkdtemp())  # not tmp_path, whose parents nobody may enter
+    folder = Path(tempfile.mkdtemp())  # not tmp_path: other users may not enter its parents
     folder.chmod(stat.S_IRUSR | stat.S_IXUSR | stat.S_IROTH | stat.S_IXOTH)
     user = os.geteuid()
     try:
         if user == 0:
-            os.seteuid(65534)  # root may write everywhere
+            os.seteuid(65534)  # root can write to any folder
         with pytest.raises(WdsBoneError, match="Permission denied"), writer_lock(folder):
             pytest.fail("the folder is read-only")
     finally:
@@ -82,10 +85,10 @@ def test_a_read_only_folder_is_refused_at_once():
         folder.rmdir()
 
 
-def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path):
-    victim = tmp_path / "victim"
-    victim.write_text("precious")
-    (tmp_path / LOCK_NAME).symlink_to(victim)
+def test_a_symbolic_link_instead_of_the_lock_file_is_not_followed(tmp_path: Path):
+    target = tmp_path / "target"
+    target.write_text("old text")
+    (tmp_path / LOCK_NAME).symlink_to(target)
     with pytest.raises(WdsBoneError, match="cannot be written"), writer_lock(tmp_path):
         pytest.fail("the lock is a link")
-    assert victim.read_text() == "precious"
+    assert target.read_text() == "old text"

@@ -10,11 +10,11 @@ from wds_bone.shards.manifest import read_manifest
 
 
 @pytest.mark.parametrize("encoding", ["jpg", "png", "npy"])
-def test_the_pictures_of_a_set_are_drawn_from_what_is_stored(tmp_path: Path, encoding: str):
+def test_the_contact_sheet_shows_the_stored_images(tmp_path: Path, encoding: str):
     folder = write_set(tmp_path / "set", size=64, encoding=encoding, train=[30, 30], val=[4])
     sheet = np.asarray(draw_contact_sheet(folder, read_manifest(folder / "manifest.json")).convert("L"))
-    assert (sheet < 40).sum() > 1000  # corners of girls' pictures, and of the youngest
-    assert len(np.unique(sheet)) > 20  # as many grays as ages
+    assert (sheet < 40).sum() > 1000  # the corners that mark girls, and the youngest ages
+    assert len(np.unique(sheet)) > 20  # there are many gray levels because each age has its own
 
 
 def test_the_same_set_gives_the_same_pictures(tmp_path: Path):

@@ -40,7 +40,7 @@ def change(index: int, **fields) -> list[Source]:
         digest(name="val"),
     ],
 )
-def test_whatever_decides_the_bytes_decides_the_digest(other: str):
+def test_everything_that_determines_the_bytes_changes_the_digest(other: str):
     assert other != digest()
 
 
@@ -58,7 +58,7 @@ def test_shards_hold_all_sources_in_order_and_are_numbered(num_sources: int, siz
     assert split.num_samples == num_sources
 
 
-def test_a_named_split_holds_everything_and_a_fraction_makes_train_and_val():
+def test_a_named_split_takes_all_samples_and_a_fraction_gives_train_and_val():
     named = assign_splits(SOURCES, named="test", val_fraction=0.1, seed=0)
     assert {name: len(part) for name, part in named.items()} == {"test": 20}
     divided = assign_splits(SOURCES, named=None, val_fraction=0.25, seed=0)
@@ -70,7 +70,7 @@ def test_a_named_split_holds_everything_and_a_fraction_makes_train_and_val():
     ("sources", "fraction"), [([], 0.1), (SOURCES[:1], 0.1), (SOURCES[:3], 0.1), (SOURCES[:3], 0.9)]
 )
 def test_a_split_without_samples_is_refused(sources: list[Source], fraction: float):
-    with pytest.raises(ConfigError, match="would have no sample"):
+    with pytest.raises(ConfigError, match="would be empty"):
         assign_splits(sources, named=None, val_fraction=fraction, seed=0)
 
 

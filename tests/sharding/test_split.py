@@ -20,17 +20,17 @@ def stratum(label: Label) -> tuple[str, float]:
 
 
 @given(label_lists, fractions, seeds)
-def test_a_split_holds_every_label_once_and_the_asked_share(labels, fraction, seed):
+def test_train_and_val_hold_every_label_once_in_the_requested_shares(labels, fraction, seed):
     train, val = split_labels(labels, fraction, seed=seed)
     assert Counter(train + val) == Counter(labels)
     assert len(val) == int(len(labels) * fraction + 0.5)
 
 
 @given(label_lists, fractions, seeds)
-def test_every_gender_and_age_band_is_held_out_in_its_share(labels, fraction, seed):
+def test_every_gender_and_age_band_is_held_out_in_proportion(labels, fraction, seed):
     _, val = split_labels(labels, fraction, seed=seed)
-    held_out, all_of_them = Counter(map(stratum, val)), Counter(map(stratum, labels))
-    for band, count in all_of_them.items():
+    held_out, totals = Counter(map(stratum, val)), Counter(map(stratum, labels))
+    for band, count in totals.items():
         assert abs(held_out[band] - count * fraction) <= 1
 
 
@@ -43,7 +43,7 @@ def test_the_order_of_the_table_changes_nothing(labels, fraction, seed, random):
     assert shuffle_labels(labels, seed=seed) == shuffle_labels(reordered, seed=seed)
 
 
-def test_another_seed_holds_out_others():
+def test_another_seed_holds_out_different_samples():
     labels = [Label(f"hand-{number}", "F", 100) for number in range(100)]
     assert split_labels(labels, 0.2, seed=0)[1] != split_labels(labels, 0.2, seed=1)[1]
 
@@ -57,14 +57,14 @@ def test_shuffled_labels_are_not_sorted_by_age_within_any_quarter():
 
 
 def test_the_order_of_writing_is_the_same_on_every_machine_and_version():
-    # A set that is continued after an upgrade must not be written in another order: change this list with the format.
+    # A set that is continued after an upgrade must keep its order: change this list only with the format version.
     order = [label.key for label in shuffle_labels([Label(str(number), "M", 9) for number in range(8)], seed=0)]
     assert order == list("13645702")
 
 
 @given(st.lists(st.integers(), min_size=1, max_size=60), st.integers(1, 20))
-def test_runs_are_equal_to_one_and_hold_everything_in_order(samples, size):
-    runs = divide_evenly(samples, size)
-    assert [sample for run in runs for sample in run] == samples
-    assert all(0 < len(run) <= size for run in runs)
-    assert len({len(run) for run in runs}) <= 2
+def test_chunks_differ_by_at_most_one_and_hold_all_samples_in_order(samples, size):
+    chunks = divide_evenly(samples, size)
+    assert [sample for chunk in chunks for sample in chunk] == samples
+    assert all(0 < len(chunk) <= size for chunk in chunks)
+    assert len({len(chunk) for chunk in chunks}) <= 2

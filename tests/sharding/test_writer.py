@@ -34,7 +34,7 @@ def write(shard: ShardPlan, folder: Path, image: ImageFormat = PNG, max_bad: int
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_plain_webdataset_reads_the_labels_and_pictures_that_went_in(tmp_path: Path):
+def test_plain_webdataset_reads_the_labels_and_images_that_were_written(tmp_path: Path):
     write(plan(tmp_path / "films"), tmp_path / "out")
     pattern = str(tmp_path / "out" / "train-{000000..000000}.tar")
     samples = list(webdataset.WebDataset(pattern, shardshuffle=False).decode("l8"))
@@ -44,7 +44,7 @@ def test_plain_webdataset_reads_the_labels_and_pictures_that_went_in(tmp_path: P
         assert np.array_equal(sample["png"], picture_of(number, 16))
 
 
-def test_members_say_nothing_of_user_host_or_time(tmp_path: Path):
+def test_tar_members_contain_no_user_host_or_time(tmp_path: Path):
     write(plan(tmp_path / "films"), tmp_path / "out")
     with tarfile.open(tmp_path / "out" / "train-000000.tar") as tar:
         for entry in tar:
@@ -52,7 +52,7 @@ def test_members_say_nothing_of_user_host_or_time(tmp_path: Path):
             assert facts == (0, 0, 0, "bigdata", "bigdata", 0o444, {})
 
 
-def test_whole_ages_are_written_as_integers_and_others_as_they_are(tmp_path: Path):
+def test_whole_ages_are_written_as_integers_and_others_as_floats(tmp_path: Path):
     for age, text in ((180.0, b'"age_months": 180,'), (94.5, b'"age_months": 94.5,')):
         write(plan(tmp_path / "films", 1, age), tmp_path / "out")
         assert text in (tmp_path / "out" / "train-000000.tar").read_bytes()
@@ -71,7 +71,7 @@ def test_the_same_plan_gives_the_same_bytes_in_any_folder(tmp_path: Path, image:
     ]
 
 
-def test_a_synthetic_hand_carries_the_facts_behind_it(tmp_path: Path):
+def test_a_synthetic_hand_is_stored_with_its_true_age(tmp_path: Path):
     sources = tuple(hand_sources(2, seed=7))
     write(ShardPlan("train-000000.tar", sources), tmp_path / "out", ImageFormat("jpg", 64, 64, 95, "letterbox"))
     (hand, _) = synthetic_hands(2, seed=7)
@@ -83,16 +83,16 @@ def test_a_synthetic_hand_carries_the_facts_behind_it(tmp_path: Path):
     assert facts["true_age_months"] == pytest.approx(hand.true_age_months, abs=1e-3)
 
 
-def spoil(folder: Path, *numbers: int) -> None:
-    """Cut films in the middle, without changing their length, so that the plan still holds."""
+def corrupt(folder: Path, *numbers: int) -> None:
+    """Overwrite the end of films with zeros; their size stays the same, so that the plan is still valid."""
     for number in numbers:
         film = folder / f"hand-{number}.png"
         film.write_bytes(film.read_bytes()[:40].ljust(film.stat().st_size, b"\0"))
 
 
-def test_a_bad_film_stops_the_shard_and_is_named(tmp_path: Path):
+def test_a_bad_film_stops_the_shard_and_is_reported(tmp_path: Path):
     shard = plan(tmp_path / "films")
-    spoil(tmp_path / "films", 2)
+    corrupt(tmp_path / "films", 2)
     with pytest.raises(ImageError, match=r"films/hand-2\.png"):
         write(shard, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
@@ -100,7 +100,7 @@ def test_a_bad_film_stops_the_shard_and_is_named(tmp_path: Path):
 
 def test_bad_films_are_left_out_and_recorded_within_the_budget(tmp_path: Path):
     shard = plan(tmp_path / "films")
-    spoil(tmp_path / "films", 1, 2)
+    corrupt(tmp_path / "films", 1, 2)
     record = write(shard, tmp_path / "out", max_bad=2)
     assert record.entry.num_samples == 3
     assert [bad.key for bad in record.rejected] == ["hand-1", "hand-2"]
@@ -110,7 +110,7 @@ def test_bad_films_are_left_out_and_recorded_within_the_budget(tmp_path: Path):
         write(shard, tmp_path / "again", max_bad=1)
 
 
-def test_a_film_that_changed_since_the_plan_was_made_is_refused(tmp_path: Path):
+def test_a_film_that_changed_after_planning_is_refused(tmp_path: Path):
     shard = plan(tmp_path / "films")
     Image.fromarray(picture_of(2, 64)).save(tmp_path / "films" / "hand-2.png")
     with pytest.raises(ImageError, match=r"hand-2\.png: changed since"):

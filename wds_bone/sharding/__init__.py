@@ -1,1 +1,1 @@
-"""Labels and films become a complete set of shards."""
+"""Write labels and films as a complete set of shards."""

@@ -1,7 +1,8 @@
-"""The list `bad.jsonl` of the samples that were left out of a set, a line for each.
+"""Read and write `bad.jsonl`, which lists the samples that were left out of a set, one per line.
 
-In: rejected samples and the splits they would be in. Out: the file, or what it says. Invariant: a line lives as long as
-one of its splits is not written anew.
+In: rejected samples, and the splits that each of them might have been in.
+Out: the file, or the samples it lists.
+Invariant: a line stays in the file until one of its splits is written again.
 """
 
 import json
@@ -13,12 +14,12 @@ from wds_bone.labels.read import Rejected
 from wds_bone.storage.durable import publish_bytes, read_published, storage_errors
 
 BAD_NAME = "bad.jsonl"
-_DELETE = "delete this file; it only lists the samples that were left out"
+_DELETE_LIST = "delete this file; it only lists the samples that were left out"
 
 
 @dataclass(frozen=True)
 class BadLine:
-    """A sample that was left out, and the splits it could have been in."""
+    """A sample that was left out, and the splits it might have been in."""
 
     bad: Rejected
     splits: tuple[str, ...]
@@ -28,26 +29,26 @@ def read_bad(out: Path, splits: Collection[str]) -> list[Rejected]:
     """Return the samples that were left out of any of `splits` in the set `out`.
 
     Raises:
-        ShardError: the list is damaged.
+        ShardError: if the list is damaged.
     """
     return [line.bad for line in _read_lines(out / BAD_NAME) if set(line.splits) & set(splits)]
 
 
-def write_bad(out: Path, of_all: Sequence[Rejected], by_split: Mapping[str, Sequence[Rejected]]) -> None:
-    """List the samples that were left out of the splits in `by_split`, beside those of the splits that stay.
+def write_bad(out: Path, unassigned: Sequence[Rejected], by_split: Mapping[str, Sequence[Rejected]]) -> None:
+    """Replace the lines of the splits in `by_split`, and keep those of all other splits.
 
     Args:
         out: the folder of the set.
-        of_all: samples of which nobody can say in which of the splits they would be.
-        by_split: the other samples.
+        unassigned: the samples that were left out before it was known which of these splits they belong to.
+        by_split: the samples that were left out of each split.
 
     Raises:
-        ShardError: the list that is there is damaged.
-        WdsBoneError: the disk refuses.
+        ShardError: if the existing list is damaged.
+        WdsBoneError: if the file cannot be written.
     """
     path, written = out / BAD_NAME, tuple(by_split)
     lines = [line for line in _read_lines(path) if not set(line.splits) & set(written)]
-    lines += [BadLine(bad, written) for bad in of_all]
+    lines += [BadLine(bad, written) for bad in unassigned]
     lines += [BadLine(bad, (split,)) for split, part in by_split.items() for bad in part]
     if lines:
         texts = [json.dumps({**asdict(line.bad), "splits": line.splits}) for line in lines]
@@ -58,7 +59,7 @@ def write_bad(out: Path, of_all: Sequence[Rejected], by_split: Mapping[str, Sequ
 
 
 def _read_lines(path: Path) -> list[BadLine]:
-    return read_published(path, _parse, do=_DELETE) if path.exists() else []
+    return read_published(path, _parse, do=_DELETE_LIST) if path.exists() else []
 
 
 def _parse(contents: bytes) -> list[BadLine]:

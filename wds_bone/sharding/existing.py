@@ -1,11 +1,13 @@
-"""What a folder already holds, against what is to be written into it.
+"""Compare a plan with the splits that its folder already contains.
 
-In: a plan and the manifest of the folder, if it has one. Out: the splits that are to be written. Invariant: nothing is
-replaced that the user did not give up, no key gets into two splits, and one set has one image format.
+In: a plan, and the manifest of the folder if it has one.
+Out: the splits that must be written.
+Invariant: nothing is replaced unless the user asked for it, no key is in two splits, and all splits of a set have the
+same image format.
 """
 
+import dataclasses
 import hashlib
-from dataclasses import replace as changed
 from pathlib import Path
 
 from wds_bone.errors import ShardError
@@ -15,45 +17,45 @@ from wds_bone.shards.sidecars import REINDEX, read_sidecar
 from wds_bone.storage.durable import read_published
 
 
-def plan_missing(plan: SetPlan, base: Manifest | None, out: Path, *, replace: bool) -> SetPlan:
-    """Return the part of `plan` that is to be written, possibly nothing.
+def select_pending(plan: SetPlan, base: Manifest | None, out: Path, *, replace: bool) -> SetPlan:
+    """Return the part of `plan` that must be written; it may have no splits.
 
     Args:
-        plan: what is wanted.
-        base: the manifest of what there is.
-        out: the folder.
-        replace: all are written, whatever there is.
+        plan: the splits that the set should have.
+        base: the manifest of the existing set.
+        out: the folder of the set.
+        replace: return all splits, whether they exist or not.
 
     Raises:
-        ShardError: a split of the plan is there, but not so and not whole; or another split has its keys, or another
-            image format.
+        ShardError: if a split of the plan exists but is different or incomplete, or if another split shares a key with
+            the plan or has a different image format.
     """
-    there = base.splits if base else {}
-    missing = [split for split in plan.splits if replace or not _is_done(split, there.get(split.name), out)]
-    for split in missing:
-        if base is not None and split.name in there and not replace:
-            raise _not_ours(out, split, plan, base)
-    todo = changed(plan, splits=tuple(missing))
-    if base is not None and missing:
-        _check_neighbors(todo, base, out)
-    return todo
+    existing = base.splits if base else {}
+    splits = [split for split in plan.splits if replace or not _is_complete(split, existing.get(split.name), out)]
+    for split in splits:
+        if base is not None and split.name in existing and not replace:
+            raise _mismatch_error(out, split, plan, base)
+    pending = dataclasses.replace(plan, splits=tuple(splits))
+    if base is not None and splits:
+        _check_other_splits(pending, base, out)
+    return pending
 
 
-def _is_done(split: SplitPlan, entry: SplitEntry | None, out: Path) -> bool:
-    return entry is not None and entry.plan == split.digest and not _missing_files(entry, out)
+def _is_complete(split: SplitPlan, entry: SplitEntry | None, out: Path) -> bool:
+    return entry is not None and entry.plan == split.digest and not _invalid_files(entry, out)
 
 
-def _missing_files(entry: SplitEntry, out: Path) -> list[Path]:
-    return [path for shard in entry.shards for path in (*_missing_tar(shard, out), *_missing_sidecars(shard, out))]
+def _invalid_files(entry: SplitEntry, out: Path) -> list[Path]:
+    return [path for shard in entry.shards for path in (*_invalid_tar(shard, out), *_invalid_sidecars(shard, out))]
 
 
-def _missing_tar(shard: ShardEntry, out: Path) -> list[Path]:
+def _invalid_tar(shard: ShardEntry, out: Path) -> list[Path]:
     path = out / shard.name
     return [] if path.is_file() and path.stat().st_size == shard.shard_bytes else [path]
 
 
-def _missing_sidecars(shard: ShardEntry, out: Path) -> list[Path]:
-    """Return the files beside a shard that are not there, or not whole as far as the manifest tells."""
+def _invalid_sidecars(shard: ShardEntry, out: Path) -> list[Path]:
+    """Return the sidecars of a shard that are missing or do not match the manifest."""
 
     def is_index(contents: bytes) -> bool:
         return hashlib.sha256(contents).hexdigest() == shard.index_sha256
@@ -65,58 +67,59 @@ def _missing_sidecars(shard: ShardEntry, out: Path) -> list[Path]:
     return [path for path, check in checks.items() if not path.is_file() or not read_published(path, check, do=REINDEX)]
 
 
-def _not_whole(out: Path, split: SplitPlan, entry: SplitEntry) -> ShardError:
-    lost = _missing_files(entry, out)
+def _incomplete_error(out: Path, split: SplitPlan, entry: SplitEntry) -> ShardError:
+    invalid = _invalid_files(entry, out)
     num_files = 3 * len(entry.shards)
-    is_tar_lost = any(_missing_tar(shard, out) for shard in entry.shards)
-    remedy = "fetch them again" if is_tar_lost else REINDEX
+    is_tar_invalid = any(_invalid_tar(shard, out) for shard in entry.shards)
+    remedy = "fetch the files again" if is_tar_invalid else REINDEX
+    more = f" (and {len(invalid) - 1} more)" if len(invalid) > 1 else ""
     return ShardError(
-        f"{lost[0]}: missing, or not as the manifest says" + (f", like {len(lost) - 1} more" if len(lost) > 1 else ""),
-        expected=f"{num_files} whole files of the split '{split.name}'",
-        got=f"{num_files - len(lost)}",
+        f"{invalid[0]}: missing, or does not match the manifest{more}",
+        expected=f"{num_files} intact files of split '{split.name}'",
+        got=f"{num_files - len(invalid)}",
         do=f"{remedy}, or write the split again with --replace",
     )
 
 
-def _not_ours(out: Path, split: SplitPlan, plan: SetPlan, base: Manifest) -> ShardError:
+def _mismatch_error(out: Path, split: SplitPlan, plan: SetPlan, base: Manifest) -> ShardError:
     entry = base.splits[split.name]
     if entry.plan == split.digest:
-        return _not_whole(out, split, entry)
+        return _incomplete_error(out, split, entry)
     old = vars(base.image) | {"num_samples": entry.num_samples, "num_shards": len(entry.shards)}
     new = vars(plan.image) | {"num_samples": split.num_samples, "num_shards": len(split.shards)}
     expected, got = describe_difference(new, old)
     return ShardError(
-        f"{out}: already has a split '{split.name}', made from other inputs or settings",
+        f"{out}: already has a split '{split.name}' that was made from different inputs or settings",
         expected=expected or f"the labels, films, seed and split of plan {str(entry.plan)[:12]}",
-        got=got or f"others (plan {split.digest[:12]})",
-        do="write into another folder with --out, or replace the split with --replace",
+        got=got or f"different ones (plan {split.digest[:12]})",
+        do="write to another folder with --out, or replace the split with --replace",
     )
 
 
-def _check_neighbors(todo: SetPlan, base: Manifest, out: Path) -> None:
-    """Compare with the splits that stay."""
-    written = {split.name for split in todo.splits}
-    staying = {name: split for name, split in base.splits.items() if name not in written}
-    if staying and base.image != todo.image:
-        expected, got = describe_difference(vars(todo.image), vars(base.image))
+def _check_other_splits(pending: SetPlan, base: Manifest, out: Path) -> None:
+    """Refuse a plan that shares keys with the kept splits or has a different image format."""
+    written = {split.name for split in pending.splits}
+    kept = {name: split for name, split in base.splits.items() if name not in written}
+    if kept and base.image != pending.image:
+        expected, got = describe_difference(vars(pending.image), vars(base.image))
         raise ShardError(
-            f"{out}: the other splits there ({', '.join(staying)}) have another image format",
+            f"{out}: its other splits ({', '.join(kept)}) have a different image format",
             expected=expected,
             got=got,
-            do="give the same settings, or write into another folder with --out",
+            do="use the same settings, or write to another folder with --out",
         )
-    for name, entry in staying.items():
+    for name, entry in kept.items():
         keys = {key.decode() for shard in entry.shards for key in read_sidecar(out, shard)["key"].tolist()}
-        _refuse_leak(todo, keys, out, name)
+        _refuse_shared_keys(pending, keys, out, name)
 
 
-def _refuse_leak(todo: SetPlan, keys: set[str], out: Path, other: str) -> None:
-    for split in todo.splits:
+def _refuse_shared_keys(pending: SetPlan, keys: set[str], out: Path, other: str) -> None:
+    for split in pending.splits:
         planned = [source.label.key for shard in split.shards for source in shard.sources]
         if shared := [key for key in planned if key in keys]:
             raise ShardError(
                 f"{out}: sample '{shared[0]}' would be in two splits, '{other}' and '{split.name}'",
-                expected="every sample in one split, so that nothing leaks from training into validation",
-                got=f"{len(shared):,} samples in both",
-                do="remove them from the label table, or write into another folder with --out",
+                expected="every sample in exactly one split, so that no training sample leaks into validation",
+                got=f"{len(shared):,} in both",
+                do="remove them from the label table, or write to another folder with --out",
             )

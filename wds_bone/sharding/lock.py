@@ -1,7 +1,9 @@
-"""One writer at a time: a lock on the folder of a set.
+"""Lock the folder of a set, so that only one run writes to it at a time.
 
-In: the folder. Out: a lock, held while the block runs. Invariant: nobody else writes while the writer or one of its
-processes lives, and a writer that was killed leaves no lock behind (the kernel drops it).
+In: the folder.
+Out: a lock, held while the `with` block runs.
+Invariant: the lock is held until the writer and all its processes have ended; the kernel releases it, so that a killed
+writer leaves no lock behind.
 """
 
 import fcntl
@@ -21,28 +23,28 @@ from wds_bone.storage.durable import storage_errors
 
 LOCK_NAME = "make_shards.lock"
 WAIT_SECONDS = 2.0
-# The processes of a killed writer end by themselves, on a busy machine after some seconds: a reason to wait for them.
-WAIT_FOR_REMAINS_SECONDS = 60.0
+# The child processes of a killed writer end by themselves, but on a busy machine it can take them several seconds.
+WAIT_FOR_ORPHANS_SECONDS = 60.0
 _RETRY_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock that is held; sent to another process, it is held there too."""
+    """A lock that is held; a process that it is sent to holds it too."""
 
     descriptor: int
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _take_over, (reduction.DupFd(self.descriptor),)
+        return _restore_lock, (reduction.DupFd(self.descriptor),)
 
 
 @contextmanager
 def writer_lock(folder: Path, *, wait_seconds: float = WAIT_SECONDS) -> Iterator[Lock]:
-    """Make `folder` and hold its lock; this is also the first write into the folder.
+    """Create `folder` and hold its lock; this is also the first write to the folder.
 
     Raises:
-        ShardError: another writer holds it; names its process and host.
-        WdsBoneError: the folder cannot be made or written to.
+        ShardError: if another writer holds the lock; the message names its process and host.
+        WdsBoneError: if the folder cannot be created or written to.
     """
     path = folder / LOCK_NAME
     with storage_errors(path):
@@ -65,14 +67,14 @@ def _acquire(descriptor: int, path: Path, wait_seconds: float) -> None:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            patience = wait_seconds if _may_live(holder) else WAIT_FOR_REMAINS_SECONDS
-            if time.monotonic() - began > patience:
-                raise _locked(holder, path) from None
+            limit = wait_seconds if _may_be_alive(holder) else WAIT_FOR_ORPHANS_SECONDS
+            if time.monotonic() - began > limit:
+                raise _locked_error(holder, path) from None
             time.sleep(_RETRY_SECONDS)
 
 
-def _may_live(holder: str) -> bool:
-    """Return False for a process of this machine that is gone: then only its own processes still hold the lock."""
+def _may_be_alive(holder: str) -> bool:
+    """Return False if the holder ran on this machine and has ended; then only its children still hold the lock."""
     found = re.fullmatch(r"process (\d+) on (.*)", holder)
     if found is None or found[2] != socket.gethostname():
         return True
@@ -85,14 +87,14 @@ def _may_live(holder: str) -> bool:
     return True
 
 
-def _locked(holder: str, path: Path) -> ShardError:
+def _locked_error(holder: str, path: Path) -> ShardError:
     return ShardError(
-        f"{path}: another make_shards is writing into this folder",
+        f"{path}: another run of `wds-bone make-shards` holds this lock",
         expected="no other writer",
         got=holder or "a writer that has just started",
-        do="wait until it has finished, or write into another folder with --out",
+        do="wait until it has finished, or write to another folder with --out",
     )
 
 
-def _take_over(duplicate: Any) -> Lock:
+def _restore_lock(duplicate: Any) -> Lock:
     return Lock(duplicate.detach())

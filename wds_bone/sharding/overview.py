@@ -1,7 +1,9 @@
-"""What a person looks at when a set is written: a sheet of its images, a histogram of its ages, a table of its counts.
+"""Draw a contact sheet and an age histogram of a set, and format its sample counts.
 
-In: a manifest and the folder of its shards. Out: two PNG files, or text. Invariant: all of it is read back from what
-was written, so that a wrong label or a wrong orientation shows; the same set gives the same files.
+In: a manifest and the folder of its shards.
+Out: two PNG files, or text.
+Invariant: everything is read back from the written files, so that a wrong label or a wrong orientation is visible; the
+same set gives the same files.
 """
 
 import io
@@ -23,10 +25,10 @@ if TYPE_CHECKING:
 
 SHEET_NAME = "contact-sheet.png"
 HISTOGRAM_NAME = "age-histogram.png"
-BANDS_PER_COLUMN = 2  # the sheet and the table show two years per column
+BANDS_PER_COLUMN = 2  # two years per column, in the sheet and in the table
 ROWS_PER_GENDER = 2
 THUMBNAIL_PIXELS, CAPTION_PIXELS, MARGIN_PIXELS, FONT_PIXELS = 128, 20, 4, 10
-MAX_KEY_LETTERS = 14
+MAX_KEY_LENGTH = 14
 COLORS = {"F": "#c8553d", "M": "#2f6690"}
 _CELL_WIDTH, _CELL_HEIGHT = THUMBNAIL_PIXELS + MARGIN_PIXELS, THUMBNAIL_PIXELS + CAPTION_PIXELS
 _NUM_COLUMNS = NUM_AGE_BANDS // BANDS_PER_COLUMN
@@ -42,7 +44,7 @@ def write_pictures(folder: Path, manifest: Manifest) -> None:
 
 
 def draw_contact_sheet(folder: Path, manifest: Manifest) -> Image.Image:
-    """Return a picture with two images per gender and two years of age, as they are stored, never enlarged."""
+    """Return a sheet with two stored images for each gender and two-year age range; none is enlarged."""
     chosen = _choose_samples(folder, [shard for _, split in sorted(manifest.splits.items()) for shard in split.shards])
     size = (_NUM_COLUMNS * _CELL_WIDTH + MARGIN_PIXELS, 2 * ROWS_PER_GENDER * _CELL_HEIGHT + CAPTION_PIXELS)
     sheet = Image.new("RGB", size, "white")
@@ -50,9 +52,9 @@ def draw_contact_sheet(folder: Path, manifest: Manifest) -> Image.Image:
     total = sum(split.num_samples for split in manifest.splits.values())
     title = f"{len(chosen)} of {total:,} samples: key, gender, age in months"
     draw.text((size[0] / 2, CAPTION_PIXELS / 2), title, "black", font, anchor="mm")
-    for (gender, column, number), (caption, image) in chosen.items():
+    for (gender, column, slot), (caption, image) in chosen.items():
         left = MARGIN_PIXELS + column * _CELL_WIDTH
-        top = CAPTION_PIXELS + ("FM".index(gender) * ROWS_PER_GENDER + number) * _CELL_HEIGHT
+        top = CAPTION_PIXELS + ("FM".index(gender) * ROWS_PER_GENDER + slot) * _CELL_HEIGHT
         middle = left + THUMBNAIL_PIXELS / 2
         draw.text((middle, top + CAPTION_PIXELS / 2), caption, COLORS[gender], font, anchor="mm")
         sheet.paste(image, (int(middle - image.width / 2), top + CAPTION_PIXELS))
@@ -60,8 +62,8 @@ def draw_contact_sheet(folder: Path, manifest: Manifest) -> Image.Image:
 
 
 def draw_histogram(manifest: Manifest) -> "Figure":
-    """Return a figure with the ages of every split, one bar per gender and year."""
-    # Imported late: the import takes as long as all the others of the command.
+    """Return a figure with one age histogram per split, with one bar per gender and year."""
+    # Imported here because it takes as long as all other imports of the command together.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -81,10 +83,10 @@ def draw_histogram(manifest: Manifest) -> "Figure":
 
 
 def format_counts(manifest: Manifest) -> str:
-    """Return a table of the samples per split, gender and two years of age, and the bytes per split."""
+    """Return a table of the samples per split, gender and two-year age range, then a summary line per split."""
     width = max(len("split"), *map(len, manifest.splits))
     starts = range(0, NUM_AGE_BANDS * AGE_BAND_MONTHS, BANDS_PER_COLUMN * AGE_BAND_MONTHS)
-    lines = ["samples per split, gender and bone age from ... months"]
+    lines = ["samples per split, gender and bone age; columns: lower bound in months"]
     lines.append(f"{'split':<{width}}      all" + "".join(f"{start:>6}" for start in starts))
     for name, split in sorted(manifest.splits.items()):
         for gender in "FM":
@@ -101,7 +103,7 @@ def format_counts(manifest: Manifest) -> str:
 
 
 def count_samples(num_samples: int, num_shards: int) -> str:
-    """Return how many samples and shards a split has, in words."""
+    """Return the number of samples and shards of a split as a phrase."""
     return f"{num_samples:,} samples in {num_shards} shard{'s' * (num_shards != 1)}"
 
 
@@ -109,21 +111,21 @@ def _draw_ages(axis: "Axes", split: SplitEntry) -> None:
     width = AGE_BAND_MONTHS / 2
     for shift, gender in ((0.0, "F"), (width, "M")):
         left = np.arange(NUM_AGE_BANDS) * AGE_BAND_MONTHS + shift
-        counts, number = split.labels["age_histogram"][gender], split.labels["genders"][gender]
-        axis.bar(left, counts, width, align="edge", color=COLORS[gender], label=f"{gender}  {number:,}")
+        counts, num_samples = split.labels["age_histogram"][gender], split.labels["genders"][gender]
+        axis.bar(left, counts, width, align="edge", color=COLORS[gender], label=f"{gender}  {num_samples:,}")
     axis.set_ylabel("samples per year")
     axis.legend(frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
 
 
 def _choose_samples(folder: Path, shards: Sequence[ShardEntry]) -> dict[tuple[str, int, int], tuple[str, Image.Image]]:
-    """Return (gender, column, number) -> (caption, thumbnail) of the first samples of each kind in the set's order."""
+    """Return (gender, column, slot) -> (caption, thumbnail) for the first samples of each gender and age range."""
     chosen: dict[tuple[str, int, int], tuple[str, Image.Image]] = {}
     for shard in shards:
         for row in read_sidecar(folder, shard):
             gender = row["gender"].decode()
             column = min(int(row["age_months"] // (BANDS_PER_COLUMN * AGE_BAND_MONTHS)), _NUM_COLUMNS - 1)
-            free = [number for number in range(ROWS_PER_GENDER) if (gender, column, number) not in chosen]
+            free = [slot for slot in range(ROWS_PER_GENDER) if (gender, column, slot) not in chosen]
             if free:
                 caption = f"{_shorten(row['key'].decode())}, {gender}, {row['age_months']:g}"
                 chosen[gender, column, free[0]] = caption, _thumbnail(folder / shard.name, row)
@@ -140,4 +142,4 @@ def _thumbnail(shard: Path, row: np.void) -> Image.Image:
 
 
 def _shorten(key: str) -> str:
-    return key if len(key) <= MAX_KEY_LETTERS else key[: MAX_KEY_LETTERS - 3] + "..."
+    return key if len(key) <= MAX_KEY_LENGTH else key[: MAX_KEY_LENGTH - 3] + "..."

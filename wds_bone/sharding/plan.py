@@ -1,8 +1,10 @@
-"""What will be written, decided before anything is: which samples go into which shard of which split, in which order.
+"""Plan which samples go into which shard of which split, and in which order.
 
-In: sources and settings. Out: a `SetPlan`. Invariant: the digest of a split covers what decides the split's bytes, and
-nothing else: no path, host, time or number of workers. Of a film it covers the size only: that a film was changed but
-not its size is noticed by nobody, and is a reason for --replace.
+In: sources and settings.
+Out: a `SetPlan`, complete before anything is written.
+Invariant: the digest of a split covers everything that determines its bytes and nothing else: no path, host, time or
+number of workers. Of a film it covers only the file size. A film that changes but keeps its size is not detected, and
+the split must then be written again with --replace.
 """
 
 import dataclasses
@@ -20,12 +22,12 @@ from wds_bone.shards.manifest import FORMAT_VERSION, ImageFormat
 
 MAX_SAMPLES_PER_SHARD = 1000
 MIN_SAMPLES_PER_SHARD = 64
-USUAL_NUM_SHARDS = 12
+TARGET_NUM_SHARDS = 12
 
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """One shard to be written, and the sources of its samples in order."""
+    """One shard to write, and the sources of its samples in order."""
 
     name: str
     sources: tuple[Source, ...]
@@ -33,7 +35,7 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """One split to be written; `digest` identifies its bytes, as far as the films of one size are the same."""
+    """One split to write; `digest` identifies its bytes, unless a film changed but kept its size."""
 
     name: str
     shards: tuple[ShardPlan, ...]
@@ -41,20 +43,20 @@ class SplitPlan:
 
     @property
     def num_samples(self) -> int:
-        """The samples of all its shards."""
+        """The number of samples in all its shards."""
         return sum(len(shard.sources) for shard in self.shards)
 
 
 @dataclass(frozen=True)
 class SetPlan:
-    """What one call of make_shards writes.
+    """Everything that one run of `wds-bone make-shards` writes.
 
     Attributes:
         image: the format of all images.
-        samples_per_shard: at most; the shards of a split differ by one sample at most.
-        splits: in the order of writing.
-        rejected: samples that were left out while planning.
-        label_table_sha256: of the file the labels were read from, None for synthetic hands.
+        samples_per_shard: the maximum; the sizes of the shards of a split differ by at most one sample.
+        splits: the splits, in the order in which they are written.
+        rejected: the samples that were left out during planning.
+        label_table_sha256: the hash of the label table, or None for synthetic hands.
     """
 
     image: ImageFormat
@@ -67,10 +69,10 @@ class SetPlan:
 def assign_splits(
     sources: Sequence[Source], *, named: str | None, val_fraction: float, seed: int
 ) -> dict[str, list[Source]]:
-    """Return the sources per split in the order of writing: all in the `named` one, or divided into train and val.
+    """Return the sources of each split in writing order: all in the split `named`, or divided into train and val.
 
     Raises:
-        ConfigError: a split would be empty.
+        ConfigError: if a split would be empty.
     """
     by_key = {source.label.key: source for source in sources}
     labels = [source.label for source in sources]
@@ -82,28 +84,28 @@ def assign_splits(
     for name, part in parts.items():
         if not part:
             raise ConfigError(
-                f"the split '{name}' would have no sample",
+                f"split '{name}' would be empty",
                 expected="at least one sample in every split",
                 got=f"{len(sources)} samples, --val-fraction {val_fraction:g}",
-                do="give more samples, another --val-fraction, or one split with --split NAME",
+                do="add samples, change --val-fraction, or put all samples into one split with --split NAME",
             )
     return {name: [by_key[label.key] for label in shuffle_labels(part, seed=seed)] for name, part in parts.items()}
 
 
 def usual_samples_per_shard(num_samples: int) -> int:
-    """Return a size that gives about a dozen shards: enough for as many writers, not so many that files are tiny."""
-    return min(MAX_SAMPLES_PER_SHARD, max(MIN_SAMPLES_PER_SHARD, math.ceil(num_samples / USUAL_NUM_SHARDS)))
+    """Return a size that gives about 12 shards: enough to keep 12 writers busy, but no tiny files."""
+    return min(MAX_SAMPLES_PER_SHARD, max(MIN_SAMPLES_PER_SHARD, math.ceil(num_samples / TARGET_NUM_SHARDS)))
 
 
 def plan_split(name: str, sources: Sequence[Source], image: ImageFormat, *, samples_per_shard: int) -> SplitPlan:
-    """Return the plan of one split; `sources` stand in the order of writing."""
-    runs = divide_evenly(sources, samples_per_shard)
-    shards = tuple(ShardPlan(f"{name}-{number:06d}.tar", tuple(run)) for number, run in enumerate(runs))
+    """Return the plan of one split, whose `sources` are given in writing order."""
+    chunks = divide_evenly(sources, samples_per_shard)
+    shards = tuple(ShardPlan(f"{name}-{number:06d}.tar", tuple(chunk)) for number, chunk in enumerate(chunks))
     return SplitPlan(name, shards, _split_digest(name, sources, image, samples_per_shard))
 
 
 def plan_as_json(plan: SetPlan) -> dict[str, object]:
-    """Return what identifies `plan`, in words that a message can show."""
+    """Return the values that identify `plan`, under names that an error message can show."""
     splits = {split.name: {"num_samples": split.num_samples, "digest": split.digest} for split in plan.splits}
     return {
         "version": FORMAT_VERSION,
@@ -114,12 +116,12 @@ def plan_as_json(plan: SetPlan) -> dict[str, object]:
 
 
 def describe_difference(new: Mapping[str, object], old: Mapping[str, object]) -> tuple[str, str]:
-    """Return (expected, got) for a message: what the `old` and the `new` plan say where they differ."""
+    """Return (expected, got) for an error message: the values of `old` and of `new` where the two differ."""
     names = [name for name in new if new[name] != old.get(name)]
-    return _show(old, names), _show(new, names)
+    return _format_values(old, names), _format_values(new, names)
 
 
-def _show(plan: Mapping[str, object], names: Sequence[str]) -> str:
+def _format_values(plan: Mapping[str, object], names: Sequence[str]) -> str:
     return ", ".join(f"{name} {json.dumps(plan.get(name))}" for name in names)
 
 

@@ -1,7 +1,9 @@
-"""One process per shard, several at a time; with one worker, the shards are written in this process.
+"""Write shards in parallel, one process per shard, or in this process if there is only one worker.
 
-In: plans of shards. Out: their files and records in the staging folder. Invariant: when this process ends, however it
-ends, its writers end too; when a writer is killed, this process ends with an error and never waits for it.
+In: plans of shards.
+Out: their files and records in the staging folder.
+Invariant: when this process ends for any reason, its writers end too; when a writer is killed, this process raises an
+error instead of waiting for it.
 """
 
 import multiprocessing
@@ -29,7 +31,7 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class WriterSettings:
-    """What all writers of a set have in common."""
+    """The settings that all writers of a set share."""
 
     folder: Path
     image: ImageFormat
@@ -38,7 +40,7 @@ class WriterSettings:
 
 
 @dataclass(frozen=True)
-class _Running:
+class _RunningWriter:
     shard: ShardPlan
     process: BaseProcess
     errors: "connection.Connection[Any, WdsBoneError]"
@@ -47,30 +49,30 @@ class _Running:
 def write_shards(
     shards: Sequence[ShardPlan], settings: WriterSettings, *, workers: int, show: Callable[[int], None]
 ) -> None:
-    """Write `shards`, at most `workers` at a time; `show` is told the number of samples done, now and then.
+    """Write `shards`, at most `workers` at a time, and call `show` regularly with the number of samples done.
 
     Raises:
-        WdsBoneError: the first error of a writer; the others are ended then.
-        ShardError: a writer was killed.
+        WdsBoneError: if a writer fails; the other writers are killed.
+        ShardError: if a writer is killed.
     """
     if workers > 1 and len(shards) > 1:
         _write_in_processes(shards, settings, workers=workers, show=show)
         return
-    num_before = 0
+    num_done = 0
     for shard in shards:
-        _write(shard, settings, partial(_show_sum, show, num_before))
-        num_before += len(shard.sources)
+        _write(shard, settings, partial(_show_total, show, num_done))
+        num_done += len(shard.sources)
 
 
 def _write_in_processes(
     shards: Sequence[ShardPlan], settings: WriterSettings, *, workers: int, show: Callable[[int], None]
 ) -> None:
-    # Forked from a server that imported everything once: faster than spawning, and safe beside threads.
+    # The fork server imports everything only once, so it is faster than spawning, and it is safe with threads.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["webdataset", __name__])
-    counts = RawArray("q", len(shards))  # without a lock, which a killed writer could take to its grave
+    counts = RawArray("q", len(shards))  # no lock: a killed writer would never release it
     waiting = list(enumerate(shards))[::-1]
-    running: list[_Running] = []
+    running: list[_RunningWriter] = []
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -85,20 +87,20 @@ def _write_in_processes(
             writer.process.join()
 
 
-def _start(context: Any, shard: ShardPlan, settings: WriterSettings, *, counts: Any, number: int) -> _Running:
+def _start(context: Any, shard: ShardPlan, settings: WriterSettings, *, counts: Any, number: int) -> _RunningWriter:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_run_writer, args=(shard, settings, counts, number, sender), name=shard.name)
     process.start()
     sender.close()
-    return _Running(shard, process, receiver)
+    return _RunningWriter(shard, process, receiver)
 
 
-def _has_finished(writer: _Running) -> bool:
-    """Return whether the shard is written.
+def _has_finished(writer: _RunningWriter) -> bool:
+    """Return whether the writer has finished its shard.
 
     Raises:
-        WdsBoneError: the writer's error.
-        ShardError: the writer ended without saying why.
+        WdsBoneError: if the writer sent an error.
+        ShardError: if the writer ended early without sending one.
     """
     if writer.process.is_alive():
         return False
@@ -106,34 +108,34 @@ def _has_finished(writer: _Running) -> bool:
         if writer.errors.poll() and (error := _receive(writer.errors)):
             raise error
     if writer.process.exitcode:
-        raise _ended_early(writer)
+        raise _ended_early_error(writer)
     return True
 
 
 def _receive(errors: "connection.Connection[Any, WdsBoneError]") -> WdsBoneError | None:
     try:
         return errors.recv()
-    except EOFError:  # the writer had nothing to say
+    except EOFError:  # the writer sent no error
         return None
 
 
-def _ended_early(writer: _Running) -> ShardError:
+def _ended_early_error(writer: _RunningWriter) -> ShardError:
     code = writer.process.exitcode or 0
     killed = code < 0
-    advice = "run the command again, it goes on where it stopped"
+    remedy = "run the command again to continue where it stopped"
     return ShardError(
-        f"{writer.shard.name}: its writer ended before the shard was finished",
+        f"{writer.shard.name}: the writer process ended before the shard was finished",
         expected="exit code 0",
         got=f"killed by {signal.Signals(-code).name}" if killed else f"exit code {code}, traceback above",
-        do=advice + ("; with fewer --workers, if memory ran out" if killed else ""),
+        do=remedy + (", with fewer --workers if memory ran out" if killed else ""),
     )
 
 
 def _run_writer(
     shard: ShardPlan, settings: WriterSettings, counts: Any, number: int, errors: "connection.Connection[Any, Any]"
 ) -> None:
-    """Write one shard, in a process of its own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its writers when Ctrl-C is pressed
+    """Write one shard in a separate process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the parent ends its writers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _write(shard, settings, partial(operator.setitem, counts, number))
@@ -145,8 +147,8 @@ def _write(shard: ShardPlan, settings: WriterSettings, count: Callable[[int], No
     write_shard(shard, settings.folder, settings.image, max_bad=settings.max_bad, count=count)
 
 
-def _show_sum(show: Callable[[int], None], before: int, done: int) -> None:
-    show(before + done)
+def _show_total(show: Callable[[int], None], num_before: int, num_done: int) -> None:
+    show(num_before + num_done)
 
 
 def _end_with_parent() -> None:

@@ -1,7 +1,8 @@
-"""What a sample is made from: a labeled film, or a synthetic hand.
+"""Find the source of each sample: a labeled film, or a synthetic hand.
 
-In: a label table and folders of films, or a number of hands to draw. Out: a list of `Source`, and for each of them,
-when its turn comes, its image. Invariant: every label is a source, a rejected sample, or an error.
+In: a label table and folders of films, or a number of hands to draw.
+Out: a list of `Source`, and the image of a single source when it is needed.
+Invariant: every label becomes a source, a rejected sample, or an error.
 """
 
 import hashlib
@@ -26,9 +27,9 @@ class Source:
     """One sample before it is written.
 
     Attributes:
-        label: what its JSON will say.
-        image: the film, or the hand to draw.
-        fingerprint: of the image, without reading it: the bytes of the file, or a digest of the hand.
+        label: its key, gender and age.
+        image: the path of the film, or the hand to draw.
+        fingerprint: the size of the film in bytes, or a digest of the hand; the image is not read for it.
     """
 
     label: Label
@@ -42,14 +43,14 @@ def film_sources(
     """Return a source per label that has a film, and the number of films in `folders` that have no label.
 
     Args:
-        table: of the labels.
-        folders: of the films, named by the ids.
-        columns: of the table, as for `read_labels`.
-        rejected: a list takes bad rows and labels without a film; None makes the first of them an error.
+        table: the label table.
+        folders: the folders of the films, whose file names are the ids.
+        columns: the columns of the table, as for `read_labels`.
+        rejected: collects bad rows and labels without a film; None makes the first of them an error.
 
     Raises:
-        LabelError: from `read_labels`, or labels without a film.
-        ImageError: from `find_images`.
+        LabelError: if `read_labels` refuses the table.
+        ImageError: if `find_images` refuses the folders, or if labels have no film.
     """
     labels = read_labels(table, columns, rejected=rejected)
     films = find_images(folders)
@@ -62,16 +63,16 @@ def film_sources(
 
 
 def hand_sources(num_samples: int, *, seed: int, raters: int = 1) -> list[Source]:
-    """Return a source per synthetic hand, its label the mean reading of `raters`."""
+    """Return a source per synthetic hand, labeled with the mean reading of `raters` raters."""
     hands = synthetic_hands(num_samples, seed=seed, raters=raters)
     return [Source(Label(hand.key, hand.gender, hand.age_months), hand, _hand_digest(hand)) for hand in hands]
 
 
 def read_source(source: Source, image: ImageFormat) -> NDArray[np.uint8]:
-    """Return the image of `source`, uint8 (height, width) as `image` wants it: read and letterboxed, or drawn.
+    """Return the image of `source` in the format `image`, uint8 (height, width): read and letterboxed, or drawn.
 
     Raises:
-        ImageError: the film cannot be read, or is no longer what it was when the work was planned.
+        ImageError: if the film cannot be read, or its size changed after planning.
     """
     if isinstance(source.image, Hand):
         return draw_hand(source.image, image.height)
@@ -82,13 +83,13 @@ def read_source(source: Source, image: ImageFormat) -> NDArray[np.uint8]:
             f"{source.image}: changed since the work was planned",
             expected=f"{source.fingerprint:,} bytes",
             got=f"{found_bytes:,} bytes",
-            do="run the command again when nothing writes into the folder",
+            do="run the command again when nothing is writing to the folder",
         )
     return pixels
 
 
-def sample_facts(source: Source) -> dict[str, Any]:
-    """Return the JSON of the sample: its label, and what is known of a synthetic hand."""
+def sample_fields(source: Source) -> dict[str, Any]:
+    """Return the JSON fields of a sample: its label, and the parameters of a synthetic hand."""
     age = source.label.age_months
     facts = {"age_months": int(age) if float(age).is_integer() else age, "gender": source.label.gender}
     return facts | (hand_facts(source.image) if isinstance(source.image, Hand) else {})
@@ -101,10 +102,10 @@ def _reject_missing(
         rejected += [Rejected(key, "no image", "no image of this name in the folders") for key in missing]
         return
     raise ImageError(
-        f"{table}: {len(missing):,} of {num_labels:,} labels have no image, the first is '{missing[0]}'",
+        f"{table}: no image found for {len(missing):,} of {num_labels:,} labels; the first is '{missing[0]}'",
         expected=f"an image named {missing[0]}.png (or .jpg, .tif, .dcm) in the folders of --images",
         got=f"{len(films):,} images, {num_labels - len(missing):,} of them with a label",
-        do="name all folders after --images, or leave such labels out with --on-bad skip --max-bad N",
+        do="give all folders to --images, or leave such labels out with --on-bad skip --max-bad N",
     )
 
 

@@ -1,7 +1,9 @@
-"""Decide which samples are held out and in which order samples are written; pure functions of the labels and a seed.
+"""Choose the samples to hold out and the order of writing, as pure functions of the labels and a seed.
 
-In: labels. Out: the same labels in two lists, or in another order. Invariant: neither the order of the table nor the
-version of NumPy changes the result, because every choice is made by a keyed hash of the sample's key.
+In: labels.
+Out: the same labels, in two lists or in a different order.
+Invariant: the result does not depend on the order of the table or the version of NumPy, because every choice is made by
+a keyed hash of the sample's key.
 """
 
 import hashlib
@@ -17,10 +19,10 @@ Sample = TypeVar("Sample")
 
 
 def split_labels(labels: Iterable[Label], val_fraction: float, *, seed: int) -> tuple[list[Label], list[Label]]:
-    """Return (train, val), stratified by gender and age band of 12 months.
+    """Return (train, val), stratified by gender and 12-month age band.
 
-    The strata are laid end to end, each in hashed order, and every k-th sample is held out: the shares of the strata
-    are then right to one sample, and so is the share of the whole.
+    The strata are concatenated, each in hashed order, and samples are held out at even intervals. The held-out share is
+    therefore exact to within one sample, both in each stratum and overall.
     """
     strata: dict[tuple[str, int], list[Label]] = defaultdict(list)
     for label in labels:
@@ -33,14 +35,14 @@ def split_labels(labels: Iterable[Label], val_fraction: float, *, seed: int) -> 
 
 
 def shuffle_labels(labels: Iterable[Label], *, seed: int) -> list[Label]:
-    """Return the labels in an order that has nothing to do with key, age or gender."""
+    """Return the labels in an order that is independent of key order, age and gender."""
     return sorted(labels, key=lambda label: _keyed_hash(label.key, seed))
 
 
 def divide_evenly(samples: Sequence[Sample], size: int) -> list[Sequence[Sample]]:
-    """Return runs of at most `size` samples whose lengths differ by one at most."""
-    num_runs = -(-len(samples) // size)
-    bounds = [len(samples) * run // num_runs for run in range(num_runs + 1)]
+    """Return consecutive chunks of at most `size` samples; their lengths differ by at most one."""
+    num_chunks = -(-len(samples) // size)
+    bounds = [len(samples) * chunk // num_chunks for chunk in range(num_chunks + 1)]
     return [samples[start:stop] for start, stop in pairwise(bounds)]
 
 

@@ -1,8 +1,9 @@
-"""The folder `.building` inside a set: what is finished but not yet part of the set.
+"""Keep finished shards in the folder `.building` of a set until all of them can be moved into the set.
 
-In: the plan of a set. Out: the folder, with the plan and every finished shard; at the end the files move into the set.
-Invariant: what lies in it belongs to the plan in it; until `retire_splits`, the set itself is untouched, and from
-then on the plan can be carried to its end after any crash, because nothing needed for that is deleted before.
+In: the plan of a set.
+Out: the folder, which holds the plan and every finished shard; at the end, its files are moved into the set.
+Invariant: every file in the folder belongs to the plan in it. The set itself does not change before `retire_splits`;
+after that, the plan can be completed after any crash, because nothing that is needed for it has been deleted.
 """
 
 import json
@@ -27,11 +28,11 @@ from wds_bone.storage.durable import publish_bytes, read_published, storage_erro
 
 PLAN_NAME = "plan.json"
 KEPT_NAME = "kept.json"
-_FORGET_PLAN = "delete this file and run the command again: what was unfinished is written anew"
+_DELETE_PLAN = "delete this file and run the command again; the unfinished run starts over"
 
 
-def read_base(out: Path) -> Manifest | None:
-    """Return the manifest that a new one is built upon: the set's, or what an interrupted replacement keeps of it."""
+def read_base_manifest(out: Path) -> Manifest | None:
+    """Return the manifest to extend: that of the set, or the part of it that an interrupted replacement keeps."""
     for path in (out / MANIFEST_NAME, out / STAGING_NAME / KEPT_NAME):
         if path.exists():
             return read_manifest(path)
@@ -39,39 +40,39 @@ def read_base(out: Path) -> Manifest | None:
 
 
 def open_staging(out: Path, plan: SetPlan, *, replace: bool) -> Path:
-    """Return the staging folder of `plan` in `out`, as an interrupted run left it, or new.
+    """Return the staging folder of `plan` in `out`, as an interrupted run left it or newly created.
 
     Raises:
-        ShardError: it belongs to an unfinished run of another plan, or shards of nobody lie where ours will (both
-            give way to `replace`).
+        ShardError: if it belongs to an unfinished run of another plan, or `out` has unlisted shards with the names of
+            the new ones (unless `replace`).
     """
     staging = out / STAGING_NAME
     with storage_errors(staging):
         staging.mkdir(exist_ok=True)
     if staging.is_symlink():
-        raise ShardError(f"{staging}: is a link", expected="a folder", got="a link", do="remove the link")
+        raise ShardError(f"{staging}: is a symbolic link", expected="a folder", got="a link", do="remove the link")
     new, old = plan_as_json(plan), _read_plan(staging)
     if old == new:
         return staging
     if not replace:
         _refuse_unfinished(out, new, old)
-        _refuse_strangers(out, [split.name for split in plan.splits])
-    _empty(staging)
+        _refuse_unlisted_shards(out, [split.name for split in plan.splits])
+    _clear(staging)
     publish_bytes(staging / PLAN_NAME, json.dumps(new, indent=1).encode())
     return staging
 
 
 def finished_record(out: Path, shard_name: str) -> ShardRecord | None:
-    """Return the record of a shard whose files are all there, staged or (after a crash) already in the set."""
+    """Return the record of a shard if all its files exist, in staging or (after a crash) already in the set."""
     record = read_record(out / STAGING_NAME, shard_name)
-    if record is None or any(_where(out, name) is None for name in _file_names(shard_name)):
+    if record is None or any(_find_file(out, name) is None for name in _file_names(shard_name)):
         return None
-    shard = _where(out, shard_name)
+    shard = _find_file(out, shard_name)
     return record if shard and shard.stat().st_size == record.entry.shard_bytes else None
 
 
 def retire_splits(out: Path, names: Sequence[str]) -> None:
-    """Take the set out of use if it has one of the splits: from here on it is neither the old nor the new one."""
+    """Remove the manifest of a set that has any of these splits; the set is unusable until the next one is written."""
     path = out / MANIFEST_NAME
     if not path.exists():
         return
@@ -86,7 +87,7 @@ def retire_splits(out: Path, names: Sequence[str]) -> None:
 
 
 def move_shards(out: Path, shards: Mapping[str, Sequence[str]]) -> None:
-    """Move the shards (names per split) from staging into `out`, and delete what else `out` has of these splits."""
+    """Move the shards (names per split) from staging into `out`, and delete all other shards of these splits."""
     with storage_errors(out):
         for split, names in shards.items():
             wanted = [name for shard in names for name in _file_names(shard)]
@@ -100,17 +101,17 @@ def move_shards(out: Path, shards: Mapping[str, Sequence[str]]) -> None:
 
 
 def remove_staging(out: Path) -> None:
-    """Delete the staging folder; the plan goes last, so that a crash leaves no shard without its plan."""
+    """Delete the staging folder, the plan last, so that a crash leaves no shard without its plan."""
     staging = out / STAGING_NAME
     if staging.is_dir():
-        _empty(staging, with_kept=True)
+        _clear(staging, with_kept=True)
         with storage_errors(staging):
             staging.rmdir()
             sync_folder(out)
 
 
-def clear_finished(out: Path, manifest: Manifest) -> None:
-    """Delete what a run left that was killed after it had written `manifest`, its last step but one."""
+def remove_stale_staging(out: Path, manifest: Manifest) -> None:
+    """Delete the staging folder of a run that wrote `manifest` and was killed before it could delete the folder."""
     plan = _read_plan(out / STAGING_NAME)
     digests = {name: split.plan for name, split in manifest.splits.items()}
     if plan is None or all(digests.get(name) == split["digest"] for name, split in plan["splits"].items()):
@@ -119,7 +120,7 @@ def clear_finished(out: Path, manifest: Manifest) -> None:
 
 def _read_plan(staging: Path) -> dict[str, Any] | None:
     path = staging / PLAN_NAME
-    return read_published(path, _parse_plan, do=_FORGET_PLAN) if path.exists() else None
+    return read_published(path, _parse_plan, do=_DELETE_PLAN) if path.exists() else None
 
 
 def _parse_plan(contents: bytes) -> dict[str, Any]:
@@ -133,25 +134,25 @@ def _refuse_unfinished(out: Path, new: Mapping[str, object], old: Mapping[str, o
     if old is not None:
         expected, got = describe_difference(new, old)
         raise ShardError(
-            f"{out}: holds an unfinished run with other settings or inputs",
+            f"{out}: holds an unfinished run with different settings or inputs",
             expected=expected,
             got=got,
-            do="repeat that run's command to finish it, or give up what it made with --replace",
+            do="repeat that run's command to finish it, or discard it with --replace",
         )
 
 
-def _refuse_strangers(out: Path, splits: Sequence[str]) -> None:
-    strangers = sorted(path.name for split in splits for path in _shard_files(out, split))
-    if strangers:
+def _refuse_unlisted_shards(out: Path, splits: Sequence[str]) -> None:
+    unlisted = sorted(path.name for split in splits for path in _shard_files(out, split))
+    if unlisted:
         raise ShardError(
-            f"{out}: holds shards that no manifest speaks of",
+            f"{out}: contains shards that are not listed in a manifest",
             expected="no files with the names of the new shards",
-            got=f"{strangers[0]} and {len(strangers) - 1} more",
-            do="write into another folder with --out, or overwrite them with --replace",
+            got=unlisted[0] + (f" and {len(unlisted) - 1} more" if len(unlisted) > 1 else ""),
+            do="write to another folder with --out, or overwrite them with --replace",
         )
 
 
-def _empty(staging: Path, *, with_kept: bool = False) -> None:
+def _clear(staging: Path, *, with_kept: bool = False) -> None:
     with storage_errors(staging):
         for path in staging.iterdir():
             if path.name != PLAN_NAME and (with_kept or path.name != KEPT_NAME):
@@ -163,9 +164,9 @@ def _file_names(shard_name: str) -> tuple[str, str, str]:
     return shard_name, index_name(shard_name), dali_name(shard_name)
 
 
-def _where(out: Path, name: str) -> Path | None:
-    places = (out / STAGING_NAME / name, out / name)
-    return next((path for path in places if path.exists()), None)
+def _find_file(out: Path, name: str) -> Path | None:
+    candidates = (out / STAGING_NAME / name, out / name)
+    return next((path for path in candidates if path.exists()), None)
 
 
 def _shard_files(out: Path, split: str) -> list[Path]:

@@ -1,7 +1,8 @@
-"""Write one shard: its tar, its sidecars, and last the record that says that it is finished.
+"""Write one shard: its tar, its sidecars, and finally the record that marks it as finished.
 
-In: the plan of a shard and a folder. Out: a `ShardRecord`, also as a file. Invariant: the record exists only when all
-that it speaks of is on the disk, and the bytes are a function of the plan alone.
+In: the plan of a shard, and a folder.
+Out: a `ShardRecord`, which is also written to a file.
+Invariant: the record exists only if all files it describes are on disk, and the bytes depend only on the plan.
 """
 
 import dataclasses
@@ -14,19 +15,19 @@ from typing import BinaryIO
 from wds_bone.errors import ImageError, WdsBoneError
 from wds_bone.labels.read import Rejected
 from wds_bone.sharding.plan import ShardPlan
-from wds_bone.sharding.sources import Source, read_source, sample_facts
+from wds_bone.sharding.sources import Source, read_source, sample_fields
 from wds_bone.shards.encoding import encode_image
 from wds_bone.shards.manifest import ImageFormat, ShardEntry
 from wds_bone.shards.scan import scan_shard
 from wds_bone.shards.sidecars import write_sidecars
 from wds_bone.storage.durable import publish, publish_bytes, read_published
 
-_WRITE_ANEW = "delete this file and run the command again: the shard is written anew"
+_DELETE_RECORD = "delete this file and run the command again; the shard is written again"
 
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A finished shard: its entry of the manifest, and the samples that were left out of it."""
+    """A finished shard: its manifest entry, and the samples that were left out of it."""
 
     entry: ShardEntry
     rejected: tuple[Rejected, ...]
@@ -35,28 +36,28 @@ class ShardRecord:
 def write_shard(
     shard: ShardPlan, folder: Path, image: ImageFormat, *, max_bad: int | None, count: Callable[[int], None]
 ) -> ShardRecord:
-    """Write `shard` into `folder` and return its record; memory is one sample and the shard's table.
+    """Write `shard` to `folder` and return its record; memory holds one sample and the table of the shard.
 
     Args:
-        shard: its name and sources.
-        folder: where its files go.
+        shard: the name and the sources of the shard.
+        folder: the folder for its files.
         image: the format of its images.
         max_bad: how many bad images may be left out; None makes the first one an error.
-        count: is told the number of samples that are done, after each.
+        count: called after each sample with the number of samples done.
 
     Raises:
-        ImageError: a film that cannot be read, or too many of them.
-        WdsBoneError: the disk refuses.
+        ImageError: if a film cannot be read, or more than `max_bad` films.
+        WdsBoneError: if a file cannot be written.
     """
     rejected: list[Rejected] = []
 
     def write(stream: BinaryIO) -> None:
-        # Imported late, because it imports torch, which a command line should not wait for.
+        # Imported here because it imports torch, which takes too long for a mistyped command line.
         from webdataset import TarWriter
 
         with TarWriter(stream, mtime=0) as tar:
             for number, source in enumerate(shard.sources, start=1):
-                if (sample := _make_sample(source, image, rejected, max_bad)) is not None:
+                if (sample := _encode_sample(source, image, rejected, max_bad)) is not None:
                     tar.write(sample)
                 count(number)
 
@@ -68,13 +69,13 @@ def write_shard(
 
 
 def read_record(folder: Path, shard_name: str) -> ShardRecord | None:
-    """Return the record of a shard in `folder`, or None while the shard is not finished.
+    """Return the record of a shard in `folder`, or None if the shard is not finished.
 
     Raises:
-        ShardError: the record is damaged.
+        ShardError: if the record is damaged.
     """
     path = record_path(folder, shard_name)
-    return read_published(path, _parse_record, do=_WRITE_ANEW) if path.exists() else None
+    return read_published(path, _parse_record, do=_DELETE_RECORD) if path.exists() else None
 
 
 def _parse_record(contents: bytes) -> ShardRecord:
@@ -83,7 +84,7 @@ def _parse_record(contents: bytes) -> ShardRecord:
 
 
 def record_path(folder: Path, shard_name: str) -> Path:
-    """Return where the record of a shard lies."""
+    """Return the path of the record of a shard."""
     return folder / (shard_name.removesuffix(".tar") + ".json")
 
 
@@ -91,44 +92,44 @@ def check_budget(rejected: list[Rejected], max_bad: int | None) -> None:
     """Refuse more than `max_bad` rejected samples (None: more than none).
 
     Raises:
-        ImageError: names the counts and the last one.
+        ImageError: if there are more; the message gives their counts and the last of them.
     """
     if len(rejected) > (max_bad or 0):
         raise ImageError(
-            f"too many bad samples, the last one is '{rejected[-1].key}': {rejected[-1].problem}",
+            f"too many bad samples; the last one is '{rejected[-1].key}': {rejected[-1].problem}",
             expected=f"at most {max_bad or 0}",
             got=f"{len(rejected)}: {count_causes(rejected)}",
-            do="mend them, or allow more with --on-bad skip --max-bad N",
+            do="fix them, or allow more with --on-bad skip --max-bad N",
         )
 
 
 def count_causes(rejected: list[Rejected]) -> str:
-    """Return the rejected samples counted by cause, as words."""
+    """Return a phrase with the number of rejected samples per cause."""
     causes = sorted({bad.cause for bad in rejected})
     return ", ".join(f"{sum(bad.cause == cause for bad in rejected)} {cause}" for cause in causes)
 
 
-def _make_sample(
+def _encode_sample(
     source: Source, image: ImageFormat, rejected: list[Rejected], max_bad: int | None
 ) -> dict[str, object] | None:
-    """Return the members of a sample as bytes, or None for a bad image that may be left out."""
+    """Return the members of a sample as bytes, or None if its image is bad and may be left out."""
     try:
         pixels = read_source(source, image)
     except ImageError as error:
         if max_bad is None:
             raise
-        rejected.append(Rejected(source.label.key, "bad image", _without_folder(error, source)))
+        rejected.append(Rejected(source.label.key, "bad image", _problem_without_folder(error, source)))
         check_budget(rejected, max_bad)
         return None
     assert image.encoding is not None
     return {
         "__key__": source.label.key,
-        "json": json.dumps(sample_facts(source), sort_keys=True).encode(),
+        "json": json.dumps(sample_fields(source), sort_keys=True).encode(),
         image.encoding: encode_image(pixels, image.encoding, quality=image.quality),
     }
 
 
-def _without_folder(error: WdsBoneError, source: Source) -> str:
-    """Return the problem in words that are the same wherever the films lie."""
+def _problem_without_folder(error: WdsBoneError, source: Source) -> str:
+    """Return the text of the problem without the folder of the film, so that it is the same on every machine."""
     problem = f"{error.problem}: {error.got}"
     return problem.replace(str(source.image), source.image.name) if isinstance(source.image, Path) else problem

@@ -1,4 +1,4 @@
-"""Run make_shards in a copy of this process that is killed, or refused by the disk, at a chosen system call."""
+"""Kill `wds-bone make-shards`, or make a system call fail, at a chosen point of the run."""
 
 import errno
 import os
@@ -10,24 +10,24 @@ from typing import Any
 from tests.sharding.film_sets import make
 
 CHANGES = ("rename", "unlink", "rmdir", "mkdir")
-"""The calls that change which names a folder has: between two of them nothing that a repetition sees differs."""
+"""The calls that change the names in a folder; between two of them, nothing changes that a repeated run can see."""
 
 
 def make_until_killed(number: int, out: Path, *arguments: str) -> bool:
-    """Run make_shards and kill it with SIGKILL before the change `number` of a name; return whether it got that far."""
+    """Run the command, kill it with SIGKILL before its name change `number`, and return whether it got that far."""
     child = os.fork()
     if not child:
         count = Countdown(number, lambda: os.kill(os.getpid(), signal.SIGKILL))
         for name in CHANGES:
-            setattr(os, name, count.around(getattr(os, name)))
+            setattr(os, name, count.wrap(getattr(os, name)))
         os._exit(make(out, *arguments))
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
     return os.WIFSIGNALED(status)
 
 
-def refuse(code: int) -> Callable[[], None]:
-    """Return a function that fails like a system call with `code`."""
+def failing_call(code: int) -> Callable[[], None]:
+    """Return a function that fails like a system call with error `code`."""
 
     def fail() -> None:
         raise OSError(code, os.strerror(code), errno.errorcode[code])
@@ -36,20 +36,20 @@ def refuse(code: int) -> Callable[[], None]:
 
 
 class Countdown:
-    """Lets calls through until the chosen one, before which something happens."""
+    """Count calls and run an action before the chosen one."""
 
-    def __init__(self, number: int, happen: Callable[[], None]) -> None:
+    def __init__(self, number: int, action: Callable[[], None]) -> None:
         self.left = number
-        self._happen = happen
+        self._action = action
 
-    def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `call` with a count; removing a name that is not there changes nothing and does not count."""
+    def wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `call` wrapped so that it is counted; unlinking a missing file changes nothing and does not count."""
 
         def counted(path: Any, *rest: Any, **options: Any) -> Any:
             if call.__name__ != "unlink" or os.path.lexists(path):
                 self.left -= 1
                 if self.left == 0:
-                    self._happen()
+                    self._action()
             return call(path, *rest, **options)
 
         return counted
