@@ -9,7 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from tests.sample_sets import age_of, picture_of
-from wds_bone.make_shards import main
+from wds_bone.sharding.command import main
+from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest
+from wds_bone.shards.sidecars import read_sidecar
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_shards.py"
 
@@ -46,6 +48,12 @@ def _enable_interrupts() -> None:
 def names_in(folder: Path) -> list[str]:
     """Return the sorted names of the entries of `folder`."""
     return sorted(path.name for path in folder.iterdir())
+
+
+def keys(out: Path, split: str) -> set[str]:
+    """Return the keys of all samples of `split` in the set `out`."""
+    shards = read_manifest(out / MANIFEST_NAME).splits[split].shards
+    return {key.decode() for shard in shards for key in read_sidecar(out, shard)["key"].tolist()}
 
 
 def digests(out: Path) -> dict[str, str]:
