@@ -1,18 +1,18 @@
-"""The errors that a user can cause and mend; everything else is a bug and shows its traceback.
+"""Define the errors that a user can cause and fix; any other exception is a bug and shows its traceback.
 
     WdsBoneError(ValueError)
     ├── ConfigError        a setting is wrong, or settings contradict each other
-    ├── LabelError         a label table, row or label member
-    ├── ImageError         a source image, or an image inside a shard
-    ├── ShardError         a shard, an index, a manifest, or the folder that holds them
-    └── CheckpointError    a checkpoint, a stream state, or a run folder that does not fit
+    ├── LabelError         a label table, one of its rows, or a label in a shard is wrong
+    ├── ImageError         a source image, or an image inside a shard, cannot be used
+    ├── ShardError         a shard, an index, a manifest, or the folder that holds them is wrong
+    └── CheckpointError    a checkpoint, a stream state, or a run folder is damaged or does not fit
 
-Every message names the place, what was expected against what was found, and what to do:
+Every message gives the location and the problem, what was expected, what was found, and what to do:
 
     shards/train-000012.tar: sample '4360' fails its checksum
       expected: crc32 91ab03f2
       got:      crc32 07cc11d0
-      do:       fetch the shard again, or rebuild it with `python scripts/make_shards.py`
+      do:       fetch the shard again, or rebuild it with `wds-bone make-shards`
 """
 
 from functools import partial
@@ -20,13 +20,13 @@ from typing import Any
 
 
 class WdsBoneError(ValueError):
-    """Something the user can mend.
+    """Base class of the errors that the user can fix.
 
     Args:
-        problem: one line that names the file or URL, the member or row, and what is wrong there.
-        expected: what should have been there, if there is such a thing.
-        got: what was found instead.
-        do: what mends it.
+        problem: one line with the location (file or URL, member or row) and what is wrong there.
+        expected: what should have been found; None omits the line.
+        got: what was found instead; None omits the line.
+        do: how to fix it.
     """
 
     def __init__(self, problem: str, *, expected: object = None, got: object = None, do: str) -> None:
@@ -42,7 +42,7 @@ class WdsBoneError(ValueError):
         return "\n".join([*lines, f"  do:       {self.do}"])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Errors travel from the writer's processes to the command; keyword arguments need help to survive pickling.
+        # The writer's processes send errors to the command; pickle restores an exception from its positional arguments.
         return partial(type(self), expected=self.expected, got=self.got, do=self.do), (self.problem,)
 
 
@@ -51,16 +51,16 @@ class ConfigError(WdsBoneError):
 
 
 class LabelError(WdsBoneError):
-    """A label table, one of its rows, or a label member of a shard."""
+    """A label table, one of its rows, or a label in a shard is wrong."""
 
 
 class ImageError(WdsBoneError):
-    """A source image, or an image inside a shard."""
+    """A source image, or an image inside a shard, cannot be used."""
 
 
 class ShardError(WdsBoneError):
-    """A shard, an index, a manifest, or the folder that holds them."""
+    """A shard, an index, a manifest, or the folder that holds them is wrong."""
 
 
 class CheckpointError(WdsBoneError):
-    """A checkpoint, a stream state, or a run folder that does not fit."""
+    """A checkpoint, a stream state, or a run folder is damaged or does not fit."""

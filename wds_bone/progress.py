@@ -1,6 +1,8 @@
-"""Show how far a long piece of work is: a bar with rate and ETA on a terminal, plain lines everywhere else.
+"""Report the progress of a long task: a bar with rate and ETA on a terminal, plain lines elsewhere.
 
-In: the amounts done so far. Out: text on stderr. Invariant: a log file gets a line every few seconds, not thousands.
+In: the amounts done so far.
+Out: text on stderr.
+Invariant: a log file gets at most one line every `LINE_SECONDS`, plus the last one.
 """
 
 import sys
@@ -16,9 +18,16 @@ BYTES = "B"
 
 @contextmanager
 def progress(total: int, unit: str, *, label: str, start: int = 0) -> Iterator[Callable[[int], None]]:
-    """Yield a function that takes the amount done so far, of `total`; `start` of them were done before."""
+    """Yield a function to call with the amount done so far.
+
+    Args:
+        total: the amount of all the work, in `unit`.
+        unit: what is counted, such as samples; `BYTES` is scaled to a readable size.
+        label: the text in front of the numbers.
+        start: the amount that was done before; it does not count toward the rate.
+    """
     if not sys.stderr.isatty():
-        yield _Lines(total, unit, label, start).show
+        yield _LinePrinter(total, unit, label, start).show
         return
     with tqdm(total=total, initial=start, unit=unit, desc=label, unit_scale=unit == BYTES, smoothing=0.05) as bar:
         yield lambda done: _advance(bar, done)
@@ -28,8 +37,8 @@ def _advance(bar: "tqdm[object]", done: int) -> None:
     bar.update(done - bar.n)
 
 
-class _Lines:
-    """What was last said and when, so that it is not said too often."""
+class _LinePrinter:
+    """Print progress as lines of text, limited to one every `LINE_SECONDS`."""
 
     def __init__(self, total: int, unit: str, label: str, start: int) -> None:
         self._total, self._label, self._start = total, label, start
@@ -39,14 +48,14 @@ class _Lines:
         self._finished = False
 
     def show(self, done: int) -> None:
-        """Print a line, if the last one is old enough or the work is finished."""
+        """Print a line if the last one is old enough or the work is finished."""
         now = time.monotonic()
         finished = done >= self._total
         if self._finished or (not finished and now - self._last < LINE_SECONDS):
             return
         self._last, self._finished = now, finished
         rate = (done - self._start) / max(now - self._began, 1e-9)
-        left = f", {(self._total - done) / rate:,.0f} s left" if rate and not finished else ""
+        remaining = f", {(self._total - done) / rate:,.0f} s left" if rate and not finished else ""
         amounts = (f"{amount / self._scale:,.0f}" for amount in (done, self._total, rate))
-        line = "{}: {} of {} {unit}, {} {unit}/s{}".format(self._label, *amounts, left, unit=self._unit)
+        line = "{}: {} of {} {unit}, {} {unit}/s{}".format(self._label, *amounts, remaining, unit=self._unit)
         print(line, file=sys.stderr, flush=True)  # noqa: T201
