@@ -1,4 +1,4 @@
-"""`read_labels` and `label_from_mapping`: every dialect gives the same labels, everything else an error."""
+"""Test `read_labels` and `label_from_mapping`: every dialect gives the same labels, anything else an error."""
 
 import contextlib
 import json
@@ -23,16 +23,16 @@ DIALECTS = {
     "test": "Case ID,Sex,Ground truth bone age (months)\n1377,F,180\n1402,F,24\n1450,M,136.5\n",
     "padded, indexed": "   , id , boneage, male\n 0, 1377 , 180, False\n 1, 1402 , 24, False\n 2, 1450 , 136.5, True\n",
     "inverted flag": "pid,female,bone_age\n1377,1,180\n1402,1,24\n1450,0,136.5\n",
-    "words": "id,boneage,gender\n1377,180.00,female\n1402,24.00,Female\n1450,136.50,male\n",
-    "file names beside patients": (
+    "whole words": "id,boneage,gender\n1377,180.00,female\n1402,24.00,Female\n1450,136.50,male\n",
+    "file names and patients": (
         "image_ID,dir,patient_ID,sex,bone_age\n"
         "1377.png,rsna/train,1377,F,180.0\n1402.PNG,rsna/train,1377,f,24.0\n1450.dcm,rsna/train,1450,m,136.5\n"
     ),
-    "years by name": "id,Age (years),sex\n1377,15,F\n1402,2,F\n1450,11.375,M\n",
+    "years in the name": "id,Age (years),sex\n1377,15,F\n1402,2,F\n1450,11.375,M\n",
     "floats and quotes": '"id","boneage","male"\n"1377.0","1.8e2","0.0"\n"1402.0","24","0"\n"1450.0","136.5","1"\n',
-    "words under a flag": "id,boneage,male\n1377,180,F\n1402,24,female\n1450,136.5,M\n",
-    "windows": "\ufeffid,boneage,male\r\n1377,180,0\r\n\r\n1402,24,0\r\n1450,136.5,1\r\n",
-    "roleless columns": (
+    "words in a flag column": "id,boneage,male\n1377,180,F\n1402,24,female\n1450,136.5,M\n",
+    "Windows line ends": "\ufeffid,boneage,male\r\n1377,180,0\r\n\r\n1402,24,0\r\n1450,136.5,1\r\n",
+    "columns without a role": (
         "chronological_age,id,path,year,boneage,male,bone_age_z\n"
         "170,1377,/x/1377.png,2011,180,0,1.1\n20,1402,,2012,24,0,-1\n130,1450,,2013,136.5,1,0\n"
     ),
@@ -50,13 +50,13 @@ def test_every_dialect_gives_the_same_labels(dialect: str, tmp_path: Path) -> No
     assert read_labels(write_table(tmp_path, DIALECTS[dialect])) == LABELS
 
 
-def test_named_columns_are_read_whatever_they_are_called(tmp_path: Path) -> None:
+def test_columns_named_by_the_user_may_have_any_name(tmp_path: Path) -> None:
     table = "a,b,c,id\n1377,15,1,x\n1402,2,1,y\n1450,11.375,0,z\n"
     columns = LabelColumns(id_column="a", age_column="B", gender_column="c", gender_is="female", age_unit="years")
     assert read_labels(write_table(tmp_path, table), columns) == LABELS
 
 
-def test_a_named_column_ends_a_tie(tmp_path: Path) -> None:
+def test_a_column_named_by_the_user_resolves_ambiguity(tmp_path: Path) -> None:
     table = "id,image id,boneage,age,male,sex\nx,1377,180,1,0,M\ny,1402,24,2,0,M\nz,1450,136.5,3,1,F\n"
     columns = LabelColumns(id_column="image id", age_column="boneage", gender_column="male")
     assert read_labels(write_table(tmp_path, table), columns) == LABELS
@@ -65,11 +65,11 @@ def test_a_named_column_ends_a_tie(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "problem"),
     [
-        (LabelColumns(age_column="months"), "no column for the age"),
-        (LabelColumns(id_column="boneage", age_column="boneage"), "one column for two roles"),
+        (LabelColumns(age_column="months"), "no column holds the age"),
+        (LabelColumns(id_column="boneage", age_column="boneage"), "one column has two roles"),
         (LabelColumns(age_column="boneage", gender_is="female"), "--gender-is contradicts"),
         (LabelColumns(age_unit="months", age_column="age (years)"), "--age-unit contradicts"),
-        (LabelColumns(), "2 columns for the age"),
+        (LabelColumns(), "2 columns could hold the age"),
     ],
 )
 def test_settings_that_contradict_the_table_are_refused(columns: LabelColumns, problem: str, tmp_path: Path) -> None:
@@ -78,17 +78,17 @@ def test_settings_that_contradict_the_table_are_refused(columns: LabelColumns, p
 
 
 @pytest.mark.parametrize("settings", [{"gender_is": "boy"}, {"age_unit": "days"}])
-def test_unknown_words_in_settings_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"--(gender-is|age-unit) is unknown"):
+def test_unknown_choices_in_settings_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"--(gender-is|age-unit): unknown choice"):
         LabelColumns(**settings)
 
 
-def test_gender_is_gives_a_nameless_flag_its_meaning(tmp_path: Path) -> None:
+def test_gender_is_defines_the_flag_of_a_column_named_gender(tmp_path: Path) -> None:
     path = write_table(tmp_path, "id,boneage,gender\n1377,180,1\n1402,24,1\n1450,136.5,0\n")
     assert read_labels(path, LabelColumns(gender_is="female")) == LABELS
 
 
-def test_in_skip_mode_bad_values_of_rows_are_set_aside_with_their_cause(tmp_path: Path) -> None:
+def test_in_skip_mode_rows_with_bad_values_are_rejected_with_their_cause(tmp_path: Path) -> None:
     path = write_table(tmp_path, "id,boneage,male\n1,300,1\n2,12,maybe\n3,12,0\n4,,1\n")
     rejected: list[Rejected] = []
     assert read_labels(path, rejected=rejected) == [Label("3", "F", 12.0)]
@@ -97,12 +97,12 @@ def test_in_skip_mode_bad_values_of_rows_are_set_aside_with_their_cause(tmp_path
 
 
 @pytest.mark.parametrize("row", ["1,12", "1,12,1\n1,13,1", "a b,12,1", '1,12,"1'])
-def test_in_skip_mode_faults_of_the_table_stop_all_the_same(row: str, tmp_path: Path) -> None:
+def test_in_skip_mode_a_broken_table_is_still_an_error(row: str, tmp_path: Path) -> None:
     with pytest.raises(LabelError):
         read_labels(write_table(tmp_path, f"id,boneage,male\n0,12,1\n{row}\n"), rejected=[])
 
 
-def test_ages_that_look_like_years_are_read_once_their_unit_is_said(tmp_path: Path) -> None:
+def test_ages_that_look_like_years_are_read_if_their_unit_is_given(tmp_path: Path) -> None:
     path = write_table(tmp_path, "id,boneage,male\n" + "".join(f"{n},{n},1\n" for n in range(1, 19)))
     with pytest.raises(LabelError, match="look like years"):
         read_labels(path)
@@ -112,19 +112,19 @@ def test_ages_that_look_like_years_are_read_once_their_unit_is_said(tmp_path: Pa
     assert years == [12 * age for age in months]
 
 
-def test_one_wrong_row_does_not_hide_that_a_table_is_in_years(tmp_path: Path) -> None:
-    with pytest.raises(LabelError, match=r"1 to 200, 39 of 40 not above 20"):
+def test_one_wrong_row_does_not_hide_ages_in_years(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match=r"ages from 1 to 200, 39 of 40 not above 20"):
         read_labels(
             write_table(tmp_path, "id,boneage,male\n0,200,1\n" + "".join(f"{n},{1 + n % 18},1\n" for n in range(1, 40)))
         )
 
 
-def test_a_few_infants_are_no_table_in_years(tmp_path: Path) -> None:
+def test_a_few_infants_do_not_look_like_ages_in_years(tmp_path: Path) -> None:
     path = write_table(tmp_path, "id,boneage,male\n1,9,1\n2,10,0\n")
     assert [label.age_months for label in read_labels(path)] == [9, 10]
 
 
-def test_ages_in_years_have_their_own_limit(tmp_path: Path) -> None:
+def test_the_limit_of_ages_in_years_is_20(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="a number from 0 to 20 years"):
         read_labels(write_table(tmp_path, "id,age years,sex\n7,180,F\n"))
 
@@ -136,7 +136,7 @@ def test_ages_in_years_have_their_own_limit(tmp_path: Path) -> None:
         unique_by=lambda label: label.key,
     )
 )
-def test_what_is_written_is_read(labels: list[Label], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_labels_that_are_written_are_read_back(labels: list[Label], tmp_path_factory: pytest.TempPathFactory) -> None:
     rows = "".join(f"{label.key},{label.age_months!r},{label.gender == 'M'}\n" for label in labels)
     path = write_table(tmp_path_factory.mktemp("table"), "id,boneage,male\n" + rows)
     assert read_labels(path, LabelColumns(age_unit="months")) == labels
@@ -154,18 +154,18 @@ def test_what_is_written_is_read(labels: list[Label], tmp_path_factory: pytest.T
         {"id": 7, "boneage": 180.0, "male": "False"},
     ],
 )
-def test_the_label_of_a_sample_is_read_in_every_spelling(mapping: dict[str, Any]) -> None:
+def test_the_json_of_a_sample_is_read_in_every_dialect(mapping: dict[str, Any]) -> None:
     assert label_from_mapping("a/7", json.loads(json.dumps(mapping))) == Label("a/7", "F", 180.0)
 
 
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        ({}, "sample '7': the label: no column for the age.*no columns"),
-        ({"age_months": 180}, "no column for the gender.*got:      'age_months'"),
-        ({"gender": "F", "age": 1, "age_months": 180}, "2 columns for the age"),
-        ({"gender": 1, "age_months": 180}, "sample '7': the gender is not known.*got:      '1'"),
-        ({"gender": True, "age_months": 180}, "the gender is not known.*got:      'True'"),
+        ({}, "sample '7': the label: no column holds the age.*no columns"),
+        ({"age_months": 180}, "no column holds the gender.*got:      'age_months'"),
+        ({"gender": "F", "age": 1, "age_months": 180}, "2 columns could hold the age"),
+        ({"gender": 1, "age_months": 180}, "sample '7': the gender is not recognized.*got:      '1'"),
+        ({"gender": True, "age_months": 180}, "the gender is not recognized.*got:      'True'"),
         ({"gender": None, "age_months": 180}, "the gender is missing"),
         ({"gender": "F", "age_months": None}, "the age is not a number"),
         ({"gender": "F", "age_months": True}, "the age is not a number"),
@@ -175,7 +175,7 @@ def test_the_label_of_a_sample_is_read_in_every_spelling(mapping: dict[str, Any]
         ({"gender": "F", "age_years": 180}, "the age is out of range"),
     ],
 )
-def test_a_label_that_says_too_little_is_refused(mapping: dict[str, Any], message: str) -> None:
+def test_incomplete_and_ambiguous_labels_are_refused(mapping: dict[str, Any], message: str) -> None:
     with pytest.raises(LabelError, match=f"(?s){message}"):
         label_from_mapping("7", mapping)
 
@@ -193,11 +193,11 @@ def test_any_mapping_gives_a_label_within_limits_or_a_label_error(mapping: dict[
         assert 0 <= label.age_months <= 240
 
 
-def test_labels_are_values() -> None:
+def test_equal_labels_have_equal_hashes() -> None:
     assert len({LABELS[0], replace(LABELS[0])}) == 1
 
 
-def test_reading_labels_and_images_needs_no_torch() -> None:
+def test_reading_labels_and_images_does_not_import_torch_or_optional_packages() -> None:
     modules = "wds_bone.labels.read, wds_bone.images.read, wds_bone.shards.encoding"
     program = (
         f"import sys, {modules}; sys.exit(int(any(name in sys.modules for name in ('torch', 'pydicom', 'openpyxl'))))"

@@ -1,4 +1,4 @@
-"""Label tables as files: strictly read, each fault with its own words."""
+"""Test `read_labels` on files: tables are read strictly, and each fault has its own error."""
 
 import contextlib
 import re
@@ -60,17 +60,17 @@ def test_any_small_table_gives_labels_or_a_label_error(text: str, tmp_path_facto
 
 
 @pytest.mark.parametrize("name", ["absent.csv", "absent.xlsx", "."])
-def test_a_table_that_cannot_be_read_says_why(name: str, tmp_path: Path) -> None:
+def test_the_error_for_an_unreadable_table_gives_the_reason(name: str, tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=r"(?s)the label table cannot be read.*(No such file|Is a directory)"):
         read_labels(tmp_path / name)
 
 
-def test_the_test_labels_are_read_from_a_workbook(tmp_path: Path) -> None:
+def test_the_rsna_test_labels_are_read_from_a_workbook(tmp_path: Path) -> None:
     path = write_workbook(tmp_path / "Bone age ground truth.xlsx", ROWS, [])
     assert read_labels(path) == [Label("4360", "M", 168.93), Label("4361", "F", 169.0), Label("4362", "F", 5.5)]
 
 
-def test_cells_of_a_workbook_that_are_no_text_are_read(tmp_path: Path) -> None:
+def test_numbers_and_booleans_in_a_workbook_are_read(tmp_path: Path) -> None:
     path = write_workbook(
         tmp_path / "labels.xlsx", [[None, "id", "boneage", "male"], [0, 7, 12, True], [], [1, 8, 13, False]]
     )
@@ -80,19 +80,22 @@ def test_cells_of_a_workbook_that_are_no_text_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sheets", "message"),
     [
-        ([ROWS, ROWS], "several sheets hold cells.*'Sheet', 'Sheet1'"),
+        ([ROWS, ROWS], "more than one sheet has contents.*'Sheet', 'Sheet1'"),
         ([[]], "no labels.*an empty file"),
-        ([[*ROWS, [4361, "F", 170]]], "row 5: the id '4361' stands in the table twice.*row 3"),
+        ([[*ROWS, [4361, "F", 170]]], "row 5: the id '4361' occurs twice in the table.*row 3"),
         ([[*ROWS, [4363, "F", None]]], "row 5: id '4363': the age is not a number"),
-        ([[*ROWS, [4363, "F", 12, "more"]]], "row 5: the row does not fit the header.*3 cells.*4: 4363, F, 12, more"),
+        (
+            [[*ROWS, [4363, "F", 12, "more"]]],
+            "row 5: the row and the header have different numbers of cells.*3 cells.*4: 4363, F, 12, more",
+        ),
     ],
 )
-def test_a_wrong_workbook_is_refused(sheets: list[list[list[Any]]], message: str, tmp_path: Path) -> None:
+def test_a_bad_workbook_is_refused(sheets: list[list[list[Any]]], message: str, tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=f"(?s){message}"):
         read_labels(write_workbook(tmp_path / "labels.xlsx", *sheets))
 
 
-def test_a_workbook_without_its_reader_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_openpyxl_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_workbook(tmp_path / "labels.xlsx", ROWS)
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(ConfigError, match=r'pip install "wds-bone\[xlsx\]"'):

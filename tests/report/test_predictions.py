@@ -76,9 +76,12 @@ def test_plain_cells_are_told_apart_and_can_be_undone(text: str) -> None:
         ("key,gender,age_months\na,F,1\n", "line 1: not a table of predictions"),
         ("key,gender,age_months,predicted_months\na,F,1,nan\n", "line 2: the prediction is not a number"),
         ("key,gender,age_months,predicted_months\na,F,1,ten\n", "line 2: the prediction is not a number"),
-        ("key,gender,age_months,predicted_months\na,1,1,10\n", "line 2: the gender is not known"),
+        ("key,gender,age_months,predicted_months\na,1,1,10\n", "line 2: the gender is not recognized"),
         ("key,gender,age_months,predicted_months\na,F,999,10\n", "line 2: the age is out of range"),
-        ("key,gender,age_months,predicted_months\na,F,1\n", "line 2: the row does not fit the header"),
+        (
+            "key,gender,age_months,predicted_months\na,F,1\n",
+            "line 2: the row and the header have different numbers of cells",
+        ),
     ],
 )
 def test_another_table_is_refused_with_its_line(tmp_path: Path, text: str, problem: str) -> None:

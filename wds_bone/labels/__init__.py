@@ -1,1 +1,1 @@
-"""Label tables become labels."""
+"""Read label tables into labels."""

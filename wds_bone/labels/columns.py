@@ -1,8 +1,12 @@
-"""Which column of a label table has which role: id, age, gender.
+"""Find the columns of a label table that hold the id, the age and the gender.
 
-In: the names in a header or of a JSON object. Out: `Roles`. Invariant: names are compared without case, spaces and
-punctuation; every role is played by exactly one column, or the table is refused. Three ranks of ids keep apart what
-must join with the image files from what names a person: `image_ID` wins over `patient_ID`, two of one rank are refused.
+In: the names in a header, or the names in a JSON object.
+Out: `Roles`: the column of each role, and how to read its values.
+Invariant: names are compared without case, spaces and punctuation; each role has exactly one column, or the table is
+refused.
+
+The names of an id column form three tiers, because the id must match the image files rather than identify a patient:
+`image_ID` is preferred to `patient_ID`, and two names of the same tier are refused.
 """
 
 from collections.abc import Sequence
@@ -12,25 +16,25 @@ from typing import TypeVar, get_args
 from wds_bone.errors import ConfigError, LabelError
 from wds_bone.labels.values import AgeUnit, Flag
 
-Word = TypeVar("Word", bound=str)
+Choice = TypeVar("Choice", bound=str)
 
-_ID_RANKS = (
+_ID_TIERS = (
     ("id", "image id", "case id", "key"),
     ("image", "image name", "file", "file name", "file id"),
     ("patient id", "patient", "pid", "subject id", "subject"),
 )
-_AGES = ("age", "bone age", "skeletal age", "ground truth bone age")
+_AGE_NAMES = ("age", "bone age", "skeletal age", "ground truth bone age")
 _UNIT_ENDINGS: dict[str, AgeUnit] = {"months": "months", "inmonths": "months", "years": "years", "inyears": "years"}
-_GENDER_WORDS = ("gender", "sex")
-_GENDER_FLAGS: dict[str, Flag] = {"male": "male", "ismale": "male", "female": "female", "isfemale": "female"}
+_GENDER_NAMES = ("gender", "sex")
+_FLAG_NAMES: dict[str, Flag] = {"male": "male", "ismale": "male", "female": "female", "isfemale": "female"}
 
 
 @dataclass(frozen=True)
 class LabelColumns:
-    """What the user says about a label table; None leaves it to the column's name.
+    """What the user specifies about a label table; None derives it from the names of the columns.
 
     Raises:
-        ConfigError: `gender_is` or `age_unit` is none of its words.
+        ConfigError: if `gender_is` or `age_unit` is not one of its choices.
     """
 
     id_column: str | None = None
@@ -40,10 +44,12 @@ class LabelColumns:
     age_unit: AgeUnit | None = None
 
     def __post_init__(self) -> None:
-        for setting, word, kind in (("--gender-is", self.gender_is, Flag), ("--age-unit", self.age_unit, AgeUnit)):
-            if word is not None and word not in get_args(kind):
+        for setting, choice, kind in (("--gender-is", self.gender_is, Flag), ("--age-unit", self.age_unit, AgeUnit)):
+            if choice is not None and choice not in get_args(kind):
                 expected = " or ".join(get_args(kind))
-                raise ConfigError(f"{setting} is unknown", expected=expected, got=repr(word), do="give one of these")
+                raise ConfigError(
+                    f"{setting}: unknown choice", expected=expected, got=repr(choice), do="give one of these"
+                )
 
 
 BY_NAME = LabelColumns()
@@ -51,95 +57,98 @@ BY_NAME = LabelColumns()
 
 @dataclass(frozen=True)
 class Roles:
-    """The place of each role among the columns, and what its values mean."""
+    """The index of the column of each role, and what the values of the column mean."""
 
     id: int | None
     age: int
     gender: int
-    flag: Flag | None  # what 1 or true means; None: only words are understood
+    flag: Flag | None  # what 1 or true means; with None only words and letters are read
     age_unit: AgeUnit
-    unit_is_stated: bool  # by the user, or years by the column's name
+    unit_is_stated: bool  # by the user, or as years in the name of the column
 
 
 def find_roles(names: Sequence[str], columns: LabelColumns, *, where: str, with_id: bool = True) -> Roles:
-    """Return which of the columns `names` has which role.
+    """Return the column of each role.
 
     Args:
-        names: the header of a table, or the names of a JSON object.
-        columns: what the user says.
-        where: file and line, or sample, for the messages.
-        with_id: False where the key is known already.
+        names: the header of a table, or the names in a JSON object.
+        columns: what the user specified.
+        where: file and line, or sample, for error messages.
+        with_id: False if the key is already known, so that no id column is needed.
 
     Raises:
-        LabelError: no column or several for one role, or what the user says contradicts a name.
+        LabelError: if a role has no column or several, or if a setting contradicts the name of a column.
     """
-    plain = [_plain(name) for name in names]
-    age = _find(names, columns.age_column, _ages(plain), role="age", where=where)
-    gender = _find(names, columns.gender_column, _genders(plain), role="gender", where=where)
-    identity = _find(names, columns.id_column, _ids(plain), role="id", where=where) if with_id else None
+    normalized = [_normalize(name) for name in names]
+    age = _find_column(names, columns.age_column, _age_candidates(normalized), role="age", where=where)
+    gender = _find_column(names, columns.gender_column, _gender_candidates(normalized), role="gender", where=where)
+    identity = None
+    if with_id:
+        identity = _find_column(names, columns.id_column, _id_candidates(normalized), role="id", where=where)
     if len({age, gender, identity}) < 3:
-        expected, do = "one column each for id, age and gender", "name other columns"
-        raise _refused(names, f"{where}: one column for two roles", expected, do)
-    named_unit = next((unit for ending, unit in _UNIT_ENDINGS.items() if plain[age].endswith(ending)), None)
+        expected, do = "a different column for each of id, age and gender", "choose another column for one of them"
+        raise _column_error(names, f"{where}: one column has two roles", expected, do)
+    named_unit = next((unit for ending, unit in _UNIT_ENDINGS.items() if normalized[age].endswith(ending)), None)
     return Roles(
         id=identity,
         age=age,
         gender=gender,
-        flag=_agreed(columns.gender_is, _GENDER_FLAGS.get(plain[gender]), names[gender], "--gender-is", where),
-        age_unit=_agreed(columns.age_unit, named_unit, names[age], "--age-unit", where) or "months",
+        flag=_reconcile(columns.gender_is, _FLAG_NAMES.get(normalized[gender]), names[gender], "--gender-is", where),
+        age_unit=_reconcile(columns.age_unit, named_unit, names[age], "--age-unit", where) or "months",
         unit_is_stated=columns.age_unit is not None or named_unit == "years",
     )
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
-def _ids(plain: Sequence[str]) -> list[int]:
-    ranks = [[i for i, name in enumerate(plain) if name in map(_plain, rank)] for rank in _ID_RANKS]
-    return next(filter(None, ranks), [])
+def _id_candidates(normalized: Sequence[str]) -> list[int]:
+    tiers = [[i for i, name in enumerate(normalized) if name in map(_normalize, tier)] for tier in _ID_TIERS]
+    return next(filter(None, tiers), [])
 
 
-def _ages(plain: Sequence[str]) -> list[int]:
-    known = {_plain(age) + ending for age in _AGES for ending in ("", *_UNIT_ENDINGS)}
-    return [i for i, name in enumerate(plain) if name in known]
+def _age_candidates(normalized: Sequence[str]) -> list[int]:
+    known = {_normalize(age) + ending for age in _AGE_NAMES for ending in ("", *_UNIT_ENDINGS)}
+    return [i for i, name in enumerate(normalized) if name in known]
 
 
-def _genders(plain: Sequence[str]) -> list[int]:
-    return [i for i, name in enumerate(plain) if name in _GENDER_FLAGS or name in _GENDER_WORDS]
+def _gender_candidates(normalized: Sequence[str]) -> list[int]:
+    return [i for i, name in enumerate(normalized) if name in _FLAG_NAMES or name in _GENDER_NAMES]
 
 
-def _find(names: Sequence[str], wanted: str | None, candidates: list[int], *, role: str, where: str) -> int:
-    """Return the one column for `role`: the `wanted` one, else the only one of the `candidates`."""
+def _find_column(names: Sequence[str], wanted: str | None, candidates: list[int], *, role: str, where: str) -> int:
+    """Return the column of `role`: the `wanted` one, else the only one of the `candidates`."""
     if wanted is not None:
         exact = [i for i, name in enumerate(names) if name.strip() == wanted.strip()]
-        candidates = exact or [i for i, name in enumerate(names) if _plain(name) == _plain(wanted) != ""]
+        candidates = exact or [i for i, name in enumerate(names) if _normalize(name) == _normalize(wanted) != ""]
     if len(candidates) == 1:
         return candidates[0]
     setting, expected = f"--{role}-column", f"one column named {_known_names(role) if wanted is None else repr(wanted)}"
     if candidates:
         found = [names[i] for i in candidates]
-        raise _refused(found, f"{where}: {len(found)} columns for the {role}", expected, f"say which with {setting}")
-    raise _refused(names, f"{where}: no column for the {role}", expected, f"name the column with {setting}")
+        problem = f"{where}: {len(found)} columns could hold the {role}"
+        raise _column_error(found, problem, expected, f"choose one with {setting}")
+    raise _column_error(names, f"{where}: no column holds the {role}", expected, f"name the column with {setting}")
 
 
 def _known_names(role: str) -> str:
-    known = {"id": sum(_ID_RANKS, ()), "age": _AGES, "gender": (*_GENDER_WORDS, "male", "female")}[role]
+    known = {"id": sum(_ID_TIERS, ()), "age": _AGE_NAMES, "gender": (*_GENDER_NAMES, "male", "female")}[role]
     return " or ".join(known) + (" (months or years may follow)" if role == "age" else "")
 
 
-def _agreed(said: Word | None, named: Word | None, column: str, setting: str, where: str) -> Word | None:
-    """Return what the user says or else the column's name; both may speak only if they agree."""
-    if said is not None and named is not None and said != named:
+def _reconcile(setting: Choice | None, named: Choice | None, column: str, option: str, where: str) -> Choice | None:
+    """Return the user's setting, or else what the name of the column says; refuse them if they differ."""
+    if setting is not None and named is not None and setting != named:
         raise LabelError(
-            f"{where}: {setting} contradicts the name of the column",
-            expected=f"{named}, as the column {column!r} says",
-            got=f"{setting} {said}",
-            do=f"leave {setting} out, or rename the column",
+            f"{where}: {option} contradicts the name of the column",
+            expected=f"{named}, as in the name of the column {column!r}",
+            got=f"{option} {setting}",
+            do=f"omit {option}, or rename the column",
         )
-    return said or named
+    return setting or named
 
 
-def _refused(found: Sequence[str], problem: str, expected: str, do: str) -> LabelError:
+def _column_error(found: Sequence[str], problem: str, expected: str, do: str) -> LabelError:
     got = ", ".join(repr(name.strip()) for name in found) or "no columns"
     return LabelError(problem, expected=expected, got=got, do=do)

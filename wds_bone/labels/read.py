@@ -1,7 +1,8 @@
-"""Label table -> `Label(key, gender, age_months)`, the first stage of the line.
+"""Read labels from a label table, or from the JSON of one sample.
 
-In: a CSV or .xlsx in any spelling of the RSNA tables, or the JSON of one sample. Out: labels in the table's order.
-Invariant: a label is read as it is written or refused with file, line, expected against got; gender is never guessed.
+In: a CSV file or .xlsx workbook in any dialect of the RSNA tables, or the names and values of a JSON object.
+Out: a `Label` (key, gender, age in months) for each row, in the order of the table.
+Invariant: a label is read as written or refused with its location; a gender is never guessed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,17 +27,17 @@ __all__ = [
     "states_unit",
 ]
 
-# A table counts as written in years when it has this many labels and so few of them are older than this many months.
+# Ages are taken for years if there are enough of them and at most this share is above this many months.
 _YEARS_MIN_LABELS = 10
-_YEARS_MAX_AGE = 20
-_YEARS_MAX_OLDER = 0.05
-_STATE_UNIT = "say which with --age-unit years or --age-unit months"
-_NAME_UNIT = "write the labels again, with the ages in months under the name age_months"
+_YEARS_MAX_AGE_MONTHS = 20
+_YEARS_MAX_OLDER_SHARE = 0.05
+_GIVE_UNIT_OPTION = "give the unit with --age-unit years or --age-unit months"
+_WRITE_AGE_MONTHS = "rewrite the labels with the ages in months under the name age_months"
 
 
 @dataclass(frozen=True)
 class Label:
-    """What is known of one sample."""
+    """The key, gender and bone age of one sample."""
 
     key: str
     gender: Gender
@@ -45,7 +46,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Rejected:
-    """One bad sample that was left out: its key, the cause to count it under, and the problem in words."""
+    """A sample that is left out: its key, the category that it is counted in, and the full problem."""
 
     key: str
     cause: str
@@ -55,16 +56,16 @@ class Rejected:
 def read_labels(
     path: str | Path, columns: LabelColumns = BY_NAME, *, rejected: list[Rejected] | None = None
 ) -> list[Label]:
-    """Return the labels of a table in its order.
+    """Return the labels of a table, in its order.
 
     Args:
         path: a .csv (UTF-8, commas) or .xlsx file with a header.
-        columns: what its columns mean, where their names do not say it.
-        rejected: a list takes the rows whose age or gender is bad; None makes the first of them an error.
+        columns: what the columns mean, if their names do not say so.
+        rejected: a list to append rows with a bad age or gender to; None raises an error for the first of them.
 
     Raises:
-        LabelError: the table cannot be read, or a row cannot be understood.
-        ConfigError: an .xlsx without the package that reads it.
+        LabelError: if the table cannot be read, or a row is wrong.
+        ConfigError: if the file is an .xlsx workbook and openpyxl is not installed.
     """
     table = read_table(path)
     roles = _table_roles(table, columns)
@@ -74,19 +75,19 @@ def read_labels(
     labels = [label for label in found if label is not None]
     if not roles.unit_is_stated:
         where = f"{table.header.where}: the column {table.header.cells[roles.age].strip()!r}"
-        refuse_years([label.age_months for label in labels], where, do=_STATE_UNIT)
+        refuse_years([label.age_months for label in labels], where, do=_GIVE_UNIT_OPTION)
     return labels
 
 
 def label_from_mapping(key: str, mapping: Mapping[str, object]) -> Label:
-    """Return the label of sample `key` from the JSON beside its image, in our spelling or one of the label tables.
+    """Return the label of a sample from the JSON next to its image, written by this package or another one.
 
     Args:
-        key: of the sample; not checked here.
-        mapping: names to strings, numbers or booleans; names without a role are ignored.
+        key: the key of the sample; it is not checked here.
+        mapping: names to strings, numbers or booleans, in any dialect of the label tables; other names are ignored.
 
     Raises:
-        LabelError: no age or no gender, two of one of them, or a value that is not one.
+        LabelError: if age or gender is missing, occurs twice, or has a bad value.
     """
     where = f"sample {key!r}"
     names = tuple(mapping)
@@ -100,33 +101,33 @@ def label_from_mapping(key: str, mapping: Mapping[str, object]) -> Label:
 
 
 def states_unit(mapping: Mapping[str, object]) -> bool:
-    """Return whether the names in the JSON of a sample say in which unit its age is.
+    """Return whether the JSON of a sample states the unit of the age by the name `age_months` or a name in years.
 
     Raises:
-        LabelError: as `label_from_mapping`.
+        LabelError: if age or gender is missing or occurs twice.
     """
     return "age_months" in mapping or _mapping_roles(tuple(mapping), "the label").unit_is_stated
 
 
-def refuse_years(ages_months: Sequence[float], where: str, *, do: str = _NAME_UNIT) -> None:
-    """Refuse at least 10 ages of which all but 5 % are 20 months or younger: such ages are written in years.
+def refuse_years(ages_months: Sequence[float], where: str, *, do: str = _WRITE_AGE_MONTHS) -> None:
+    """Refuse ages that are probably in years: at least 10 of them, at most 5 % above 20 months.
 
     Args:
-        ages_months: of labels that do not state their unit.
-        where: table and column, or folder, for the message.
-        do: what mends it.
+        ages_months: the ages of labels that do not state their unit.
+        where: table and column, or folder, for the error message.
+        do: the remedy for the error message.
 
     Raises:
-        LabelError: as said.
+        LabelError: if the ages look like years.
     """
-    older = sum(age > _YEARS_MAX_AGE for age in ages_months)
-    if len(ages_months) < _YEARS_MIN_LABELS or older > _YEARS_MAX_OLDER * len(ages_months):
+    num_older = sum(age > _YEARS_MAX_AGE_MONTHS for age in ages_months)
+    if len(ages_months) < _YEARS_MIN_LABELS or num_older > _YEARS_MAX_OLDER_SHARE * len(ages_months):
         return
-    extremes, num_young = f"{min(ages_months):g} to {max(ages_months):g}", len(ages_months) - older
+    age_range, num_young = f"{min(ages_months):g} to {max(ages_months):g}", len(ages_months) - num_older
     raise LabelError(
         f"{where}: the ages look like years",
         expected="ages in months",
-        got=f"{extremes}, {num_young} of {len(ages_months)} not above {_YEARS_MAX_AGE}",
+        got=f"ages from {age_range}, {num_young} of {len(ages_months)} not above {_YEARS_MAX_AGE_MONTHS}",
         do=do,
     )
 
@@ -141,7 +142,7 @@ def _mapping_roles(names: tuple[str, ...], where: str) -> Roles:
 
 @lru_cache(maxsize=64)
 def _cached_roles(names: tuple[str, ...]) -> Roles:
-    # The samples of one set have the same few names; finding the roles anew would cost more than the rest.
+    # The samples of a set use the same few names; finding the roles each time would take longer than the rest.
     return find_roles(names, BY_NAME, where="the label", with_id=False)
 
 
@@ -158,7 +159,7 @@ def _table_roles(table: Table, columns: LabelColumns) -> Roles:
                 f"{table.header.where}: the table has no header",
                 expected=error.expected,
                 got=error.got,
-                do="put a line with the names of the columns at the top, such as id,boneage,male",
+                do="add a first line with the names of the columns, such as id,boneage,male",
             ) from error
         raise
 
@@ -168,32 +169,32 @@ def _is_number(text: str) -> bool:
 
 
 def _check_gender_is_stated(table: Table, roles: Roles) -> None:
-    """Refuse a column of 1 and 0 whose name does not say which gender 1 is."""
+    """Refuse a gender column with 1, 0, true or false if it is not known which gender 1 means."""
     for row in table.rows if roles.flag is None else ():
         if is_flag_value(row.cells[roles.gender]):
             column = table.header.cells[roles.gender].strip()
             raise LabelError(
-                f"{row.where}: the column {column!r} does not say which gender is meant",
-                expected="M, F, male or female; or a column named male or female",
+                f"{row.where}: the name of the column {column!r} does not say which gender 1 or true means",
+                expected="M, F, male or female, or a column named male or female",
                 got=repr(row.cells[roles.gender]),
-                do=f"say what 1 and true mean in {column!r} with --gender-is male or --gender-is female",
+                do=f"state what 1 and true mean in {column!r} with --gender-is male or --gender-is female",
             )
 
 
 def _unique_keys(table: Table, roles: Roles) -> list[str]:
     assert roles.id is not None
-    places: dict[str, str] = {}
+    locations: dict[str, str] = {}
     for row in table.rows:
         key = parse_key(row.cells[roles.id], where=row.where)
-        if key in places:
+        if key in locations:
             raise LabelError(
-                f"{row.where}: the id {key!r} stands in the table twice",
-                expected="every id once (compared without image suffix)",
-                got=f"{key!r} here and in {places[key]}",
+                f"{row.where}: the id {key!r} occurs twice in the table",
+                expected="each id once, compared without image suffix",
+                got=f"{key!r} here and at {locations[key]}",
                 do="remove one of the two rows",
             )
-        places[key] = row.where
-    return list(places)
+        locations[key] = row.where
+    return list(locations)
 
 
 def _read_row(key: str, row: Row, roles: Roles, rejected: list[Rejected] | None) -> Label | None:

@@ -1,7 +1,9 @@
-"""Read a label table strictly: CSV as RFC 4180 has it, or one sheet of an .xlsx workbook.
+"""Read a label table strictly.
 
-In: a file. Out: `Table`, the header and every row with the place it stands in. Invariant: nothing is repaired; a
-table whose rows do not have the cells of its header, or whose text is not UTF-8, is refused with line or byte offset.
+In: a CSV file (RFC 4180), or one sheet of an .xlsx workbook.
+Out: a `Table`: the header and the rows, each with its location in the file.
+Invariant: nothing is repaired; a table that is not UTF-8, or whose rows differ in length from the header, is refused
+with the line or byte offset.
 """
 
 import codecs
@@ -15,12 +17,12 @@ from typing import Any
 from wds_bone.errors import ConfigError, LabelError
 
 _UTF16_OR_32 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
-_SAVE_AGAIN = "save the table again as CSV: UTF-8, separated by commas"
+_SAVE_AS_CSV = "save the table as CSV: UTF-8, separated by commas"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its place (file and line, for messages) and the text of its cells."""
+    """One row: its location (file and line, for error messages) and the text of its cells."""
 
     where: str
     cells: list[str]
@@ -28,25 +30,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The header of a table and the rows under it, all with as many cells as the header."""
+    """A header and the rows below it, which all have as many cells as the header."""
 
     header: Row
     rows: list[Row]
 
 
 def read_table(path: str | Path) -> Table:
-    """Return the table in `path`; wholly empty rows are left out.
+    """Return the table in `path` without its empty rows.
 
     Raises:
-        LabelError: the file cannot be read, or is not a table.
-        ConfigError: an .xlsx without the package that reads it.
+        LabelError: if the file cannot be read or is not a table.
+        ConfigError: if the file is an .xlsx workbook and openpyxl is not installed.
     """
     path = Path(path)
     readers = {".xlsx": _xlsx_rows, ".xls": _refuse_workbook, ".ods": _refuse_workbook}
     rows = [row for row in readers.get(path.suffix.lower(), _csv_rows)(path) if any(cell.strip() for cell in row.cells)]
     if len(rows) < 2:
         got = f"{len(rows)} row" if rows else "an empty file"
-        raise LabelError(f"{path}: no labels", expected="a header and rows under it", got=got, do="give another table")
+        do = "give a table with labels"
+        raise LabelError(f"{path}: no labels", expected="a header and at least one row", got=got, do=do)
     header, *rows = rows
     _check_separator(header)
     for row in rows:
@@ -61,32 +64,32 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            raise _not_csv(where, error) from error
+            raise _csv_error(where, error) from error
         if cells is None:
             return
         if any("\n" in cell or "\r" in cell for cell in cells):
-            raise _not_csv(where, "a quoted cell that goes on over the end of the line")
+            raise _csv_error(where, "a quoted cell that continues past the end of the line")
         yield Row(where, cells)
 
 
 def _read_text(path: Path) -> str:
     contents = _read_bytes(path)
     if contents.startswith(_UTF16_OR_32):
-        raise _not_utf8(path, contents, 0, "UTF-16 or UTF-32")
+        raise _encoding_error(path, contents, 0, "UTF-16 or UTF-32")
     if b"\0" in contents:
-        raise _not_utf8(path, contents, contents.index(b"\0"), "a NUL byte")
+        raise _encoding_error(path, contents, contents.index(b"\0"), "a NUL byte")
     text = contents.removeprefix(codecs.BOM_UTF8)
     try:
         return text.decode()
     except UnicodeDecodeError as error:
         offset = len(contents) - len(text) + error.start
-        raise _not_utf8(path, contents, offset, f"byte {contents[offset]:#04x}, as in Latin-1") from error
+        raise _encoding_error(path, contents, offset, f"byte {contents[offset]:#04x}, as in Latin-1") from error
 
 
-def _not_utf8(path: Path, contents: bytes, offset: int, got: str) -> LabelError:
+def _encoding_error(path: Path, contents: bytes, offset: int, got: str) -> LabelError:
     line = contents.count(b"\n", 0, offset) + 1
     problem = f"{path}: line {line}: byte offset {offset} is not UTF-8"
-    return LabelError(problem, expected="UTF-8", got=got, do=_SAVE_AGAIN)
+    return LabelError(problem, expected="UTF-8", got=got, do=_SAVE_AS_CSV)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -101,10 +104,10 @@ def _read_bytes(path: Path) -> bytes:
         ) from error
 
 
-def _not_csv(where: str, got: object) -> LabelError:
+def _csv_error(where: str, got: object) -> LabelError:
     return LabelError(
-        f"{where}: not well-formed CSV",
-        expected='quotes in pairs, "" for a quote inside a quoted cell, no line break in a cell, no cell of 128 KiB',
+        f"{where}: the CSV is not well formed",
+        expected='paired quotes, "" for a quote inside a quoted cell, no line breaks in cells, cells below 128 KiB',
         got=got,
         do="close or remove the quote, and shorten the cell",
     )
@@ -117,22 +120,22 @@ def _check_separator(header: Row) -> None:
             f"{header.where}: the cells are not separated by commas",
             expected="',' between the cells",
             got=repr(found),
-            do=_SAVE_AGAIN,
+            do=_SAVE_AS_CSV,
         )
 
 
 def _check_width(header: Row, row: Row) -> None:
     if len(row.cells) != len(header.cells):
         raise LabelError(
-            f"{row.where}: the row does not fit the header",
+            f"{row.where}: the row and the header have different numbers of cells",
             expected=f"{len(header.cells)} cells: {', '.join(header.cells)}",
             got=f"{len(row.cells)}: {', '.join(row.cells)[:200]}",
-            do="add or remove cells; put a cell with a comma in quotes",
+            do="add or remove cells; quote a cell that contains a comma",
         )
 
 
 def _refuse_workbook(path: Path) -> Iterator[Row]:
-    raise LabelError(f"{path}: not a table I can read", expected=".csv or .xlsx", got=path.suffix, do=_SAVE_AGAIN)
+    raise LabelError(f"{path}: unsupported table format", expected=".csv or .xlsx", got=path.suffix, do=_SAVE_AS_CSV)
 
 
 def _xlsx_rows(path: Path) -> Iterator[Row]:
@@ -142,31 +145,31 @@ def _xlsx_rows(path: Path) -> Iterator[Row]:
         while texts and not texts[-1]:
             texts.pop()
         width = width or len(texts)
-        # A sheet has no end of line: empty cells up to the width of the header belong to the row.
+        # Rows of a sheet have no fixed length, so missing cells up to the width of the header count as empty.
         yield Row(f"{path}: row {number}", texts + [""] * (width - len(texts)))
 
 
 def _only_sheet(path: Path) -> Sequence[Sequence[Any]]:
-    """Return the cells of the one sheet that is not empty."""
+    """Return the cells of the only sheet that is not empty."""
     try:
         import openpyxl
     except ImportError as error:
         do = 'install it with `pip install "wds-bone[xlsx]"`, or save the table as CSV'
-        raise ConfigError(f"{path}: reading .xlsx needs the package openpyxl", do=do) from error
+        raise ConfigError(f"{path}: reading .xlsx requires the package openpyxl", do=do) from error
     contents = io.BytesIO(_read_bytes(path))
     try:
         workbook = openpyxl.load_workbook(contents, read_only=True, data_only=True)
         sheets = {sheet.title: list(sheet.iter_rows(values_only=True)) for sheet in workbook.worksheets}
-    except Exception as error:  # openpyxl raises whatever the broken part of the archive leads to
+    except Exception as error:  # openpyxl raises arbitrary exceptions for damaged workbooks
         raise LabelError(
-            f"{path}: not a readable workbook", expected=".xlsx", got=repr(error), do=_SAVE_AGAIN
+            f"{path}: the workbook cannot be read", expected="an .xlsx file", got=repr(error), do=_SAVE_AS_CSV
         ) from error
     filled = {title: rows for title, rows in sheets.items() if any(cell is not None for row in rows for cell in row)}
     if len(filled) > 1:
         raise LabelError(
-            f"{path}: several sheets hold cells",
+            f"{path}: more than one sheet has contents",
             expected="one sheet with the labels",
             got=", ".join(map(repr, filled)),
-            do="delete the others, or save the right one as CSV",
+            do="delete the other sheets, or save the one with the labels as CSV",
         )
     return next(iter(filled.values()), [])

@@ -1,7 +1,8 @@
-"""The values of a label: a key, an age in months, a gender.
+"""Parse the values of a label: a key, an age in months, a gender.
 
-In: the text of one cell and the place it stands in. Out: the value, or a `LabelError` that names the place.
-Invariant: nothing is guessed; a value that could mean two things is refused.
+In: the text of one cell, and its location for error messages.
+Out: the value.
+Invariant: nothing is guessed; an ambiguous value is refused.
 """
 
 import re
@@ -20,32 +21,32 @@ MONTHS_PER = {"months": 1, "years": 12}
 _IMAGE_SUFFIX = re.compile(r"\.(png|jpe?g|tiff?|dcm)\Z", re.IGNORECASE)
 _WHOLE_FLOAT = re.compile(r"\A([0-9]+)\.0+\Z")
 _NUMBER = re.compile(r"\A[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\Z")
-_WORDS: dict[str, Gender] = {"f": "F", "female": "F", "m": "M", "male": "M"}
-_YES_AND_NO = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+_GENDERS: dict[str, Gender] = {"f": "F", "female": "F", "m": "M", "male": "M"}
+_FLAG_VALUES = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 
 
 def parse_key(text: str, *, where: str) -> str:
-    """Return the key of a sample: the id without surrounding space, image suffix or the `.0` of a float.
+    """Return the key of a sample: the id without surrounding space, image suffix and the `.0` of a float.
 
     Raises:
-        LabelError: what is left is not 1 to 64 of `A-Z a-z 0-9 _ -`.
+        LabelError: if the rest is not 1 to 64 of the characters `A-Z a-z 0-9 _ -`.
     """
     key = _WHOLE_FLOAT.sub(r"\1", _IMAGE_SUFFIX.sub("", text.strip()))
     if not KEY_PATTERN.match(key):
         raise LabelError(
-            f"{where}: the id cannot be a key",
+            f"{where}: the id is not a valid key",
             expected="1 to 64 of the characters A-Z a-z 0-9 _ - (an image suffix such as .png may follow)",
             got=repr(text),
-            do="rename the image and its id, or name another column with --id-column",
+            do="rename the image and its id, or choose another column with --id-column",
         )
     return key
 
 
 def parse_age_months(text: str, *, unit: AgeUnit, where: str) -> float:
-    """Return the age in months of `text`, which counts months or years.
+    """Return the age in `text`, given in `unit`, converted to months.
 
     Raises:
-        LabelError: not a plain number in ASCII digits, or outside 0 to 240 months.
+        LabelError: if `text` is not a plain number in ASCII digits, or is outside 0 to 240 months.
     """
     age_months = float(text) * MONTHS_PER[unit] if _NUMBER.match(text := text.strip()) else None
     if age_months is None or not 0 <= age_months <= MAX_AGE_MONTHS:
@@ -54,30 +55,35 @@ def parse_age_months(text: str, *, unit: AgeUnit, where: str) -> float:
             f"{where}: {problem}",
             expected=f"a number from 0 to {MAX_AGE_MONTHS // MONTHS_PER[unit]} {unit}, such as 94 or 7.5",
             got=repr(text),
-            do="correct the age or leave the sample out; --age-column and --age-unit say which column and unit to read",
+            do="correct the age or leave the sample out; --age-column and --age-unit select the column and its unit",
         )
     return age_months
 
 
 def parse_gender(text: str, *, flag: Flag | None, where: str) -> Gender:
-    """Return F or M of `text`: a word, or yes and no where `flag` says which gender "yes" means.
+    """Return the gender in `text`, F or M.
+
+    Args:
+        text: a word or letter, or 1, 0, true or false if `flag` is set.
+        flag: the gender that 1 and true mean; None refuses these values.
+        where: the location for error messages.
 
     Raises:
-        LabelError: neither; above all `f` in a column of females, which could be short for false.
+        LabelError: if `text` is none of these, or is `f` in a column of females, where it could be short for false.
     """
     value = text.strip().casefold()
-    if value in _WORDS and not (flag == "female" and value == "f"):
-        return _WORDS[value]
-    if flag is None or value not in _YES_AND_NO:
+    if value in _GENDERS and not (flag == "female" and value == "f"):
+        return _GENDERS[value]
+    if flag is None or value not in _FLAG_VALUES:
         raise LabelError(
-            f"{where}: the gender is {'not known' if value else 'missing'}",
+            f"{where}: the gender is {'not recognized' if value else 'missing'}",
             expected="M, F, male or female" if flag is None else f"1, 0, true or false ({flag}), male or female",
             got=repr(text),
-            do="correct the gender or leave the sample out; gender is never guessed",
+            do="correct the gender or leave the sample out; a gender is never guessed",
         )
-    return "M" if _YES_AND_NO[value] == (flag == "male") else "F"
+    return "M" if _FLAG_VALUES[value] == (flag == "male") else "F"
 
 
 def is_flag_value(text: str) -> bool:
-    """Return whether `text` is a yes or no, which is a gender only where the column's name says of what."""
-    return text.strip().casefold() in _YES_AND_NO
+    """Return whether `text` is 1, 0, true or false, which is a gender only if it is known what 1 means."""
+    return text.strip().casefold() in _FLAG_VALUES
