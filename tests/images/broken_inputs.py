@@ -1,7 +1,7 @@
 """Broken tables and images, each with the error that it must give.
 
 `write_broken_tables(folder)` and `write_broken_images(folder)` write one file per fault and return, by file name, a
-regular expression for the whole message: the place, what was expected, what was found, what to do.
+regular expression for the whole message: the location and the problem, what was expected, what was found, what to do.
 """
 
 import io
@@ -21,24 +21,24 @@ DEEP_FILM = FILM.astype(np.uint16) * 16
 
 
 def write_broken_tables(folder: Path) -> dict[str, str]:
-    """Write a label table per fault into `folder`; return file name -> pattern of the message."""
+    """Write one label table per fault into `folder`; return the pattern of the message by file name."""
     return {name: _write(folder / name, contents, *message) for name, (contents, *message) in _TABLES.items()}
 
 
 def write_broken_images(folder: Path) -> dict[str, str]:
-    """Write an image per fault into `folder`; return file name -> pattern of the message."""
+    """Write one image per fault into `folder`; return the pattern of the message by file name."""
     return {name: _write(folder / name, contents(), *message) for name, (contents, *message) in _IMAGES.items()}
 
 
 def picture_bytes(image: Image.Image, kind: str, **settings: object) -> bytes:
-    """Return `image` in a file of `kind`."""
+    """Return the bytes of a file of `kind` that contains `image`."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **settings)
     return buffer.getvalue()
 
 
 def film_bytes(kind: str, mode: str = "L", **settings: object) -> bytes:
-    """Return the film of the tests in a file of `kind`."""
+    """Return the bytes of a file of `kind` that contains the film of the tests."""
     return picture_bytes(Image.fromarray(FILM).convert(mode), kind, **settings)
 
 
@@ -102,102 +102,75 @@ def _dicom(**elements: object) -> Callable[[], bytes]:
     return lambda: dicom_bytes(DEEP_FILM, **elements)
 
 
-_FETCH, _STILL, _CONVERT = "fetch or export the file again", "save the frame that is meant", "convert the film to gray"
+_FETCH, _ONE_FRAME = "fetch or export the file again", "save the frame with the film"
+_CONVERT, _RENAME = "convert the film to 8- or 16-bit gray", "its suffix matches its contents"
 _SIZE = "1 to 67,108,864 pixels"
 _DAMAGED = ("the image is damaged", "an intact file")
 _SMALLER = "leave the image out, or scale it down"
+_SEVERAL = ("the file does not hold a single image", "one image")
+_COLORS = ("the color format is not supported", "1 to 16 bits of gray, RGB or a palette")
 
 _IMAGES: dict[str, tuple[Callable[[], bytes], str, str, str, str]] = {
-    "zero-bytes.png": (bytes, "the file is empty", "an image", "0 bytes", "fetch the file again"),
-    "cut.png": (_cut("PNG", 0.7), *_DAMAGED, "cut short in the chunk b'IDAT' at byte 33", _FETCH),
-    "no-end.png": (_without_end, *_DAMAGED, "cut short in the chunk", _FETCH),
+    "zero-bytes.png": (bytes, "the file is empty", "an image", "0 bytes", _FETCH),
+    "cut.png": (_cut("PNG", 0.7), *_DAMAGED, "truncated in the chunk b'IDAT' at byte 33", _FETCH),
+    "no-end.png": (_without_end, *_DAMAGED, "truncated in the chunk", _FETCH),
     "bit-in-picture.png": (
         lambda: flipped(film_bytes("PNG"), 60),
         *_DAMAGED,
-        "checksum wrong in the chunk b'IDAT'",
+        "wrong checksum in the chunk b'IDAT'",
         _FETCH,
     ),
     "bit-in-header.png": (lambda: flipped(film_bytes("PNG"), 19), *_DAMAGED, "bytes: ", _FETCH),
     "bit-in-end.png": (
         lambda: flipped(film_bytes("PNG"), -1),
         *_DAMAGED,
-        "checksum wrong in the chunk b'IEND'",
+        "wrong checksum in the chunk b'IEND'",
         _FETCH,
     ),
     "signature-only.png": (lambda: film_bytes("PNG")[:8], *_DAMAGED, "8 bytes", _FETCH),
-    "jpeg-inside.png": (lambda: film_bytes("JPEG"), "not a PNG image", "PNG", "JPEG", "its name must end as"),
+    "jpeg-inside.png": (lambda: film_bytes("JPEG"), "not a PNG image", "PNG", "JPEG", _RENAME),
     "page.png": (lambda: b"<!DOCTYPE html><html>", "not a PNG image", "PNG", "<!DOCTYPE", _FETCH),
     "gif-inside.png": (lambda: film_bytes("GIF"), "not a PNG image", "PNG", "GIF89a|GIF87a", _FETCH),
-    "animation.png": (_animation("PNG"), "not one still image", "one image", "an animation", _STILL),
+    "animation.png": (_animation("PNG"), *_SEVERAL, "an animation", _ONE_FRAME),
     "bomb.png": (lambda: _png_of_size(12000, 12000), "the image is too large", _SIZE, "12000 x 12000", _SMALLER),
     "no-width.png": (lambda: _png_of_size(0, 7), *_DAMAGED, "bytes: ", _FETCH),
     "twelve-bits.png": (
         _twelve_bits,
         "the film uses too little of its range.*",
-        "at least a quarter of 0 to 65535",
+        "values that span at least a quarter of 0 to 65535",
         "0 to 3376",
         "--stretch 1 99",
     ),
     "cut.jpg": (_cut("JPEG", 0.8), *_DAMAGED, "Premature end", _FETCH),
     "only-header.jpg": (_cut("JPEG", 0.2), *_DAMAGED, "bytes: ", _FETCH),
     "noise.jpg": (_scan_of_noise, *_DAMAGED, "bytes: ", _FETCH),
-    "png-inside.jpg": (lambda: film_bytes("PNG"), "not a JPEG image", "JPEG", "PNG", "its name must end as"),
+    "png-inside.jpg": (lambda: film_bytes("PNG"), "not a JPEG image", "JPEG", "PNG", _RENAME),
     "bomb.jpg": (lambda: _jpeg_of_size(65000, 65000), "the image is too large", _SIZE, "65000 x 65000", _SMALLER),
-    "cmyk.jpg": (
-        lambda: film_bytes("JPEG", "CMYK"),
-        "no rule turns these values into gray",
-        "RGB",
-        "mode CMYK",
-        _CONVERT,
-    ),
-    "stereo.jpg": (_animation("MPO"), "not one still image", "one image", "MPO", _STILL),
+    "cmyk.jpg": (lambda: film_bytes("JPEG", "CMYK"), *_COLORS, "mode CMYK", _CONVERT),
+    "stereo.jpg": (_animation("MPO"), *_SEVERAL, "MPO", _ONE_FRAME),
     "cut.tif": (_cut("TIFF", 0.6), *_DAMAGED, "bytes: ", _FETCH),
     "garbage.tif": (lambda: b"II*\0" + bytes(range(200)), *_DAMAGED, "204 bytes", _FETCH),
-    "pages.tif": (_animation("TIFF"), "not one still image", "one image", "2 pages", _STILL),
-    "float.tif": (
-        lambda: film_bytes("TIFF", "F"),
-        "no rule turns these values into gray",
-        "1 to 16 bits",
-        "mode F",
-        _CONVERT,
-    ),
-    "whole.tif": (
-        lambda: film_bytes("TIFF", "I"),
-        "no rule turns these values into gray",
-        "1 to 16 bits",
-        "mode I",
-        _CONVERT,
-    ),
-    "cmyk.tif": (
-        lambda: film_bytes("TIFF", "CMYK"),
-        "no rule turns these values into gray",
-        "1 to 16 bits",
-        "mode CMYK",
-        _CONVERT,
-    ),
+    "pages.tif": (_animation("TIFF"), *_SEVERAL, "2 pages", _ONE_FRAME),
+    "float.tif": (lambda: film_bytes("TIFF", "F"), *_COLORS, "mode F", _CONVERT),
+    "whole.tif": (lambda: film_bytes("TIFF", "I"), *_COLORS, "mode I", _CONVERT),
+    "cmyk.tif": (lambda: film_bytes("TIFF", "CMYK"), *_COLORS, "mode CMYK", _CONVERT),
     "bomb.tif": (lambda: _tiff_of_size(60000, 50000), "the image is too large", _SIZE, "60000 x 50000", _SMALLER),
     "cut.dcm": (lambda: dicom_bytes(DEEP_FILM)[:-100], *_DAMAGED, "bytes: ", _FETCH),
-    "png-inside.dcm": (lambda: film_bytes("PNG"), "not a DICOM image", "DICOM", "PNG", "its name must end as"),
+    "png-inside.dcm": (lambda: film_bytes("PNG"), "not a DICOM image", "DICOM", "PNG", _RENAME),
     "bomb.dcm": (_dicom(Rows=65000, Columns=65000), "the image is too large", _SIZE, "65000 x 65000", _SMALLER),
     "no-rows.dcm": (_dicom(Rows=0), "the image is empty", _SIZE, "40 x 0 = 0 pixels", "leave the image out"),
-    "frames.dcm": (_dicom(NumberOfFrames=3), "not one still image", "one image", "3 frames", _STILL),
-    "color.dcm": (
-        _dicom(PhotometricInterpretation="RGB"),
-        "no rule turns these values into gray",
-        "1 to 16 bits",
-        "RGB",
-        _CONVERT,
-    ),
-    "oblong.dcm": (
+    "frames.dcm": (_dicom(NumberOfFrames=3), *_SEVERAL, "3 frames", _ONE_FRAME),
+    "color.dcm": (_dicom(PhotometricInterpretation="RGB"), *_COLORS, "RGB", _CONVERT),
+    "not-square.dcm": (
         _dicom(PixelSpacing=[0.1, 0.2]),
-        "the pixels are oblong",
-        "two equal",
+        "the pixels are not square",
+        "two equal numbers in PixelSpacing",
         "0.1 and 0.2",
-        "leave the film",
+        "leave the film out",
     ),
     "narrow.dcm": (
         _dicom(WindowCenter=100, WindowWidth=1),
-        "the window of the film shows nothing",
+        "the VOI window is too narrow",
         "a width above 1",
         "1",
         "leave the film out",

@@ -10,11 +10,17 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 
-def dicom_bytes(values: NDArray[Any], *, bare: bool = False, **elements: Any) -> bytes:
-    """Return a DICOM file of `values`, (H, W) uint16 or int16 with 12 bits stored; `elements` are set or replaced."""
-    dataset = _film(values, ImplicitVRLittleEndian if bare else ExplicitVRLittleEndian, elements)
+def dicom_bytes(values: NDArray[Any], *, headerless: bool = False, **elements: Any) -> bytes:
+    """Return the bytes of a DICOM file of `values`, (H, W) uint16 or int16 with 12 bits stored.
+
+    Args:
+        values: the pixels.
+        headerless: whether to omit the preamble and the file meta information.
+        elements: data elements to add or replace.
+    """
+    dataset = _film(values, ImplicitVRLittleEndian if headerless else ExplicitVRLittleEndian, elements)
     buffer = io.BytesIO()
-    if bare:
+    if headerless:
         dataset.file_meta = FileMetaDataset()
         dataset.save_as(buffer, implicit_vr=True, little_endian=True, enforce_file_format=False)
     else:
@@ -23,7 +29,7 @@ def dicom_bytes(values: NDArray[Any], *, bare: bool = False, **elements: Any) ->
 
 
 def compressed_dicom_bytes(values: NDArray[Any], codestream: bytes, syntax: str, **elements: Any) -> bytes:
-    """Return a DICOM file that holds `codestream` as its one frame."""
+    """Return the bytes of a DICOM file whose only frame is `codestream`."""
     dataset = _film(values, syntax, {"PixelData": encapsulate([codestream]), **elements})
     dataset["PixelData"].is_undefined_length = True
     buffer = io.BytesIO()
@@ -32,7 +38,7 @@ def compressed_dicom_bytes(values: NDArray[Any], codestream: bytes, syntax: str,
 
 
 def lut_sequence(entries: NDArray[Any], *, first: int = 0, bits: int = 16) -> list[Dataset]:
-    """Return a modality or VOI LUT."""
+    """Return a modality or VOI LUT sequence with one LUT."""
     table = Dataset()
     table.add_new("LUTDescriptor", "US", [len(entries), first, bits])
     table.add_new("LUTData", "US", entries.tolist())

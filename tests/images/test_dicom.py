@@ -1,4 +1,4 @@
-"""DICOM films: modality LUT, then VOI, then MONOCHROME1, each against the numbers of the standard."""
+"""Test the DICOM transformations (modality LUT, VOI, MONOCHROME1) against the formulas of the standard."""
 
 import contextlib
 import sys
@@ -26,48 +26,48 @@ def read_bytes(contents: bytes, folder: Path, **settings: Any) -> NDArray[np.uin
 
 
 def window(values: NDArray[Any], center: float, width: float) -> NDArray[Any]:
-    """The linear window as DICOM PS3.3 C.11.2.1.2.1 writes it, for an output of 0 to 255."""
+    """Return `values` after the linear window of DICOM PS3.3 C.11.2.1.2.1, with an output of 0 to 255."""
     gray = ((values - (center - 0.5)) / (width - 1) + 0.5) * 255
     gray = np.where(values <= center - 0.5 - (width - 1) / 2, 0, gray)
     return np.where(values > center - 0.5 + (width - 1) / 2, 255, gray)
 
 
-@pytest.mark.parametrize("bare", [False, True])
-def test_a_film_without_voi_is_shown_over_all_its_bits(bare: bool, tmp_path: Path) -> None:
-    np.testing.assert_array_equal(read_bytes(dicom_bytes(RAMP, bare=bare), tmp_path), FULL)
+@pytest.mark.parametrize("headerless", [False, True])
+def test_a_film_without_voi_is_scaled_from_all_its_bits(headerless: bool, tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read_bytes(dicom_bytes(RAMP, headerless=headerless), tmp_path), FULL)
 
 
-def test_monochrome1_is_turned_over_at_the_end(tmp_path: Path) -> None:
+def test_monochrome1_is_inverted_after_the_window(tmp_path: Path) -> None:
     plain = read_bytes(dicom_bytes(RAMP, WindowCenter=900, WindowWidth=700), tmp_path)
-    turned = read_bytes(
+    inverted = read_bytes(
         dicom_bytes(RAMP, WindowCenter=900, WindowWidth=700, PhotometricInterpretation="MONOCHROME1"), tmp_path
     )
-    assert np.abs(turned.astype(int) - (255 - plain.astype(int))).max() <= 1
-    assert turned[0, 0] == 255
-    assert turned[-1, -1] == 0
+    assert np.abs(inverted.astype(int) - (255 - plain.astype(int))).max() <= 1
+    assert inverted[0, 0] == 255
+    assert inverted[-1, -1] == 0
 
 
-def test_a_window_is_applied_as_the_standard_writes_it(tmp_path: Path) -> None:
+def test_a_linear_window_follows_the_standard(tmp_path: Path) -> None:
     image = read_bytes(dicom_bytes(RAMP, WindowCenter=[2000, 1], WindowWidth=[1000, 2]), tmp_path)
     assert np.abs(image - window(RAMP, 2000, 1000)).max() <= 0.51
 
 
-def test_an_exact_window_ends_where_it_says(tmp_path: Path) -> None:
+def test_a_linear_exact_window_has_exact_ends(tmp_path: Path) -> None:
     image = read_bytes(dicom_bytes(RAMP, WindowCenter=2000, WindowWidth=1000, VOILUTFunction="LINEAR_EXACT"), tmp_path)
     assert np.abs(image - np.clip((RAMP - 1500.0) / 1000, 0, 1) * 255).max() <= 0.51
 
 
-def test_a_sigmoid_window_is_a_sigmoid(tmp_path: Path) -> None:
+def test_a_sigmoid_window_follows_the_standard(tmp_path: Path) -> None:
     image = read_bytes(dicom_bytes(RAMP, WindowCenter=2000, WindowWidth=1000, VOILUTFunction="SIGMOID"), tmp_path)
     assert np.abs(image - 255 / (1 + np.exp(-4 * (RAMP - 2000.0) / 1000))).max() <= 0.51
 
 
-def test_the_modality_slope_comes_before_the_window(tmp_path: Path) -> None:
+def test_the_rescale_slope_is_applied_before_the_window(tmp_path: Path) -> None:
     contents = dicom_bytes(RAMP, RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=3000, WindowWidth=2000)
     assert np.abs(read_bytes(contents, tmp_path) - window(RAMP * 2.0 - 1000, 3000, 2000)).max() <= 0.51
 
 
-def test_the_modality_lut_comes_before_the_voi_lut(tmp_path: Path) -> None:
+def test_the_modality_lut_is_applied_before_the_voi_lut(tmp_path: Path) -> None:
     halves = (np.arange(4096) // 2).astype(np.uint16)
     squares = (np.arange(2048) ** 2 // 2**10).astype(np.uint16)
     contents = dicom_bytes(
@@ -81,16 +81,16 @@ def test_the_modality_lut_comes_before_the_voi_lut(tmp_path: Path) -> None:
     assert np.abs(read_bytes(contents, tmp_path) - expected).max() <= 0.51
 
 
-def test_a_modality_lut_that_states_too_many_bits_is_shown_over_its_own_range(tmp_path: Path) -> None:
+def test_a_modality_lut_that_states_too_many_bits_is_scaled_from_its_actual_range(tmp_path: Path) -> None:
     contents = dicom_bytes(RAMP, ModalityLUTSequence=lut_sequence(np.arange(4096)[::-1], bits=16))
     np.testing.assert_array_equal(read_bytes(contents, tmp_path), FULL[::-1, ::-1])
 
 
-def test_signed_values_are_shown_over_their_range(tmp_path: Path) -> None:
+def test_signed_values_are_scaled_from_their_range(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_bytes(dicom_bytes(RAMP.astype(np.int16) - 2048), tmp_path), FULL)
 
 
-def test_stretching_takes_the_place_of_the_voi(tmp_path: Path) -> None:
+def test_stretching_replaces_the_voi(tmp_path: Path) -> None:
     for colors, turn in (("MONOCHROME2", 1), ("MONOCHROME1", -1)):
         contents = dicom_bytes(RAMP, WindowCenter=1, WindowWidth=2, PhotometricInterpretation=colors)
         image = read_bytes(contents, tmp_path, stretch=(20.0, 50.0))[::turn, ::turn]
@@ -104,19 +104,19 @@ def test_compressed_films_are_decoded(tmp_path: Path) -> None:
     )
 
 
-def test_every_cut_of_a_dicom_is_noticed(tmp_path: Path) -> None:
+def test_every_truncation_of_a_dicom_file_is_detected(tmp_path: Path) -> None:
     contents = dicom_bytes(RAMP[:4, :4] * 60)
     for num_bytes in range(len(contents)):
         with pytest.raises(ImageError):
             read_bytes(contents[:num_bytes], tmp_path)
 
 
-def test_a_cut_codestream_is_noticed(tmp_path: Path) -> None:
+def test_a_truncated_codestream_is_detected(tmp_path: Path) -> None:
     codestream = encode_array(RAMP, bits_stored=12, photometric_interpretation=0)
     for share in (0.1, 0.5, 0.9):
-        cut = compressed_dicom_bytes(RAMP, codestream[: int(len(codestream) * share)], JPEG2000Lossless)
+        truncated = compressed_dicom_bytes(RAMP, codestream[: int(len(codestream) * share)], JPEG2000Lossless)
         with pytest.raises(ImageError, match="the image is damaged"):
-            read_bytes(cut, tmp_path)
+            read_bytes(truncated, tmp_path)
 
 
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, RLELossless])
@@ -125,7 +125,7 @@ def test_a_codestream_of_noise_is_refused(syntax: str, tmp_path: Path) -> None:
         read_bytes(compressed_dicom_bytes(RAMP, b"noise" * 20, syntax), tmp_path)
 
 
-def test_flipped_bits_in_the_header_never_give_more_than_an_image_error(tmp_path: Path) -> None:
+def test_flipped_bits_in_the_header_give_a_film_or_an_image_error(tmp_path: Path) -> None:
     contents = dicom_bytes(RAMP[:4, :4] * 60)
     for offset in range(128, len(contents) - 32):
         with contextlib.suppress(ImageError):
@@ -135,18 +135,20 @@ def test_flipped_bits_in_the_header_never_give_more_than_an_image_error(tmp_path
 @pytest.mark.parametrize(
     ("elements", "message"),
     [
-        ({"PixelAspectRatio": [2, 1]}, "the pixels are oblong"),
-        ({"ImagerPixelSpacing": [0.143, 0.15]}, "the pixels are oblong"),
-        ({"WindowCenter": 10, "WindowWidth": 0, "VOILUTFunction": "SIGMOID"}, "shows nothing"),
+        ({"PixelAspectRatio": [2, 1]}, "the pixels are not square"),
+        ({"ImagerPixelSpacing": [0.143, 0.15]}, "the pixels are not square"),
+        ({"WindowCenter": 10, "WindowWidth": 0, "VOILUTFunction": "SIGMOID"}, "the VOI window is too narrow"),
         ({"BitsStored": 16, "HighBit": 15}, "uses too little of its range"),
     ],
 )
-def test_a_film_that_cannot_be_shown_truly_is_refused(elements: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_a_film_that_would_be_distorted_or_lose_its_contrast_is_refused(
+    elements: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(ImageError, match=message):
         read_bytes(dicom_bytes(RAMP, **elements), tmp_path)
 
 
-def test_square_pixels_pass(tmp_path: Path) -> None:
+def test_square_pixels_are_accepted(tmp_path: Path) -> None:
     contents = dicom_bytes(
         RAMP, PixelSpacing=[0.143, 0.143], ImagerPixelSpacing=[0.15, 0.1501], PixelAspectRatio=[1, 1]
     )
@@ -161,8 +163,8 @@ def test_a_deflated_file_is_refused_before_it_is_inflated(tmp_path: Path) -> Non
         read_bytes(bytes(contents), tmp_path)
 
 
-def test_a_dicom_without_pydicom_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_pydicom_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydicom", None)
     monkeypatch.delitem(sys.modules, "wds_bone.images.dicom", raising=False)
-    with pytest.raises(ConfigError, match=r'film.dcm: reading DICOM needs.*\n.*pip install "wds-bone\[dicom\]"'):
+    with pytest.raises(ConfigError, match=r'film.dcm: reading DICOM requires.*\n.*pip install "wds-bone\[dicom\]"'):
         read_bytes(dicom_bytes(RAMP), tmp_path)

@@ -1,4 +1,4 @@
-"""`read_image` and `letterbox`: every kind of film becomes the same upright gray."""
+"""Test `read_image` and `letterbox`: every format gives the same upright gray image."""
 
 import io
 import tempfile
@@ -35,7 +35,7 @@ def with_alpha(mode: str) -> Image.Image:
 
 
 def with_palette() -> Image.Image:
-    """Return the film as a palette image whose indices run against the brightness."""
+    """Return the film as a palette image whose indices fall as the brightness rises."""
     film = Image.fromarray(255 - FILM, "P")
     film.putpalette([255 - index for index in range(256) for _ in range(3)])
     return film
@@ -73,42 +73,42 @@ def test_every_jpeg_gives_nearly_the_same_film(mode: str, settings: dict[str, An
     assert np.abs(image - FILM).max() <= 4
 
 
-def test_colors_become_luma(tmp_path: Path) -> None:
+def test_colors_are_converted_to_luma(tmp_path: Path) -> None:
     colors = Image.new("RGB", (2, 1), (255, 0, 0))
     colors.putpixel((1, 0), (0, 255, 0))
     assert read_bytes(picture_bytes(colors, "PNG"), tmp_path, ".png").tolist() == [[76, 150]]
 
 
-def test_a_film_of_one_bit_is_black_and_white(tmp_path: Path) -> None:
+def test_a_one_bit_film_is_black_and_white(tmp_path: Path) -> None:
     for kind, suffix in (("PNG", ".png"), ("TIFF", ".tif")):
         image = read_bytes(picture_bytes(Image.fromarray(FILM > 99), kind), tmp_path, suffix)
         np.testing.assert_array_equal(image, np.where(FILM > 99, 255, 0))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_what_is_transparent_turns_black(mode: str, tmp_path: Path) -> None:
+def test_transparent_pixels_become_black(mode: str, tmp_path: Path) -> None:
     image = read_bytes(picture_bytes(with_alpha(mode), "PNG"), tmp_path, ".png")
     np.testing.assert_array_equal(image, np.where(OPAQUE_LEFT > 0, FILM, 0))
 
 
-def test_a_transparent_color_turns_black(tmp_path: Path) -> None:
+def test_a_transparent_color_becomes_black(tmp_path: Path) -> None:
     image = read_bytes(film_bytes("PNG", transparency=int(FILM[0, 7])), tmp_path, ".png")
     np.testing.assert_array_equal(image, np.where(FILM[0, 7] == FILM, 0, FILM))
 
 
-def test_a_transparent_entry_of_a_palette_turns_black(tmp_path: Path) -> None:
+def test_a_transparent_palette_entry_becomes_black(tmp_path: Path) -> None:
     image = read_bytes(picture_bytes(with_palette(), "PNG", transparency=255 - int(FILM[0, 7])), tmp_path, ".png")
     np.testing.assert_array_equal(image, np.where(FILM[0, 7] == FILM, 0, FILM))
 
 
 @pytest.mark.parametrize("values", [FILM, DEEP_FILM])
-def test_a_tiff_whose_zero_is_white_is_turned_over(values: NDArray[Any], tmp_path: Path) -> None:
+def test_a_white_is_zero_tiff_is_inverted(values: NDArray[Any], tmp_path: Path) -> None:
     contents = picture_bytes(Image.fromarray(values), "TIFF", tiffinfo={262: 0})
     np.testing.assert_array_equal(read_bytes(contents, tmp_path, ".tif"), _white_is_zero(contents))
 
 
 def _white_is_zero(contents: bytes) -> NDArray[np.uint8]:
-    """Return what a TIFF's raw strip means: the brightest gray less the stored value."""
+    """Return the gray that the raw strip of a TIFF means: the maximum minus the stored value."""
     picture = Image.open(io.BytesIO(contents))
     assert picture.tag_v2[262] == 0
     (offset,), (size,) = picture.tag_v2[273], picture.tag_v2[279]
@@ -119,7 +119,7 @@ def _white_is_zero(contents: bytes) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("kind", "suffix"), [("JPEG", ".jpg"), ("PNG", ".png"), ("TIFF", ".tif")])
-def test_the_turn_in_exif_is_honored(kind: str, suffix: str, orientation: int, tmp_path: Path) -> None:
+def test_the_exif_orientation_is_applied(kind: str, suffix: str, orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     contents = film_bytes(kind, exif=exif.tobytes() if kind != "TIFF" else exif)
@@ -135,7 +135,7 @@ def test_sixteen_bits_are_scaled_from_their_full_range(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scale", [1, 16])
-def test_stretching_sets_percentiles_to_black_and_white(scale: int, tmp_path: Path) -> None:
+def test_stretching_maps_percentiles_to_black_and_white(scale: int, tmp_path: Path) -> None:
     values = (np.arange(101)[None] + 50).astype(np.uint16) * scale
     values = values.astype(np.uint8) if scale == 1 else values
     image = read_bytes(picture_bytes(Image.fromarray(values), "PNG"), tmp_path, ".png", stretch=(10.0, 60.0))
@@ -149,13 +149,13 @@ def test_a_film_without_contrast_cannot_be_stretched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stretch", [(99.0, 1.0), (-1.0, 99.0), (1.0, 101.0), (5.0, 5.0), (float("nan"), 9.0)])
-def test_percentiles_that_are_none_are_refused(stretch: tuple[float, float], tmp_path: Path) -> None:
+def test_invalid_percentiles_are_refused(stretch: tuple[float, float], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="stretch is out of range"):
         read_bytes(film_bytes("PNG"), tmp_path, ".png", stretch=stretch)
 
 
 @given(height=st.integers(1, 60), width=st.integers(1, 60), size=st.integers(1, 40), gray=st.integers(0, 255))
-def test_a_letterboxed_film_keeps_its_shape_and_its_gray(height: int, width: int, size: int, gray: int) -> None:
+def test_a_letterboxed_film_keeps_its_aspect_ratio_and_its_gray(height: int, width: int, size: int, gray: int) -> None:
     framed = letterbox(np.full((height, width), gray, np.uint8), size)
     assert framed.shape == (size, size)
     assert framed.dtype == np.uint8
@@ -167,14 +167,14 @@ def test_a_letterboxed_film_keeps_its_shape_and_its_gray(height: int, width: int
     assert framed.sum() == inner.sum()
 
 
-def test_the_frame_is_filled_along_the_longer_side() -> None:
+def test_a_letterboxed_film_fills_the_frame_along_its_longer_side() -> None:
     framed = letterbox(np.full((30, 60), 200, np.uint8), 20)
     assert (framed[5:15] == 200).all()
     assert not framed[:5].any()
     assert not framed[15:].any()
 
 
-def test_a_film_of_the_right_size_is_unchanged_and_a_copy() -> None:
+def test_a_film_of_the_right_size_is_copied_unchanged() -> None:
     square = np.ascontiguousarray(FILM[:40])
     framed = letterbox(square, 40)
     np.testing.assert_array_equal(framed, square)
@@ -191,7 +191,7 @@ def test_downscaling_averages_areas() -> None:
     assert np.abs(letterbox(slope, 20)[1:-1, 3:16] - slope.reshape(20, 6, 15, 6).mean((1, 3))[1:-1, 1:-1]).max() <= 1
 
 
-def test_detail_finer_than_the_frame_turns_gray_instead_of_into_patterns() -> None:
+def test_detail_finer_than_the_frame_becomes_gray_without_aliasing() -> None:
     checkers = np.indices((512, 512)).sum(0).astype(np.uint8) % 2 * 255
     framed = letterbox(checkers, 100)[2:-2, 2:-2]
     assert abs(framed.mean() - 127.5) < 1
@@ -203,7 +203,7 @@ def test_detail_finer_than_the_frame_turns_gray_instead_of_into_patterns() -> No
     seed=st.integers(0, 99),
     filtered=st.sampled_from(list(imagecodecs.PNG.FILTER)),
 )
-def test_a_png_of_plain_gray_holds_what_pillow_reads_in_it(shape: tuple[int, int], seed: int, filtered: int) -> None:
+def test_a_gray_png_is_decoded_as_pillow_decodes_it(shape: tuple[int, int], seed: int, filtered: int) -> None:
     values = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     contents = imagecodecs.png_encode(values, filter=filtered)
     with tempfile.TemporaryDirectory() as folder:

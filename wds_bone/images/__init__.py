@@ -1,1 +1,1 @@
-"""Film files become upright 8-bit gray images."""
+"""Read film files into upright 8-bit gray images."""

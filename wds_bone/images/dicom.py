@@ -1,8 +1,11 @@
-"""Decode DICOM to a `Film`; imported only when a DICOM is met, because pydicom is an extra.
+"""Decode DICOM to a `Film`.
 
-In: the contents of a file, with or without preamble. Out: its values after modality LUT and VOI, with what is black
-and white. Invariant: the transformations come in the order of DICOM PS3.4 N.2 (modality, VOI, presentation), each as
-the file gives it; a file without VOI is shown over the whole range of its bits.
+In: the contents of a file, with or without preamble.
+Out: its values after modality LUT and VOI, and which of them mean black and white.
+Invariant: the transformations of the file are applied in the order of DICOM PS3.4 N.2 (modality, VOI, presentation);
+a film without VOI takes the full range of its stored bits.
+
+This module is imported only for the first DICOM file, because pydicom is an optional dependency.
 """
 
 import io
@@ -23,7 +26,7 @@ from pydicom.uid import (
 )
 
 from wds_bone.errors import ImageError
-from wds_bone.images.faults import check_size, damaged, several_frames, unknown_colors
+from wds_bone.images.faults import check_size, color_error, damage_error, frame_count_error
 from wds_bone.images.film import Film
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio")
@@ -35,87 +38,91 @@ def decode_dicom(contents: bytes, *, with_voi: bool, where: str) -> Film:
     """Return the film in a DICOM file of one gray frame.
 
     Args:
-        contents: the file.
-        with_voi: apply the VOI LUT or the first window; without, the range is that of the stored bits.
-        where: the file, for messages.
+        contents: the bytes of the file.
+        with_voi: whether to apply the VOI LUT or the first window; False takes the range of the stored bits.
+        where: the file, for error messages.
 
     Raises:
-        ImageError: too large, damaged, several frames, colors, oblong pixels, or compressed in an unknown way.
+        ImageError: if the film is too large, damaged or in color, has several frames or pixels that are not square, or
+            has an unsupported compression.
     """
     if DeflatedExplicitVRLittleEndian.encode() in contents[:_META_BYTES]:
-        raise _refused(where, "the DICOM is deflated and could be of any size", "another syntax", "deflated")
+        problem = "the DICOM file is deflated and could expand to any size"
+        raise _film_error(where, problem, "a transfer syntax that is not deflated", "deflated")
     try:
         return _read_film(contents, with_voi=with_voi, where=where)
     except ImageError:
         raise
-    except Exception as error:  # pydicom and its decoders raise whatever the broken part leads to
-        do = 'fetch or export the file again; decoders of compressed files come with `pip install "wds-bone[dicom]"`'
-        raise damaged(where, contents, error, do=do) from error
+    except Exception as error:  # pydicom and its decoders raise arbitrary exceptions for damaged files
+        do = 'fetch or export the file again; install decoders of compressed files with `pip install "wds-bone[dicom]"`'
+        raise damage_error(where, contents, error, do=do) from error
 
 
 def _read_film(contents: bytes, *, with_voi: bool, where: str) -> Film:
     dataset = pydicom.dcmread(io.BytesIO(contents), force=True)
     if "TransferSyntaxUID" not in dataset.file_meta:
-        dataset.file_meta.TransferSyntaxUID = _bare_syntax(*dataset.original_encoding)
-    _check_is_one_film(dataset, where)
-    film = _shown_film(dataset, with_voi=with_voi, where=where)
+        dataset.file_meta.TransferSyntaxUID = _infer_transfer_syntax(*dataset.original_encoding)
+    _check_is_single_film(dataset, where)
+    film = _apply_luts(dataset, with_voi=with_voi, where=where)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         return replace(film, black=film.white, white=film.black)
     return film
 
 
-def _bare_syntax(is_implicit: bool | None, is_little_endian: bool | None) -> UID:
+def _infer_transfer_syntax(is_implicit: bool | None, is_little_endian: bool | None) -> UID:
     if is_implicit:
         return ImplicitVRLittleEndian
     return ExplicitVRLittleEndian if is_little_endian else ExplicitVRBigEndian
 
 
-def _check_is_one_film(dataset: Any, where: str) -> None:
+def _check_is_single_film(dataset: Any, where: str) -> None:
     if "PixelData" not in dataset:
-        raise _refused(where, "the DICOM holds no picture", "pixel data", dataset.get("Modality") or "none")
+        raise _film_error(where, "the DICOM file has no image", "pixel data", dataset.get("Modality") or "none")
     check_size(int(dataset.Rows), int(dataset.Columns), where=where)
     num_frames = int(dataset.get("NumberOfFrames") or 1)
     if num_frames != 1:
-        raise several_frames(where, f"{num_frames} frames")
+        raise frame_count_error(where, f"{num_frames} frames")
     if dataset.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2") or dataset.SamplesPerPixel != 1:
-        raise unknown_colors(where, dataset.PhotometricInterpretation)
+        raise color_error(where, dataset.PhotometricInterpretation)
     for name in _SPACINGS:
         spacing = dataset.get(name)
         if isinstance(spacing, MultiValue) and len(spacing) == 2:
-            _check_is_square(name, *map(float, spacing), where=where)
+            _check_pixels_are_square(name, *map(float, spacing), where=where)
 
 
-def _check_is_square(name: str, down: float, across: float, *, where: str) -> None:
+def _check_pixels_are_square(name: str, down: float, across: float, *, where: str) -> None:
     if abs(down - across) > _SPACING_TOLERANCE * across:
-        raise _refused(where, "the pixels are oblong", f"{name} with two equal numbers", f"{down:g} and {across:g}")
+        raise _film_error(
+            where, "the pixels are not square", f"two equal numbers in {name}", f"{down:g} and {across:g}"
+        )
 
 
-def _shown_film(dataset: Any, *, with_voi: bool, where: str) -> Film:
-    """Return the film as its VOI LUT shows it, else its first window, else all of its bits (PS3.3 C.11.2)."""
+def _apply_luts(dataset: Any, *, with_voi: bool, where: str) -> Film:
+    """Return the film after its modality LUT and then its VOI LUT, or else its first window (PS3.3 C.11.2)."""
     values = apply_modality_lut(dataset.pixel_array, dataset)
-    every_value = apply_modality_lut(_every_stored_value(dataset), dataset)
+    all_values = apply_modality_lut(_all_stored_values(dataset), dataset)
     if with_voi and dataset.get("VOILUTSequence"):
-        values, every_value = (apply_voi(np.rint(each).astype(np.int32), dataset) for each in (values, every_value))
+        values, all_values = (apply_voi(np.rint(each).astype(np.int32), dataset) for each in (values, all_values))
     elif with_voi and dataset.get("WindowWidth") is not None and dataset.get("WindowCenter") is not None:
-        return _window(values, dataset, where)
+        return _apply_window(values, dataset, where)
     stated = with_voi and bool(dataset.get("VOILUTSequence"))
-    return Film(values, black=float(every_value.min()), white=float(every_value.max()), range_is_stated=stated)
+    return Film(values, black=float(all_values.min()), white=float(all_values.max()), range_is_stated=stated)
 
 
-def _every_stored_value(dataset: Any) -> NDArray[Any]:
-    # The bits that a LUT states are often more than its entries use; what it makes of every value is its true range.
+def _all_stored_values(dataset: Any) -> NDArray[Any]:
+    # A LUT often states more bits than its entries use, so its range is found by applying it to every stored value.
     num_values = 2**dataset.BitsStored
     lowest = -num_values // 2 if dataset.PixelRepresentation == 1 else 0
     return np.arange(lowest, lowest + num_values, dtype=np.int32)
 
 
-def _window(values: NDArray[Any], dataset: Any, where: str) -> Film:
-    """Return the film through its first window, the linear ones as black and white points (PS3.3 C.11.2.1)."""
-    center, width = _first(dataset.WindowCenter), _first(dataset.WindowWidth)
+def _apply_window(values: NDArray[Any], dataset: Any, where: str) -> Film:
+    """Return the film with its first window applied, a linear one as black and white points (PS3.3 C.11.2.1)."""
+    center, width = _first_number(dataset.WindowCenter), _first_number(dataset.WindowWidth)
     function = dataset.get("VOILUTFunction") or "LINEAR"
-    narrowest = 1 if function == "LINEAR" else 0
-    if width <= narrowest:
-        raise _refused(where, "the window of the film shows nothing", f"a width above {narrowest}", f"{width:g}")
+    min_width = 1 if function == "LINEAR" else 0
+    if width <= min_width:
+        raise _film_error(where, "the VOI window is too narrow", f"a width above {min_width}", f"{width:g}")
     if function == "SIGMOID":
         return Film(1 / (1 + np.exp(-4 * (values - center) / width)), black=0, white=1)
     if function == "LINEAR":
@@ -123,11 +130,11 @@ def _window(values: NDArray[Any], dataset: Any, where: str) -> Film:
     return Film(values, black=center - width / 2, white=center + width / 2)
 
 
-def _first(value: Any) -> float:
+def _first_number(value: Any) -> float:
     return float(value[0] if isinstance(value, MultiValue) else value)
 
 
-def _refused(where: str, problem: str, expected: str, got: object) -> ImageError:
+def _film_error(where: str, problem: str, expected: str, got: object) -> ImageError:
     return ImageError(
-        f"{where}: {problem}", expected=expected, got=got, do="leave the film out, or export it otherwise"
+        f"{where}: {problem}", expected=expected, got=got, do="leave the film out, or export it with other settings"
     )

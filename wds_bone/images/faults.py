@@ -1,6 +1,8 @@
-"""What makes an image unusable, in words; shared by the decoders.
+"""Create the errors for unusable images that all decoders share.
 
-In: the place and what was found there. Out: an `ImageError` to raise. Invariant: every one says what to do.
+In: the location, and what was found there.
+Out: an `ImageError` to raise.
+Invariant: every error says what to do.
 """
 
 from wds_bone.errors import ImageError
@@ -9,10 +11,10 @@ MAX_PIXELS = 8192 * 8192
 
 
 def check_size(height: int, width: int, *, where: str) -> None:
-    """Refuse an image without pixels or with more than `MAX_PIXELS`, as its header gives them.
+    """Refuse an image whose header states no pixels or more than `MAX_PIXELS`.
 
     Raises:
-        ImageError: as said.
+        ImageError: if the image is empty or too large.
     """
     is_empty = min(height, width) < 1
     if is_empty or height * width > MAX_PIXELS:
@@ -24,23 +26,25 @@ def check_size(height: int, width: int, *, where: str) -> None:
         )
 
 
-def damaged(where: str, contents: bytes, error: object, *, do: str = "fetch or export the file again") -> ImageError:
-    """Return the error for contents that cannot be decoded to the end."""
+def damage_error(
+    where: str, contents: bytes, error: object, *, do: str = "fetch or export the file again"
+) -> ImageError:
+    """Return the error for contents that cannot be decoded completely."""
     got = f"{len(contents):,} bytes: {error}"
     return ImageError(f"{where}: the image is damaged", expected="an intact file", got=got, do=do)
 
 
-def several_frames(where: str, got: str) -> ImageError:
-    """Return the error for an animation, a stack or a document of pages."""
-    do = "save the frame that is meant as a file of its own"
-    return ImageError(f"{where}: not one still image", expected="one image", got=got, do=do)
+def frame_count_error(where: str, got: str) -> ImageError:
+    """Return the error for an animation, a stack or a file of several pages."""
+    do = "save the frame with the film as a separate file"
+    return ImageError(f"{where}: the file does not hold a single image", expected="one image", got=got, do=do)
 
 
-def unknown_colors(where: str, got: object) -> ImageError:
-    """Return the error for values of which nothing says how bright they are."""
+def color_error(where: str, got: object) -> ImageError:
+    """Return the error for values whose brightness is not defined."""
     return ImageError(
-        f"{where}: no rule turns these values into gray",
-        expected="gray of 1 to 16 bits, RGB or a palette",
+        f"{where}: the color format is not supported",
+        expected="1 to 16 bits of gray, RGB or a palette",
         got=got,
-        do="convert the film to gray of 8 or 16 bits, and look whether black is still black",
+        do="convert the film to 8- or 16-bit gray, and check that black is still black",
     )

@@ -1,7 +1,8 @@
-"""What a file says of a film -> upright 8-bit gray.
+"""Convert the values of a film to 8-bit gray.
 
-In: `Film`, the stored values with the two that mean black and white. Out: uint8 (H, W), 255 white. Invariant: the
-range comes from the file or from `stretch`; it is never guessed from the values.
+In: a `Film`: the stored values, and the two that mean black and white.
+Out: uint8 (H, W), 255 white.
+Invariant: the range comes from the file or from `stretch`; it is never guessed from the values.
 """
 
 from dataclasses import dataclass
@@ -17,10 +18,10 @@ MIN_RANGE_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Film:
-    """The values of a film, (H, W) of any number type, and what they mean.
+    """The values of a film, (H, W) of any numeric dtype, and what they mean.
 
-    `black` is above `white` where large values are dark. `range_is_stated` is False where black and white are only the
-    limits of the number type, of which the values may use a small part (12 of 16 bits, say).
+    `black` is above `white` if large values are dark. `range_is_stated` is False if black and white are only the limits
+    of the stored bits and the values may use a small part of them, such as 12 of 16 bits.
     """
 
     values: NDArray[Any]
@@ -30,16 +31,16 @@ class Film:
 
 
 def gray_image(film: Film, stretch: tuple[float, float] | None, *, where: str) -> NDArray[np.uint8]:
-    """Return the film as uint8 (H, W), 0 black and 255 white, values outside clipped.
+    """Return the film as uint8 (H, W), 0 black and 255 white; values outside the range are clipped.
 
     Args:
         film: the values.
-        stretch: the two percentiles of brightness that become black and white; None: as the file says.
-        where: the file, for messages.
+        stretch: the two percentiles of brightness that become black and white; None takes the range of the film.
+        where: the file, for error messages.
 
     Raises:
-        ConfigError: `stretch` is not two rising percentiles.
-        ImageError: the values leave most of their range unused, or all are the same under `stretch`.
+        ConfigError: if `stretch` is not two increasing percentiles.
+        ImageError: if the values leave most of their range unused, or if both percentiles are the same value.
     """
     if stretch is not None:
         return _scale(film.values, *_percentiles(film, stretch, where))
@@ -61,9 +62,9 @@ def _percentiles(film: Film, stretch: tuple[float, float], where: str) -> tuple[
     if black == white:
         raise ImageError(
             f"{where}: the film has no contrast to stretch",
-            expected=f"another value at percentile {dark:g} than at {bright:g}",
+            expected=f"different values at the percentiles {dark:g} and {bright:g}",
             got=f"{black:g} at both",
-            do="leave the film out, or stretch wider percentiles",
+            do="leave the film out, or give percentiles that are further apart",
         )
     return float(black), float(white)
 
@@ -72,10 +73,10 @@ def _check_range_is_used(film: Film, where: str) -> None:
     low, high, range_ends = film.values.min(), film.values.max(), sorted((film.black, film.white))
     if float(high) - float(low) < MIN_RANGE_SHARE * (range_ends[1] - range_ends[0]):
         raise ImageError(
-            f"{where}: the film uses too little of its range and would be almost of one gray",
-            expected=f"values over at least a quarter of {range_ends[0]:g} to {range_ends[1]:g}",
+            f"{where}: the film uses too little of its range and would be almost uniformly gray",
+            expected=f"values that span at least a quarter of {range_ends[0]:g} to {range_ends[1]:g}",
             got=f"{low:g} to {high:g}",
-            do="stretch percentiles to black and white with --stretch 1 99, or rescale the films by one factor",
+            do="stretch the contrast with --stretch 1 99, or rescale all films by the same factor",
         )
 
 

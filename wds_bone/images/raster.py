@@ -1,8 +1,11 @@
 """Decode PNG, JPEG and TIFF to a `Film`.
 
-In: the contents of a file. Out: its values, turned upright, with what is black and white. Invariant: the header is
-judged before anything is decoded, and what is damaged, animated or in a color space without one reading is refused.
-Pillow's file classes are called directly: `Image.open` warns of large images by itself before it hands out their size.
+In: the contents of a file.
+Out: its upright values, and which of them mean black and white.
+Invariant: the header is checked before anything is decoded; images that are damaged, animated or in an ambiguous color
+space are refused.
+
+Pillow's file classes are called directly, because `Image.open` warns about large images before it returns their size.
 """
 
 import io
@@ -20,158 +23,158 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from zlib_ng.zlib_ng import crc32
 
-from wds_bone.images.faults import check_size, damaged, several_frames, unknown_colors
+from wds_bone.images.faults import check_size, color_error, damage_error, frame_count_error
 from wds_bone.images.film import Film
 
-Picture = TypeVar("Picture", bound=ImageFile.ImageFile)
+PillowImage = TypeVar("PillowImage", bound=ImageFile.ImageFile)
 
 _ORIENTATION_TAG = 0x0112
 _BITS_TAG, _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 258, 262, 0
 _PNG_BITS_OFFSET = 24
-# Bit depth, color, compression, filter and interlace method (PNG specification 11.2.2): 8 bits of gray, row by row.
-_PNG_KIND, _PLAIN_GRAY = slice(24, 29), b"\x08\0\0\0\0"
-_COLOR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
-_DEEP_MODES = ("I;16", "I;16B")
-# What says nothing of transparency or of a turn, which text may do as well as eXIf.
-_PLAIN_CHUNKS = frozenset((b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tIME"))
-# What turns an image upright, by its EXIF orientation (Exif 2.32, table 6).
-_TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+# Bit depth, color type, compression, filter and interlace method (PNG specification 11.2.2): 8-bit gray, row by row.
+_PNG_FORMAT, _GRAY_FORMAT = slice(24, 29), b"\x08\0\0\0\0"
+_MODES_UP_TO_8_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
+_MODES_ABOVE_8_BITS = ("I;16", "I;16B")
+# Chunks that cannot state transparency or an orientation, which text chunks can do as well as eXIf.
+_NEUTRAL_CHUNKS = frozenset((b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tIME"))
+# The transformation that makes an image upright, by its EXIF orientation (Exif 2.32, table 6).
+_TRANSFORMATIONS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     2: np.fliplr,
-    3: lambda image: np.rot90(image, 2),
+    3: lambda values: np.rot90(values, 2),
     4: np.flipud,
     5: np.transpose,
-    6: lambda image: np.rot90(image, -1),
-    7: lambda image: np.rot90(image, 2).T,
+    6: lambda values: np.rot90(values, -1),
+    7: lambda values: np.rot90(values, 2).T,
     8: np.rot90,
 }
 
 
 def decode_png(contents: bytes, *, where: str) -> Film:
-    """Return the film in a PNG; transparent parts are black.
+    """Return the film in a PNG file; transparent pixels are black.
 
     Raises:
-        ImageError: too large, a checksum fails, cut short, animated.
+        ImageError: if the image is too large, truncated or animated, or if a checksum is wrong.
     """
-    picture = _open(PngImageFile, contents, where)
-    chunks = list(_png_chunks(contents, where))
-    if b"acTL" in chunks:
-        raise several_frames(where, "an animation")
-    if contents[_PNG_KIND] == _PLAIN_GRAY and _PLAIN_CHUNKS.issuperset(chunks):
-        return _decode_plain_png(picture, contents, where)
-    return _pillow_film(picture, contents, where)
+    image = _open(PngImageFile, contents, where)
+    chunk_types = list(_png_chunk_types(contents, where))
+    if b"acTL" in chunk_types:
+        raise frame_count_error(where, "an animation")
+    if contents[_PNG_FORMAT] == _GRAY_FORMAT and _NEUTRAL_CHUNKS.issuperset(chunk_types):
+        return _decode_gray_png(image, contents, where)
+    return _decode_with_pillow(image, contents, where)
 
 
 def decode_jpeg(contents: bytes, *, where: str) -> Film:
-    """Return the film in a JPEG.
+    """Return the film in a JPEG file.
 
-    A flipped bit inside the picture can go unseen: JPEG has no checksum. What libjpeg notices is refused.
+    JPEG has no checksum, so a flipped bit in the image data can go unnoticed. Damage that libjpeg detects is refused.
 
     Raises:
-        ImageError: too large, cut short or damaged, CMYK, several pictures.
+        ImageError: if the image is too large, truncated, damaged or CMYK, or if there are several images.
     """
-    picture = _open(JpegImageFile, contents, where)
-    if "mpoffset" in picture.info:
-        raise several_frames(where, "several JPEG pictures (MPO)")
-    if picture.mode not in ("L", "RGB"):
-        raise unknown_colors(where, f"mode {picture.mode}")
+    image = _open(JpegImageFile, contents, where)
+    if "mpoffset" in image.info:
+        raise frame_count_error(where, "several JPEG images (MPO)")
+    if image.mode not in ("L", "RGB"):
+        raise color_error(where, f"mode {image.mode}")
     try:
         gray = simplejpeg.decode_jpeg(contents, "GRAY", strict=True)[:, :, 0]
     except ValueError as error:
-        raise damaged(where, contents, error) from error
-    return Film(_upright(picture, gray, contents, where), black=0, white=255)
+        raise damage_error(where, contents, error) from error
+    return Film(_apply_orientation(image, gray, contents, where), black=0, white=255)
 
 
 def decode_tiff(contents: bytes, *, where: str) -> Film:
-    """Return the film in a TIFF of 1, 8, 12 or 16 bits.
+    """Return the film in a TIFF file of 1, 8, 12 or 16 bits.
 
-    A flipped bit inside the picture can go unseen: TIFF has no checksum.
+    TIFF has no checksum, so a flipped bit in the image data can go unnoticed.
 
     Raises:
-        ImageError: too large, cut short or damaged, several pages, CMYK, float or 32 bits.
+        ImageError: if the image is too large, truncated, damaged, CMYK, float or 32-bit, or if there are several pages.
     """
-    picture = _open(TiffImageFile, contents, where)
+    image = _open(TiffImageFile, contents, where)
     try:
-        num_pages = picture.n_frames
-    except Exception as error:  # as above
-        raise damaged(where, contents, error) from error
+        num_pages = image.n_frames
+    except Exception as error:  # Pillow raises arbitrary exceptions for damaged files
+        raise damage_error(where, contents, error) from error
     if num_pages > 1:
-        raise several_frames(where, f"{num_pages} pages")
-    return _pillow_film(picture, contents, where)
+        raise frame_count_error(where, f"{num_pages} pages")
+    return _decode_with_pillow(image, contents, where)
 
 
-def _open(file_class: type[Picture], contents: bytes, where: str) -> Picture:
-    """Return the picture with only its header read."""
+def _open(file_class: type[PillowImage], contents: bytes, where: str) -> PillowImage:
+    """Return the image with only its header read."""
     try:
-        picture = file_class(io.BytesIO(contents))
-    except Exception as error:  # Pillow raises whatever the broken part of the header leads to
-        raise damaged(where, contents, error) from error
-    check_size(picture.height, picture.width, where=where)
-    return picture
+        image = file_class(io.BytesIO(contents))
+    except Exception as error:  # Pillow raises arbitrary exceptions for damaged headers
+        raise damage_error(where, contents, error) from error
+    check_size(image.height, image.width, where=where)
+    return image
 
 
-def _png_chunks(contents: bytes, where: str) -> Iterator[bytes]:
-    """Yield the type of each chunk after checking it (PNG specification 5.3), which Pillow does for some only."""
-    offset, kind = 8, b""
-    while kind != b"IEND":
-        size, kind = struct.unpack_from(">I4s", contents.ljust(offset + 8, b"\0"), offset)
+def _png_chunk_types(contents: bytes, where: str) -> Iterator[bytes]:
+    """Yield the type of each chunk after checking its checksum (PNG specification 5.3); Pillow checks only some."""
+    offset, chunk_type = 8, b""
+    while chunk_type != b"IEND":
+        size, chunk_type = struct.unpack_from(">I4s", contents.ljust(offset + 8, b"\0"), offset)
         end = offset + 8 + size
         if contents[end : end + 4] != struct.pack(">I", crc32(contents[offset + 4 : end])):
-            problem = "cut short" if end + 4 > len(contents) else "checksum wrong"
-            raise damaged(where, contents, f"{problem} in the chunk {kind!r} at byte {offset}")
-        yield kind
+            problem = "truncated" if end + 4 > len(contents) else "wrong checksum"
+            raise damage_error(where, contents, f"{problem} in the chunk {chunk_type!r} at byte {offset}")
+        yield chunk_type
         offset = end + 4
 
 
-def _decode_plain_png(picture: PngImageFile, contents: bytes, where: str) -> Film:
-    """Return the film in a PNG of upright 8-bit gray, as most are, in two thirds of the time that Pillow takes."""
-    gray = np.empty((picture.height, picture.width), np.uint8)  # the size that was checked
+def _decode_gray_png(image: PngImageFile, contents: bytes, where: str) -> Film:
+    """Return the film in an upright 8-bit gray PNG, the most common kind, in two thirds of the time of Pillow."""
+    gray = np.empty((image.height, image.width), np.uint8)  # sized by the checked header, whatever the data says
     try:
         imagecodecs.png_decode(contents, out=gray)
-    except (RuntimeError, ValueError) as error:  # libpng's word, which need not be text
-        raise damaged(where, contents, error) from error
+    except (RuntimeError, ValueError) as error:  # the message comes from libpng and may not be text
+        raise damage_error(where, contents, error) from error
     return Film(gray, black=0, white=255)
 
 
-def _pillow_film(picture: ImageFile.ImageFile, contents: bytes, where: str) -> Film:
-    is_deep = picture.mode in _DEEP_MODES
-    if not (is_deep or picture.mode in _COLOR_MODES) or (is_deep and picture.has_transparency_data):
-        raise unknown_colors(where, f"mode {picture.mode}")
+def _decode_with_pillow(image: ImageFile.ImageFile, contents: bytes, where: str) -> Film:
+    above_8_bits = image.mode in _MODES_ABOVE_8_BITS
+    if not (above_8_bits or image.mode in _MODES_UP_TO_8_BITS) or (above_8_bits and image.has_transparency_data):
+        raise color_error(where, f"mode {image.mode}")
     try:
-        values = np.asarray(picture) if is_deep else _gray_values(picture)
-    except Exception as error:  # as above
-        raise damaged(where, contents, error) from error
-    values = _upright(picture, values, contents, where)
-    num_bits = _num_bits(picture, contents)
-    # Pillow keeps the upper 8 bits of deep colors, so the limit of gray is one of 8 bits.
-    limit = 2**num_bits - 1 if is_deep else 255
-    black, white = (limit, 0) if is_deep and _white_is_zero(picture) else (0, limit)
+        values = np.asarray(image) if above_8_bits else _gray_values(image)
+    except Exception as error:  # Pillow raises arbitrary exceptions for damaged files
+        raise damage_error(where, contents, error) from error
+    values = _apply_orientation(image, values, contents, where)
+    num_bits = _num_bits(image, contents)
+    # Pillow reduces colors of 16 bits to their upper 8 bits, so the limit of gray converted from them is 255.
+    limit = 2**num_bits - 1 if above_8_bits else 255
+    black, white = (limit, 0) if above_8_bits and _white_is_zero(image) else (0, limit)
     return Film(values, black=black, white=white, range_is_stated=num_bits <= 8)
 
 
-def _gray_values(picture: ImageFile.ImageFile) -> NDArray[np.uint8]:
-    """Return luma (ITU-R BT.601); a palette counts by its colors, and what is transparent turns black."""
-    if picture.has_transparency_data:
-        colors = picture.convert("RGBA")
+def _gray_values(image: ImageFile.ImageFile) -> NDArray[np.uint8]:
+    """Return luma (ITU-R BT.601); palette indices are replaced by their colors, and transparent pixels become black."""
+    if image.has_transparency_data:
+        colors = image.convert("RGBA")
         return np.asarray(ImageChops.multiply(colors.convert("L"), colors.getchannel("A")))
-    return np.asarray(picture.convert("L"))
+    return np.asarray(image.convert("L"))
 
 
-def _num_bits(picture: ImageFile.ImageFile, contents: bytes) -> int:
-    if isinstance(picture, TiffImageFile):
-        return int(max(picture.tag_v2.get(_BITS_TAG, (1,))))
+def _num_bits(image: ImageFile.ImageFile, contents: bytes) -> int:
+    if isinstance(image, TiffImageFile):
+        return int(max(image.tag_v2.get(_BITS_TAG, (1,))))
     return contents[_PNG_BITS_OFFSET]
 
 
-def _white_is_zero(picture: ImageFile.ImageFile) -> bool:
-    # Pillow turns such a TIFF over up to 8 bits, and hands out the values as they are from 9 bits on.
-    return isinstance(picture, TiffImageFile) and picture.tag_v2.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
+def _white_is_zero(image: ImageFile.ImageFile) -> bool:
+    # Pillow inverts such a TIFF up to 8 bits, but returns the values as stored from 9 bits on.
+    return isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
 
 
-def _upright(picture: ImageFile.ImageFile, values: NDArray[Any], contents: bytes, where: str) -> NDArray[Any]:
-    """Return the values turned as the EXIF orientation says; Pillow has turned a TIFF and taken its tag away."""
+def _apply_orientation(image: ImageFile.ImageFile, values: NDArray[Any], contents: bytes, where: str) -> NDArray[Any]:
+    """Return the values made upright by the EXIF orientation; Pillow does this for TIFF itself and removes the tag."""
     try:
-        orientation = picture.getexif().get(_ORIENTATION_TAG)
-    except Exception as error:  # as above
-        raise damaged(where, contents, error) from error
-    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
-    return turn(values) if turn else values
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except Exception as error:  # Pillow raises arbitrary exceptions for damaged files
+        raise damage_error(where, contents, error) from error
+    transformation = _TRANSFORMATIONS.get(orientation) if isinstance(orientation, int) else None
+    return transformation(values) if transformation else values
