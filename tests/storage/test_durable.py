@@ -15,20 +15,20 @@ def test_a_file_has_its_old_contents_until_the_new_ones_are_complete(tmp_path: P
     path.write_bytes(b"old")
 
     def write(stream):
-        stream.write(b"new, of which a part")
+        stream.write(b"new, first part")
         stream.flush()
         assert path.read_bytes() == b"old"
         stream.write(b" and the rest")
 
     publish(path, write)
-    assert path.read_bytes() == b"new, of which a part and the rest"
+    assert path.read_bytes() == b"new, first part and the rest"
     assert names_in(tmp_path) == ["manifest.json"]
 
 
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("a bug"), KeyboardInterrupt()]
 )
-def test_a_failed_write_leaves_nothing_under_either_name(tmp_path: Path, error: BaseException):
+def test_a_failed_write_leaves_neither_the_file_nor_the_temporary_file(tmp_path: Path, error: BaseException):
     def write(stream):
         stream.write(b"part")
         raise error
@@ -60,14 +60,14 @@ def test_a_device_that_is_always_full_is_reported(tmp_path: Path):
         stream.write(b"x")
 
 
-def test_a_leftover_of_a_killed_process_is_overwritten(tmp_path: Path):
+def test_a_temporary_file_of_a_killed_process_is_overwritten(tmp_path: Path):
     (tmp_path / "shard.tar.tmp").write_bytes(b"half a shard, longer than the new one")
     publish_bytes(tmp_path / "shard.tar", b"whole")
     assert (tmp_path / "shard.tar").read_bytes() == b"whole"
     assert names_in(tmp_path) == ["shard.tar"]
 
 
-def test_nothing_is_written_through_a_link_under_the_temporary_name(tmp_path: Path):
+def test_nothing_is_written_through_a_link_at_the_temporary_name(tmp_path: Path):
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (tmp_path / "shard.tar.tmp").symlink_to(victim)
@@ -81,7 +81,7 @@ def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path: Path):
         publish_bytes(tmp_path / "nowhere" / "shard.tar", b"shard")
 
 
-def test_when_the_folder_alone_cannot_be_synced_the_new_contents_are_there_and_the_error_is_told(
+def test_if_only_the_folder_cannot_be_synced_the_file_is_written_and_the_error_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     real = os.fsync
@@ -97,6 +97,6 @@ def test_when_the_folder_alone_cannot_be_synced_the_new_contents_are_there_and_t
     assert names_in(tmp_path) == ["shard.tar"]
 
 
-def test_what_cannot_be_read_back_is_an_error_with_the_remedy(tmp_path: Path):
+def test_an_unreadable_file_is_an_error_with_the_remedy(tmp_path: Path):
     with pytest.raises(ShardError, match=r"notes: cannot be read: No such file(?s:.*)do: +write it"):
         read_published(tmp_path / "notes", bytes.decode, do="write it")

@@ -23,7 +23,7 @@ def shards(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_buffers_are_filled_one_after_another_from_any_number_of_shards(shards: list[Path]) -> None:
+def test_buffers_are_filled_in_order_from_any_number_of_shards(shards: list[Path]) -> None:
     with LocalStorage(shards) as storage:
         for _ in range(2):
             for number in range(len(shards)):
@@ -31,12 +31,12 @@ def test_buffers_are_filled_one_after_another_from_any_number_of_shards(shards: 
 
 
 @pytest.mark.parametrize("sizes", [(10_300,), (10_000, 300)])
-def test_a_shard_that_ends_before_is_an_error_with_both_numbers(shards: list[Path], sizes: tuple[int, ...]) -> None:
+def test_a_shard_that_is_too_short_is_an_error_with_both_sizes(shards: list[Path], sizes: tuple[int, ...]) -> None:
     with LocalStorage(shards) as storage, pytest.raises(ShardError, match=r"(?s)000000.tar: ends.*10,300.*10,241"):
         read(storage, 0, 0, *sizes)
 
 
-def test_what_is_announced_changes_nothing_that_is_read_and_is_never_an_error(shards: list[Path]) -> None:
+def test_announcing_a_read_does_not_change_what_is_read_and_never_raises(shards: list[Path]) -> None:
     with LocalStorage(shards) as storage:
         storage.announce(0, 0, 100)  # not open yet
         for number in range(len(shards)):
@@ -48,7 +48,7 @@ def test_what_is_announced_changes_nothing_that_is_read_and_is_never_an_error(sh
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no posix_fadvise")
-def test_the_kernel_is_told_what_is_announced(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_announced_reads_are_passed_to_the_kernel(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     announced = list[tuple[int, int]]()
     monkeypatch.setattr("os.posix_fadvise", lambda _, offset, size, __: announced.append((offset, size)))
     with LocalStorage(shards) as storage:

@@ -1,1 +1,1 @@
-"""Bytes at a path: where things are, local reads, atomic writes."""
+"""Read shards from a local disk, and write any file atomically."""

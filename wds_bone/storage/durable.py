@@ -1,8 +1,11 @@
-"""Files that appear under their name only when they are complete and on the disk.
+"""Write files atomically and durably.
 
-In: a path and a function that writes. Out: the file, or an error. Invariant: at every instant, also after a kill or a
-power cut, the name holds the old contents or the new ones, never a part. (Temporary name, fsync, rename, fsync of the
-folder; a temporary name left by a killed process is overwritten by the next one.)
+In: a path and a function that writes the contents.
+Out: the complete file, or an error.
+Invariant: at any time, even after a kill or a power failure, the path holds all of the old contents or all of the new.
+
+The steps are: write to a temporary name, fsync, rename, fsync the folder. A temporary file left behind by a killed
+process is replaced by the next write.
 """
 
 import errno
@@ -23,13 +26,13 @@ def publish(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write `path` through `write`, atomically and durably.
 
     Raises:
-        WdsBoneError: when the disk refuses (full, read-only, I/O error). `path` is as it was before; only when the
-            folder alone could not be synced it holds the new contents, which a power cut may take back.
+        WdsBoneError: if the write fails (disk full, read-only, I/O error). `path` is unchanged, unless only the folder
+            could not be synced: then it holds the new contents, but a power failure may revert it.
     """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
         temporary.unlink(missing_ok=True)
-        with temporary.open("xb") as stream:  # never through a link that somebody laid there
+        with temporary.open("xb") as stream:  # "x" never writes through a link at the temporary name
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
@@ -44,7 +47,7 @@ def publish(path: Path, write: Callable[[BinaryIO], None]) -> None:
 
 
 def publish_bytes(path: Path, contents: bytes) -> None:
-    """Write `contents` to `path` as `publish` does."""
+    """Write `contents` to `path`, atomically and durably, like `publish`."""
 
     def write(stream: BinaryIO) -> None:
         stream.write(contents)
@@ -53,22 +56,24 @@ def publish_bytes(path: Path, contents: bytes) -> None:
 
 
 def read_published(path: Path, parse: Callable[[bytes], Contents], *, do: str) -> Contents:
-    """Return what `parse` makes of a file that was written with `publish`.
+    """Return the parsed contents of a file that was written with `publish`.
 
     Raises:
-        ShardError: it cannot be read, or `parse` cannot make anything of it; `do` is the remedy.
+        ShardError: if the file cannot be read or parsed; its remedy is `do`.
     """
     try:
         return parse(path.read_bytes())
     except OSError as error:
         raise ShardError(f"{path}: cannot be read: {error.strerror}", do=do) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ShardError(f"{path}: is damaged", expected="what make_shards wrote", got=repr(error), do=do) from error
+        raise ShardError(
+            f"{path}: is damaged", expected="a file written by `wds-bone make-shards`", got=repr(error), do=do
+        ) from error
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system says inside the block into an error about `path` that a user can mend."""
+    """Convert an `OSError` raised inside the block to a `WdsBoneError` about `path`."""
     try:
         yield
     except OSError as error:
@@ -76,7 +81,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` survive a power cut."""
+    """Make renames inside `folder` survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -85,13 +90,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def storage_error(path: Path, error: OSError) -> WdsBoneError:
-    """Return the error for `path` that says what the disk refused, and how much room it has when it is full."""
+    """Return the error for a failed write to `path`; if the disk is full, it states the free space."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return WdsBoneError(
         f"{path}: cannot be written: {error.strerror}",
-        expected="room on the disk" if full else "a folder that can be written to",
+        expected="enough free disk space" if full else "a writable folder",
         got=f"{_free_bytes(path):,} bytes free" if full else errno.errorcode.get(error.errno or 0, "an I/O error"),
-        do="free some space and run the same command again" if full else "check the folder, then run the command again",
+        do="free some space and run the same command again" if full else "check the folder and run the command again",
     )
 
 
@@ -100,6 +105,6 @@ def _free_bytes(path: Path) -> int:
 
 
 def _remove_quietly(path: Path) -> None:
-    # The error that led here is the one to report, not that the disk refuses this as well.
+    # The original error is the one to report, not that the cleanup fails as well.
     with suppress(OSError):
         path.unlink()

@@ -1,7 +1,9 @@
-"""Read byte ranges of shards: the one place where bytes come in.
+"""Read byte ranges of shards on a local disk.
 
-In: shard number, offset, buffers. Out: the buffers filled, or an error. Invariant: `preadv` into private memory, never
-`mmap`, so that the page cache stays the kernel's and a vanishing file is an error instead of a signal. Thread-safe.
+In: a shard number, an offset and buffers.
+Out: the filled buffers, or an error.
+Invariant: all reads use `preadv` into private memory, never `mmap`, so that the kernel manages the page cache and a
+file that disappears causes an error instead of a signal. Thread-safe.
 """
 
 import errno
@@ -23,20 +25,20 @@ WritableBuffer = memoryview | NDArray[Any]
 
 
 class LocalStorage:
-    """Shards on a local disk; owns their file descriptors (the first `MAX_OPEN_SHARDS` of them stay open)."""
+    """Shards on a local disk; up to `MAX_OPEN_SHARDS` of them are kept open once read."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
         self._descriptors: dict[int, int] = {}
-        self._lock = threading.Lock()  # never held while the operating system is asked for something that may hang
+        self._lock = threading.Lock()  # never held during a system call that may hang
         self._closed = False
-        weakref.finalize(self, _close_all, self._descriptors)  # a stream that is dropped without close() leaks nothing
+        weakref.finalize(self, _close_all, self._descriptors)  # no leak if close() is never called
 
     def read(self, shard: int, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> None:
-        """Fill the buffers `into`, one after another and `size` bytes together, from `offset` of a shard on.
+        """Fill the buffers `into` in order, `size` bytes in total, starting at byte `offset` of the shard.
 
         Raises:
-            ShardError: the file is gone, unreadable or ends before.
+            ShardError: if the file is missing, unreadable or too short.
         """
         try:
             num_bytes = self._preadv(shard, offset, into)
@@ -46,14 +48,14 @@ class LocalStorage:
             raise self._error(shard, f"ends inside a sample at byte {offset:,}", size, f"{num_bytes:,} bytes")
 
     def announce(self, shard: int, offset: int, size: int) -> None:
-        """Tell the kernel that these bytes will be read soon, so that it fetches them meanwhile; never an error."""
+        """Advise the kernel to prefetch bytes that will be read soon; never raises an error."""
         descriptor = self._descriptors.get(shard)
-        if descriptor is not None and hasattr(os, "posix_fadvise"):  # macOS has none
-            with suppress(OSError):  # the read that follows says what is wrong
+        if descriptor is not None and hasattr(os, "posix_fadvise"):  # not available on macOS
+            with suppress(OSError):  # the read that follows reports the error
                 os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
-        """Close the files. A read that is stuck may go on, its bytes go nowhere; one that begins is refused."""
+        """Close the files; a read in progress may still finish, and a new one raises an error."""
         with self._lock:
             self._closed = True
             _close_all(self._descriptors)
@@ -70,12 +72,12 @@ class LocalStorage:
         if self._closed:
             raise OSError(errno.EBADF, "the stream is closed")
         descriptor = self._descriptors.get(shard)
-        if descriptor is not None or (descriptor := self._open_for_good(shard)) is not None:
-            return os.preadv(descriptor, into, offset)  # type: ignore[arg-type]  # arrays are buffers, too
+        if descriptor is not None or (descriptor := self._open_and_keep(shard)) is not None:
+            return os.preadv(descriptor, into, offset)  # type: ignore[arg-type]  # arrays are buffers too
         with self._paths[shard].open("rb", buffering=0) as file:
             return os.preadv(file.fileno(), into, offset)  # type: ignore[arg-type]
 
-    def _open_for_good(self, shard: int) -> int | None:
+    def _open_and_keep(self, shard: int) -> int | None:
         if len(self._descriptors) >= MAX_OPEN_SHARDS:
             return None
         descriptor = os.open(self._paths[shard], os.O_RDONLY | os.O_CLOEXEC)
@@ -86,9 +88,9 @@ class LocalStorage:
             os.close(descriptor)
         return kept
 
-    def _error(self, shard: int, what: str, size: int, got: object) -> ShardError:
-        do = "fetch the shard again, or rebuild it with `python scripts/make_shards.py`"
-        return ShardError(f"{self._paths[shard]}: {what}", expected=f"{size:,} bytes", got=got, do=do)
+    def _error(self, shard: int, problem: str, size: int, got: object) -> ShardError:
+        do = "fetch the shard again, or rebuild it with `wds-bone make-shards`"
+        return ShardError(f"{self._paths[shard]}: {problem}", expected=f"{size:,} bytes", got=got, do=do)
 
 
 def _close_all(descriptors: dict[int, int]) -> None:
