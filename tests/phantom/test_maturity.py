@@ -19,7 +19,7 @@ SEEDS = st.none() | st.integers(0, 2**64 - 1)
 
 
 @given(AGES, AGES, GENDERS, SEEDS)
-def test_no_stage_ever_falls_with_age(one_age, other_age, gender, seed):
+def test_no_stage_decreases_with_age(one_age, other_age, gender, seed):
     younger = stages_at(min(one_age, other_age), gender, seed=seed)
     older = stages_at(max(one_age, other_age), gender, seed=seed)
     assert all(younger[center] <= older[center] for center in younger)
@@ -34,13 +34,13 @@ def test_a_girl_is_never_behind_a_boy_of_her_age(age, seed):
 @pytest.mark.parametrize(
     ("age", "gender", "num_carpals"), [(24, "F", 3), (24, "M", 2), (60, "F", 7), (60, "M", 4), (120, "F", 8)]
 )
-def test_the_carpals_appear_in_their_time(age, gender, num_carpals):
+def test_the_carpals_appear_at_their_usual_ages(age, gender, num_carpals):
     stages = stages_at(age, gender)
     assert sum(stages[name] > 0 for name in CARPALS) == num_carpals
 
 
 @pytest.mark.parametrize(("age", "gender"), [(204, "F"), (226, "M")])
-def test_no_plate_is_open_in_the_grown_up(age, gender):
+def test_no_plate_is_open_in_an_adult(age, gender):
     stages = stages_at(age, gender)
     assert all(stages[name] >= FUSED for name in EPIPHYSES)
     assert stages_at(age - 1, gender)["radius"] < FUSED
@@ -60,12 +60,12 @@ def test_the_events_of_every_center_are_in_order(gender):
         assert known == sorted(known)
 
 
-def test_boys_of_the_second_age_are_as_mature_as_girls_of_the_first():
+def test_boys_at_the_tabulated_ages_are_as_mature_as_girls_at_theirs():
     assert [girl_equivalent(age, "M") for age in BOY_MONTHS] == pytest.approx(list(GIRL_MONTHS))
     assert girl_equivalent(100.0, "F") == 100.0
 
 
-def test_the_lag_of_single_centers_stays_near_the_common_lag():
+def test_the_lag_of_individual_centers_is_close_to_the_common_lag():
     events = [
         (girl, boy)
         for ages in (*EPIPHYSES.values(), *CARPALS.values())

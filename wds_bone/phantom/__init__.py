@@ -1,9 +1,9 @@
-"""Synthetic hand radiographs whose picture depends lawfully on age and gender.
+"""Synthetic hand radiographs that depend on age and gender as published tables describe.
 
-    hands (age, gender) -> maturity (stages) -> anatomy (mm) -> radiograph (shadows) -> film (8 bits)
+    hands (age, gender) -> maturity (stages) -> anatomy (mm) -> radiograph (attenuation) -> film (8 bits)
 
-No patient's picture may ship with the project, so its embedded data draws its own: like real films they show
-ossification centers, growth plates and their fusion, and need the gender to turn maturity into months.
+The project cannot include images of patients, so it draws its own. Like real films, they show ossification centers,
+growth plates and their fusion, and the gender is needed to convert maturity to months.
 """
 
 from wds_bone.phantom.hands import Hand, draw_hand, hand_facts, synthetic_hands

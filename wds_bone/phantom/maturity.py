@@ -1,20 +1,21 @@
-"""From age and gender to the stage of every ossification center: the law that a network has to learn.
+"""Map age and gender to the stage of every ossification center, the relationship that a network has to learn.
 
-In: an age in months and a gender. Out: one stage per center. Invariant: stages never fall with age, and a girl is
-never behind a boy of her age once both are past 6 months.
+In: an age in months and a gender.
+Out: one stage per center.
+Invariant: stages never decrease with age, and from 6 months on a girl is never behind a boy of the same age.
 
 Ages follow Greulich and Pyle as tabulated by Gilsanz and Ratib, Hand Bone Age (2005), and, for the first appearance,
-the medians of Garn, Rohmann and Silverman, Medical Radiography and Photography 43 (1967); what lies between is
-interpolated.
+the medians of Garn, Rohmann and Silverman, Medical Radiography and Photography 43 (1967). Stages between the
+tabulated events are interpolated.
 
-Stages of an epiphysis: 1 appears, 2 half as wide as its shaft, 3 as wide, 4 caps the shaft, 5 starts to fuse,
-6 fused, 7 the scar of the plate has faded. Stages of a carpal: 1 appears, 2 at 0.6 of its adult size, 3 adult.
+Stages of an epiphysis: 1 appears, 2 half as wide as the shaft, 3 as wide as the shaft, 4 caps the shaft, 5 starts to
+fuse, 6 fused, 7 the scar of the plate has faded. Stages of a carpal: 1 appears, 2 has 0.6 of its adult size, 3 adult.
 """
 
 import numpy as np
 
 from wds_bone.labels.values import Gender
-from wds_bone.phantom.chance import draw_normal
+from wds_bone.phantom.randomness import draw_normal
 
 APPEARS, HALF_WIDTH, FULL_WIDTH, CAPS, FUSES, FUSED, FADED = range(1, 8)
 NEVER = float("nan")
@@ -57,7 +58,7 @@ CARPALS: dict[str, dict[Gender, tuple[float, ...]]] = {
     "pisiform": {"F": (108, 144, 156), "M": (124, 168, 180)},
 }
 
-# Signs with the stages of a carpal: the hook of the hamate, the adductor sesamoid of the thumb, the two styloids.
+# Maturity signs, staged like a carpal: the hook of the hamate, the adductor sesamoid of the thumb, the two styloids.
 SIGNS: dict[str, dict[Gender, tuple[float, ...]]] = {
     "hook": {"F": (124, 140, 156), "M": (144, 164, 180)},
     "sesamoid": {"F": (130, 148, 168), "M": (154, 172, 192)},
@@ -65,48 +66,49 @@ SIGNS: dict[str, dict[Gender, tuple[float, ...]]] = {
     "ulnar_styloid": {"F": (84, 108, 150), "M": (104, 132, 180)},
 }
 
-# A boy of the second age looks like a girl of the first.
+# A boy at an age in BOY_MONTHS is as mature as a girl at the corresponding age in GIRL_MONTHS.
 GIRL_MONTHS = (0.0, 6.0, 12.0, 24.0, 36.0, 48.0, 60.0, 72.0, 96.0, 120.0, 132.0, 144.0, 156.0, 168.0, 180.0, 228.0)
 BOY_MONTHS = (0.0, 8.0, 16.5, 29.0, 46.0, 63.0, 78.0, 91.0, 118.0, 144.0, 157.0, 168.5, 180.0, 192.0, 204.0, 252.0)
 
-REGION_SD_MONTHS = 4.0 / 2**0.5  # of each region, so that carpals and tubular bones differ by an SD of 4
+REGION_SD_MONTHS = 4.0 / 2**0.5  # per region, so that the difference between carpals and tubular bones has an SD of 4
 CENTER_SD_MONTHS = 2.5
-SETTLED_MONTHS = 36.0  # below this age the asynchrony shrinks with the age
+FULL_ASYNCHRONY_MONTHS = 36.0  # below this age the asynchrony is proportional to the age
 
 
 def girl_equivalent(age_months: float, gender: Gender) -> float:
-    """Return the age in months at which a girl looks the same: the maturity scale common to both genders."""
+    """Return the age in months at which a girl is equally mature: the maturity scale common to both genders."""
     return age_months if gender == "F" else float(np.interp(age_months, BOY_MONTHS, GIRL_MONTHS))
 
 
 def stages_at(age_months: float, gender: Gender, *, seed: int | None = None) -> dict[str, float]:
-    """Return the stage of every center, 0 before it appears.
+    """Return the stage of every center; 0 means that it has not appeared yet.
 
     Args:
         age_months: the bone age.
         gender: "F" or "M".
-        seed: of the natural asynchrony of the centers; None: every center is exactly on time.
+        seed: seed of the natural asynchrony between centers; None for no asynchrony.
     """
     epiphyses = {
-        name: _stage(_own_age(age_months, "tubular", name, seed), (*ages[gender], ages[gender][-1] + FADING_MONTHS))
+        name: _stage(_center_age(age_months, "tubular", name, seed), (*ages[gender], ages[gender][-1] + FADING_MONTHS))
         for name, ages in EPIPHYSES.items()
     }
     carpals = {
-        name: _stage(_own_age(age_months, "carpal", name, seed), ages[gender])
+        name: _stage(_center_age(age_months, "carpal", name, seed), ages[gender])
         for name, ages in (CARPALS | SIGNS).items()
     }
     return epiphyses | carpals
 
 
-def _own_age(age_months: float, region: str, center: str, seed: int | None) -> float:
+def _center_age(age_months: float, region: str, center: str, seed: int | None) -> float:
     if seed is None:
         return age_months
     shift = draw_normal(seed, f"region {region}", sd=REGION_SD_MONTHS)
+    # The name keeps this spelling because it is hashed: another one would change every synthetic hand.
     shift += draw_normal(seed, f"centre {center}", sd=CENTER_SD_MONTHS)
-    return age_months + shift * min(1.0, age_months / SETTLED_MONTHS)
+    return age_months + shift * min(1.0, age_months / FULL_ASYNCHRONY_MONTHS)
 
 
 def _stage(age_months: float, event_ages: tuple[float, ...]) -> float:
-    happens = [(age, stage) for stage, age in enumerate(event_ages, start=1) if age == age]
-    ages, stages = zip(*happens, strict=True)
+    events = [(age, stage) for stage, age in enumerate(event_ages, start=1) if age == age]
+    ages, stages = zip(*events, strict=True)
     return float(np.interp(age_months, ages, stages, left=0.0))

@@ -1,37 +1,40 @@
-"""What differs between two films of the same hand, and between two hands of the same maturity.
+"""Nuisances: what varies between two films of one hand, or between two hands of the same maturity.
 
-In: a hand's seed and the names that are switched on. Out: one number per nuisance.
-Invariant: nothing here knows the age or the gender.
+In: a hand's seed and the names of the enabled nuisances.
+Out: one number per nuisance.
+Invariant: no nuisance depends on the age or the gender.
+
+The names are hashed and stored with the samples, so they must not change.
 """
 
 from collections.abc import Collection
 
-from wds_bone.phantom.chance import draw_uniform
+from wds_bone.phantom.randomness import draw_uniform
 
-# name: (value when switched off, lowest, highest); drawn uniformly.
+# name: (value if disabled, lowest, highest); drawn uniformly.
 RANGES: dict[str, tuple[float, float, float]] = {
     "rotation_degrees": (0.0, -15.0, 15.0),
-    "shift_x": (0.5, 0.0, 1.0),  # share of the free margin that lies left of the hand
-    "shift_y": (0.5, 0.0, 1.0),  # share of the free margin that lies above the hand
-    "fill": (0.95, 0.90, 0.98),  # share of the picture that hand and forearm take
+    "shift_x": (0.5, 0.0, 1.0),  # fraction of the free margin to the left of the hand
+    "shift_y": (0.5, 0.0, 1.0),  # fraction of the free margin above the hand
+    "fill": (0.95, 0.90, 0.98),  # fraction of the image that the hand and the forearm occupy
     "spread_degrees": (8.0, 4.0, 14.0),
     "thumb_degrees": (32.0, 20.0, 45.0),
-    "forearm": (0.18, 0.13, 0.25),  # visible forearm in hand lengths
+    "forearm": (0.18, 0.13, 0.25),  # length of the visible part, in hand lengths
     "stoutness": (1.0, 0.92, 1.08),
-    "flesh": (1.0, 0.9, 1.12),
+    "flesh": (1.0, 0.9, 1.12),  # girth of the soft tissue
     "density": (1.0, 0.88, 1.12),
     "photons": (1500.0, 300.0, 3000.0),  # per pixel in the open beam
-    "scatter": (0.2, 0.1, 0.3),  # share of the signal
+    "scatter": (0.2, 0.1, 0.3),  # fraction of the signal
     "blur_pixels": (0.7, 0.5, 1.2),
     "gamma": (1.0, 0.7, 1.4),
     "gradient_x": (0.0, -0.12, 0.12),  # relative change of the exposure across the film
     "gradient_y": (0.0, -0.12, 0.12),
-    "film_left": (1.0, 0.2, 1.4),  # where the film ends, in free margins beside the hand; from 1 on not at all
+    "film_left": (1.0, 0.2, 1.4),  # distance from the hand to the edge of the film, in free margins; no edge from 1 on
     "film_right": (1.0, 0.2, 1.4),
     "collimator_tilt": (0.0, -0.12, 0.12),  # columns per row
 }
 
-# name: share of the films that have it.
+# name: fraction of the films that have it.
 ODDS: dict[str, float] = {
     "marker": 0.7,
     "collimated": 0.3,
@@ -45,11 +48,11 @@ ODDS: dict[str, float] = {
 NUISANCES: tuple[str, ...] = (*RANGES, *ODDS)
 
 
-def draw_nuisances(seed: int, switched_on: Collection[str] = NUISANCES) -> dict[str, float]:
-    """Return the value of every nuisance: 0 or 1 for those that a film has or has not."""
+def draw_nuisances(seed: int, enabled: Collection[str] = NUISANCES) -> dict[str, float]:
+    """Return the value of every nuisance; those in `ODDS` are 1.0 if present and 0.0 otherwise."""
     values = {
-        name: draw_uniform(seed, name, low, high) if name in switched_on else neutral
+        name: draw_uniform(seed, name, low, high) if name in enabled else neutral
         for name, (neutral, low, high) in RANGES.items()
     }
-    has = {name: float(name in switched_on and draw_uniform(seed, name) < odds) for name, odds in ODDS.items()}
-    return values | has
+    present = {name: float(name in enabled and draw_uniform(seed, name) < odds) for name, odds in ODDS.items()}
+    return values | present

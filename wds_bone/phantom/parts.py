@@ -1,20 +1,20 @@
-"""The parts of a hand, placed: what anatomy.py builds and radiograph.py draws.
+"""The positioned parts of a hand, built by anatomy.py and drawn by radiograph.py.
 
-Invariant: a part says all about its own shadow, in mm and radians, in the coordinates of forms.py.
+Invariant: a part holds everything needed to draw it, in mm and radians, in the coordinates of dimensions.py.
 """
 
 from dataclasses import dataclass
 from math import cos, sin
 
-from wds_bone.phantom.forms import RoundForm, TubularForm
+from wds_bone.phantom.dimensions import RoundDimensions, TubularDimensions
 
 
 @dataclass(frozen=True)
 class Tubular:
-    """A bone with a growing end, placed: (x, y) is the middle of that end, `angle` points to the other one."""
+    """A positioned tubular bone: (x, y) is the center of its growing end, and `angle` points to the other end."""
 
     name: str
-    form: TubularForm
+    adult: TubularDimensions
     x: float
     y: float
     angle: float  # radians
@@ -22,30 +22,30 @@ class Tubular:
     width_scale: float
     stage: float
     slant: float  # mm by which the joint face rises toward the thumb
-    robustness: float  # width of the shaft over that of the average
-    cortex: float  # share of the shaft's radius
+    robustness: float  # width of the shaft relative to the average
+    cortex: float  # thickness as a fraction of the radius of the shaft
 
     def point_at(self, along: float) -> tuple[float, float]:
-        """Return (x, y) of the point that lies `along` mm from the growing end."""
+        """Return (x, y) of the point on the axis `along` mm from the growing end."""
         return self.x + along * sin(self.angle), self.y + along * cos(self.angle)
 
     @property
     def half_width(self) -> float:
-        """Half the adult width in mm of the growing end, scaled."""
-        return 0.5 * self.form.growing_end * self.width_scale
+        """Half the scaled adult width of the growing end, in mm."""
+        return 0.5 * self.adult.growing_end * self.width_scale
 
     @property
     def plate(self) -> float:
-        """Distance in mm of the middle of the growth plate from the growing end."""
-        return self.form.epiphysis * self.width_scale
+        """Distance from the growing end to the middle of the growth plate, in mm."""
+        return self.adult.epiphysis * self.width_scale
 
 
 @dataclass(frozen=True)
 class Round:
-    """A carpal bone or a sign, placed."""
+    """A positioned carpal bone or maturity sign."""
 
     name: str
-    form: RoundForm
+    adult: RoundDimensions
     x: float
     y: float
     scale: float
@@ -53,7 +53,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Flesh:
+class SoftTissue:
     """A tapered capsule of soft tissue from (x, y) along `angle`; all in mm and radians."""
 
     x: float

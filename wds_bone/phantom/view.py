@@ -1,7 +1,8 @@
-"""Where the hand lies on the film, and the coordinates in which its parts are drawn.
+"""Project the hand onto the film, and give each of its parts a local coordinate system.
 
-In: a skeleton in mm, the nuisances of the film, the size wanted. Out: a `View`, and windows in it.
-Invariant: the whole hand and the visible forearm lie inside the canvas, however large the hand is.
+In: a skeleton in mm, the nuisances of the film and the requested size.
+Out: a `View`, and windows into it.
+Invariant: the whole hand and the visible forearm are inside the canvas, however large the hand is.
 """
 
 from collections.abc import Mapping
@@ -18,17 +19,17 @@ MIN_CANVAS_PIXELS = 384
 
 @dataclass(frozen=True)
 class View:
-    """Where a point of the hand, in mm, falls on the canvas."""
+    """The mapping from hand coordinates in mm to canvas pixels."""
 
-    num_pixels: int  # of the side of the square canvas
+    num_pixels: int  # side of the square canvas
     pixels_per_mm: float
     turn: float  # radians, clockwise
-    column: float  # of the origin of the hand
-    row: float
-    hand_left: float = 0.0  # columns between which the hand lies
+    column: float  # column of the origin of the hand
+    row: float  # row of the origin of the hand
+    hand_left: float = 0.0  # columns of the left and right edges of the hand
     hand_right: float = 0.0
 
-    def place(self, x: float, y: float) -> tuple[float, float]:
+    def project(self, x: float, y: float) -> tuple[float, float]:
         """Return (column, row) of the point (x, y)."""
         right = x * cos(self.turn) + y * sin(self.turn)
         up = y * cos(self.turn) - x * sin(self.turn)
@@ -37,7 +38,7 @@ class View:
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of the canvas and the coordinates of its pixels in mm."""
+    """A rectangle of the canvas and the coordinates of its pixels in mm, u along the axis of a bone and v across it."""
 
     rows: slice
     columns: slice
@@ -45,17 +46,17 @@ class Window:
     v: Array
 
 
-def open_window(view: View, place: tuple[float, float, float], along: tuple[float, float], across: float) -> Window:
+def open_window(view: View, placement: tuple[float, float, float], along: tuple[float, float], across: float) -> Window:
     """Return the window around a bone.
 
     Args:
-        view: of the hand.
-        place: x and y in mm, angle in radians, of the bone's own origin and axis.
-        along: lowest and highest u in mm.
-        across: highest absolute v in mm.
+        view: the view of the hand.
+        placement: the origin (x, y) of the bone in mm and the angle of its axis in radians.
+        along: the lowest and the highest u in mm.
+        across: the highest absolute v in mm.
     """
-    x, y, angle = place
-    column, row = view.place(x, y)
+    x, y, angle = placement
+    column, row = view.project(x, y)
     du, dv = sin(angle + view.turn), cos(angle + view.turn)
     corners_u, corners_v = np.array([[u, v] for u in along for v in (-across, across)]).T
     columns = _span(column + view.pixels_per_mm * (corners_u * du + corners_v * dv), view.num_pixels)
@@ -68,13 +69,13 @@ def open_window(view: View, place: tuple[float, float, float], along: tuple[floa
 
 
 def frame_hand(skeleton: Skeleton, size: int, *, nuisances: Mapping[str, float]) -> View:
-    """Return the view that shows the hand with a piece of forearm."""
+    """Return the view that shows the whole hand and the visible part of the forearm."""
     num_pixels = size * max(2, ceil(MIN_CANVAS_PIXELS / size))
     turn = radians(nuisances["rotation_degrees"])
     left, top, right, bottom = _bounds(skeleton, View(num_pixels, 1.0, turn, column=0.0, row=0.0))
     scale = num_pixels * nuisances["fill"] / max(right - left, bottom - top)
-    free_x, free_y = num_pixels - scale * (right - left), num_pixels * (1.0 - nuisances["fill"])
-    from_left, from_top = free_x * nuisances["shift_x"], free_y * nuisances["shift_y"]
+    margin_x, margin_y = num_pixels - scale * (right - left), num_pixels * (1.0 - nuisances["fill"])
+    from_left, from_top = margin_x * nuisances["shift_x"], margin_y * nuisances["shift_y"]
     return View(
         num_pixels,
         scale,
@@ -88,11 +89,11 @@ def frame_hand(skeleton: Skeleton, size: int, *, nuisances: Mapping[str, float])
 
 def _bounds(skeleton: Skeleton, view: View) -> tuple[float, float, float, float]:
     corners = []
-    for part in skeleton.flesh:
-        for share, radius in ((0.0, part.start_radius), (1.0, part.end_radius)):
-            x = part.x + share * part.length * sin(part.angle)
-            y = max(part.y + share * part.length * cos(part.angle), radius - skeleton.forearm)
-            column, row = view.place(x, y)
+    for part in skeleton.soft_tissue:
+        for fraction, radius in ((0.0, part.start_radius), (1.0, part.end_radius)):
+            x = part.x + fraction * part.length * sin(part.angle)
+            y = max(part.y + fraction * part.length * cos(part.angle), radius - skeleton.forearm)
+            column, row = view.project(x, y)
             corners.append((column - radius, row - radius, column + radius, row + radius))
     lefts, tops, rights, bottoms = zip(*corners, strict=True)
     return min(lefts), min(tops), max(rights), max(bottoms)
