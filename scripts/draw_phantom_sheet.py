@@ -1,4 +1,4 @@
-"""Redraw the sheet of synthetic hands in the documentation: `python scripts/draw_phantom_sheet.py docs/phantom.png`."""
+"""Draw the sheet of synthetic hands for the documentation: `python scripts/draw_phantom_sheet.py docs/phantom.png`."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 if __package__ in (None, ""):
-    # A checkout works without being installed.
+    # Allows running from a checkout without installing the package.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from wds_bone.config import Command, option, parse_config, run_command
@@ -32,31 +32,31 @@ NUM_GRAYS = 32
 
 @dataclass(frozen=True)
 class SheetConfig:
-    """What to draw, and where to."""
+    """The settings of the sheet."""
 
-    path: Path = option("where the PNG goes", positional=True)
-    seed: int = option("of the one child that grows up as a girl and as a boy", default=5)
+    path: Path = option("PNG file to write", positional=True)
+    seed: int = option("seed of the one hand that is drawn at every age, as a girl's and as a boy's", default=5)
 
 
 def draw_sheet(seed: int) -> Image.Image:
-    """Return twelve ages, the girl above the boy, all with the same bones, pose and exposure."""
+    """Return hands at twelve ages, girls above boys, all with the same bones, pose and exposure."""
     lines = [AGES_MONTHS[first : first + AGES_PER_LINE] for first in range(0, len(AGES_MONTHS), AGES_PER_LINE)]
     rows = [
         np.hstack([_draw_captioned(Hand("sheet", gender, age, age, seed, nuisances=())) for age in line])
         for line in lines
         for gender in ("F", "M")
     ]
-    # Noise makes a large file; 32 grays look the same and take half of it.
+    # Noise compresses badly; 32 grays look the same and halve the size of the file.
     return Image.fromarray(np.vstack(rows)).quantize(NUM_GRAYS, dither=Image.Dither.NONE)
 
 
 def _draw_captioned(hand: Hand) -> NDArray[np.uint8]:
     first, last = HAND_COLUMNS
-    picture = Image.new("L", (last - first, HAND_PIXELS + CAPTION_PIXELS))
-    picture.paste(Image.fromarray(draw_hand(hand, HAND_PIXELS)[:, first:last]), (0, CAPTION_PIXELS))
+    image = Image.new("L", (last - first, HAND_PIXELS + CAPTION_PIXELS))
+    image.paste(Image.fromarray(draw_hand(hand, HAND_PIXELS)[:, first:last]), (0, CAPTION_PIXELS))
     caption = f"{'girl' if hand.gender == 'F' else 'boy'}, {hand.true_age_months:.0f} months"
-    ImageDraw.Draw(picture).text((4, 1), caption, fill=255)
-    return np.asarray(picture)
+    ImageDraw.Draw(image).text((4, 1), caption, fill=255)
+    return np.asarray(image)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
