@@ -28,7 +28,7 @@ def age_of(number: int) -> int:
     return 1 + number * 37 % 227
 
 
-def picture_of(number: int, size: int) -> NDArray[np.uint8]:
+def image_of(number: int, size: int) -> NDArray[np.uint8]:
     """Return a (size, size) picture: gray as the age, with a brighter corner for boys."""
     image = np.full((size, size), age_of(number), np.uint8)
     image[: size // 4, : size // 4] = 250 if number % 2 else 5
@@ -40,7 +40,7 @@ def write_shard(path: Path, numbers: range, *, size: int = 16, encoding: str = "
     with path.open("wb") as file, webdataset.TarWriter(file, mtime=0) as tar:
         for number in numbers:
             label = {"age_months": age_of(number), "gender": "FM"[number % 2]}
-            image = encode_image(picture_of(number, size), encoding)
+            image = encode_image(image_of(number, size), encoding)
             tar.write({"__key__": f"hand-{number}", "json": label, encoding: image})
 
 

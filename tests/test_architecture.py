@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "wds_bone"
-GROUND_FLOOR = ["errors", "config", "config_file", "progress"]
+BASE_MODULES = ["errors", "config", "config_file", "progress"]
 ROOMS = [
     "storage",
     "labels",
@@ -50,22 +50,22 @@ def imports_of(path: Path) -> set[str]:
 def test_a_room_imports_only_the_rooms_below_it(module: Path) -> None:
     parts = module.relative_to(PACKAGE).with_suffix("").parts
     if parts[0] in ROOMS:
-        allowed = [*GROUND_FLOOR, *ROOMS[: ROOMS.index(parts[0]) + 1]]
-    elif parts[0] in GROUND_FLOOR:
-        allowed = [*GROUND_FLOOR]
+        allowed = [*BASE_MODULES, *ROOMS[: ROOMS.index(parts[0]) + 1]]
+    elif parts[0] in BASE_MODULES:
+        allowed = [*BASE_MODULES]
     else:
-        allowed = [*GROUND_FLOOR, *ROOMS]
+        allowed = [*BASE_MODULES, *ROOMS]
     assert {name.split(".")[1] for name in own_imports(module)} <= set(allowed)
 
 
-def test_every_folder_is_a_room_and_none_is_crowded() -> None:
+def test_every_folder_is_a_known_room_of_limited_size() -> None:
     files = [path.relative_to(PACKAGE).parts[0] for path in MODULES if path.parent != PACKAGE]
     assert set(files) == set(ROOMS)
     assert max(map(files.count, ROOMS)) <= MAX_FILES_IN_A_ROOM
     assert all(len(path.relative_to(PACKAGE).parts) <= 2 for path in MODULES)
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_there_are_no_import_cycles() -> None:
     imported = {name_of(path): own_imports(path) & {name_of(other) for other in MODULES} for path in MODULES}
     while free := [name for name, others in imported.items() if not others & imported.keys()]:
         for name in free:

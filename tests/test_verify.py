@@ -5,7 +5,7 @@ import pytest
 
 from tests.sample_sets import write_set, write_shard
 from wds_bone.shards.manifest import MANIFEST_NAME, manifest_as_bytes, read_manifest
-from wds_bone.storage.durable import publish_bytes
+from wds_bone.storage.durable import write_bytes_atomically
 from wds_bone.verify import main
 
 
@@ -79,7 +79,7 @@ def test_a_shard_of_another_set_is_reported(folder: Path, tmp_path: Path, capsys
 def test_wrong_label_statistics_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]):
     manifest = read_manifest(folder / MANIFEST_NAME)
     manifest.splits["val"].labels["genders"]["F"] += 1
-    publish_bytes(folder / MANIFEST_NAME, manifest_as_bytes(manifest))
+    write_bytes_atomically(folder / MANIFEST_NAME, manifest_as_bytes(manifest))
     assert verify(folder) == 1
     assert "split 'val': wrong label statistic 'genders'" in capsys.readouterr().out
 

@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wds_bone.config import option, parse_config, run_command
+from wds_bone.commands import INDEX
+from wds_bone.config import check_bounds, option, parse_config, run_command
 from wds_bone.errors import ConfigError, ShardError
 from wds_bone.progress import BYTES, progress
 from wds_bone.sharding.overview import format_counts
-from wds_bone.sharding.settings import MAX_SIDE_PIXELS, MIN_SIDE_PIXELS, is_side
+from wds_bone.sharding.settings import MAX_SIDE_PIXELS, MIN_SIDE_PIXELS
 from wds_bone.shards.foreign import DescribedShard, describe_set, describe_shard, describes_same_shards
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, Manifest, read_manifest, write_manifest
 from wds_bone.shards.scan import scan_shard
-from wds_bone.storage.durable import publish_bytes
+from wds_bone.storage.durable import write_bytes_atomically
 from wds_bone.storage.location import expand, local_path
 
 
@@ -27,7 +28,7 @@ class IndexConfig:
     """The settings of the index command."""
 
     paths: tuple[str, ...] = option(
-        "folder of a set, or all of its shards (brace patterns, globs), e.g. shards or shards/train-*.tar",
+        "folder of a set, or all of its shards (brace patterns, globs)",
         positional=True,
         metavar="PATH",
     )
@@ -35,22 +36,19 @@ class IndexConfig:
         "height and width in pixels to letterbox images of mixed sizes to when they are read (default: refuse them)",
         default=None,
         metavar="SIZE",
+        min=MIN_SIDE_PIXELS,
+        max=MAX_SIDE_PIXELS,
     )
 
     def __post_init__(self) -> None:
-        if self.letterbox is not None and not is_side(self.letterbox):
-            expected = f"{MIN_SIDE_PIXELS} to {MAX_SIDE_PIXELS} pixels"
-            raise ConfigError(
-                "--letterbox: out of range", expected=expected, got=self.letterbox, do="choose another size"
-            )
+        check_bounds(self)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 for success, 2 for a user error."""
 
     def command() -> None:
-        description = "Write the indexes and the manifest of existing shards."
-        config = parse_config(IndexConfig, argv, prog="wds-bone index", description=description)
+        config = parse_config(IndexConfig, argv, INDEX)
         print(format_counts(index_shards(config.paths, letterbox=config.letterbox)))  # noqa: T201
 
     return run_command(command)
@@ -81,7 +79,7 @@ def index_shards(names: Sequence[str], *, letterbox: int | None = None) -> Manif
         )
     for shard in shards:
         for name, contents in shard.sidecars.items():
-            publish_bytes(folder / name, contents)
+            write_bytes_atomically(folder / name, contents)
     if existing is not None and has_plan:
         return existing
     write_manifest(folder, manifest)

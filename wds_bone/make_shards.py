@@ -12,12 +12,12 @@ from pathlib import Path
 
 from wds_bone.commands import MAKE_SHARDS
 from wds_bone.config import parse_config, run_command
-from wds_bone.labels.read import LabelColumns, Rejected
+from wds_bone.labels.read import LabelColumns, RejectedSample
 from wds_bone.sharding.bad_list import BAD_NAME
 from wds_bone.sharding.build import BuiltSet, build_set
 from wds_bone.sharding.lock import writer_lock
-from wds_bone.sharding.overview import HISTOGRAM_NAME, SHEET_NAME, count_samples, format_counts
-from wds_bone.sharding.plan import SetPlan, assign_splits, plan_split, usual_samples_per_shard
+from wds_bone.sharding.overview import HISTOGRAM_NAME, SHEET_NAME, format_counts, format_num_samples
+from wds_bone.sharding.plan import SetPlan, assign_splits, default_samples_per_shard, plan_split
 from wds_bone.sharding.settings import (
     DEFAULT_FILM_PIXELS,
     DEFAULT_HAND_PIXELS,
@@ -25,8 +25,8 @@ from wds_bone.sharding.settings import (
     DEFAULT_VAL_FRACTION,
     MakeShardsConfig,
 )
-from wds_bone.sharding.sources import Source, film_sources, hand_sources
-from wds_bone.sharding.writer import check_budget, count_causes
+from wds_bone.sharding.sources import Source, film_sources, synthetic_sources
+from wds_bone.sharding.writer import check_bad_budget, format_causes
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.stream.settings import available_cores
 
@@ -67,22 +67,22 @@ def make_shards(config: MakeShardsConfig) -> BuiltSet:
 
 def plan_set(config: MakeShardsConfig) -> SetPlan:
     """Return the plan of the set that `config` describes; reads the label table and lists the films, but opens none."""
-    rejected: list[Rejected] = []
+    rejected: list[RejectedSample] = []
     sources = _find_sources(config, rejected)
-    check_budget(rejected, config.max_bad)
+    check_bad_budget(rejected, config.max_bad)
     image = _image_format(config)
     fraction = DEFAULT_VAL_FRACTION if config.val_fraction is None else config.val_fraction
     parts = assign_splits(sources, named=config.split, val_fraction=fraction, seed=config.seed)
-    size = config.samples_per_shard or usual_samples_per_shard(len(sources))
+    size = config.samples_per_shard or default_samples_per_shard(len(sources))
     splits = tuple(plan_split(name, part, image, samples_per_shard=size) for name, part in parts.items())
     table_sha256 = hashlib.sha256(config.labels.read_bytes()).hexdigest() if config.labels else None
     return SetPlan(image, size, splits, tuple(rejected), table_sha256)
 
 
-def _find_sources(config: MakeShardsConfig, rejected: list[Rejected]) -> list[Source]:
+def _find_sources(config: MakeShardsConfig, rejected: list[RejectedSample]) -> list[Source]:
     if config.labels is None:
-        raters = TEST_RATERS if config.split == "test" else 1
-        return hand_sources(config.synthetic or DEFAULT_NUM_HANDS, seed=config.seed, raters=raters)
+        num_raters = TEST_RATERS if config.split == "test" else 1
+        return synthetic_sources(config.synthetic or DEFAULT_NUM_HANDS, seed=config.seed, num_raters=num_raters)
     columns = LabelColumns(config.id_column, config.age_column, config.gender_column, config.gender_is, config.age_unit)
     may_skip = rejected if config.on_bad == "skip" else None
     sources, num_unlabeled = film_sources(config.labels, config.images, columns, rejected=may_skip)
@@ -100,14 +100,14 @@ def _image_format(config: MakeShardsConfig) -> ImageFormat:
 def _describe_plan(plan: SetPlan, out: Path) -> str:
     image = plan.image
     quality = f" q{image.quality}" if image.quality else ""
-    parts = [f"{split.name} {count_samples(split.num_samples, len(split.shards))}" for split in plan.splits]
+    parts = [f"{split.name} {format_num_samples(split.num_samples, len(split.shards))}" for split in plan.splits]
     return f"{out}: {', '.join(parts)}; {image.height} x {image.width} {image.encoding}{quality}"
 
 
 def _describe_result(built: BuiltSet, out: Path) -> str:
     lines = [format_counts(built.manifest), f"figures: {out / SHEET_NAME}  {out / HISTOGRAM_NAME}"]
     if built.rejected:
-        lines.append(f"skipped: {count_causes(list(built.rejected))}; listed in {out / BAD_NAME}")
+        lines.append(f"skipped: {format_causes(list(built.rejected))}; listed in {out / BAD_NAME}")
     if built.was_complete:
         lines.append("already complete; nothing was written")
     return "\n".join(lines)

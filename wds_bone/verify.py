@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wds_bone.commands import VERIFY
 from wds_bone.config import option, parse_config, run_command
 from wds_bone.errors import ConfigError, ShardError, WdsBoneError
 from wds_bone.progress import BYTES, progress
@@ -26,11 +27,11 @@ class VerifyConfig:
     """The settings of the verify command."""
 
     paths: tuple[str, ...] = option(
-        "folders, manifests or shards (brace patterns, globs), e.g. shards or shards/train-*.tar",
+        "folders, manifests or shards (brace patterns, globs)",
         positional=True,
         metavar="PATH",
     )
-    deep: bool = option("also decode every image (default: off)", default=False)
+    deep: bool = option("also decode every image", default=False)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: _verify(argv))
 
 
-def find_faults(paths: Sequence[str], *, deep: bool = False) -> Iterator[WdsBoneError]:
+def find_problems(paths: Sequence[str], *, deep: bool = False) -> Iterator[WdsBoneError]:
     """Yield every problem of the folders, manifests and shards that `paths` name.
 
     Raises:
@@ -69,10 +70,9 @@ def find_faults(paths: Sequence[str], *, deep: bool = False) -> Iterator[WdsBone
 
 
 def _verify(argv: Sequence[str] | None) -> int:
-    description = "Check the structure, counts, checksums, indexes and label statistics of shards."
-    config = parse_config(VerifyConfig, argv, prog="wds-bone verify", description=description)
+    config = parse_config(VerifyConfig, argv, VERIFY)
     began, num_problems = time.monotonic(), 0
-    for problem in find_faults(config.paths, deep=config.deep):
+    for problem in find_problems(config.paths, deep=config.deep):
         print(f"problem: {problem}", flush=True)  # noqa: T201
         num_problems += 1
     seconds = time.monotonic() - began

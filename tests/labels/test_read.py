@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wds_bone.errors import ConfigError, LabelError
-from wds_bone.labels.read import KEY_PATTERN, Label, LabelColumns, Rejected, label_from_mapping, read_labels
+from wds_bone.labels.read import KEY_PATTERN, Label, LabelColumns, RejectedSample, label_from_mapping, read_labels
 
 LABELS = [Label("1377", "F", 180.0), Label("1402", "F", 24.0), Label("1450", "M", 136.5)]
 
@@ -90,7 +90,7 @@ def test_gender_is_defines_the_flag_of_a_column_named_gender(tmp_path: Path) -> 
 
 def test_in_skip_mode_rows_with_bad_values_are_rejected_with_their_cause(tmp_path: Path) -> None:
     path = write_table(tmp_path, "id,boneage,male\n1,300,1\n2,12,maybe\n3,12,0\n4,,1\n")
-    rejected: list[Rejected] = []
+    rejected: list[RejectedSample] = []
     assert read_labels(path, rejected=rejected) == [Label("3", "F", 12.0)]
     assert [(row.key, row.cause) for row in rejected] == [("1", "bad age"), ("2", "bad gender"), ("4", "bad age")]
     assert rejected[0].problem == f"{path}: line 2: id '1': the age is out of range: '300'"

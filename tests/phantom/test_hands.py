@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wds_bone.labels.values import KEY_PATTERN
-from wds_bone.phantom import draw_hand, hand_facts, synthetic_hands
+from wds_bone.phantom import draw_hand, hand_ground_truth, synthetic_hands
 from wds_bone.phantom.hands import AGE_LEVELS, AGE_QUANTILES, BOY_FRACTION, draw_physique
 from wds_bone.phantom.maturity import BOY_MONTHS, GIRL_MONTHS
 from wds_bone.phantom.nuisances import NUISANCES, ODDS, RANGES, draw_nuisances
@@ -87,7 +87,7 @@ def test_one_rater_errs_by_seven_months_and_prefers_round_ages():
 
 
 def test_six_raters_err_by_three_months_and_give_fractions():
-    hands = synthetic_hands(2000, seed=0, raters=6)
+    hands = synthetic_hands(2000, seed=0, num_raters=6)
     errors = np.array([hand.age_months - hand.true_age_months for hand in hands])
     assert abs(errors.std() - 3.0) < 0.3
     assert any(hand.age_months % 1 for hand in hands)
@@ -108,7 +108,7 @@ def test_an_image_has_the_requested_size_and_uses_the_gray_range(population, siz
 
 
 def test_facts_are_plain_json_and_hold_the_true_age(population):
-    facts = json.loads(json.dumps(hand_facts(population[0])))
+    facts = json.loads(json.dumps(hand_ground_truth(population[0])))
     assert facts["true_age_months"] == round(population[0].true_age_months, 3)
     assert len(facts["stages"]) == 33
     assert facts["nuisances"].keys() == set(NUISANCES)

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-
-from tests.sample_sets import age_of, picture_of
 from wds_bone.sharding.command import main
+
+from tests.sample_sets import age_of, image_of
 from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest
 from wds_bone.shards.sidecars import read_sidecar
 
@@ -21,7 +21,7 @@ def write_films(folder: Path, num_films: int, *, first: int = 0) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     rows = ["id,boneage,male"]
     for number in range(first, first + num_films):
-        Image.fromarray(picture_of(number, 16)).save(folder / f"hand-{number}.png")
+        Image.fromarray(image_of(number, 16)).save(folder / f"hand-{number}.png")
         rows.append(f"hand-{number},{age_of(number)},{bool(number % 2)}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
     return ["--labels", str(folder / "labels.csv"), "--images", str(folder)]

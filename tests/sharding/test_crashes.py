@@ -10,7 +10,7 @@ import pytest
 from tests.sharding.fault_injection import Countdown, failing_call, make_until_killed
 from tests.sharding.film_sets import digests, make, write_films
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME
-from wds_bone.verify import find_faults
+from wds_bone.verify import find_problems
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,7 +22,7 @@ pytestmark = [
 def is_complete_set(out: Path) -> bool:
     """Return whether `out` is a complete set; if not, check that it is marked as incomplete."""
     if (out / MANIFEST_NAME).exists():
-        assert list(find_faults([str(out)])) == []
+        assert list(find_problems([str(out)])) == []
         return True
     assert (out / STAGING_NAME).exists() or not list(out.glob("*.tar"))
     return False

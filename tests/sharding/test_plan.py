@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from wds_bone.errors import ConfigError
 from wds_bone.labels.read import Label
-from wds_bone.sharding.plan import SplitPlan, assign_splits, plan_split, usual_samples_per_shard
+from wds_bone.sharding.plan import SplitPlan, assign_splits, default_samples_per_shard, plan_split
 from wds_bone.sharding.sources import Source
 from wds_bone.shards.manifest import ImageFormat
 
@@ -76,4 +76,4 @@ def test_a_split_without_samples_is_refused(sources: list[Source], fraction: flo
 
 @pytest.mark.parametrize(("num_samples", "size"), [(1, 64), (240, 64), (2000, 167), (12_611, 1000), (10**6, 1000)])
 def test_a_set_has_about_a_dozen_shards_unless_it_is_small_or_large(num_samples: int, size: int):
-    assert usual_samples_per_shard(num_samples) == size
+    assert default_samples_per_shard(num_samples) == size

@@ -7,13 +7,13 @@ import pytest
 import webdataset
 from PIL import Image
 
-from tests.sample_sets import age_of, picture_of
+from tests.sample_sets import age_of, image_of
 from tests.sharding.film_sets import digests, write_films
 from wds_bone.errors import ImageError
 from wds_bone.labels.read import Label
 from wds_bone.phantom import synthetic_hands
 from wds_bone.sharding.plan import ShardPlan
-from wds_bone.sharding.sources import Source, hand_sources
+from wds_bone.sharding.sources import Source, synthetic_sources
 from wds_bone.sharding.writer import read_record, write_shard
 from wds_bone.shards.manifest import ImageFormat
 
@@ -41,7 +41,7 @@ def test_plain_webdataset_reads_the_labels_and_images_that_were_written(tmp_path
     assert [sample["__key__"] for sample in samples] == [f"hand-{number}" for number in range(5)]
     for number, sample in enumerate(samples):
         assert sample["json"] == {"age_months": age_of(number), "gender": "FM"[number % 2]}
-        assert np.array_equal(sample["png"], picture_of(number, 16))
+        assert np.array_equal(sample["png"], image_of(number, 16))
 
 
 def test_tar_members_contain_no_user_host_or_time(tmp_path: Path):
@@ -72,7 +72,7 @@ def test_the_same_plan_gives_the_same_bytes_in_any_folder(tmp_path: Path, image:
 
 
 def test_a_synthetic_hand_is_stored_with_its_true_age(tmp_path: Path):
-    sources = tuple(hand_sources(2, seed=7))
+    sources = tuple(synthetic_sources(2, seed=7))
     write(ShardPlan("train-000000.tar", sources), tmp_path / "out", ImageFormat("jpg", 64, 64, 95, "letterbox"))
     (hand, _) = synthetic_hands(2, seed=7)
     with tarfile.open(tmp_path / "out" / "train-000000.tar") as tar:
@@ -112,6 +112,6 @@ def test_bad_films_are_left_out_and_recorded_within_the_budget(tmp_path: Path):
 
 def test_a_film_that_changed_after_planning_is_refused(tmp_path: Path):
     shard = plan(tmp_path / "films")
-    Image.fromarray(picture_of(2, 64)).save(tmp_path / "films" / "hand-2.png")
+    Image.fromarray(image_of(2, 64)).save(tmp_path / "films" / "hand-2.png")
     with pytest.raises(ImageError, match=r"hand-2\.png: changed since"):
         write(shard, tmp_path / "out")

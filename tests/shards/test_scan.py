@@ -129,7 +129,7 @@ def test_the_error_for_an_unreadable_shard_gives_path_cause_and_remedy(tmp_path:
 )
 def test_a_scan_reports_whether_every_age_states_its_unit(tmp_path: Path, label: dict[str, object], is_stated: bool):
     second = [("hand-2.npy", image()), ("hand-2.json", json.dumps(label).encode())]
-    assert scan([*sample("hand-1"), *second], tmp_path).unit_is_stated == is_stated
+    assert scan([*sample("hand-1"), *second], tmp_path).states_age_unit == is_stated
 
 
 BAD_LABELS = {

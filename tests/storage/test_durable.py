@@ -7,7 +7,7 @@ import pytest
 
 from tests.sharding.film_sets import names_in
 from wds_bone.errors import ShardError, WdsBoneError
-from wds_bone.storage.durable import publish, publish_bytes, read_published, storage_errors
+from wds_bone.storage.durable import read_parsed, storage_errors, write_atomically, write_bytes_atomically
 
 
 def test_a_file_has_its_old_contents_until_the_new_ones_are_complete(tmp_path: Path):
@@ -20,7 +20,7 @@ def test_a_file_has_its_old_contents_until_the_new_ones_are_complete(tmp_path: P
         assert path.read_bytes() == b"old"
         stream.write(b" and the rest")
 
-    publish(path, write)
+    write_atomically(path, write)
     assert path.read_bytes() == b"new, first part and the rest"
     assert names_in(tmp_path) == ["manifest.json"]
 
@@ -34,7 +34,7 @@ def test_a_failed_write_leaves_neither_the_file_nor_the_temporary_file(tmp_path:
         raise error
 
     with pytest.raises((WdsBoneError, RuntimeError, KeyboardInterrupt)):
-        publish(tmp_path / "shard.tar", write)
+        write_atomically(tmp_path / "shard.tar", write)
     assert names_in(tmp_path) == []
 
 
@@ -43,7 +43,7 @@ def test_a_full_disk_is_reported_with_the_free_bytes(tmp_path: Path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(WdsBoneError) as caught:
-        publish(tmp_path / "shard.tar", write)
+        write_atomically(tmp_path / "shard.tar", write)
     assert "shard.tar" in str(caught.value)
     assert "bytes free" in str(caught.value)
     assert "run the same command again" in str(caught.value)
@@ -62,7 +62,7 @@ def test_a_device_that_is_always_full_is_reported(tmp_path: Path):
 
 def test_a_temporary_file_of_a_killed_process_is_overwritten(tmp_path: Path):
     (tmp_path / "shard.tar.tmp").write_bytes(b"half a shard, longer than the new one")
-    publish_bytes(tmp_path / "shard.tar", b"whole")
+    write_bytes_atomically(tmp_path / "shard.tar", b"whole")
     assert (tmp_path / "shard.tar").read_bytes() == b"whole"
     assert names_in(tmp_path) == ["shard.tar"]
 
@@ -71,14 +71,14 @@ def test_nothing_is_written_through_a_link_at_the_temporary_name(tmp_path: Path)
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (tmp_path / "shard.tar.tmp").symlink_to(victim)
-    publish_bytes(tmp_path / "shard.tar", b"shard")
+    write_bytes_atomically(tmp_path / "shard.tar", b"shard")
     assert victim.read_bytes() == b"precious"
     assert not (tmp_path / "shard.tar").is_symlink()
 
 
 def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path: Path):
     with pytest.raises(WdsBoneError, match=r"nowhere/shard\.tar: cannot be written"):
-        publish_bytes(tmp_path / "nowhere" / "shard.tar", b"shard")
+        write_bytes_atomically(tmp_path / "nowhere" / "shard.tar", b"shard")
 
 
 def test_if_only_the_folder_cannot_be_synced_the_file_is_written_and_the_error_is_reported(
@@ -93,10 +93,10 @@ def test_if_only_the_folder_cannot_be_synced_the_file_is_written_and_the_error_i
 
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(WdsBoneError, match=r"shard\.tar: cannot be written"):
-        publish_bytes(tmp_path / "shard.tar", b"new")
+        write_bytes_atomically(tmp_path / "shard.tar", b"new")
     assert names_in(tmp_path) == ["shard.tar"]
 
 
 def test_an_unreadable_file_is_an_error_with_the_remedy(tmp_path: Path):
     with pytest.raises(ShardError, match=r"notes: cannot be read: No such file(?s:.*)do: +write it"):
-        read_published(tmp_path / "notes", bytes.decode, do="write it")
+        read_parsed(tmp_path / "notes", bytes.decode, do="write it")

@@ -38,13 +38,13 @@ def test_a_shard_that_is_too_short_is_an_error_with_both_sizes(shards: list[Path
 
 def test_announcing_a_read_does_not_change_what_is_read_and_never_raises(shards: list[Path]) -> None:
     with LocalStorage(shards) as storage:
-        storage.announce(0, 0, 100)  # not open yet
+        storage.prefetch(0, 0, 100)  # not open yet
         for number in range(len(shards)):
             assert read(storage, number, 1, 100) == [CONTENTS[:100]]
-            storage.announce(number, 1, 100)
-            storage.announce(number, 1 << 62, 100)
+            storage.prefetch(number, 1, 100)
+            storage.prefetch(number, 1 << 62, 100)
             assert read(storage, number, 1, 100) == [CONTENTS[:100]]
-    storage.announce(0, 0, 100)  # closed
+    storage.prefetch(0, 0, 100)  # closed
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no posix_fadvise")
@@ -53,5 +53,5 @@ def test_announced_reads_are_passed_to_the_kernel(shards: list[Path], monkeypatc
     monkeypatch.setattr("os.posix_fadvise", lambda _, offset, size, __: announced.append((offset, size)))
     with LocalStorage(shards) as storage:
         read(storage, 0, 0, 1)
-        storage.announce(0, 7, 9)
+        storage.prefetch(0, 7, 9)
     assert announced == [(7, 9)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import webdataset
 
-from tests.sample_sets import picture_of, write_set, write_shard
+from tests.sample_sets import image_of, write_set, write_shard
 from wds_bone.errors import ConfigError, LabelError, ShardError
 from wds_bone.shards.encoding import encode_image
 from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest, write_manifest
@@ -148,7 +148,7 @@ def test_sets_that_were_made_in_different_ways_are_not_mixed(tmp_path: Path) -> 
 def test_scanned_ages_that_look_like_years_are_refused(tmp_path: Path) -> None:
     with (tmp_path / "train-000000.tar").open("wb") as file, webdataset.TarWriter(file, mtime=0) as tar:
         for number in range(20):
-            image = encode_image(picture_of(number, 16), "png")
+            image = encode_image(image_of(number, 16), "png")
             tar.write({"__key__": f"hand-{number}", "json": {"age": 3 + number % 14, "gender": "F"}, "png": image})
     with pytest.raises(LabelError, match="look like years"):
         select_shards(tmp_path)

@@ -8,7 +8,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from tests.sample_sets import age_of, picture_of, write_set
+from tests.sample_sets import age_of, image_of, write_set
 from wds_bone import BoneAgeStream
 
 
@@ -20,12 +20,12 @@ def test_plain_webdataset_reads_our_shards(tmp_path: Path) -> None:
     assert [sample["__key__"] for sample in samples] == [f"hand-{n}" for n in range(9)]
     for number, sample in enumerate(samples):
         assert sample["json"] == {"age_months": age_of(number), "gender": "FM"[number % 2]}
-        assert (sample["png"] == picture_of(number, 16)).all()
+        assert (sample["png"] == image_of(number, 16)).all()
 
 
 def png_of(number: int) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(picture_of(number, 16)).convert("RGB").save(buffer, "PNG")
+    Image.fromarray(image_of(number, 16)).convert("RGB").save(buffer, "PNG")
     return buffer.getvalue()
 
 

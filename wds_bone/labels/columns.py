@@ -64,7 +64,7 @@ class Roles:
     gender: int
     flag: Flag | None  # what 1 or true means; with None only words and letters are read
     age_unit: AgeUnit
-    unit_is_stated: bool  # by the user, or as years in the name of the column
+    states_age_unit: bool  # by the user, or as years in the name of the column
 
 
 def find_roles(names: Sequence[str], columns: LabelColumns, *, where: str, with_id: bool = True) -> Roles:
@@ -95,7 +95,7 @@ def find_roles(names: Sequence[str], columns: LabelColumns, *, where: str, with_
         gender=gender,
         flag=_reconcile(columns.gender_is, _FLAG_NAMES.get(normalized[gender]), names[gender], "--gender-is", where),
         age_unit=_reconcile(columns.age_unit, named_unit, names[age], "--age-unit", where) or "months",
-        unit_is_stated=columns.age_unit is not None or named_unit == "years",
+        states_age_unit=columns.age_unit is not None or named_unit == "years",
     )
 
 

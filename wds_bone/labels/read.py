@@ -20,10 +20,10 @@ __all__ = [
     "Gender",
     "Label",
     "LabelColumns",
-    "Rejected",
+    "RejectedSample",
+    "check_ages_are_in_months",
     "label_from_mapping",
     "read_labels",
-    "refuse_years",
     "states_unit",
 ]
 
@@ -45,7 +45,7 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Rejected:
+class RejectedSample:
     """A sample that is left out: its key, the category that it is counted in, and the full problem."""
 
     key: str
@@ -54,7 +54,7 @@ class Rejected:
 
 
 def read_labels(
-    path: str | Path, columns: LabelColumns = BY_NAME, *, rejected: list[Rejected] | None = None
+    path: str | Path, columns: LabelColumns = BY_NAME, *, rejected: list[RejectedSample] | None = None
 ) -> list[Label]:
     """Return the labels of a table, in its order.
 
@@ -73,9 +73,9 @@ def read_labels(
     keys = _unique_keys(table, roles)
     found = (_read_row(key, row, roles, rejected) for key, row in zip(keys, table.rows, strict=True))
     labels = [label for label in found if label is not None]
-    if not roles.unit_is_stated:
+    if not roles.states_age_unit:
         where = f"{table.header.where}: the column {table.header.cells[roles.age].strip()!r}"
-        refuse_years([label.age_months for label in labels], where, do=_GIVE_UNIT_OPTION)
+        check_ages_are_in_months([label.age_months for label in labels], where, do=_GIVE_UNIT_OPTION)
     return labels
 
 
@@ -106,10 +106,10 @@ def states_unit(mapping: Mapping[str, object]) -> bool:
     Raises:
         LabelError: if age or gender is missing or occurs twice.
     """
-    return "age_months" in mapping or _mapping_roles(tuple(mapping), "the label").unit_is_stated
+    return "age_months" in mapping or _mapping_roles(tuple(mapping), "the label").states_age_unit
 
 
-def refuse_years(ages_months: Sequence[float], where: str, *, do: str = _WRITE_AGE_MONTHS) -> None:
+def check_ages_are_in_months(ages_months: Sequence[float], where: str, *, do: str = _WRITE_AGE_MONTHS) -> None:
     """Refuse ages that are probably in years: at least 10 of them, at most 5 % above 20 months.
 
     Args:
@@ -197,7 +197,7 @@ def _unique_keys(table: Table, roles: Roles) -> list[str]:
     return list(locations)
 
 
-def _read_row(key: str, row: Row, roles: Roles, rejected: list[Rejected] | None) -> Label | None:
+def _read_row(key: str, row: Row, roles: Roles, rejected: list[RejectedSample] | None) -> Label | None:
     where, cause = f"{row.where}: id {key!r}", "bad gender"
     try:
         gender = parse_gender(row.cells[roles.gender], flag=roles.flag, where=where)
@@ -206,5 +206,5 @@ def _read_row(key: str, row: Row, roles: Roles, rejected: list[Rejected] | None)
     except LabelError as error:
         if rejected is None:
             raise
-        rejected.append(Rejected(key, cause, f"{error.problem}: {error.got}"))
+        rejected.append(RejectedSample(key, cause, f"{error.problem}: {error.got}"))
         return None

@@ -17,7 +17,7 @@ from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.learn.snapshot import LAST_NAME
 from wds_bone.model.checkpoint import load_checkpoint, read_checkpoint, read_whole
-from wds_bone.storage.durable import publish_bytes
+from wds_bone.storage.durable import write_bytes_atomically
 
 RUN_NAME, CONFIG_NAME = "run.json", "config.toml"
 _COMPUTED_BY = ("torch", "torchvision", "python")
@@ -73,8 +73,10 @@ def claim_folder(folder: Path, provenance: dict[str, Any], *, step: int, world_s
         history = saved["history"]
     launch = {"step": step, "world_size": world_size, "device": provenance["config"]["device"]}
     history = [*history, launch | {name: provenance[name] for name in ("versions", "code")}]
-    publish_bytes(folder / CONFIG_NAME, settings_as_toml(provenance["config"]))
-    publish_bytes(path, (json.dumps(provenance | {"history": history}, indent=2, allow_nan=False) + "\n").encode())
+    write_bytes_atomically(folder / CONFIG_NAME, settings_as_toml(provenance["config"]))
+    write_bytes_atomically(
+        path, (json.dumps(provenance | {"history": history}, indent=2, allow_nan=False) + "\n").encode()
+    )
 
 
 def load_own_checkpoint(path: Path | None, provenance: dict[str, Any], ranks: Ranks) -> dict[str, Any]:

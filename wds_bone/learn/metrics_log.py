@@ -23,7 +23,7 @@ from tqdm import tqdm
 from wds_bone.errors import CheckpointError
 from wds_bone.learn.run import Progress
 from wds_bone.learn.validate import Predictions
-from wds_bone.storage.durable import publish_bytes, storage_errors
+from wds_bone.storage.durable import storage_errors, write_bytes_atomically
 
 Draw = Callable[[Predictions], Figure]
 METRICS_NAME = "metrics.jsonl"
@@ -132,7 +132,7 @@ def truncate_metrics(path: Path, progress: Progress) -> None:
         lines = path.read_bytes().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
     kept = [line for number, line in enumerate(whole, 1) if _is_within(line, progress, where=f"{path}: line {number}")]
-    publish_bytes(path, b"".join(kept))
+    write_bytes_atomically(path, b"".join(kept))
 
 
 def _is_within(line: bytes, progress: Progress, *, where: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import torch
 
 from wds_bone.errors import CheckpointError
-from wds_bone.storage.durable import publish
+from wds_bone.storage.durable import write_atomically
 
 FORMAT, OLD_FORMAT = "wds_bone checkpoint 2", "wds_bone checkpoint 1"
 _PREFIX = b"\nwds_bone sha256 "
@@ -36,7 +36,7 @@ def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
     Raises:
         WdsBoneError: if it cannot be written; an existing file is kept.
     """
-    publish(path, lambda stream: _write_sealed(stream, {"format": FORMAT, **contents}))
+    write_atomically(path, lambda stream: _write_sealed(stream, {"format": FORMAT, **contents}))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -6,6 +6,6 @@ The project cannot include images of patients, so it draws its own. Like real fi
 growth plates and their fusion, and the gender is needed to convert maturity to months.
 """
 
-from wds_bone.phantom.hands import Hand, draw_hand, hand_facts, synthetic_hands
+from wds_bone.phantom.hands import Hand, draw_hand, hand_ground_truth, synthetic_hands
 
-__all__ = ["Hand", "draw_hand", "hand_facts", "synthetic_hands"]
+__all__ = ["Hand", "draw_hand", "hand_ground_truth", "synthetic_hands"]

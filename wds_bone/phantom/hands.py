@@ -65,7 +65,7 @@ def synthetic_hands(
     seed: int,
     first: int = 0,
     label_noise: bool = True,
-    raters: int = 1,
+    num_raters: int = 1,
     sex_cue_strength: float = 0.0,
     nuisances: Collection[str] = NUISANCES,
 ) -> list[Hand]:
@@ -76,7 +76,7 @@ def synthetic_hands(
         seed: seed of all draws; hand i depends only on `seed` and i.
         first: number of the first hand, so that splits drawn with one seed have no hand in common.
         label_noise: whether the label is a reading by raters rather than the true age.
-        raters: number of raters; the label is their mean reading.
+        num_raters: number of raters; the label is their mean reading.
         sex_cue_strength: from 0 (only maturity and hand size depend on the gender) to 1.
         nuisances: names of the enabled nuisances.
     """
@@ -85,15 +85,15 @@ def synthetic_hands(
         hand_seed = draw_bits(seed, f"hand {number}")
         gender: Gender = "M" if draw_uniform(hand_seed, "gender") < BOY_FRACTION else "F"
         true_age = float(np.interp(draw_uniform(hand_seed, "age"), AGE_LEVELS, AGE_QUANTILES[gender]))
-        label = rate_age(true_age, raters=raters, seed=hand_seed) if label_noise else true_age
+        label = rate_age(true_age, num_raters=num_raters, seed=hand_seed) if label_noise else true_age
         key = f"hand-{seed}-{number:06d}"
         hands.append(Hand(key, gender, label, true_age, hand_seed, sex_cue_strength, tuple(nuisances)))
     return hands
 
 
-def rate_age(true_age_months: float, *, raters: int, seed: int) -> float:
+def rate_age(true_age_months: float, *, num_raters: int, seed: int) -> float:
     """Return the mean reading, in months, of raters who make errors and prefer whole and half years."""
-    readings = [_read_age(true_age_months, seed, f"rater {rater}") for rater in range(raters)]
+    readings = [_read_age(true_age_months, seed, f"rater {rater}") for rater in range(num_raters)]
     return float(np.mean(readings))
 
 
@@ -110,7 +110,7 @@ def draw_hand(hand: Hand, size: int) -> NDArray[np.uint8]:
     return digitize(film, view, size, nuisances=nuisances, seed=hand.seed)
 
 
-def hand_facts(hand: Hand) -> dict[str, Any]:
+def hand_ground_truth(hand: Hand) -> dict[str, Any]:
     """Return the true age, stages and nuisances in JSON types, for checks and never for training."""
     stages = stages_at(hand.true_age_months, hand.gender, seed=hand.seed)
     nuisances = draw_nuisances(hand.seed, hand.nuisances)

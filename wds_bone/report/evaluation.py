@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wds_bone.learn.validate import Predictions
 from wds_bone.report.figures import draw_bland_altman, draw_scatter, figure_as_png
 from wds_bone.report.predictions import write_predictions
-from wds_bone.storage.durable import publish_bytes
+from wds_bone.storage.durable import write_bytes_atomically
 from wds_bone.stream.order import order_key, sample_at
 from wds_bone.stream.stream import BoneAgeStream
 
@@ -71,6 +71,6 @@ def write_evaluation(folder: Path, predictions: Predictions, metrics: dict[str, 
     paths = [folder / name for name in (PREDICTIONS_NAME, SCATTER_NAME, BLAND_ALTMAN_NAME, METRICS_NAME)]
     write_predictions(paths[0], predictions)
     for path, draw in zip(paths[1:3], (draw_scatter, draw_bland_altman), strict=True):
-        publish_bytes(path, figure_as_png(draw(predictions, metrics["errors"], remark=remark)))
-    publish_bytes(paths[3], (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
+        write_bytes_atomically(path, figure_as_png(draw(predictions, metrics["errors"], remark=remark)))
+    write_bytes_atomically(paths[3], (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
     return paths

@@ -18,7 +18,7 @@ from wds_bone.errors import LabelError
 from wds_bone.labels.table import Row, Table, read_table
 from wds_bone.labels.values import parse_age_months, parse_gender
 from wds_bone.learn.validate import Predictions
-from wds_bone.storage.durable import publish_bytes
+from wds_bone.storage.durable import write_bytes_atomically
 
 COLUMNS = ("key", "gender", "age_months", "predicted_months")
 _MARK = "'"
@@ -34,7 +34,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     genders = np.where(predictions.gender == 1, "M", "F").tolist()
     months = (map(months_text, column) for column in (predictions.age_months, predictions.predicted_months))
     rows = zip(map(plain_cell, predictions.key), genders, *months, strict=True)
-    publish_bytes(path, csv_text([COLUMNS, *rows]).encode())
+    write_bytes_atomically(path, csv_text([COLUMNS, *rows]).encode())
 
 
 def read_predictions(path: Path) -> Predictions:

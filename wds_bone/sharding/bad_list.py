@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from wds_bone.labels.read import Rejected
-from wds_bone.storage.durable import publish_bytes, read_published, storage_errors
+from wds_bone.labels.read import RejectedSample
+from wds_bone.storage.durable import read_parsed, storage_errors, write_bytes_atomically
 
 BAD_NAME = "bad.jsonl"
 _DELETE_LIST = "delete this file; it only lists the samples that were left out"
@@ -21,11 +21,11 @@ _DELETE_LIST = "delete this file; it only lists the samples that were left out"
 class BadLine:
     """A sample that was left out, and the splits it might have been in."""
 
-    bad: Rejected
+    bad: RejectedSample
     splits: tuple[str, ...]
 
 
-def read_bad(out: Path, splits: Collection[str]) -> list[Rejected]:
+def read_bad(out: Path, splits: Collection[str]) -> list[RejectedSample]:
     """Return the samples that were left out of any of `splits` in the set `out`.
 
     Raises:
@@ -34,7 +34,9 @@ def read_bad(out: Path, splits: Collection[str]) -> list[Rejected]:
     return [line.bad for line in _read_lines(out / BAD_NAME) if set(line.splits) & set(splits)]
 
 
-def write_bad(out: Path, unassigned: Sequence[Rejected], by_split: Mapping[str, Sequence[Rejected]]) -> None:
+def write_bad(
+    out: Path, unassigned: Sequence[RejectedSample], by_split: Mapping[str, Sequence[RejectedSample]]
+) -> None:
     """Replace the lines of the splits in `by_split`, and keep those of all other splits.
 
     Args:
@@ -52,16 +54,16 @@ def write_bad(out: Path, unassigned: Sequence[Rejected], by_split: Mapping[str, 
     lines += [BadLine(bad, (split,)) for split, part in by_split.items() for bad in part]
     if lines:
         texts = [json.dumps({**asdict(line.bad), "splits": line.splits}) for line in lines]
-        publish_bytes(path, "".join(text + "\n" for text in texts).encode())
+        write_bytes_atomically(path, "".join(text + "\n" for text in texts).encode())
         return
     with storage_errors(path):
         path.unlink(missing_ok=True)
 
 
 def _read_lines(path: Path) -> list[BadLine]:
-    return read_published(path, _parse, do=_DELETE_LIST) if path.exists() else []
+    return read_parsed(path, _parse, do=_DELETE_LIST) if path.exists() else []
 
 
 def _parse(contents: bytes) -> list[BadLine]:
     rows = [json.loads(line) for line in contents.decode().splitlines()]
-    return [BadLine(Rejected(row["key"], row["cause"], row["problem"]), tuple(row["splits"])) for row in rows]
+    return [BadLine(RejectedSample(row["key"], row["cause"], row["problem"]), tuple(row["splits"])) for row in rows]

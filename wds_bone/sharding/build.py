@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wds_bone.errors import ImageError
-from wds_bone.labels.read import Rejected
+from wds_bone.labels.read import RejectedSample
 from wds_bone.progress import progress
 from wds_bone.sharding.bad_list import read_bad, write_bad
 from wds_bone.sharding.existing import select_pending
@@ -28,7 +28,7 @@ from wds_bone.sharding.staging import (
     remove_stale_staging,
     retire_splits,
 )
-from wds_bone.sharding.writer import ShardRecord, check_budget, count_causes
+from wds_bone.sharding.writer import ShardRecord, check_bad_budget, format_causes
 from wds_bone.shards.manifest import MANIFEST_NAME, Manifest, SplitEntry, write_manifest
 from wds_bone.shards.sidecars import read_sidecar, split_entry
 
@@ -38,7 +38,7 @@ class BuiltSet:
     """The result of a build: the manifest, the samples that were left out, and whether the set was already complete."""
 
     manifest: Manifest
-    rejected: tuple[Rejected, ...]
+    rejected: tuple[RejectedSample, ...]
     was_complete: bool
 
 
@@ -66,18 +66,18 @@ def build_set(
     pending = select_pending(plan, base, out, replace=replace)
     known_bad = _find_known_bad(plan, pending, out)
     if base is not None and has_manifest and not pending.splits:
-        check_budget(known_bad, max_bad)
+        check_bad_budget(known_bad, max_bad)
         return BuiltSet(base, tuple(known_bad), was_complete=True)
     staging = open_staging(out, pending, replace=replace)
     settings = WriterSettings(staging, pending.image, max_bad, lock)
     records = _write_pending_shards(pending, out, settings, workers=workers)
     rejected = [*known_bad, *(bad for record in records.values() for bad in record.rejected)]
-    check_budget(rejected, max_bad)
+    check_bad_budget(rejected, max_bad)
     manifest = _publish(pending, out, records, base)
     return BuiltSet(manifest, tuple(rejected), was_complete=False)
 
 
-def _find_known_bad(plan: SetPlan, pending: SetPlan, out: Path) -> list[Rejected]:
+def _find_known_bad(plan: SetPlan, pending: SetPlan, out: Path) -> list[RejectedSample]:
     """Return the samples that were left out during planning or when the finished splits were written."""
     finished = {split.name for split in plan.splits} - {split.name for split in pending.splits}
     planned = {bad.key for bad in plan.rejected}
@@ -118,7 +118,7 @@ def _nonempty_records(split: SplitPlan, records: Mapping[str, ShardRecord]) -> l
     found = [records[shard.name] for shard in split.shards]
     kept = [record for record in found if record.entry.num_samples]
     if not kept:
-        causes = count_causes(_bad_samples(split, records))
+        causes = format_causes(_bad_samples(split, records))
         raise ImageError(
             f"split '{split.name}': all samples are bad",
             expected="at least one good sample",
@@ -134,5 +134,5 @@ def _split_entry(split: SplitPlan, records: list[ShardRecord], out: Path, pendin
     return split_entry(entries, tables, label_table_sha256=pending.label_table_sha256, plan=split.digest)
 
 
-def _bad_samples(split: SplitPlan, records: Mapping[str, ShardRecord]) -> list[Rejected]:
+def _bad_samples(split: SplitPlan, records: Mapping[str, ShardRecord]) -> list[RejectedSample]:
     return [bad for shard in split.shards for bad in records[shard.name].rejected]

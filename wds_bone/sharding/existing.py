@@ -14,7 +14,7 @@ from wds_bone.errors import ShardError
 from wds_bone.sharding.plan import SetPlan, SplitPlan, describe_difference
 from wds_bone.shards.manifest import Manifest, ShardEntry, SplitEntry, dali_name, index_name
 from wds_bone.shards.sidecars import REINDEX, read_sidecar
-from wds_bone.storage.durable import read_published
+from wds_bone.storage.durable import read_parsed
 
 
 def select_pending(plan: SetPlan, base: Manifest | None, out: Path, *, replace: bool) -> SetPlan:
@@ -64,7 +64,7 @@ def _invalid_sidecars(shard: ShardEntry, out: Path) -> list[Path]:
         return contents.count(b"\n") == shard.num_samples + 1 and contents.endswith(b"\n")
 
     checks = {out / index_name(shard.name): is_index, out / dali_name(shard.name): is_dali}
-    return [path for path, check in checks.items() if not path.is_file() or not read_published(path, check, do=REINDEX)]
+    return [path for path, check in checks.items() if not path.is_file() or not read_parsed(path, check, do=REINDEX)]
 
 
 def _incomplete_error(out: Path, split: SplitPlan, entry: SplitEntry) -> ShardError:

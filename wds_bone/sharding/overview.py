@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from wds_bone.shards.manifest import Manifest, ShardEntry, SplitEntry
 from wds_bone.shards.sidecars import read_sidecar
 from wds_bone.shards.statistics import AGE_BAND_MONTHS, NUM_AGE_BANDS
-from wds_bone.storage.durable import publish_bytes
+from wds_bone.storage.durable import write_bytes_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,8 +39,8 @@ def write_pictures(folder: Path, manifest: Manifest) -> None:
     sheet, histogram = io.BytesIO(), io.BytesIO()
     draw_contact_sheet(folder, manifest).save(sheet, "PNG")
     draw_histogram(manifest).savefig(histogram, format="png", dpi=100, metadata={"Software": None})
-    publish_bytes(folder / SHEET_NAME, sheet.getvalue())
-    publish_bytes(folder / HISTOGRAM_NAME, histogram.getvalue())
+    write_bytes_atomically(folder / SHEET_NAME, sheet.getvalue())
+    write_bytes_atomically(folder / HISTOGRAM_NAME, histogram.getvalue())
 
 
 def draw_contact_sheet(folder: Path, manifest: Manifest) -> Image.Image:
@@ -96,13 +96,13 @@ def format_counts(manifest: Manifest) -> str:
     for name, split in sorted(manifest.splits.items()):
         age, megabytes = split.labels["age_months"], sum(shard.shard_bytes for shard in split.shards) / 1e6
         lines.append(
-            f"{name}: {count_samples(split.num_samples, len(split.shards))}, {megabytes:,.1f} MB; "
+            f"{name}: {format_num_samples(split.num_samples, len(split.shards))}, {megabytes:,.1f} MB; "
             f"age {age['mean']:.1f} ± {age['sd']:.1f} months, {age['min']:g} to {age['max']:g}"
         )
     return "\n".join(lines)
 
 
-def count_samples(num_samples: int, num_shards: int) -> str:
+def format_num_samples(num_samples: int, num_shards: int) -> str:
     """Return the number of samples and shards of a split as a phrase."""
     return f"{num_samples:,} samples in {num_shards} shard{'s' * (num_shards != 1)}"
 

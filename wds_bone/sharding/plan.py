@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wds_bone.errors import ConfigError
-from wds_bone.labels.read import Rejected
+from wds_bone.labels.read import RejectedSample
 from wds_bone.sharding.sources import Source
 from wds_bone.sharding.split import divide_evenly, shuffle_labels, split_labels
 from wds_bone.shards.manifest import FORMAT_VERSION, ImageFormat
@@ -62,7 +62,7 @@ class SetPlan:
     image: ImageFormat
     samples_per_shard: int
     splits: tuple[SplitPlan, ...]
-    rejected: tuple[Rejected, ...] = ()
+    rejected: tuple[RejectedSample, ...] = ()
     label_table_sha256: str | None = None
 
 
@@ -92,7 +92,7 @@ def assign_splits(
     return {name: [by_key[label.key] for label in shuffle_labels(part, seed=seed)] for name, part in parts.items()}
 
 
-def usual_samples_per_shard(num_samples: int) -> int:
+def default_samples_per_shard(num_samples: int) -> int:
     """Return a size that gives about 12 shards: enough to keep 12 writers busy, but no tiny files."""
     return min(MAX_SAMPLES_PER_SHARD, max(MIN_SAMPLES_PER_SHARD, math.ceil(num_samples / TARGET_NUM_SHARDS)))
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from wds_bone.config import check_bounds, option, out_of_range
 from wds_bone.errors import ConfigError
-from wds_bone.shards.encoding import USUAL_QUALITY
+from wds_bone.shards.encoding import DEFAULT_QUALITY
 from wds_bone.shards.manifest import Encoding
 
 DEFAULT_NUM_HANDS = 2000
@@ -46,7 +46,7 @@ class MakeShardsConfig:
         max=MAX_SIDE_PIXELS,
     )
     encoding: Encoding = option("encoding of the stored images", default="jpg")
-    quality: int = option("JPEG quality, 1 to 100", default=USUAL_QUALITY, min=1, max=100)
+    quality: int = option("JPEG quality, 1 to 100", default=DEFAULT_QUALITY, min=1, max=100)
     stretch: tuple[float, float] | None = option(
         "the two percentiles of brightness that become black and white, such as 1 99 "
         "(default: keep the brightness of each film)",

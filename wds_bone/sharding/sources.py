@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from wds_bone.errors import ImageError
 from wds_bone.images.read import find_images, letterbox, read_image
-from wds_bone.labels.read import Label, LabelColumns, Rejected, read_labels
-from wds_bone.phantom import Hand, draw_hand, hand_facts, synthetic_hands
+from wds_bone.labels.read import Label, LabelColumns, RejectedSample, read_labels
+from wds_bone.phantom import Hand, draw_hand, hand_ground_truth, synthetic_hands
 from wds_bone.shards.manifest import ImageFormat
 
 
@@ -38,7 +38,7 @@ class Source:
 
 
 def film_sources(
-    table: Path, folders: Sequence[Path], columns: LabelColumns, *, rejected: list[Rejected] | None
+    table: Path, folders: Sequence[Path], columns: LabelColumns, *, rejected: list[RejectedSample] | None
 ) -> tuple[list[Source], int]:
     """Return a source per label that has a film, and the number of films in `folders` that have no label.
 
@@ -62,9 +62,9 @@ def film_sources(
     return sources, num_unlabeled
 
 
-def hand_sources(num_samples: int, *, seed: int, raters: int = 1) -> list[Source]:
-    """Return a source per synthetic hand, labeled with the mean reading of `raters` raters."""
-    hands = synthetic_hands(num_samples, seed=seed, raters=raters)
+def synthetic_sources(num_samples: int, *, seed: int, num_raters: int = 1) -> list[Source]:
+    """Return a source per synthetic hand, labeled with the mean reading of `num_raters` raters."""
+    hands = synthetic_hands(num_samples, seed=seed, num_raters=num_raters)
     return [Source(Label(hand.key, hand.gender, hand.age_months), hand, _hand_digest(hand)) for hand in hands]
 
 
@@ -92,14 +92,18 @@ def sample_fields(source: Source) -> dict[str, Any]:
     """Return the JSON fields of a sample: its label, and the parameters of a synthetic hand."""
     age = source.label.age_months
     facts = {"age_months": int(age) if float(age).is_integer() else age, "gender": source.label.gender}
-    return facts | (hand_facts(source.image) if isinstance(source.image, Hand) else {})
+    return facts | (hand_ground_truth(source.image) if isinstance(source.image, Hand) else {})
 
 
 def _reject_missing(
-    missing: Sequence[str], num_labels: int, table: Path, films: Mapping[str, Path], rejected: list[Rejected] | None
+    missing: Sequence[str],
+    num_labels: int,
+    table: Path,
+    films: Mapping[str, Path],
+    rejected: list[RejectedSample] | None,
 ) -> None:
     if rejected is not None:
-        rejected += [Rejected(key, "no image", "no image of this name in the folders") for key in missing]
+        rejected += [RejectedSample(key, "no image", "no image of this name in the folders") for key in missing]
         return
     raise ImageError(
         f"{table}: no image found for {len(missing):,} of {num_labels:,} labels; the first is '{missing[0]}'",
@@ -117,5 +121,5 @@ def _file_bytes(film: Path) -> int:
 
 
 def _hand_digest(hand: Hand) -> str:
-    facts = json.dumps([hand.seed, hand.sex_cue_strength, hand_facts(hand)], sort_keys=True)
+    facts = json.dumps([hand.seed, hand.sex_cue_strength, hand_ground_truth(hand)], sort_keys=True)
     return hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()

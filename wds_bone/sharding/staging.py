@@ -24,7 +24,7 @@ from wds_bone.shards.manifest import (
     manifest_as_bytes,
     read_manifest,
 )
-from wds_bone.storage.durable import publish_bytes, read_published, storage_errors, sync_folder
+from wds_bone.storage.durable import read_parsed, storage_errors, sync_folder, write_bytes_atomically
 
 PLAN_NAME = "plan.json"
 KEPT_NAME = "kept.json"
@@ -58,7 +58,7 @@ def open_staging(out: Path, plan: SetPlan, *, replace: bool) -> Path:
         _refuse_unfinished(out, new, old)
         _refuse_unlisted_shards(out, [split.name for split in plan.splits])
     _clear(staging)
-    publish_bytes(staging / PLAN_NAME, json.dumps(new, indent=1).encode())
+    write_bytes_atomically(staging / PLAN_NAME, json.dumps(new, indent=1).encode())
     return staging
 
 
@@ -80,7 +80,7 @@ def retire_splits(out: Path, names: Sequence[str]) -> None:
     if not set(names) & set(old.splits):
         return
     kept = Manifest(old.image, {name: split for name, split in old.splits.items() if name not in names})
-    publish_bytes(out / STAGING_NAME / KEPT_NAME, manifest_as_bytes(kept))
+    write_bytes_atomically(out / STAGING_NAME / KEPT_NAME, manifest_as_bytes(kept))
     with storage_errors(path):
         path.unlink()
         sync_folder(out)
@@ -120,7 +120,7 @@ def remove_stale_staging(out: Path, manifest: Manifest) -> None:
 
 def _read_plan(staging: Path) -> dict[str, Any] | None:
     path = staging / PLAN_NAME
-    return read_published(path, _parse_plan, do=_DELETE_PLAN) if path.exists() else None
+    return read_parsed(path, _parse_plan, do=_DELETE_PLAN) if path.exists() else None
 
 
 def _parse_plan(contents: bytes) -> dict[str, Any]:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wds_bone.errors import ImageError, WdsBoneError
-from wds_bone.labels.read import Rejected
+from wds_bone.labels.read import RejectedSample
 from wds_bone.sharding.plan import ShardPlan
 from wds_bone.sharding.sources import Source, read_source, sample_fields
 from wds_bone.shards.encoding import encode_image
 from wds_bone.shards.manifest import ImageFormat, ShardEntry
 from wds_bone.shards.scan import scan_shard
 from wds_bone.shards.sidecars import write_sidecars
-from wds_bone.storage.durable import publish, publish_bytes, read_published
+from wds_bone.storage.durable import read_parsed, write_atomically, write_bytes_atomically
 
 _DELETE_RECORD = "delete this file and run the command again; the shard is written again"
 
@@ -30,7 +30,7 @@ class ShardRecord:
     """A finished shard: its manifest entry, and the samples that were left out of it."""
 
     entry: ShardEntry
-    rejected: tuple[Rejected, ...]
+    rejected: tuple[RejectedSample, ...]
 
 
 def write_shard(
@@ -49,7 +49,7 @@ def write_shard(
         ImageError: if a film cannot be read, or more than `max_bad` films.
         WdsBoneError: if a file cannot be written.
     """
-    rejected: list[Rejected] = []
+    rejected: list[RejectedSample] = []
 
     def write(stream: BinaryIO) -> None:
         # Imported here because it imports torch, which takes too long for a mistyped command line.
@@ -61,10 +61,10 @@ def write_shard(
                     tar.write(sample)
                 count(number)
 
-    publish(folder / shard.name, write)
+    write_atomically(folder / shard.name, write)
     entry = write_sidecars(folder, scan_shard(folder / shard.name))
     record = ShardRecord(entry, tuple(rejected))
-    publish_bytes(record_path(folder, shard.name), json.dumps(dataclasses.asdict(record)).encode())
+    write_bytes_atomically(record_path(folder, shard.name), json.dumps(dataclasses.asdict(record)).encode())
     return record
 
 
@@ -75,12 +75,12 @@ def read_record(folder: Path, shard_name: str) -> ShardRecord | None:
         ShardError: if the record is damaged.
     """
     path = record_path(folder, shard_name)
-    return read_published(path, _parse_record, do=_DELETE_RECORD) if path.exists() else None
+    return read_parsed(path, _parse_record, do=_DELETE_RECORD) if path.exists() else None
 
 
 def _parse_record(contents: bytes) -> ShardRecord:
     record = json.loads(contents)
-    return ShardRecord(ShardEntry(**record["entry"]), tuple(Rejected(**bad) for bad in record["rejected"]))
+    return ShardRecord(ShardEntry(**record["entry"]), tuple(RejectedSample(**bad) for bad in record["rejected"]))
 
 
 def record_path(folder: Path, shard_name: str) -> Path:
@@ -88,7 +88,7 @@ def record_path(folder: Path, shard_name: str) -> Path:
     return folder / (shard_name.removesuffix(".tar") + ".json")
 
 
-def check_budget(rejected: list[Rejected], max_bad: int | None) -> None:
+def check_bad_budget(rejected: list[RejectedSample], max_bad: int | None) -> None:
     """Refuse more than `max_bad` rejected samples (None: more than none).
 
     Raises:
@@ -98,19 +98,19 @@ def check_budget(rejected: list[Rejected], max_bad: int | None) -> None:
         raise ImageError(
             f"too many bad samples; the last one is '{rejected[-1].key}': {rejected[-1].problem}",
             expected=f"at most {max_bad or 0}",
-            got=f"{len(rejected)}: {count_causes(rejected)}",
+            got=f"{len(rejected)}: {format_causes(rejected)}",
             do="fix them, or allow more with --on-bad skip --max-bad N",
         )
 
 
-def count_causes(rejected: list[Rejected]) -> str:
+def format_causes(rejected: list[RejectedSample]) -> str:
     """Return a phrase with the number of rejected samples per cause."""
     causes = sorted({bad.cause for bad in rejected})
     return ", ".join(f"{sum(bad.cause == cause for bad in rejected)} {cause}" for cause in causes)
 
 
 def _encode_sample(
-    source: Source, image: ImageFormat, rejected: list[Rejected], max_bad: int | None
+    source: Source, image: ImageFormat, rejected: list[RejectedSample], max_bad: int | None
 ) -> dict[str, object] | None:
     """Return the members of a sample as bytes, or None if its image is bad and may be left out."""
     try:
@@ -118,8 +118,8 @@ def _encode_sample(
     except ImageError as error:
         if max_bad is None:
             raise
-        rejected.append(Rejected(source.label.key, "bad image", _problem_without_folder(error, source)))
-        check_budget(rejected, max_bad)
+        rejected.append(RejectedSample(source.label.key, "bad image", _problem_without_folder(error, source)))
+        check_bad_budget(rejected, max_bad)
         return None
     assert image.encoding is not None
     return {

@@ -16,13 +16,13 @@ from PIL import Image
 from wds_bone.errors import ConfigError
 from wds_bone.shards.manifest import Encoding
 
-USUAL_QUALITY = 95
+DEFAULT_QUALITY = 95
 
 # For a hand of 512 pixels: level 1 takes 11 ms and gives 108 kB, level 4 15 ms and 91 kB, level 6 40 ms and 92 kB.
 _PNG_COMPRESSION_LEVEL = 4
 
 
-def encode_image(image: NDArray[np.uint8], encoding: Encoding, *, quality: int | None = USUAL_QUALITY) -> bytes:
+def encode_image(image: NDArray[np.uint8], encoding: Encoding, *, quality: int | None = DEFAULT_QUALITY) -> bytes:
     """Return `image` encoded; the bytes are reproducible with the same version of the encoder.
 
     Args:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from wds_bone.errors import ShardError
-from wds_bone.labels.read import refuse_years
-from wds_bone.shards.image_size import mixed_sizes
+from wds_bone.labels.read import check_ages_are_in_months
+from wds_bone.shards.image_size import mixed_sizes_error
 from wds_bone.shards.manifest import ImageFormat, Manifest, ShardEntry, SplitEntry
 from wds_bone.shards.samples import SampleTable
 from wds_bone.shards.scan import ScannedShard
-from wds_bone.shards.sidecars import repeated_keys, shard_entry, sidecar_contents, split_entry
+from wds_bone.shards.sidecars import duplicate_keys, shard_entry, sidecar_contents, split_entry
 
 _NUMBERED = re.compile(r"(.+?)-\d+")
 _LETTERS = re.compile(r"[A-Za-z]+")
@@ -30,13 +30,13 @@ class DescribedShard:
     table: SampleTable
     sidecars: dict[str, bytes]
     image_sizes: frozenset[tuple[int, int]]
-    unit_is_stated: bool
+    states_age_unit: bool
 
 
 def describe_shard(shard: ScannedShard) -> DescribedShard:
     """Return the manifest entry and the sidecars of `shard`."""
     found = shard_entry(shard), shard.table, sidecar_contents(shard)
-    return DescribedShard(*found, shard.image_sizes, shard.unit_is_stated)
+    return DescribedShard(*found, shard.image_sizes, shard.states_age_unit)
 
 
 def describe_set(shards: Sequence[DescribedShard], *, letterbox: int | None, where: str) -> Manifest:
@@ -51,7 +51,7 @@ def describe_set(shards: Sequence[DescribedShard], *, letterbox: int | None, whe
         ShardError: if sizes are mixed, a split has no samples or a key is repeated.
         LabelError: if ages without a stated unit look like years.
     """
-    if duplicates := repeated_keys({shard.entry.name: shard.table for shard in shards}):
+    if duplicates := duplicate_keys({shard.entry.name: shard.table for shard in shards}):
         key, first, second = duplicates[0]
         raise ShardError(
             f"{where}: sample '{key}' is in {first} and in {second}",
@@ -59,7 +59,9 @@ def describe_set(shards: Sequence[DescribedShard], *, letterbox: int | None, whe
             got=f"duplicate keys: {len(duplicates):,}",
             do="leave out duplicate shards, or rewrite the shards with unique keys",
         )
-    refuse_years([age for shard in shards if not shard.unit_is_stated for age in shard.table["age_months"]], where)
+    check_ages_are_in_months(
+        [age for shard in shards if not shard.states_age_unit for age in shard.table["age_months"]], where
+    )
     parts: dict[str, list[DescribedShard]] = {}
     for shard in shards:
         parts.setdefault(split_name(shard.entry.name), []).append(shard)
@@ -99,6 +101,6 @@ def _image_format(shards: Sequence[DescribedShard], letterbox: int | None, where
         return ImageFormat(encoding, letterbox, letterbox, fit="letterbox at reading")
     sizes = set().union(*(shard.image_sizes for shard in shards))
     if len(sizes) > 1:
-        raise mixed_sizes(where, sizes)
+        raise mixed_sizes_error(where, sizes)
     ((height, width),) = sizes
     return ImageFormat(encoding, height, width)

@@ -41,7 +41,7 @@ def image_size(contents: bytes, encoding: str, where: str) -> tuple[int, int]:
     return height, width
 
 
-def mixed_sizes(where: Path | str, sizes: Iterable[tuple[int, int]]) -> ShardError:
+def mixed_sizes_error(where: Path | str, sizes: Iterable[tuple[int, int]]) -> ShardError:
     """Return the error for shards whose images do not share one size (height, width)."""
     found = sorted(sizes)
     shown = ", ".join(f"{height} x {width}" for height, width in found[:4]) + (", ..." if len(found) > 4 else "")

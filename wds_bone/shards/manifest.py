@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wds_bone.errors import ShardError
-from wds_bone.storage.durable import publish_bytes
+from wds_bone.storage.durable import write_bytes_atomically
 
 MANIFEST_NAME = "manifest.json"
 STAGING_NAME = ".building"
@@ -51,7 +51,7 @@ class ImageFormat:
     stretch: tuple[float, float] | None = None
 
     @property
-    def fits_at_reading(self) -> bool:
+    def is_letterboxed_on_read(self) -> bool:
         """Whether the reader letterboxes images of other sizes."""
         return self.fit == "letterbox at reading"
 
@@ -144,7 +144,7 @@ def manifest_from_bytes(text: bytes, where: str) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
     """Write `manifest.json` into `folder` atomically and return its path."""
     path = folder / MANIFEST_NAME
-    publish_bytes(path, manifest_as_bytes(manifest))
+    write_bytes_atomically(path, manifest_as_bytes(manifest))
     return path
 
 

@@ -38,7 +38,7 @@ class ScannedShard:
     image_sizes: frozenset[tuple[int, int]]
     components: tuple[tuple[tuple[str, int, int, str], ...], ...]
     """(extension, offset, size, name) of every member of every sample: the rows of DALI's index."""
-    unit_is_stated: bool
+    states_age_unit: bool
     """Whether every age is stored under a name that states its unit."""
 
 
@@ -65,8 +65,8 @@ def _scan(path: Path) -> ScannedShard:
             if key in keys:
                 raise _sample_error(path, key, "each key once", "a repeated key")
             keys.add(key)
-            row, size, unit_is_stated = _read_sample(key, parts, path)
-            is_stated = is_stated and unit_is_stated
+            row, size, states_age_unit = _read_sample(key, parts, path)
+            is_stated = is_stated and states_age_unit
             rows.append(row)
             sizes.add(size)
             components.append(tuple(_component(key, member) for _, member in parts))
@@ -121,13 +121,13 @@ def _read_sample(
     if len(contents) != len(parts) or len(images) != 1 or len(known) != len(parts):
         found = ", ".join(extension for extension, _ in parts)
         raise _sample_error(path, key, "one jpg, png or npy member and its label", found)
-    label, unit_is_stated = _read_label(key, contents, path)
+    label, states_age_unit = _read_label(key, contents, path)
     extension, image = images[0]
     encoding = ENCODING_OF_EXTENSION[extension]
     size = image_size(image.contents, encoding, f"{path}: sample '{key}'")
     position = (image.offset, len(image.contents), crc32(image.contents))
     row = (key.encode(), *position, label.age_months, label.gender.encode(), encoding.encode())
-    return row, size, unit_is_stated
+    return row, size, states_age_unit
 
 
 def _read_label(key: str, contents: dict[str, bytes], path: Path) -> tuple[Label, bool]:

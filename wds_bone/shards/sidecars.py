@@ -18,7 +18,7 @@ from wds_bone.shards.manifest import ShardEntry, SplitEntry, dali_name, index_na
 from wds_bone.shards.samples import SampleTable, join_tables, table_as_bytes, table_from_bytes
 from wds_bone.shards.scan import ScannedShard
 from wds_bone.shards.statistics import label_statistics
-from wds_bone.storage.durable import publish_bytes
+from wds_bone.storage.durable import write_bytes_atomically
 
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 REINDEX = "rewrite it with `wds-bone index FOLDER`"
@@ -27,7 +27,7 @@ REINDEX = "rewrite it with `wds-bone index FOLDER`"
 def write_sidecars(folder: Path, shard: ScannedShard) -> ShardEntry:
     """Write the sample table and DALI's index of `shard` into `folder` and return its manifest entry."""
     for name, contents in sidecar_contents(shard).items():
-        publish_bytes(folder / name, contents)
+        write_bytes_atomically(folder / name, contents)
     return shard_entry(shard)
 
 
@@ -72,7 +72,7 @@ def read_sidecar(folder: Path, entry: ShardEntry) -> SampleTable:
     return table_from_bytes(contents, path)
 
 
-def repeated_keys(tables: Mapping[str, SampleTable]) -> list[tuple[str, str, str]]:
+def duplicate_keys(tables: Mapping[str, SampleTable]) -> list[tuple[str, str, str]]:
     """Return (key, first name, second name) for every repetition of a key, across tables or within one."""
     if not tables or _all_hashes_differ(tables.values()):
         return []

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from zlib_ng.zlib_ng import crc32
 
 from wds_bone.errors import ShardError, WdsBoneError
-from wds_bone.shards.image_size import mixed_sizes
+from wds_bone.shards.image_size import mixed_sizes_error
 from wds_bone.shards.manifest import ImageFormat, Manifest, ShardEntry
 from wds_bone.shards.samples import SampleTable, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
-from wds_bone.shards.sidecars import REINDEX, read_sidecar, repeated_keys, shard_entry, sidecar_contents
+from wds_bone.shards.sidecars import REINDEX, duplicate_keys, read_sidecar, shard_entry, sidecar_contents
 from wds_bone.shards.statistics import label_statistics
 
 REBUILD = "fetch it again, or rebuild it with `wds-bone make-shards`"
@@ -110,7 +110,7 @@ def _check_sidecars(folder: Path, shard: ScannedShard, *, must_exist: bool) -> I
 
 def _check_images(path: Path, shard: ScannedShard, image: ImageFormat) -> Iterator[WdsBoneError]:
     wrong = sorted(shard.image_sizes - {(image.height, image.width)})
-    if wrong and not image.fits_at_reading:
+    if wrong and not image.is_letterboxed_on_read:
         expected = f"{image.height} x {image.width} pixels"
         yield ShardError(f"{path}: images of the wrong size", expected=expected, got=wrong[:MAX_LISTED], do=REBUILD)
     encodings = {encoding.decode() for encoding in set(shard.table["encoding"].tolist())}
@@ -124,8 +124,8 @@ def _check_set(
 ) -> Iterator[WdsBoneError]:
     """Yield mixed sizes, repeated keys and wrong label statistics."""
     if manifest is None and len(sizes) > 1:
-        yield mixed_sizes(folder, sizes)
-    for key, first, second in repeated_keys(tables):
+        yield mixed_sizes_error(folder, sizes)
+    for key, first, second in duplicate_keys(tables):
         do = "rewrite the set; a sample in two splits makes the results look too good"
         yield ShardError(f"{folder}: sample '{key}' is in {first} and in {second}", expected="each key once", do=do)
     for name, split in manifest.splits.items() if manifest else ():
@@ -167,7 +167,7 @@ def _undecodable_samples(
     if decode is None or len(sizes) != 1:
         return
     ((height, width),) = sizes
-    fit = image is not None and image.fits_at_reading
+    fit = image is not None and image.is_letterboxed_on_read
     pixels = np.empty((height, width), np.uint8)
     for row, contents in _images(path, shard.table):
         try:

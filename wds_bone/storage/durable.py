@@ -22,7 +22,7 @@ TEMPORARY_SUFFIX = ".tmp"
 Contents = TypeVar("Contents")
 
 
-def publish(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write `path` through `write`, atomically and durably.
 
     Raises:
@@ -46,17 +46,17 @@ def publish(path: Path, write: Callable[[BinaryIO], None]) -> None:
         raise
 
 
-def publish_bytes(path: Path, contents: bytes) -> None:
-    """Write `contents` to `path`, atomically and durably, like `publish`."""
+def write_bytes_atomically(path: Path, contents: bytes) -> None:
+    """Write `contents` to `path`, atomically and durably, like `write_atomically`."""
 
     def write(stream: BinaryIO) -> None:
         stream.write(contents)
 
-    publish(path, write)
+    write_atomically(path, write)
 
 
-def read_published(path: Path, parse: Callable[[bytes], Contents], *, do: str) -> Contents:
-    """Return the parsed contents of a file that was written with `publish`.
+def read_parsed(path: Path, parse: Callable[[bytes], Contents], *, do: str) -> Contents:
+    """Return the parsed contents of a file that was written with `write_atomically`.
 
     Raises:
         ShardError: if the file cannot be read or parsed; its remedy is `do`.

@@ -47,7 +47,7 @@ class LocalStorage:
         if num_bytes != size:
             raise self._error(shard, f"ends inside a sample at byte {offset:,}", size, f"{num_bytes:,} bytes")
 
-    def announce(self, shard: int, offset: int, size: int) -> None:
+    def prefetch(self, shard: int, offset: int, size: int) -> None:
         """Advise the kernel to prefetch bytes that will be read soon; never raises an error."""
         descriptor = self._descriptors.get(shard)
         if descriptor is not None and hasattr(os, "posix_fadvise"):  # not available on macOS

@@ -61,7 +61,7 @@ class Loader:
         watch, pool = _Watch(), DaemonPool(threads, name="wds_bone-decode")
         started: deque[tuple[Request, Batch, list[Future[None]]]] = deque()
         try:
-            for request in self._announced(iter(requests), pool, watch):
+            for request in self._prefetched(iter(requests), pool, watch):
                 started.append((request, *self._start(request, pool, watch, threads=threads)))
                 if len(started) > BATCHES_AHEAD:
                     yield _finish(*started.popleft())
@@ -105,7 +105,7 @@ class Loader:
     def _pin(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.pin_memory() if self.pin_memory else tensor
 
-    def _announced(self, requests: Iterator[Request], pool: DaemonPool, watch: _Watch) -> Iterator[Request]:
+    def _prefetched(self, requests: Iterator[Request], pool: DaemonPool, watch: _Watch) -> Iterator[Request]:
         """Yield the requests; before each one, have a thread announce the reads of the request after it.
 
         A thread of the pool does it, because the thread that yields batches must not touch a disk that may hang.
@@ -114,16 +114,16 @@ class Loader:
         while request is not None:
             following = next(requests, None)
             if following is not None:
-                pool.submit(self._announce, following.images, watch)
+                pool.submit(self._prefetch, following.images, watch)
             yield request
             request = following
 
-    def _announce(self, images: list[StoredImage], watch: _Watch) -> None:
+    def _prefetch(self, images: list[StoredImage], watch: _Watch) -> None:
         thread = get_ident()
         try:
             for image in images:
                 watch.reading[thread] = image.number
-                self.reader.announce(image)
+                self.reader.prefetch(image)
         finally:
             watch.reading.pop(thread, None)
 

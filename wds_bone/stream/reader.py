@@ -31,9 +31,9 @@ class SampleReader:
     storage: LocalStorage
     _buffers: local = field(default_factory=local, init=False)  # one for each thread
 
-    def announce(self, image: StoredImage) -> None:
+    def prefetch(self, image: StoredImage) -> None:
         """Tell the storage that this image will be read soon; never an error."""
-        self.storage.announce(image.shard, image.offset, image.size)
+        self.storage.prefetch(image.shard, image.offset, image.size)
 
     def read_into(self, image: StoredImage, row: Row, buffer: memoryview) -> None:
         """Fill `row` with the pixels of an image.
@@ -80,7 +80,7 @@ class SampleReader:
 
     @cached_property
     def _fits(self) -> bool:
-        return self.selection.image.fits_at_reading
+        return self.selection.image.is_letterboxed_on_read
 
     @cached_property
     def _largest_bytes(self) -> int:

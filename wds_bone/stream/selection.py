@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wds_bone.errors import ConfigError, ShardError
-from wds_bone.labels.read import refuse_years
-from wds_bone.shards.image_size import mixed_sizes
+from wds_bone.labels.read import check_ages_are_in_months
+from wds_bone.shards.image_size import mixed_sizes_error
 from wds_bone.shards.manifest import (
     MANIFEST_NAME,
     STAGING_NAME,
@@ -26,7 +26,7 @@ from wds_bone.shards.manifest import (
 )
 from wds_bone.shards.samples import SampleTable, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
-from wds_bone.shards.sidecars import read_sidecar, repeated_keys
+from wds_bone.shards.sidecars import duplicate_keys, read_sidecar
 from wds_bone.stream.locate import find_shards
 
 Keep = Callable[[SampleTable], NDArray[np.bool_]]
@@ -145,7 +145,7 @@ class _Located:
     sha256: str
     table: SampleTable
     image: ImageFormat
-    unit_is_stated: bool = True
+    states_age_unit: bool = True
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _read_shards(paths: Iterable[Path]) -> list[_Located]:
 
 def _check_keys(tables: dict[str, SampleTable]) -> None:
     """Refuse a key that occurs in two shards."""
-    if repeated := repeated_keys(tables):
+    if repeated := duplicate_keys(tables):
         key, first, second = repeated[0]
         raise ShardError(
             f"{second}: sample '{key}' is also in {first}",
@@ -211,12 +211,12 @@ def _read_indexed(path: Path, entry: ShardEntry, image: ImageFormat) -> _Located
 def _scan(path: Path) -> _Located:
     _file_bytes(path)
     shard = scan_shard(path)
-    return _Located(path, shard.sha256, shard.table, _scanned_image(shard, path), shard.unit_is_stated)
+    return _Located(path, shard.sha256, shard.table, _scanned_image(shard, path), shard.states_age_unit)
 
 
 def _scanned_image(shard: ScannedShard, path: Path) -> ImageFormat:
     if len(shard.image_sizes) != 1:
-        raise mixed_sizes(path, shard.image_sizes)
+        raise mixed_sizes_error(path, shard.image_sizes)
     ((height, width),) = shard.image_sizes
     encodings = {encoding.decode() for encoding in np.unique(shard.table["encoding"])}
     return ImageFormat(encodings.pop() if len(encodings) == 1 else None, height, width)
@@ -226,7 +226,7 @@ def _common_image(images: Sequence[ImageFormat]) -> ImageFormat:
     """Return the format of all shards, which must agree except in encoding and quality."""
     sizes = {(image.height, image.width) for image in images}
     if len(sizes) != 1:
-        raise mixed_sizes("the shards", sizes)
+        raise mixed_sizes_error("the shards", sizes)
     made = {(image.fit, image.stretch) for image in images}
     if len(made) != 1:
         shown = " and ".join(sorted(f"fit {fit}, stretch {stretch}" for fit, stretch in made))
@@ -238,9 +238,11 @@ def _common_image(images: Sequence[ImageFormat]) -> ImageFormat:
 
 def _check_unit(located: Sequence[_Located]) -> None:
     """Refuse ages that look like years, in scanned shards whose labels do not state the unit."""
-    unstated = [shard for shard in located if not shard.unit_is_stated]
+    unstated = [shard for shard in located if not shard.states_age_unit]
     if unstated:
-        refuse_years([age for shard in unstated for age in shard.table["age_months"].tolist()], str(unstated[0].path))
+        check_ages_are_in_months(
+            [age for shard in unstated for age in shard.table["age_months"].tolist()], str(unstated[0].path)
+        )
 
 
 def _check_distinct(located: Sequence[_Located]) -> None:
