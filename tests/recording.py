@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from wds_bone.learn import loop
-from wds_bone.learn.run import Recipe
-from wds_bone.learn.verdict import Verdict
+from wds_bone.learn.losses import PendingLoss
+from wds_bone.learn.settings import Recipe
 from wds_bone.stream.batch import Batch
 from wds_bone.train import main
 
@@ -18,7 +18,7 @@ FOLDER, FAULT = "WDS_BONE_RECORDING", "WDS_BONE_FAULT"
 _learn = loop.train_step
 
 
-def train_step_recorded(learner: Any, batch: Batch, *, step: int, recipe: Recipe, ranks: Any) -> Verdict:
+def train_step_recorded(learner: Any, batch: Batch, *, step: int, recipe: Recipe, ranks: Any) -> PendingLoss:
     fault = os.environ.get(FAULT) if (step, ranks.rank) == (2, 1) else None
     if fault == "not finite":
         batch.age_months[1] = float("nan")

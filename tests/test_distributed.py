@@ -106,7 +106,7 @@ def test_an_evaluation_is_the_same_over_any_number_of_processes(checkpoint: Path
     for num_ranks in (1, 2, 3):
         out = tmp_path / f"ranks-{num_ranks}"
         argv = ["--checkpoint", str(checkpoint), "--shards", str(shards), "--split", "val", "--out", str(out)]
-        ended = launch(num_ranks, EVALUATE, *argv, "--batch-size", "2", "--device", "cpu")
+        ended = launch(num_ranks, EVALUATE, *argv, "--local-batch-size", "2", "--device", "cpu")
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout.count("95 % interval") == 1
         tables.append((out / "predictions.csv").read_bytes())
@@ -120,7 +120,7 @@ def test_an_evaluation_is_the_same_over_any_number_of_processes(checkpoint: Path
 def test_ranks_hold_the_same_model_and_validate_it_alike(checkpoint: Path, shards: Path, tmp_path: Path):
     """What rank 0 saved is what all validated: evaluating it alone gives the error in the metrics."""
     argv = ["--checkpoint", str(checkpoint), "--shards", str(shards), "--split", "val", "--out", str(tmp_path / "out")]
-    assert launch(1, EVALUATE, *argv, "--batch-size", "6", "--device", "cpu").returncode == 0
+    assert launch(1, EVALUATE, *argv, "--local-batch-size", "6", "--device", "cpu").returncode == 0
     alone = json.loads((tmp_path / "out" / "metrics.json").read_text())["errors"]["all"]["mae_months"]
     together = [line["val_mae_months"] for line in metrics_of(checkpoint.parent) if "val_mae_months" in line]
     assert alone == pytest.approx(together[-1], abs=1e-6)

@@ -80,7 +80,7 @@ def test_every_sample_is_predicted_once_and_keeps_its_label(usual: Path) -> None
 def test_batch_size_and_threads_do_not_change_the_predictions(
     room: Path, usual: Path, tmp_path: Path, batch_size: int, threads: int
 ) -> None:
-    assert evaluate(room, tmp_path, "--batch-size", str(batch_size), "--threads", str(threads)) == 0
+    assert evaluate(room, tmp_path, "--local-batch-size", str(batch_size), "--threads", str(threads)) == 0
     (first, _), (second, _) = results(usual), results(tmp_path)
     assert second.key == first.key
     np.testing.assert_allclose(second.predicted_months, first.predicted_months, rtol=0, atol=1e-3)
@@ -100,7 +100,7 @@ def test_the_numbers_say_what_they_were_measured_with(room: Path, usual: Path) -
     assert metrics["checkpoint"]["sha256"] == digest
     assert metrics["checkpoint"]["progress"] == {"step": 7}
     assert metrics["checkpoint"]["preprocessing"]["image_format"]["fit"] == "letterbox"
-    assert (metrics["shards"]["split"], metrics["told_gender"]) == (None, "true")
+    assert (metrics["shards"]["split"], metrics["gender_input"]) == (None, "true")
     assert re.fullmatch("[0-9a-f]{64}", metrics["shards"]["order_digest"])
     assert metrics["versions"]["torch"] == torch.__version__
 
@@ -131,7 +131,7 @@ def test_swapped_genders_move_girls_up_and_boys_down(
     assert evaluate(room, tmp_path, "--gender", "swapped", "--split", "val") == 0
     (true, _), (swapped, metrics) = results(usual), results(tmp_path)
     moved = swapped.predicted_months - true.predicted_months
-    assert (metrics["told_gender"], metrics["shards"]["split"]) == ("swapped", "val")
+    assert (metrics["gender_input"], metrics["shards"]["split"]) == ("swapped", "val")
     assert "told swapped genders" in capsys.readouterr().out
     assert swapped.gender.tolist() == true.gender.tolist()
     assert (np.sign(moved) == np.where(true.gender == 1, -1, 1)).all()
@@ -139,10 +139,10 @@ def test_swapped_genders_move_girls_up_and_boys_down(
 
 def test_shuffled_genders_keep_their_numbers_and_are_always_the_same(room: Path, usual: Path, tmp_path: Path) -> None:
     for name, batch_size in (("a", "64"), ("b", "5")):
-        assert evaluate(room, tmp_path / name, "--gender", "shuffled", "--batch-size", batch_size) == 0
+        assert evaluate(room, tmp_path / name, "--gender", "shuffled", "--local-batch-size", batch_size) == 0
     (true, _), (shuffled, metrics), (again, _) = map(results, (usual, tmp_path / "a", tmp_path / "b"))
     moved = np.sign(np.round(shuffled.predicted_months - true.predicted_months, 2))
-    assert metrics["told_gender"] == "shuffled"
+    assert metrics["gender_input"] == "shuffled"
     assert moved.any()
     assert moved.sum() == 0
     np.testing.assert_allclose(again.predicted_months, shuffled.predicted_months, rtol=0, atol=1e-3)
@@ -205,10 +205,10 @@ def test_too_little_memory_is_an_error_that_names_the_batch_size(
     offer_greedy_model(monkeypatch)
     checkpoint = write_checkpoint(tmp_path / "best.pt", LETTERBOXED, name=GREEDY_MODEL)
     assert evaluate(room, tmp_path / "out", "--checkpoint", str(checkpoint)) == 2
-    assert "got:      --batch-size 64" in capsys.readouterr().err
+    assert "got:      --local-batch-size 64" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["--threads", "--batch-size"])
+@pytest.mark.parametrize("flag", ["--threads", "--local-batch-size"])
 def test_none_at_a_time_is_refused(room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str) -> None:
     assert evaluate(room, tmp_path / "out", flag, "0") == 2
     assert "expected: 1 or more" in capsys.readouterr().err

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,22 +17,18 @@ import torch
 from tests.launches import wait_for_lines
 from tests.learn.greedy import GREEDY_MODEL, offer_greedy_model
 from tests.learn.runs import (
-    ALONE,
     NUM_STEPS,
     assert_same_state,
     metrics_of,
     one_thread,
+    opened_run,
     state_of,
     train_argv,
     write_small_set,
 )
 from tests.sample_sets import write_set
-from wds_bone.commands import TRAIN
-from wds_bone.config import parse_config
-from wds_bone.learn.assemble import assemble_run, describe_run, open_stream, settle_config
+from wds_bone.learn.messages import closing_text
 from wds_bone.learn.run import Progress
-from wds_bone.learn.settings import TrainConfig, resolve_config
-from wds_bone.learn.words import closing_text
 from wds_bone.model.checkpoint import load_checkpoint, save_checkpoint
 from wds_bone.train import main
 
@@ -291,11 +286,8 @@ def test_too_little_memory_is_an_error_that_names_the_batch_size(
 def test_a_run_stopped_before_its_first_step_names_no_checkpoint(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    config = resolve_config(parse_config(TrainConfig, train_argv(shards, tmp_path / "run"), TRAIN))
-    with ExitStack() as stack:
-        streams = [stack.enter_context(open_stream(config, split, ALONE)) for split in ("train", "val")]
-        config = settle_config(config, streams[0])
-        run = assemble_run(config, *streams, describe_run(config, *streams), ranks=ALONE, fresh=True)
+    with opened_run(train_argv(shards, tmp_path / "run")) as run:
+        pass
     assert closing_text(run, Progress()) == f"stopped after step 0 of {NUM_STEPS}; no checkpoint yet; not validated yet"
     carried_on_elsewhere = Progress(step=3, best_mae_months=12.0, best_epoch=1)
     assert closing_text(run, carried_on_elsewhere).endswith("best validation MAE 12.00 months after epoch 1")

@@ -119,9 +119,7 @@ def test_a_frozen_backbone_stays_as_it_was(shards: Path, tmp_path: Path):
     begun = ["--init-weights", str(tmp_path / "source" / "last.pt"), "--set", "freeze_backbone=true"]
     assert main(train_argv(shards, tmp_path / "run", *begun)) == 0
     source, tuned = (load_checkpoint(tmp_path / name / "last.pt") for name in ("source", "run"))
-    changed = {
-        name for name, value in tuned["model"].items() if not torch.equal(value, source["average"][name].to(value))
-    }
+    changed = {name for name, value in tuned["model"].items() if not torch.equal(value, source["ema"][name].to(value))}
     assert changed == {"backbone.fc.weight", "backbone.fc.bias", "gender.weight", "head.1.weight", "head.1.bias"}
 
 

@@ -38,7 +38,7 @@ def test_the_second_signal_ends_the_process_at_once():
 
 
 def test_what_a_launcher_repeats_at_once_does_not_count_as_a_second_signal():
-    with Interruption(repeats_seconds=60.0) as interruption:
+    with Interruption(ignore_repeats_seconds=60.0) as interruption:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
         assert interruption.exit_code == 130

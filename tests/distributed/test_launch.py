@@ -1,9 +1,9 @@
-"""What a process makes of its launcher's variables, and of settings that are wrong before it has met the others."""
+"""How a process reads the variables of its launcher, and reports errors before the processes are connected."""
 
 import pytest
 import torch
 
-from wds_bone.distributed.launch import is_launched, open_ranks, say_once
+from wds_bone.distributed.launch import check_launch, is_launched, open_ranks, report_errors_once
 from wds_bone.errors import ConfigError
 
 VARIABLES = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
@@ -30,7 +30,7 @@ def test_without_a_launcher_a_process_is_alone():
         ranks.refuse_disagreement({"a": 1})
 
 
-def test_other_variables_that_lie_about_do_not_make_a_launch(monkeypatch: pytest.MonkeyPatch):
+def test_leftover_variables_do_not_make_a_launch(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MASTER_PORT", "29500")
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert not is_launched()
@@ -41,36 +41,36 @@ def test_an_incomplete_launch_names_what_is_missing(missing: str, monkeypatch: p
     for name, value in VARIABLES.items():
         if name != missing:
             monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match="an incomplete launch") as refused:
-        is_launched()
+    with pytest.raises(ConfigError, match="the launch is incomplete") as refused:
+        check_launch()
     assert refused.value.got == f"no {missing}"
 
 
 def test_copies_started_by_slurm_that_know_nothing_of_each_other_are_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     with pytest.raises(ConfigError, match="do not know of each other"):
-        is_launched()
+        check_launch()
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    assert not is_launched()
+    check_launch()
 
 
-def test_one_process_of_a_machine_says_what_is_wrong_for_all(
+def test_one_process_of_a_machine_reports_the_error_of_all(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def fail() -> None:
         print("usage")
-        raise ConfigError("wrong", do="mend it")
+        raise ConfigError("wrong", do="fix it")
 
     with pytest.raises(ConfigError, match="wrong"):
-        say_once(fail)
+        report_errors_once(fail)
     assert capsys.readouterr().out == "usage\n"
     monkeypatch.setenv("LOCAL_RANK", "3")
     with pytest.raises(ConfigError, match="wrong"):
-        say_once(fail)  # LOCAL_RANK alone makes no launch
+        report_errors_once(fail)  # LOCAL_RANK alone makes no launch
     capsys.readouterr()
     monkeypatch.setenv("RANK", "3")
     with pytest.raises(SystemExit) as left:
-        say_once(fail)
+        report_errors_once(fail)
     assert left.value.code == 2
     assert capsys.readouterr().out == ""
-    assert say_once(lambda: 7) == 7
+    assert report_errors_once(lambda: 7) == 7

@@ -3,14 +3,19 @@
 import json
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tests.sample_sets import write_set
+from wds_bone.commands import TRAIN
+from wds_bone.config import parse_config
 from wds_bone.distributed.ranks import Ranks
+from wds_bone.learn.assemble import assemble_run, open_streams, provenance_of
+from wds_bone.learn.run import Run
+from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
 from wds_bone.model.checkpoint import load_checkpoint
 
 ALONE = Ranks(device=torch.device("cpu"))
@@ -60,6 +65,18 @@ def train_argv(shards: Path, out: Path, *more: str) -> list[str]:
         "0.001",
     ]
     return ["--train", str(shards / "manifest.json"), "--out", str(out), "--model", SMALL_MODEL, *fixed, *more]
+
+
+@contextmanager
+def opened_run(argv: list[str]) -> Iterator[Run]:
+    """Open a new run of this command line, without its folder."""
+    config = resolve_config(parse_config(TrainConfig, argv, TRAIN))
+    with ExitStack() as stack:
+        streams = open_streams(config, ALONE)
+        for stream in streams:
+            stack.enter_context(stream)
+        recipe = make_recipe(config, num_samples=streams[0].num_samples, world_size=1)
+        yield assemble_run(config, recipe, streams, provenance_of(config, *streams), ranks=ALONE, is_new=True)
 
 
 def state_of(checkpoint: Path) -> dict[str, Any]:

@@ -24,6 +24,6 @@ def test_a_small_model_learns_age_and_gender(tmp_path: Path):
     predictor = load_predictor(tmp_path / "run" / "best.pt", device="cpu")
     with BoneAgeStream(tmp_path / "val.tar", shuffle=False) as stream:
         truly = predict_epoch(predictor, stream, ALONE)
-        swapped = predict_epoch(predictor, stream, ALONE, told_gender=1 - stream.genders.astype(np.float32))
+        swapped = predict_epoch(predictor, stream, ALONE, gender_input=1 - stream.genders.astype(np.float32))
     older_if_girl = (truly.predicted_months - swapped.predicted_months) * np.where(truly.gender == 0, 1, -1)
     assert older_if_girl.mean() == pytest.approx(GENDER_SHIFT_MONTHS, abs=8)

@@ -1,22 +1,18 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.learn.runs import ALONE, assert_same_state, metrics_of, train_argv, write_small_set
-from wds_bone.commands import TRAIN
-from wds_bone.config import parse_config
+from tests.learn.runs import assert_same_state, metrics_of, opened_run, train_argv, write_small_set
 from wds_bone.distributed.interrupt import Interruption
 from wds_bone.errors import WdsBoneError
 from wds_bone.learn import loop
-from wds_bone.learn.assemble import assemble_run, describe_run, open_stream, settle_config
-from wds_bone.learn.journal import Journal
+from wds_bone.learn.metrics_log import MetricsLog
 from wds_bone.learn.run import Progress, Run
-from wds_bone.learn.settings import TrainConfig, resolve_config
 from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.train import main
 
@@ -35,15 +31,12 @@ def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def begun_run(shards: Path, out: Path, *more: str) -> Iterator[Run]:
-    config = resolve_config(parse_config(TrainConfig, train_argv(shards, out, *more), TRAIN))
     out.mkdir()
-    with ExitStack() as stack:
-        streams = [stack.enter_context(open_stream(config, split, ALONE)) for split in ("train", "val")]
-        config = settle_config(config, streams[0])
-        yield assemble_run(config, *streams, describe_run(config, *streams), ranks=ALONE, fresh=True)
+    with opened_run(train_argv(shards, out, *more)) as run:
+        yield run
 
 
-class WatchedJournal(Journal):
+class WatchedLog(MetricsLog):
     """Calls `after_step(steps so far)` when a step has been made."""
 
     after_step: Callable[[int], None]
@@ -56,9 +49,9 @@ class WatchedJournal(Journal):
 
 
 def train_watched(run: Run, after_step: Callable[[int], None]) -> tuple[Progress, Interruption]:
-    with Interruption() as interruption, WatchedJournal(run.folder, progress=Progress(), num_steps=5) as journal:
-        journal.after_step = after_step
-        return loop.train(run, Progress(), journal=journal, interruption=interruption), interruption
+    with Interruption() as interruption, WatchedLog(run.config.out, progress=Progress(), num_steps=5) as log:
+        log.after_step = after_step
+        return loop.train(run, Progress(), log=log, interruption=interruption), interruption
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, *(pytest.param(step, marks=pytest.mark.slow) for step in (2, 5))])
@@ -98,7 +91,7 @@ def test_what_is_prefetched_does_not_count(shards: Path, tmp_path: Path):
 def test_predictions_that_are_not_finite_end_the_run_before_anything_of_them_is_kept(shards: Path, tmp_path: Path):
     out = tmp_path / "run"
     with begun_run(shards, out) as run, pytest.raises(WdsBoneError, match=r"validation after step 3: 5 predictions"):
-        train_watched(run, lambda step: run.learner.average.head[1].bias.fill_(torch.nan))
+        train_watched(run, lambda step: run.learner.ema.head[1].bias.fill_(torch.nan))
     assert [path.name for path in out.iterdir() if path.suffix == ".pt"] == []
     assert [line["step"] for line in metrics_of(out)] == [1, 2, 3]
     assert not any("val_mae_months" in line for line in metrics_of(out))

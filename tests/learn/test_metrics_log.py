@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from wds_bone.learn.journal import Journal, keep_lines
 
 from tests.learn.runs import largest_file, metrics_of
 from wds_bone.errors import CheckpointError, WdsBoneError
+from wds_bone.learn.metrics_log import MetricsLog, truncate_metrics
 from wds_bone.learn.run import Progress
 from wds_bone.learn.validate import Predictions
 
@@ -34,7 +34,7 @@ def test_lines_past_the_resumed_step_are_cut_and_the_others_kept(tmp_path: Path)
     write_lines(
         path, {"step": 1}, {"step": 2, "loss": 3.0}, {"step": 2, "epoch": 1.2, "val_mae_months": 9.0}, {"step": 3}
     )
-    keep_lines(path, Progress(step=2, validated_epochs=1))
+    truncate_metrics(path, Progress(step=2, validated_epochs=1))
     assert metrics_of(tmp_path) == [
         {"step": 1},
         {"step": 2, "loss": 3.0},
@@ -45,13 +45,13 @@ def test_lines_past_the_resumed_step_are_cut_and_the_others_kept(tmp_path: Path)
 def test_a_last_line_that_was_cut_short_is_dropped(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2, "lo')
-    keep_lines(path, Progress(step=5))
+    truncate_metrics(path, Progress(step=5))
     assert path.read_text() == '{"step": 1}\n'
 
 
-def test_a_run_that_begins_anew_begins_with_an_empty_file(tmp_path: Path):
+def test_a_run_that_is_new_starts_with_an_empty_file(tmp_path: Path):
     write_lines(tmp_path / "metrics.jsonl", {"step": 1}, {"step": 2})
-    with Journal(tmp_path, progress=Progress(), num_steps=9):
+    with MetricsLog(tmp_path, progress=Progress(), num_steps=9):
         pass
     assert metrics_of(tmp_path) == []
 
@@ -59,10 +59,10 @@ def test_a_run_that_begins_anew_begins_with_an_empty_file(tmp_path: Path):
 def test_lines_are_in_the_file_at_once_and_validations_on_the_screen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    with Journal(tmp_path, progress=Progress(), num_steps=9) as journal:
-        journal.write_step({"step": 1, **STEP})
-        journal.advance()
-        journal.write_validation({"step": 2, **VALIDATION}, PREDICTIONS)
+    with MetricsLog(tmp_path, progress=Progress(), num_steps=9) as log:
+        log.write_step({"step": 1, **STEP})
+        log.advance()
+        log.write_validation({"step": 2, **VALIDATION}, PREDICTIONS)
         assert [line["step"] for line in metrics_of(tmp_path)] == [1, 2]
     shown = capsys.readouterr().out
     assert "validation MAE 12.00 months" in shown
@@ -72,16 +72,16 @@ def test_lines_are_in_the_file_at_once_and_validations_on_the_screen(
 
 def test_numbers_that_are_not_finite_never_become_broken_json(tmp_path: Path):
     with (
-        Journal(tmp_path, progress=Progress(), num_steps=9) as journal,
+        MetricsLog(tmp_path, progress=Progress(), num_steps=9) as log,
         pytest.raises(ValueError, match="not JSON compliant"),
     ):
-        journal.write_step({"step": 1, **STEP, "loss": float("nan")})
+        log.write_step({"step": 1, **STEP, "loss": float("nan")})
 
 
 def test_a_validation_past_the_validated_epochs_is_cut(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     write_lines(path, {"step": 2, "epoch": 1.2, "loss": 3.0}, {"step": 2, "epoch": 1.2, "val_mae_months": 9.0})
-    keep_lines(path, Progress(step=2, validated_epochs=0))
+    truncate_metrics(path, Progress(step=2, validated_epochs=0))
     assert metrics_of(tmp_path) == [{"step": 2, "epoch": 1.2, "loss": 3.0}]
 
 
@@ -93,13 +93,13 @@ def test_a_damaged_line_is_named_and_the_file_left_as_it_is(tmp_path: Path, dama
     path.write_bytes(b'{"step": 1}\n' + damaged + b'\n{"step": 2}\n')
     before = path.read_bytes()
     with pytest.raises(CheckpointError, match=r"metrics\.jsonl: line 2 is damaged"):
-        keep_lines(path, Progress(step=2))
+        truncate_metrics(path, Progress(step=2))
     assert path.read_bytes() == before
 
 
 def test_a_file_that_cannot_be_opened_is_an_error_with_its_name(tmp_path: Path):
     with pytest.raises(WdsBoneError, match=r"gone/metrics\.jsonl"):
-        Journal(tmp_path / "gone", progress=Progress(), num_steps=9)
+        MetricsLog(tmp_path / "gone", progress=Progress(), num_steps=9)
 
 
 def test_a_full_disk_is_an_error_with_the_name_of_the_file(tmp_path: Path):
@@ -108,10 +108,10 @@ def test_a_full_disk_is_an_error_with_the_name_of_the_file(tmp_path: Path):
     write_lines(path, *[{"step": 0}] * 1000)
     with (
         pytest.raises(WdsBoneError, match=r"metrics\.jsonl: cannot be written"),
-        Journal(tmp_path, progress=Progress(), num_steps=9) as journal,
+        MetricsLog(tmp_path, progress=Progress(), num_steps=9) as log,
         largest_file(path.stat().st_size),
     ):
-        journal.write_step({"step": 1, **STEP})
+        log.write_step({"step": 1, **STEP})
 
 
 class FullBoard:
@@ -124,9 +124,9 @@ class FullBoard:
 
 
 def test_a_disk_too_full_for_tensorboard_is_an_error_that_says_so(tmp_path: Path):
-    journal = Journal(tmp_path, progress=Progress(), num_steps=9)
-    journal._board = FullBoard()
+    log = MetricsLog(tmp_path, progress=Progress(), num_steps=9)
+    log._board = FullBoard()
     with pytest.raises(WdsBoneError, match=r"(?s)tensorboard: cannot be written: No space.*do:"):
-        journal.write_step({"step": 1, **STEP})
+        log.write_step({"step": 1, **STEP})
     with pytest.raises(WdsBoneError, match="No space"):
-        journal.__exit__(None, None, None)
+        log.__exit__(None, None, None)

@@ -2,9 +2,22 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from wds_bone.learn.optimizer import CLIP_NORM, build_optimizer, update_weights
+from wds_bone.learn.optimizer import (
+    build_optimizer,
+    copy_for_ema,
+    count_steps,
+    default_ema,
+    ema_decay,
+    learning_rate,
+    update_ema,
+    update_weights,
+)
+
+CLIP_NORM = 1.0
 
 
 def trained_model() -> tuple[nn.Module, torch.optim.AdamW]:
@@ -13,7 +26,7 @@ def trained_model() -> tuple[nn.Module, torch.optim.AdamW]:
     optimizer = build_optimizer(model, weight_decay=0.1)
     loss = model(torch.randn(8, 3)).square().sum()
     loss.backward()
-    assert update_weights(model, optimizer, loss=loss, rate=0.01) == 0
+    assert update_weights(model, optimizer, loss=loss, rate=0.01, clip_norm=CLIP_NORM) == 0
     return model, optimizer
 
 
@@ -29,7 +42,7 @@ def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_optimizer(bad
     loss = model(torch.randn(8, 3)).sum()
     loss.backward()
     model[0].weight.grad[1, 2] = bad
-    assert update_weights(model, optimizer, loss=loss, rate=0.01) == 1
+    assert update_weights(model, optimizer, loss=loss, rate=0.01, clip_norm=CLIP_NORM) == 1
     assert all(map(torch.equal, before, bits_of(model, optimizer)))
 
 
@@ -38,7 +51,7 @@ def test_a_loss_that_is_not_finite_changes_nothing_even_if_the_gradients_are(bad
     model, optimizer = trained_model()
     before = bits_of(model, optimizer)
     model(torch.randn(8, 3)).sum().backward()
-    assert update_weights(model, optimizer, loss=torch.tensor(bad), rate=0.01) == 1
+    assert update_weights(model, optimizer, loss=torch.tensor(bad), rate=0.01, clip_norm=CLIP_NORM) == 1
     assert all(map(torch.equal, before, bits_of(model, optimizer)))
 
 
@@ -48,11 +61,11 @@ def test_a_refused_step_leaves_no_trace_in_the_next_one():
         model, optimizer = trained_model()
         if refuse_one:
             model[0].weight.grad = torch.full((4, 3), math.nan)
-            update_weights(model, optimizer, loss=torch.tensor(1.0), rate=0.01)
+            update_weights(model, optimizer, loss=torch.tensor(1.0), rate=0.01, clip_norm=CLIP_NORM)
         torch.manual_seed(1)
         loss = model.eval()(torch.randn(8, 3)).square().sum()
         loss.backward()
-        assert update_weights(model, optimizer, loss=loss, rate=0.01) == 0
+        assert update_weights(model, optimizer, loss=loss, rate=0.01, clip_norm=CLIP_NORM) == 0
         results.append(bits_of(model, optimizer))
     assert all(map(torch.equal, *results))
 
@@ -64,7 +77,7 @@ def test_a_huge_gradient_is_clipped():
     optimizer = build_optimizer(model, weight_decay=0.1)
     loss = model(torch.randn(8, 3)).sum() * 1e12
     loss.backward()
-    assert update_weights(model, optimizer, loss=loss, rate=0.01) == 0
+    assert update_weights(model, optimizer, loss=loss, rate=0.01, clip_norm=CLIP_NORM) == 0
     means = [state["exp_avg"].flatten() for state in optimizer.state.values()]
     first_beta = optimizer.defaults["betas"][0]
     assert float(torch.cat(means).norm()) / (1 - first_beta) == pytest.approx(CLIP_NORM, rel=1e-3)
@@ -81,3 +94,70 @@ def test_matrices_decay_and_norms_and_biases_do_not():
         "2.weight": 0.1,
         "2.bias": 0.0,
     }
+
+
+def small_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+
+
+def test_parameters_and_buffers_move_by_the_same_formula_and_integers_are_copied():
+    model = small_model()
+    ema = copy_for_ema(model)
+    before = {name: value.clone() for name, value in ema.state_dict().items()}
+    model(torch.randn(8, 3)).sum().backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += parameter.grad
+    update_ema(ema, model, decay=0.75)
+    for name, value in model.state_dict().items():
+        expected = 0.75 * before[name] + 0.25 * value if value.is_floating_point() else value
+        torch.testing.assert_close(ema.state_dict()[name], expected)
+    assert ema.state_dict()["1.num_batches_tracked"] == 1
+
+
+def test_without_decay_the_average_is_the_model():
+    model = small_model()
+    ema = copy_for_ema(model)
+    model(torch.randn(8, 3))
+    update_ema(ema, model, decay=0.0)
+    assert torch.equal(ema.state_dict()["1.running_mean"], model.state_dict()["1.running_mean"])
+
+
+def test_the_average_takes_no_gradients_and_predicts():
+    ema = copy_for_ema(small_model())
+    assert not ema.training
+    assert not any(parameter.requires_grad for parameter in ema.parameters())
+
+
+@given(num_samples=st.integers(1, 10**7), epochs=st.integers(1, 500), batch_size=st.integers(1, 4096))
+def test_the_steps_just_suffice_to_show_every_sample(num_samples: int, epochs: int, batch_size: int):
+    steps = count_steps(num_samples, epochs=epochs, batch_size=batch_size)
+    assert steps * batch_size >= num_samples * epochs > (steps - 1) * batch_size
+
+
+@given(num_steps=st.integers(1, 3000), peak=st.floats(1e-6, 1.0))
+def test_the_rate_rises_once_then_falls_and_never_reaches_zero(num_steps: int, peak: float):
+    rates = [learning_rate(step, num_steps=num_steps, peak=peak, warmup=0.1) for step in range(num_steps)]
+    top = rates.index(max(rates))
+    assert all(0 < rate <= peak for rate in rates)
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+
+
+def test_the_rate_is_highest_after_a_tenth_and_nearly_zero_at_the_end():
+    assert learning_rate(100, num_steps=1000, peak=3e-3, warmup=0.1) == pytest.approx(3e-3)
+    assert learning_rate(999, num_steps=1000, peak=3e-3, warmup=0.1) < 1e-7
+
+
+@given(step=st.integers(0, 10**6))
+def test_the_average_forgets_quickly_at_first_and_slowly_later(step: int):
+    assert ema_decay(step, largest=0.99) <= min(0.99, ema_decay(step + 1, largest=0.99))
+    assert ema_decay(step, largest=0.0) == 0.0
+
+
+@given(num_steps=st.integers(1, 10**6))
+def test_the_default_average_reaches_back_a_tenth_of_the_run(num_steps: int):
+    decay = default_ema(num_steps)
+    assert 0.0 <= decay < 1.0
+    assert num_steps <= 10 or 1 / (1 - decay) == pytest.approx(num_steps / 10)

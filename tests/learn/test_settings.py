@@ -1,9 +1,11 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wds_bone.commands import TRAIN
 from wds_bone.config import parse_config
 from wds_bone.errors import ConfigError
-from wds_bone.learn.settings import TrainConfig, resolve_config
+from wds_bone.learn.settings import TrainConfig, refuse_indivisible, resolve_config
 
 FLAGS = [
     "--train",
@@ -31,8 +33,11 @@ FLAGS = [
     "--config",
     "--set",
 ]
-KNOBS = [
+UNFLAGGED = [
     "weight_decay",
+    "warmup",
+    "clip_norm",
+    "loss_beta_months",
     "ema",
     "patience",
     "accumulate",
@@ -57,11 +62,13 @@ def parse(*argv: str) -> TrainConfig:
 def test_the_flags_are_the_documented_ones_and_no_more(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         parse("--help")
-    flags, _, knobs = capsys.readouterr().out.partition("settings for --set and --config:")
+    flags, _, unflagged = capsys.readouterr().out.partition("settings for --set and --config:")
     words = flags.replace(",", " ").replace("[", " ").split()
     shown = {word.strip("[],)") for word in words if word.startswith("--")}
     assert shown - {"--help", "--no-compile", "--no-dry-run"} == set(FLAGS)
-    assert [line.split()[0] for line in knobs.strip().splitlines()] == KNOBS
+    listed, _, example = unflagged.partition("\n\nexample:")
+    assert [line.split()[0] for line in listed.strip().splitlines()] == UNFLAGGED
+    assert example.strip() == TRAIN.example
 
 
 @pytest.mark.parametrize(
@@ -91,7 +98,7 @@ def test_the_flags_are_the_documented_ones_and_no_more(capsys: pytest.CaptureFix
         ("--seed", str(1 << 31)),
     ],
 )
-def test_values_that_make_no_sense_are_refused_by_name(flag: str, value: str):
+def test_values_that_are_out_of_range_are_refused_by_name(flag: str, value: str):
     argv = ["--set", f"{flag.split()[1]}={value}"] if flag.startswith("--set") else [flag, value]
     with pytest.raises(ConfigError, match=flag):
         parse(*argv)
@@ -107,7 +114,7 @@ def test_values_that_make_no_sense_are_refused_by_name(flag: str, value: str):
         ["--folds", "5", "--fold", "0", "--val", "other"],
     ],
 )
-def test_folds_that_make_no_sense_are_refused(argv: list[str]):
+def test_folds_that_are_out_of_range_or_contradict_are_refused(argv: list[str]):
     with pytest.raises(ConfigError, match="--fold"):
         parse(*argv)
 
@@ -117,3 +124,15 @@ def test_a_resolved_config_says_what_the_run_does():
     assert (config.device, config.model, config.threads) == ("cpu", "resnet18", 1)
     assert config.precision in ("fp32", "bf16")
     assert resolve_config(config) == config
+
+
+@given(batch_size=st.integers(1, 300), ranks=st.integers(1, 9), parts=st.integers(1, 5))
+def test_a_batch_that_cannot_be_divided_names_the_nearest_that_can(batch_size: int, ranks: int, parts: int):
+    unit = ranks * parts
+    if batch_size % unit == 0:
+        refuse_indivisible(batch_size, num_ranks=ranks, num_parts=parts)
+        return
+    with pytest.raises(ConfigError, match=f"--batch-size {batch_size}") as refused:
+        refuse_indivisible(batch_size, num_ranks=ranks, num_parts=parts)
+    named = [int(word) for word in refused.value.do.split() if word.isdigit()]
+    assert named == [size for size in (batch_size // unit * unit, (batch_size // unit + 1) * unit) if size]

@@ -33,7 +33,7 @@ def predictor(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Predict
     with BoneAgeStream(shards, split="train") as stream:
         contents = {
             "config": {"model": SMALL_MODEL},
-            "average": build_model(SMALL_MODEL).state_dict(),
+            "ema": build_model(SMALL_MODEL).state_dict(),
             "preprocessing": plan_preprocessing(stream.image_format, None).to_json(),
             "target": {"mean_months": 127.0, "sd_months": 41.0},
         }
@@ -71,8 +71,8 @@ def test_validating_twice_gives_the_same(predictor: Predictor, stream: BoneAgeSt
 
 def test_the_model_can_be_told_other_genders_while_the_labels_stay(predictor: Predictor, stream: BoneAgeStream):
     truly = predict_epoch(predictor, stream, ALONE)
-    same = predict_epoch(predictor, stream, ALONE, told_gender=stream.genders.astype(np.float32))
-    swapped = predict_epoch(predictor, stream, ALONE, told_gender=1 - stream.genders.astype(np.float32))
+    same = predict_epoch(predictor, stream, ALONE, gender_input=stream.genders.astype(np.float32))
+    swapped = predict_epoch(predictor, stream, ALONE, gender_input=1 - stream.genders.astype(np.float32))
     assert np.array_equal(same.predicted_months, truly.predicted_months)
     assert np.array_equal(swapped.gender, truly.gender)
     assert np.all(swapped.predicted_months != truly.predicted_months)

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from tests.learn.runs import SMALL_MODEL
 from wds_bone.errors import ConfigError
-from wds_bone.model.model import NUM_FEATURES, build_backbone, build_model, refuse_unfit_images, take_one_channel
+from wds_bone.model.model import NUM_FEATURES, build_backbone, build_model, refuse_unfit_images, sum_input_channels
 
 ALL_MODELS = torchvision.models.list_models(module=torchvision.models)
 
@@ -41,7 +41,7 @@ def test_one_gray_channel_gives_what_three_equal_channels_would():
     backbone = build_backbone("alexnet", num_features=5).eval()
     image = torch.rand(2, 1, 64, 64) * 10
     expected = backbone(image.expand(2, 3, 64, 64))
-    take_one_channel(backbone)
+    sum_input_channels(backbone)
     assert (expected[0] - expected[1]).abs().max() > 1e-3
     torch.testing.assert_close(backbone(image), expected, atol=1e-5, rtol=1e-4)
 

@@ -117,7 +117,7 @@ def test_a_checkpoint_of_ours_gives_the_whole_averaged_model(tmp_path: Path):
     torch.manual_seed(5)
     trained, model = build_model(SMALL_MODEL), build_model(SMALL_MODEL)
     path = tmp_path / "best.pt"
-    save_checkpoint(path, {"config": {"model": SMALL_MODEL}, "average": trained.state_dict()})
+    save_checkpoint(path, {"config": {"model": SMALL_MODEL}, "ema": trained.state_dict()})
     load_initial_weights(model, str(path), name=SMALL_MODEL)
     assert all(torch.equal(value, trained.state_dict()[name]) for name, value in model.state_dict().items())
     with pytest.raises(ConfigError, match="another model"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wds_bone.learn.validate import Predictions
-from wds_bone.report.metrics import describe_constant, error_numbers, summarize, summary_table
+from wds_bone.report.metrics import describe_constant, error_metrics, summarize, summary_table
 
 
 def predictions_of(rows: list[tuple[str, float, float]]) -> Predictions:
@@ -78,7 +78,7 @@ def test_a_gender_without_a_sample_is_left_out() -> None:
 
 def test_too_few_samples_have_no_interval() -> None:
     few = predictions_of([("M", 100, 5)] * 4)
-    assert error_numbers(few, np.ones(4, bool))["mae_interval_months"] is None
+    assert error_metrics(few, np.ones(4, bool))["mae_interval_months"] is None
 
 
 def test_the_summary_is_plain_json_and_always_the_same() -> None:

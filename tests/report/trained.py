@@ -64,7 +64,7 @@ def write_checkpoint(
         "versions": {"wds_bone": "0.0"},
         "order_digests": {"train": "a", "val": "b"},
         "progress": {"step": 7},
-        "average": (model or (telling_model() if name == MODEL else build_model(name))).state_dict(),
+        "ema": (model or (telling_model() if name == MODEL else build_model(name))).state_dict(),
         "preprocessing": plan_preprocessing(image_format, None).to_json(),
         "target": {"mean_months": 120.0, "sd_months": 40.0},
         "train_median_months": {"all": 120.0, "F": 110.0, "M": 130.0},

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from wds_bone.sharding.command import main
 
 from tests.sample_sets import age_of, image_of
+from wds_bone.make_shards import main
 from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest
 from wds_bone.shards.sidecars import read_sidecar
 

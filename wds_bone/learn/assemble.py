@@ -16,7 +16,7 @@ from wds_bone.errors import ConfigError
 from wds_bone.learn.learner import assemble_learner, target_of
 from wds_bone.learn.metrics import median_ages
 from wds_bone.learn.run import Run
-from wds_bone.learn.settings import Recipe, TrainConfig
+from wds_bone.learn.settings import Recipe, TrainConfig, refuse_indivisible
 from wds_bone.model.layers import freeze_backbone, set_drop_path, set_dropout
 from wds_bone.model.model import BoneAgeModel, build_model, refuse_unfit_images
 from wds_bone.model.preprocess import Preprocessing, plan_preprocessing
@@ -35,8 +35,10 @@ def open_streams(config: TrainConfig, ranks: Ranks) -> tuple[BoneAgeStream, Bone
     """Open this rank's rows of the training and of the validation samples.
 
     Raises:
-        WdsBoneError: if shards are missing or damaged, or there are none for validation.
+        WdsBoneError: if shards are missing or damaged, there are none for validation, or the ranks cannot divide a
+            batch.
     """
+    refuse_indivisible(config.batch_size, num_ranks=ranks.world_size, num_parts=config.accumulate)
     train_stream = BoneAgeStream(
         **_samples_of(config, "train"),
         batch_size=config.batch_size,

@@ -210,13 +210,9 @@ def make_recipe(config: TrainConfig, *, num_samples: int, world_size: int) -> Re
     Args:
         config: resolved.
         num_samples: number of training samples.
-        world_size: number of processes.
-
-    Raises:
-        ConfigError: if the batch cannot be divided equally among the processes and their parts.
+        world_size: number of processes; with `accumulate`, it must divide the batch size.
     """
     assert config.lr is not None, "resolve_config sets it"
-    _refuse_indivisible(config.batch_size, num_ranks=world_size, num_parts=config.accumulate)
     num_steps = count_steps(num_samples, epochs=config.epochs, batch_size=config.batch_size)
     return Recipe(
         num_steps=num_steps,
@@ -233,7 +229,12 @@ def make_recipe(config: TrainConfig, *, num_samples: int, world_size: int) -> Re
     )
 
 
-def _refuse_indivisible(batch_size: int, *, num_ranks: int, num_parts: int) -> None:
+def refuse_indivisible(batch_size: int, *, num_ranks: int, num_parts: int) -> None:
+    """Check that every rank gets the same number of samples in each of its parts.
+
+    Raises:
+        ConfigError: if not; names the nearest batch sizes that are possible.
+    """
     unit = num_ranks * num_parts
     below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
     if below != above:
