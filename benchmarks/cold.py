@@ -1,9 +1,12 @@
-"""How fast do batches come when nothing is in the page cache, against reading the same bytes from end to end?
+"""How fast do batches come from a cold page cache, compared with reading the same bytes sequentially?
 
 Command:   python -m benchmarks.cold [--images FOLDER] [--size 512] [--encoding jpg] [--rounds 5] [--entrants NAME ...]
-Entrants:  the modules of `benchmarks.entrants` that do not map their files (DALI and litData do: mapped pages cannot be
-           dropped), each with files of its own; reading the tars one after another in blocks of 1 MiB; `decode_only`.
-Work:      one shuffled epoch; before each one every file is dropped from the page cache, and it is checked that it is.
+Compared:  the modules of `benchmarks.loaders` that do not map their files (mapped pages cannot be dropped from the
+           cache, which rules out DALI and litData), each with its own files; reading the tars sequentially in blocks
+           of 1 MiB; `decode_only`.
+Method:    one shuffled epoch. Before each epoch every file is dropped from the page cache, and the program checks that
+           it is gone.
+Machine:   Linux, two CPU cores, the repository on a disk rather than in memory.
 Result:    benchmarks/results/cold-<encoding>-<size>.json and .png. The slower of reading and decoding is the limit.
 """
 
@@ -19,20 +22,20 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.lane import open_lanes, refuse_remainder, with_required
-from benchmarks.rounds import draw_bars, print_table, print_targets, run_rounds, save_result
-from benchmarks.samples import write_samples
+from benchmarks.loader_process import open_loaders, require_whole_batches, with_required
+from benchmarks.rounds import add_rounds_argument, draw_bars, print_table, print_targets, run_rounds, save_result
+from benchmarks.samples import add_sample_arguments, write_samples
 from benchmarks.targets import cold_targets
 
-READING = "reading_only"
+READING_ONLY = "reading_only"
 BLOCK_BYTES = 1 << 20
 LIBC = ctypes.CDLL(None, use_errno=True)
-WORK = Path(__file__).parent / ".work"
-UNMAPPED = ("loose_files", "webdataset_tuned", "mosaic")
+WORK_FOLDER = Path(__file__).parent / ".work"
+WITHOUT_MMAP = ("loose_files", "webdataset_tuned", "mosaic")
 
 
 def drop_from_cache(folder: Path) -> None:
-    """Drop the pages of every file below `folder`; they must have been written out before."""
+    """Drop the pages of all files below `folder` from the page cache; the files must have been synced to disk."""
     for path in folder.rglob("*"):
         if path.is_file() and path.stat().st_size:
             with path.open("rb") as file:
@@ -41,7 +44,10 @@ def drop_from_cache(folder: Path) -> None:
 
 
 def cached_pages(descriptor: int) -> int:
-    """Return how many pages of a file are in memory; to try and read them, even with RWF_NOWAIT, would fetch them."""
+    """Return how many pages of a file are in memory.
+
+    This uses `mincore`, because reading the pages to find out, even with RWF_NOWAIT, would load them.
+    """
     with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as mapped:
         address = np.frombuffer(mapped, np.uint8).ctypes.data
         resident = np.zeros(-(-len(mapped) // mmap.PAGESIZE), np.uint8)
@@ -52,8 +58,8 @@ def cached_pages(descriptor: int) -> int:
     return int((resident & 1).sum())
 
 
-def read_all(folder: Path, *, num_samples: int) -> float:
-    """Read the tars from end to end and return how many samples that makes in a second."""
+def read_tars(folder: Path, *, num_samples: int) -> float:
+    """Read the tars sequentially and return the speed in samples per second."""
     start = time.perf_counter()
     for path in sorted(folder.glob("*.tar")):
         with path.open("rb", buffering=0) as file:
@@ -62,8 +68,8 @@ def read_all(folder: Path, *, num_samples: int) -> float:
     return num_samples / (time.perf_counter() - start)
 
 
-def cold(run: Callable[[], float], folder: Path) -> Callable[[], float]:
-    """Return `run` with an empty page cache before it."""
+def with_cold_cache(run: Callable[[], float], folder: Path) -> Callable[[], float]:
+    """Return a function that drops the files of `folder` from the page cache and then calls `run`."""
 
     def measure() -> float:
         drop_from_cache(folder)
@@ -72,34 +78,46 @@ def cold(run: Callable[[], float], folder: Path) -> Callable[[], float]:
     return measure
 
 
-def main() -> None:
-    """Run the benchmark."""
+def parse_args() -> argparse.Namespace:
+    """Return the command-line options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, help="a folder of films; synthetic hands without it")
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--encoding", choices=["jpg", "png", "npy"], default="jpg")
-    parser.add_argument("--num-samples", type=int, default=8192)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--entrants", nargs="+", choices=UNMAPPED, default=UNMAPPED, help="beside ours and the limit")
-    args = parser.parse_args()
-    refuse_remainder(args.num_samples)
-    WORK.mkdir(exist_ok=True)  # on the disk of the repository: the system's folder for such files may lie in memory
-    with tempfile.TemporaryDirectory(dir=WORK) as name, ExitStack() as stack:
+    add_sample_arguments(parser, size=512, num_samples=8192, encoding="jpg")
+    add_rounds_argument(parser)
+    parser.add_argument(
+        "--entrants",
+        nargs="+",
+        choices=WITHOUT_MMAP,
+        default=WITHOUT_MMAP,
+        metavar="NAME",
+        help=f"loaders to compare with ours and the decoder alone, from {', '.join(WITHOUT_MMAP)} (default: all)",
+    )
+    return parser.parse_args()
+
+
+def measure_speeds(args: argparse.Namespace) -> dict[str, list[float]]:
+    """Return the images per second of each loader and of reading alone, one value per round."""
+    WORK_FOLDER.mkdir(exist_ok=True)  # next to the code, because the system's temporary folder may be in memory
+    with tempfile.TemporaryDirectory(dir=WORK_FOLDER) as name, ExitStack() as stack:
         folder, kind = Path(name), {"size": args.size, "encoding": args.encoding}
         write_samples(folder / "samples", args.images, num_samples=args.num_samples, **kind)
-        lanes = open_lanes(with_required(args.entrants), folder, stack, shared=False, **kind)
+        loaders = open_loaders(with_required(args.entrants), folder, stack, shared=False, **kind)
         os.sync()
-        runs = {lane.name: cold(lane.images_per_second, folder) for lane in lanes}
-        runs[READING] = cold(lambda: read_all(folder / "ours", num_samples=args.num_samples), folder)
-        figures = run_rounds(runs, num_rounds=args.rounds)
-    print_table(figures, unit="images per second", reference=READING)
-    print_targets(cold_targets(figures))
+        runs = {loader.name: with_cold_cache(loader.images_per_second, folder) for loader in loaders}
+        runs[READING_ONLY] = with_cold_cache(lambda: read_tars(folder / "ours", num_samples=args.num_samples), folder)
+        return run_rounds(runs, num_rounds=args.rounds)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    args = parse_args()
+    require_whole_batches(args.num_samples)
+    speeds = measure_speeds(args)
+    print_table(speeds, unit="images per second", reference=READING_ONLY)
+    print_targets(cold_targets(speeds))
     settings = {**vars(args), "images": "real films" if args.images else "synthetic hands"}
     result = f"cold-{args.encoding}-{args.size}"
-    print(
-        draw_bars(result, figures, title=f"{args.size} px {args.encoding}, cold page cache", unit="images per second")
-    )
-    print(save_result(result, {"settings": settings, "images_per_second": figures}))
+    print(draw_bars(result, speeds, title=f"{args.size} px {args.encoding}, cold page cache", unit="images per second"))
+    print(save_result(result, {"settings": settings, "images_per_second": speeds}))
 
 
 if __name__ == "__main__":

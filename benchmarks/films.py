@@ -1,4 +1,8 @@
-"""Shards for benchmarks: real films or synthetic hands, encoded once and repeated to the wanted number of samples."""
+"""Encoded films and shards for benchmarks.
+
+In: real films, or none for synthetic hands.
+Out: encoded images, or indexed shards that repeat them until they hold the wanted number of samples.
+"""
 
 from itertools import cycle, islice
 from pathlib import Path
@@ -10,17 +14,17 @@ from wds_bone.index import main as write_index
 from wds_bone.phantom import draw_hand, synthetic_hands
 from wds_bone.shards.encoding import encode_image
 
-NUM_PICTURES = 240
+NUM_FILMS = 240
 
 
 def encode_films(images: Path | None, *, size: int, encoding: str) -> list[bytes]:
-    """Return up to 240 encoded pictures of size x size pixels: the films in `images`, else synthetic hands."""
+    """Return up to 240 encoded images of size x size pixels: the films in `images`, or synthetic hands."""
     if images is None:
-        pictures = (draw_hand(hand, size) for hand in synthetic_hands(NUM_PICTURES, seed=0))
+        films = (draw_hand(hand, size) for hand in synthetic_hands(NUM_FILMS, seed=0))
     else:
-        paths = islice(find_images([images]).values(), NUM_PICTURES)
-        pictures = (letterbox(read_image(path), size) for path in paths)
-    return [encode_image(picture, encoding, quality=95) for picture in pictures]
+        paths = islice(find_images([images]).values(), NUM_FILMS)
+        films = (letterbox(read_image(path), size) for path in paths)
+    return [encode_image(film, encoding, quality=95) for film in films]
 
 
 def write_shards(folder: Path, films: list[bytes], *, encoding: str, num_samples: int, num_shards: int) -> str:
@@ -33,5 +37,5 @@ def write_shards(folder: Path, films: list[bytes], *, encoding: str, num_samples
                 label = {"gender": "FM"[number % 2], "age_months": 1 + number % 228}
                 tar.write({"__key__": f"film-{number:07d}", encoding: film, "json": label})
     if write_index([str(folder)]) != 0:
-        raise SystemExit(f"{folder}: no index")
+        raise SystemExit(f"{folder}: the index was not written")
     return str(folder / f"bench-{{000000..{num_shards - 1:06d}}}.tar")

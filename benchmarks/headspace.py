@@ -1,9 +1,10 @@
-"""How much faster would training be if batches cost nothing?
+"""How much faster would training be if loading batches took no time?
 
 Command:   python -m benchmarks.headspace [--shards FOLDER] [--model convnext_tiny] [--image-size 512] [--device cuda]
-Entrants:  the training step on real batches from the stream, and the same step on one batch that stays on the device:
-           the ceiling of everything that a faster loader could bring. On a CPU also a plain script with all in RAM.
-Work:      `wds_bone.learn.loop.train_step`, so many steps a turn; the share of time spent waiting for batches.
+Compared:  training steps on batches from the stream; the same steps on one batch that stays on the device, which is
+           the upper limit for any loader; on a CPU, also a plain script with all images in RAM.
+Method:    `wds_bone.learn.loop.train_step`, --steps steps per round; and the fraction of time spent waiting.
+Machine:   a CPU, or one CUDA GPU.
 Result:    benchmarks/results/headspace-<model>-<size>-<device>.json. Without --shards it draws synthetic hands.
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.plain_script import plain_steps
-from benchmarks.rounds import print_table, print_targets, run_rounds, save_result
+from benchmarks.rounds import add_rounds_argument, print_table, print_targets, run_rounds, save_result
 from benchmarks.targets import headspace_targets
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.distributed.resources import Stopwatch
@@ -33,7 +34,10 @@ STREAM, CEILING, PLAIN = "stream", "one cached batch", "plain script, all in RAM
 
 
 def timed_steps(run: Run, batches: Iterator[Batch], *, num_steps: int, waits: list[float]) -> Callable[[], float]:
-    """Return a run that gives images per second over `num_steps` steps, and notes the share of time spent waiting."""
+    """Return a function that runs `num_steps` steps and returns images per second.
+
+    Each call also appends the fraction of time spent waiting for batches to `waits`.
+    """
 
     def measure() -> float:
         stopwatch, start = Stopwatch(), time.perf_counter()
@@ -49,54 +53,85 @@ def timed_steps(run: Run, batches: Iterator[Batch], *, num_steps: int, waits: li
     return measure
 
 
+def parse_args() -> argparse.Namespace:
+    """Return the command-line options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--shards", type=Path, metavar="FOLDER", help="folder with the splits train and val (default: synthetic hands)"
+    )
+    parser.add_argument("--model", default="auto", metavar="NAME", help="name of the model (default: %(default)s)")
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        default=128,
+        metavar="PIXELS",
+        help="longer side of the input in pixels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=32, metavar="N", help="samples per step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="device to train on (default: %(default)s)"
+    )
+    parser.add_argument("--compile", action="store_true", help="compile the model (default: off)")
+    parser.add_argument("--steps", type=int, default=30, metavar="N", help="steps per round (default: %(default)s)")
+    add_rounds_argument(parser)
+    return parser.parse_args()
+
+
+def train_config(args: argparse.Namespace, shards: Path) -> TrainConfig:
+    """Return the resolved training settings."""
+    return resolve_config(
+        TrainConfig(
+            train=(str(shards / "manifest.json"),),
+            model=args.model,
+            image_size=args.image_size,
+            batch_size=args.batch_size,
+            device=args.device,
+            compile=args.compile,
+        )
+    )
+
+
+def measure_speeds(
+    config: TrainConfig, *, num_steps: int, num_rounds: int
+) -> tuple[dict[str, list[float]], list[float]]:
+    """Return the images per second of each candidate, and the fractions of time the stream's steps waited."""
+    ranks = Ranks(device=torch.device(config.device))
+    with open_stream(config, "train", ranks) as train, open_stream(config, "val", ranks) as val:
+        run = assemble_run(settle_config(config, train), train, val, {}, ranks=ranks, fresh=True)
+        batches, waits = train.endless(), list[float]()
+        cached = repeat(next(batches))
+        runs = {
+            STREAM: timed_steps(run, batches, num_steps=num_steps, waits=waits),
+            CEILING: timed_steps(run, cached, num_steps=num_steps, waits=[]),
+        }
+        if config.device == "cpu":
+            runs[PLAIN] = plain_steps(
+                val,
+                model=config.model,
+                image_size=config.image_size,
+                bf16=config.precision == "bf16",
+                batch_size=config.batch_size,
+                num_steps=num_steps,
+            )
+        speeds = run_rounds(runs, num_rounds=num_rounds)
+    return speeds, waits[1:]  # without the warm-up
+
+
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shards", type=Path, help="a folder with the splits train and val")
-    parser.add_argument("--model", default="auto")
-    parser.add_argument("--image-size", type=int, default=128)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
+    args = parse_args()
     with tempfile.TemporaryDirectory() as folder:
         shards = args.shards or Path(folder) / "shards"
         if args.shards is None:
             make_shards(["--out", str(shards), "--synthetic", "2000", "--size", str(args.image_size)])
-        config = resolve_config(
-            TrainConfig(
-                train=(str(shards / "manifest.json"),),
-                model=args.model,
-                image_size=args.image_size,
-                batch_size=args.batch_size,
-                device=args.device,
-                compile=args.compile,
-            )
-        )
-        ranks = Ranks(device=torch.device(config.device))
-        with open_stream(config, "train", ranks) as train, open_stream(config, "val", ranks) as val:
-            run = assemble_run(settle_config(config, train), train, val, {}, ranks=ranks, fresh=True)
-            batches, waits = train.endless(), list[float]()
-            cached = repeat(next(batches))
-            runs = {
-                STREAM: timed_steps(run, batches, num_steps=args.steps, waits=waits),
-                CEILING: timed_steps(run, cached, num_steps=args.steps, waits=[]),
-            }
-            if config.device == "cpu":
-                kind = {
-                    "model": config.model,
-                    "image_size": args.image_size,
-                    "bf16": config.precision == "bf16",
-                    "batch_size": config.batch_size,
-                }
-                runs[PLAIN] = plain_steps(val, num_steps=args.steps, **kind)
-            figures = run_rounds(runs, num_rounds=args.rounds)
-    print_table(figures, unit="images per second", reference=CEILING)
-    print_targets(headspace_targets(figures, wait_fraction=statistics.median(waits[1:])))
+        config = train_config(args, shards)
+        speeds, waits = measure_speeds(config, num_steps=args.steps, num_rounds=args.rounds)
+    print_table(speeds, unit="images per second", reference=CEILING)
+    print_targets(headspace_targets(speeds, wait_fraction=statistics.median(waits)))
     settings = {name: getattr(config, name) for name in ("model", "image_size", "batch_size", "device", "precision")}
-    contents = {"settings": settings, "images_per_second": figures, "wait_fractions": waits[1:]}
+    contents = {"settings": settings, "images_per_second": speeds, "wait_fractions": waits}
     print(save_result(f"headspace-{config.model}-{config.image_size}-{config.device}", contents))
 
 

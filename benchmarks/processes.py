@@ -1,9 +1,10 @@
-"""What do two processes of one thread gain over one process of two threads, and what do they cost?
+"""What do two processes with one thread each gain over one process with two threads, and what do they cost?
 
 Command:   python -m benchmarks.processes [--shards FOLDER] [--model resnet18] [--image-size 100] [--steps 60]
-Entrants:  `python -m wds_bone.train` with two threads; the same under `torchrun` with two processes of one thread each.
-Work:      the same global batches of 32; images a second from the lines of metrics.jsonl after the first third of the
-           steps; the largest resident memory of all processes together.
+Compared:  `wds-bone train` with two threads; the same training under `torchrun` with two processes of one thread each.
+Method:    the same global batches of 32; images per second from metrics.jsonl, after the first third of the steps; the
+           peak memory of all processes together.
+Machine:   Linux, two CPU cores.
 Result:    benchmarks/results/processes-<model>-<size>.json. Without --shards it draws synthetic hands.
 """
 
@@ -18,8 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.rounds import print_table, run_rounds, save_result
-from wds_bone.make_shards import main as make_shards
+from benchmarks.rounds import add_rounds_argument, print_table, run_rounds, save_result
+from wds_bone.sharding.command import main as make_shards
 
 ONE, TWO = "one process, two threads", "two processes, one thread each"
 LAUNCHERS = {
@@ -29,8 +30,11 @@ LAUNCHERS = {
 THREADS = {ONE: "2", TWO: "1"}
 
 
-def train_once(name: str, argv: list[str], *, num_steps: int, megabytes: list[float]) -> Callable[[], float]:
-    """Return a run that gives the images per second of a training of `num_steps`, and notes its memory."""
+def timed_training(name: str, argv: list[str], *, num_steps: int, megabytes: list[float]) -> Callable[[], float]:
+    """Return a function that trains for `num_steps` steps and returns images per second.
+
+    Each call also appends the peak memory to `megabytes`.
+    """
 
     def measure() -> float:
         with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +47,7 @@ def train_once(name: str, argv: list[str], *, num_steps: int, megabytes: list[fl
             )
             megabytes.append(peak_megabytes(process))
             if process.returncode != 0:
-                raise SystemExit(f"{name}: the training ended with {process.returncode}")
+                raise SystemExit(f"{name}: the training failed with exit code {process.returncode}")
             lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         return statistics.median(line["images_per_second"] for line in lines if line["step"] > num_steps // 3)
 
@@ -51,22 +55,22 @@ def train_once(name: str, argv: list[str], *, num_steps: int, megabytes: list[fl
 
 
 def peak_megabytes(process: "subprocess.Popen[bytes]") -> float:
-    """Wait for a process, and return the most memory that it and its children held together, shared pages once."""
-    most = 0.0
+    """Wait for a process, and return its peak memory with its children, counting shared pages once, in MB."""
+    peak = 0.0
     while process.poll() is None:
-        most = max(most, sum(map(proportional_bytes, family_of(process.pid))))
+        peak = max(peak, sum(map(proportional_bytes, with_children(process.pid))))
         time.sleep(0.2)
-    return most / 1e6
+    return peak / 1e6
 
 
-def family_of(pid: int) -> list[int]:
-    """Return a process and its children."""
+def with_children(pid: int) -> list[int]:
+    """Return the IDs of a process and its children."""
     children = Path(f"/proc/{pid}/task/{pid}/children")
     return [pid, *map(int, children.read_text().split())] if children.exists() else [pid]
 
 
 def proportional_bytes(pid: int) -> float:
-    """Return the proportional set size of a process, 0 if it has ended."""
+    """Return the proportional set size (PSS) of a process in bytes, or 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -74,15 +78,28 @@ def proportional_bytes(pid: int) -> float:
     return 1024.0 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
+def parse_args() -> argparse.Namespace:
+    """Return the command-line options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--shards", type=Path, metavar="FOLDER", help="folder with the splits train and val (default: synthetic hands)"
+    )
+    parser.add_argument("--model", default="resnet18", metavar="NAME", help="name of the model (default: %(default)s)")
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        default=100,
+        metavar="PIXELS",
+        help="longer side of the input in pixels (default: %(default)s)",
+    )
+    parser.add_argument("--steps", type=int, default=60, metavar="N", help="steps per training (default: %(default)s)")
+    add_rounds_argument(parser)
+    return parser.parse_args()
+
+
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shards", type=Path, help="a folder with the splits train and val")
-    parser.add_argument("--model", default="resnet18")
-    parser.add_argument("--image-size", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
+    args = parse_args()
     with tempfile.TemporaryDirectory() as folder:
         shards = args.shards or Path(folder) / "shards"
         if args.shards is None:
@@ -90,12 +107,12 @@ def main() -> None:
         argv = ["--train", str(shards / "manifest.json"), "--model", args.model, "--image-size", str(args.image_size)]
         argv += ["--device", "cpu", "--log-every", "10"]
         megabytes: dict[str, list[float]] = {name: [] for name in LAUNCHERS}
-        runs = {name: train_once(name, argv, num_steps=args.steps, megabytes=megabytes[name]) for name in LAUNCHERS}
-        figures = run_rounds(runs, num_rounds=args.rounds)
-    print_table(figures, unit="images per second", reference=ONE)
-    print_table(megabytes, unit="MB of memory at the highest", reference=ONE)
+        runs = {name: timed_training(name, argv, num_steps=args.steps, megabytes=megabytes[name]) for name in LAUNCHERS}
+        speeds = run_rounds(runs, num_rounds=args.rounds)
+    print_table(speeds, unit="images per second", reference=ONE)
+    print_table(megabytes, unit="MB of memory at the peak", reference=ONE)
     settings = {"model": args.model, "image_size": args.image_size, "steps": args.steps}
-    contents = {"settings": settings, "images_per_second": figures, "megabytes": megabytes}
+    contents = {"settings": settings, "images_per_second": speeds, "megabytes": megabytes}
     print(save_result(f"processes-{args.model}-{args.image_size}", contents))
 
 

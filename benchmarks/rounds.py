@@ -1,5 +1,10 @@
-"""What all benchmarks share: interleaved rounds, medians with spread, a table, a JSON file with the circumstances."""
+"""Run interleaved rounds, and report their results as a table, a bar chart and a JSON file.
 
+In: for each candidate, a function that runs it once and returns one measurement.
+Out: the measurements of all rounds; `benchmarks/results/<name>.json` with the machine and versions, and `.png`.
+"""
+
+import argparse
 import importlib.metadata
 import json
 import os
@@ -31,49 +36,58 @@ PACKAGES = (
 RESULTS = Path(__file__).parent / "results"
 
 
-def run_rounds(entrants: dict[str, Callable[[], float]], *, num_rounds: int) -> dict[str, list[float]]:
-    """Return the figures of each entrant; every round runs all of them, in an order that turns round by round."""
-    names = list(entrants)
+def add_rounds_argument(parser: argparse.ArgumentParser, *, default: int = 5) -> None:
+    """Add the option `--rounds`."""
+    parser.add_argument(
+        "--rounds", type=int, default=default, metavar="N", help="number of measured rounds (default: %(default)s)"
+    )
+
+
+def run_rounds(candidates: dict[str, Callable[[], float]], *, num_rounds: int) -> dict[str, list[float]]:
+    """Return the measurements of each candidate; each round runs all of them, starting with a different one."""
+    names = list(candidates)
     for name in names:
-        entrants[name]()  # warms the page cache, the decoders and the workers
-    figures: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(num_rounds):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            figures[name].append(entrants[name]())
-    return figures
+        candidates[name]()  # warms up the page cache, the decoders and the workers
+    measurements: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(num_rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            measurements[name].append(candidates[name]())
+    return measurements
 
 
-def print_table(figures: dict[str, list[float]], *, unit: str, reference: str) -> None:
-    """Print median, spread and the ratio to `reference`, the entrant that the others are measured against."""
-    base = statistics.median(figures[reference])
-    width = max(map(len, figures))
+def print_table(measurements: dict[str, list[float]], *, unit: str, reference: str) -> None:
+    """Print the median and range of each candidate, and its ratio to the candidate named `reference`."""
+    base = statistics.median(measurements[reference])
+    width = max(map(len, measurements))
     print(f"{'':{width}}  {'median':>10}  {'min - max':>19}  {'of ' + reference:>12}   ({unit})")
-    for name, values in figures.items():
+    for name, values in measurements.items():
         median = statistics.median(values)
         print(f"{name:{width}}  {median:10,.1f}  {min(values):9,.1f} -{max(values):8,.1f}  {median / base:12.2f}")
 
 
 def print_targets(targets: list[Target]) -> None:
-    """Print each figure beside what it should be."""
+    """Print each value next to its target."""
     for target in targets:
-        bounds = {"at least": target.least, "at most": target.most}
+        bounds = {"at least": target.minimum, "at most": target.maximum}
         wanted = ", ".join(f"{bound} {value}" for bound, value in bounds.items() if value is not None)
-        print(f"{target.figure:10.2f}  {target.what}: {'met' if target.is_met else 'MISSED'} ({wanted})")
+        print(f"{target.value:10.2f}  {target.description}: {'met' if target.is_met else 'MISSED'} ({wanted})")
 
 
-def draw_bars(name: str, figures: dict[str, list[float]], *, title: str, unit: str) -> Path:
-    """Write `benchmarks/results/<name>.png`: medians as bars, from least to most as whiskers."""
-    medians = {entrant: statistics.median(values) for entrant, values in figures.items()}
-    names = sorted(medians, key=lambda entrant: medians[entrant])
+def draw_bars(name: str, measurements: dict[str, list[float]], *, title: str, unit: str) -> Path:
+    """Write `benchmarks/results/<name>.png`: bars at the medians, with whiskers from minimum to maximum."""
+    medians = {candidate: statistics.median(values) for candidate, values in measurements.items()}
+    names = sorted(medians, key=lambda candidate: medians[candidate])
     figure = FigureCanvasAgg(Figure(figsize=(8, 0.4 * len(names) + 1.2), layout="constrained")).figure
     axis = figure.subplots()
-    widths = [medians[entrant] for entrant in names]
-    spread = [
-        [medians[each] - min(figures[each]) for each in names],
-        [max(figures[each]) - medians[each] for each in names],
+    widths = [medians[candidate] for candidate in names]
+    whiskers = [
+        [medians[candidate] - min(measurements[candidate]) for candidate in names],
+        [max(measurements[candidate]) - medians[candidate] for candidate in names],
     ]
-    colors = ["#2f6690" if entrant == "ours" else "#9db4c0" for entrant in names]
-    axis.barh([entrant.replace("_", " ") for entrant in names], widths, xerr=spread, color=colors, ecolor="#444444")
+    colors = ["#2f6690" if candidate == "ours" else "#9db4c0" for candidate in names]
+    labels = [candidate.replace("_", " ") for candidate in names]
+    axis.barh(labels, widths, xerr=whiskers, color=colors, ecolor="#444444")
     axis.set_title(title)
     axis.set_xlabel(unit)
     axis.spines[["top", "right"]].set_visible(False)
@@ -84,7 +98,7 @@ def draw_bars(name: str, figures: dict[str, list[float]], *, title: str, unit: s
 
 
 def save_result(name: str, contents: dict[str, Any]) -> Path:
-    """Write `benchmarks/results/<name>.json` with the versions and the machine beside the figures."""
+    """Write `benchmarks/results/<name>.json`: the machine, the package versions and `contents`."""
     machine = {"cores": len(os.sched_getaffinity(0)), "processor": _processor(), "python": platform.python_version()}
     versions = {package: version for package in PACKAGES if (version := _version(package))}
     RESULTS.mkdir(exist_ok=True)

@@ -1,8 +1,10 @@
-"""The samples that every entrant of a benchmark reads: encoded films as loose files, with their labels beside them.
+"""The samples that all loaders of a benchmark read: encoded films as loose files, and their labels.
 
-In: real films, or nothing. Out: a folder `<key>.<ext>` + `labels.json`. Each entrant packs them into its own format.
+In: real films, or none for synthetic hands.
+Out: a folder with `<key>.<ext>` and `labels.json`. Each loader packs these files into its own format.
 """
 
+import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,9 +23,29 @@ class Sample:
     age_months: float
 
 
+def add_sample_arguments(
+    parser: argparse.ArgumentParser, *, size: int, num_samples: int, encoding: str | None = None
+) -> None:
+    """Add the options that describe the samples; `--encoding` only if a default is given."""
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="folder of films (default: synthetic hands)")
+    parser.add_argument(
+        "--size", type=int, default=size, metavar="PIXELS", help="side of the images in pixels (default: %(default)s)"
+    )
+    if encoding is not None:
+        parser.add_argument(
+            "--encoding",
+            choices=["jpg", "png", "npy"],
+            default=encoding,
+            help="encoding of the images (default: %(default)s)",
+        )
+    parser.add_argument(
+        "--num-samples", type=int, default=num_samples, metavar="N", help="number of samples (default: %(default)s)"
+    )
+
+
 def write_samples(folder: Path, images: Path | None, *, size: int, encoding: str, num_samples: int) -> None:
-    """Write `num_samples` films of size x size pixels, up to 240 different ones repeated, as files of their own."""
-    from benchmarks.films import encode_films  # not at the top: entrants read where wds_bone need not be installed
+    """Write `num_samples` films of size x size pixels as separate files, repeating up to 240 different films."""
+    from benchmarks.films import encode_films  # imported here: loaders import this module without wds_bone installed
 
     folder.mkdir(parents=True)
     labels = {}
@@ -36,6 +58,6 @@ def write_samples(folder: Path, images: Path | None, *, size: int, encoding: str
 
 
 def read_samples(folder: Path) -> Iterator[Sample]:
-    """Yield the samples that `write_samples` wrote, in its order."""
+    """Yield the samples that `write_samples` wrote, in the same order."""
     for name, (gender, age_months) in json.loads((folder / LABELS_NAME).read_text()).items():
         yield Sample(folder / name, gender, age_months)

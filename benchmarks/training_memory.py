@@ -1,9 +1,10 @@
 """Does the memory of a training process depend on the size of the data set?
 
 Command:   python -m benchmarks.training_memory SMALL LARGE [--model resnet18] [--image-size 100]
-           (two folders of shards with splits train and val, as `scripts/make_shards.py` writes them)
-Work:      one epoch of training and its validation, each in a process of its own; the peak of the process's resident
-           memory, less what it was when everything was imported and the model was built.
+Compared:  a small and a large set: two folders with the splits train and val, written by `wds-bone make-shards`.
+Method:    one epoch of training and validation, each set in a separate process; the peak anonymous resident memory of
+           the process, minus its value after all imports and with a model built.
+Machine:   Linux; trains on the CPU.
 Result:    benchmarks/results/training_memory.json.
 """
 
@@ -16,8 +17,8 @@ from pathlib import Path
 
 from benchmarks.rounds import save_result
 
-# RssAnon counts the process's own memory; the page cache of the shards belongs to the kernel.
-MEASURE = """
+# RssAnon counts only the process's own memory, not the page cache that holds the shards.
+MEASURING_PROGRAM = """
 import json, sys, threading
 import torch
 from wds_bone import BoneAgeStream
@@ -48,10 +49,10 @@ print("MEASURED", json.dumps({"baseline_bytes": baseline, "peak_bytes": max(peak
 """
 
 
-def measure_growth(shards: Path, *, model: str, image_size: int) -> dict[str, int]:
-    """Return the baseline and the peak of a process that trains one epoch on `shards`, in bytes."""
+def measure_memory(shards: Path, *, model: str, image_size: int) -> dict[str, int]:
+    """Return the baseline and the peak memory of a process that trains one epoch on `shards`, in bytes."""
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-c", MEASURE, str(shards), f"{out}/run", model, str(image_size)]
+        command = [sys.executable, "-c", MEASURING_PROGRAM, str(shards), f"{out}/run", model, str(image_size)]
         run = subprocess.run(command, check=True, capture_output=True, text=True)
     line = next(line for line in run.stdout.splitlines() if line.startswith("MEASURED"))
     measured: dict[str, int] = json.loads(line.removeprefix("MEASURED "))
@@ -61,17 +62,25 @@ def measure_growth(shards: Path, *, model: str, image_size: int) -> dict[str, in
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("small", type=Path)
-    parser.add_argument("large", type=Path)
-    parser.add_argument("--model", default="resnet18")
-    parser.add_argument("--image-size", type=int, default=100)
+    parser.add_argument("small", type=Path, metavar="SMALL", help="folder of the small set")
+    parser.add_argument("large", type=Path, metavar="LARGE", help="folder of the large set")
+    parser.add_argument("--model", default="resnet18", metavar="NAME", help="name of the model (default: %(default)s)")
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        default=100,
+        metavar="PIXELS",
+        help="longer side of the input in pixels (default: %(default)s)",
+    )
     args = parser.parse_args()
-    sizes = {"small": args.small, "large": args.large}
-    figures = {name: measure_growth(path, model=args.model, image_size=args.image_size) for name, path in sizes.items()}
-    for name, figure in figures.items():
-        growth = figure["peak_bytes"] - figure["baseline_bytes"]
-        print(f"{name}: baseline {figure['baseline_bytes'] / 2**20:.0f} MiB, growth {growth / 2**20:.0f} MiB")
-    print(save_result("training_memory", {"model": args.model, "image_size": args.image_size, "bytes": figures}))
+    folders = {"small": args.small, "large": args.large}
+    memory = {
+        name: measure_memory(shards, model=args.model, image_size=args.image_size) for name, shards in folders.items()
+    }
+    for name, measured in memory.items():
+        growth = measured["peak_bytes"] - measured["baseline_bytes"]
+        print(f"{name}: baseline {measured['baseline_bytes'] / 2**20:.0f} MiB, growth {growth / 2**20:.0f} MiB")
+    print(save_result("training_memory", {"model": args.model, "image_size": args.image_size, "bytes": memory}))
 
 
 if __name__ == "__main__":

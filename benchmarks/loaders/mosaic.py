@@ -1,4 +1,4 @@
-"""MosaicML streaming: MDS shards, two lasting workers."""
+"""MosaicML streaming: MDS shards, two persistent workers."""
 
 from pathlib import Path
 from typing import Any
@@ -7,20 +7,20 @@ import numpy as np
 from streaming import MDSWriter, StreamingDataset
 from torch.utils.data import DataLoader
 
-from benchmarks.entrants import BATCH_SIZE, CORES, Epochs
-from benchmarks.entrants.decoding import decode_gray
+from benchmarks.loaders import BATCH_SIZE, CORES, Epochs
+from benchmarks.loaders.decoding import decode_gray
 from benchmarks.samples import read_samples
 
 
 class Films(StreamingDataset):
-    """MDS shards whose images are decoded as they come."""
+    """MDS shards whose images are decoded when they are read."""
 
     def __init__(self, folder: Path, encoding: str) -> None:
         super().__init__(local=str(folder), shuffle=True, batch_size=BATCH_SIZE)
         self.encoding = encoding
 
-    def __getitem__(self, at: Any) -> tuple[np.ndarray, float, float]:
-        sample = super().__getitem__(at)
+    def __getitem__(self, index: Any) -> tuple[np.ndarray, float, float]:
+        sample = super().__getitem__(index)
         return decode_gray(sample["image"], self.encoding), sample["gender"], sample["age_months"]
 
 
@@ -28,12 +28,12 @@ def prepare(samples: Path, folder: Path) -> None:
     """Write MDS shards."""
     columns = {"image": "bytes", "gender": "float32", "age_months": "float32"}
     with MDSWriter(out=str(folder), columns=columns) as writer:
-        for row in read_samples(samples):
-            labels = {"gender": np.float32(row.gender), "age_months": np.float32(row.age_months)}
-            writer.write({"image": row.path.read_bytes(), **labels})
+        for sample in read_samples(samples):
+            labels = {"gender": np.float32(sample.gender), "age_months": np.float32(sample.age_months)}
+            writer.write({"image": sample.path.read_bytes(), **labels})
 
 
 def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epochs:
-    """Return epochs of a DataLoader over the streaming data set."""
+    """Return a function that yields one epoch of a DataLoader over the streaming dataset."""
     loader = DataLoader(Films(folder, encoding), BATCH_SIZE, num_workers=CORES, persistent_workers=True)
     return lambda: loader

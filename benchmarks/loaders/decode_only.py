@@ -1,4 +1,4 @@
-"""The limit: the same bytes in RAM, the fastest decoder, straight into a batch that is used again, two threads."""
+"""The decoder alone, as the upper limit: the encoded bytes in RAM, decoded into a reused batch, two threads."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,26 +8,25 @@ from threading import local
 import numpy as np
 import simplejpeg
 
-from benchmarks.entrants import BATCH_SIZE, CORES, Epochs
-from benchmarks.entrants.decoding import decode_gray
+from benchmarks.loaders import BATCH_SIZE, CORES, Epochs
+from benchmarks.loaders.decoding import decode_gray
 from benchmarks.samples import read_samples
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def prepare(samples: Path, folder: Path) -> None:
-    """Nothing: the samples are read when they are opened."""
+    """Do nothing: `open_epochs` reads the samples."""
 
 
 def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epochs:
-    """Return epochs in which a thread takes the next batch when it is done with one."""
-    rows = list(read_samples(samples))
-    films = [row.path.read_bytes() for row in rows]
-    labels = np.array([(row.gender, row.age_months) for row in rows], np.float32)
-
+    """Return a function that decodes one epoch; each thread takes the next batch as soon as it is free."""
+    entries = list(read_samples(samples))
+    films = [sample.path.read_bytes() for sample in entries]
+    labels = np.array([(sample.gender, sample.age_months) for sample in entries], np.float32)
     buffers = local()
 
-    def decode(first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def decode(first: int) -> Arrays:
         if not hasattr(buffers, "pixels"):
             buffers.pixels = np.empty((BATCH_SIZE, size, size, 1), np.uint8)
         for row, film in zip(buffers.pixels, films[first : first + BATCH_SIZE], strict=False):
@@ -35,8 +34,8 @@ def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epo
                 simplejpeg.decode_jpeg(film, colorspace="GRAY", buffer=row)
             else:
                 row[:, :, 0] = decode_gray(film, encoding)[0]
-        here = labels[first : first + BATCH_SIZE]
-        return buffers.pixels, here[:, 0], here[:, 1]
+        batch_labels = labels[first : first + BATCH_SIZE]
+        return buffers.pixels, batch_labels[:, 0], batch_labels[:, 1]
 
     def epoch() -> Iterator[Arrays]:
         with ThreadPoolExecutor(CORES) as pool:

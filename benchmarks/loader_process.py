@@ -1,9 +1,11 @@
-"""One entrant of a benchmark in a process of its own, and the handle by which a benchmark drives it.
+"""Run one loader in a separate process, and control it from the benchmark.
 
-In: the name of a module in `benchmarks.entrants` and the samples. Out: seconds per epoch. Invariant: entrants share
-nothing but the machine, and only the one that is asked works, but for what it reads ahead.
+In: the name of a module in `benchmarks.loaders`, and the samples.
+Out: seconds per epoch, and the delivered labels and gray values for the comparison.
+Invariant: loaders share nothing but the machine, and at any time only the one that was asked is working, apart from
+what it reads ahead.
 
-    python -m benchmarks.lane NAME SAMPLES FOLDER SIZE ENCODING      reads `epoch` or `check` from standard input
+    python -m benchmarks.loader_process NAME SAMPLES FOLDER SIZE ENCODING    reads `epoch` or `check` from stdin
 """
 
 import importlib
@@ -22,13 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.entrants import BATCH_SIZE
-from benchmarks.environments import python_of
+from benchmarks.environments import interpreter_for
+from benchmarks.loaders import BATCH_SIZE
 
 ROOT = Path(__file__).parent.parent
 LIMIT = "decode_only"
 REQUIRED = ("ours", LIMIT)
-NAMES = (
+LOADER_NAMES = (
     "ours",
     "dali",
     "in_ram",
@@ -43,22 +45,23 @@ NAMES = (
 SHARED_FORMAT = {"webdataset_tuned": "ours", "webdataset_documented": "ours", "dali": "ours"}
 
 
-class LaneError(Exception):
-    """An entrant does not run here."""
+class LoaderError(Exception):
+    """A loader does not run on this machine."""
 
 
-class Lane(AbstractContextManager["Lane"]):
-    """Owns the process of one entrant; a process before it prepares the entrant's own format, if that is missing."""
+class LoaderProcess(AbstractContextManager["LoaderProcess"]):
+    """Owns the process of one loader; if the loader's format is missing, another process prepares it first."""
 
     def __init__(self, name: str, samples: Path, folder: Path, *, size: int, encoding: str) -> None:
-        command = [python_of(name), "-m", "benchmarks.lane", name, str(samples), str(folder), str(size), encoding]
+        module = "benchmarks.loader_process"
+        command = [interpreter_for(name), "-m", module, name, str(samples), str(folder), str(size), encoding]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         if not folder.exists():
             prepared = subprocess.run(command, cwd=ROOT, env=environment, check=False)
             if prepared.returncode != 0:
                 shutil.rmtree(folder, ignore_errors=True)
-                raise LaneError(f"{name}: cannot be prepared, exit code {prepared.returncode}")
-            folder.mkdir(exist_ok=True)  # for those that have no format of their own
+                raise LoaderError(f"{name}: preparing its files failed with exit code {prepared.returncode}")
+            folder.mkdir(exist_ok=True)  # for loaders without a format of their own
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -68,86 +71,90 @@ class Lane(AbstractContextManager["Lane"]):
             text=True,
         )
         self.name = name
-        self.imported_bytes = int(self._hear()["memory_bytes"])  # before anything was opened
-        self._hear()
+        self.imported_bytes = int(self._read_answer()["memory_bytes"])  # before any file is opened
+        self._read_answer()
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process ID."""
         return self._process.pid
 
     def images_per_second(self) -> float:
         """Run one epoch and return its speed."""
-        answer = self.ask("epoch")
+        answer = self.request("epoch")
         return answer["num_samples"] / answer["seconds"]
 
-    def ask(self, what: str) -> dict[str, Any]:
-        """Have `epoch` or `check` done and return the answer."""
+    def request(self, command: str) -> dict[str, Any]:
+        """Send `epoch` or `check` to the process and return its answer."""
         assert self._process.stdin is not None
-        self._process.stdin.write(what + "\n")
+        self._process.stdin.write(command + "\n")
         self._process.stdin.flush()
-        return self._hear()
+        return self._read_answer()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.communicate()
 
-    def _hear(self) -> dict[str, Any]:
+    def _read_answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.startswith("ANSWER "):
                 answer: dict[str, Any] = json.loads(line.removeprefix("ANSWER "))
                 return answer
-        raise LaneError(f"{self.name}: ended with exit code {self._process.wait()}")
+        raise LoaderError(f"{self.name}: the process ended with exit code {self._process.wait()}")
 
 
-def refuse_remainder(num_samples: int) -> None:
-    """End the program unless the samples are whole batches, which loaders treat alike."""
+def require_whole_batches(num_samples: int) -> None:
+    """Exit unless the samples fill whole batches, because loaders differ in how they treat a remainder."""
     if num_samples % BATCH_SIZE:
-        raise SystemExit(f"--num-samples {num_samples}: give a multiple of {BATCH_SIZE}")
+        raise SystemExit(f"--num-samples {num_samples}: must be a multiple of {BATCH_SIZE}")
 
 
 def with_required(names: Iterable[str]) -> list[str]:
-    """Return the named entrants, ours first and the limit last, whether named or not."""
+    """Return the given loaders with ours first and the limit last, both added if missing."""
     return ["ours", *(name for name in names if name not in REQUIRED), LIMIT]
 
 
-def open_lanes(
+def open_loaders(
     names: Iterable[str], folder: Path, stack: ExitStack, *, size: int, encoding: str, shared: bool = True
-) -> list[Lane]:
-    """Return the entrants, opened one after another; a peer that does not run here is left out with a word."""
-    lanes = []
+) -> list[LoaderProcess]:
+    """Return the loaders, opened one after another; print and leave out those that do not run on this machine."""
+    loaders = []
     for name in names:
         try:
-            lanes.append(stack.enter_context(open_lane(name, folder, size=size, encoding=encoding, shared=shared)))
-        except LaneError as error:
+            loaders.append(stack.enter_context(open_loader(name, folder, size=size, encoding=encoding, shared=shared)))
+        except LoaderError as error:
             if name in REQUIRED:
                 raise SystemExit(str(error)) from error
-            print(f"{error}: left out", flush=True)
-    return lanes
+            print(f"left out: {error}", flush=True)
+    return loaders
 
 
-def open_lane(name: str, folder: Path, *, size: int, encoding: str, shared: bool = True) -> Lane:
-    """Return an entrant for the samples in `folder/samples`; if `shared`, those that read our shards read the same."""
-    home = folder / (SHARED_FORMAT.get(name, name) if shared else name)
-    return Lane(name, folder / "samples", home, size=size, encoding=encoding)
+def open_loader(name: str, folder: Path, *, size: int, encoding: str, shared: bool = True) -> LoaderProcess:
+    """Return a loader for the samples in `folder/samples`.
+
+    If `shared`, all loaders that read our shards read the same files; otherwise each has its own copy.
+    """
+    own_folder = folder / (SHARED_FORMAT.get(name, name) if shared else name)
+    return LoaderProcess(name, folder / "samples", own_folder, size=size, encoding=encoding)
 
 
-def check_equal(lanes: list[Lane]) -> None:
-    """Raise unless all entrants deliver the same samples: gender, age and mean gray value, image by image."""
-    rows = {lane.name: np.array(lane.ask("check")["rows"]) for lane in lanes}
+def check_equal(loaders: list[LoaderProcess]) -> None:
+    """Raise unless all loaders deliver the same samples: gender, age and mean gray value of each image."""
+    rows = {loader.name: np.array(loader.request("check")["rows"]) for loader in loaders}
     expected = next(iter(rows.values()))
     for name, found in rows.items():
         assert found.shape == expected.shape, f"{name} delivers {len(found)} samples, not {len(expected)}"
-        assert np.array_equal(found[:, :2], expected[:, :2]), f"{name} delivers other labels"
-        assert np.abs(found[:, 2] - expected[:, 2]).max() < 0.5, f"{name} delivers other images"  # decoders round
+        assert np.array_equal(found[:, :2], expected[:, :2]), f"{name} delivers different labels"
+        difference = np.abs(found[:, 2] - expected[:, 2]).max()
+        assert difference < 0.5, f"{name} delivers different images"  # decoders may round differently
 
 
 def memory_of_tree(pid: int) -> int:
-    """Return the memory of a process and its descendants in bytes; pages that several share count once (PSS).
+    """Return the memory of a process and its descendants in bytes, counting shared pages once (PSS).
 
-    Mapped files do not count: their pages are the kernel's, as those are that others read.
+    Mapped files do not count: they are in the page cache, like files that are read without mapping.
     """
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -163,14 +170,14 @@ def _children(task: Path) -> list[int]:
 
 
 def serve(name: str, samples: Path, folder: Path, *, size: int, encoding: str) -> None:
-    """Prepare and open an entrant, then answer what standard input asks until it ends."""
-    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes into it
-    entrant = importlib.import_module(f"benchmarks.entrants.{name}")
+    """Prepare the loader's files if they are missing; otherwise open the loader and serve standard input."""
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nothing writes to it
+    loader = importlib.import_module(f"benchmarks.loaders.{name}")
     if not folder.exists():
-        entrant.prepare(samples, folder)
+        loader.prepare(samples, folder)
         return
     _answer({"memory_bytes": memory_of_tree(os.getpid())})
-    epoch = entrant.open_epochs(samples, folder, size=size, encoding=encoding)
+    epoch = loader.open_epochs(samples, folder, size=size, encoding=encoding)
     _answer({})
     for line in sys.stdin:
         _answer(_check(epoch()) if line.strip() == "check" else _time(epoch))

@@ -1,6 +1,6 @@
-"""The fastest decoders, for the entrants that bring none of their own.
+"""The fastest decoders, for the loaders that have none of their own.
 
-Not `wds_bone.stream.decode`, so that entrants run where wds_bone is not installed.
+This module does not use `wds_bone.stream.decode`, so that loaders also run where wds_bone is not installed.
 """
 
 import math
@@ -14,7 +14,10 @@ NPY_HEADER_BYTES = 128
 
 
 def decode_gray(contents: bytes, encoding: str) -> np.ndarray:
-    """Return uint8 (1, H, W); a raw array is taken for a square one, so that its header need not be parsed."""
+    """Return the gray image, uint8 (1, H, W).
+
+    Raw arrays are assumed to be square, so their header does not have to be parsed.
+    """
     if encoding == "jpg":
         return np.moveaxis(simplejpeg.decode_jpeg(contents, colorspace="GRAY"), 2, 0)
     if encoding == "png":

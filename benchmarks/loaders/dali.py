@@ -1,6 +1,6 @@
 """NVIDIA DALI on the CPU: its webdataset reader with our `.idx` files, two threads.
 
-It reads two batches ahead into the next epoch, which is 1.6 % of one of 8,192 samples.
+DALI reads two batches of the next epoch ahead, which is 1.6 % of an epoch of 8,192 samples.
 """
 
 import json
@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 from nvidia.dali import fn, pipeline_def, types
 
-from benchmarks.entrants import BATCH_SIZE, CORES, Epochs
-from benchmarks.entrants.decoding import NPY_HEADER_BYTES
-from benchmarks.entrants.ours import prepare
+from benchmarks.loaders import BATCH_SIZE, CORES, Epochs
+from benchmarks.loaders.decoding import NPY_HEADER_BYTES
+from benchmarks.loaders.ours import prepare
 
 __all__ = ["open_epochs", "prepare"]
 
 
 def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epochs:
-    """Return epochs of a DALI pipeline."""
+    """Return a function that runs one epoch of a DALI pipeline."""
     tars = sorted(folder.glob("*.tar"))
 
     @pipeline_def(batch_size=BATCH_SIZE, num_threads=CORES, device_id=None, prefetch_queue_depth=2)
@@ -42,8 +42,8 @@ def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epo
     def epoch() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         for _ in range(num_batches):
             images, labels = pipeline.run()
-            read = [json.loads(np.asarray(labels.at(row)).tobytes()) for row in range(BATCH_SIZE)]
-            genders = np.array([label["gender"] == "M" for label in read], np.float32)
-            yield images.as_array(), genders, np.array([label["age_months"] for label in read], np.float32)
+            parsed = [json.loads(np.asarray(labels.at(row)).tobytes()) for row in range(BATCH_SIZE)]
+            genders = np.array([label["gender"] == "M" for label in parsed], np.float32)
+            yield images.as_array(), genders, np.array([label["age_months"] for label in parsed], np.float32)
 
     return epoch

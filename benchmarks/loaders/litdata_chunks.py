@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from litdata import StreamingDataLoader, StreamingDataset, optimize
 
-from benchmarks.entrants import BATCH_SIZE, CORES, Epochs
-from benchmarks.entrants.decoding import decode_gray
+from benchmarks.loaders import BATCH_SIZE, CORES, Epochs
+from benchmarks.loaders.decoding import decode_gray
 from benchmarks.samples import Sample, read_samples
 
 
 class Films(StreamingDataset):
-    """Chunks whose images are decoded as they come."""
+    """Chunks whose images are decoded when they are read."""
 
     def __init__(self, folder: Path, encoding: str) -> None:
         super().__init__(str(folder), shuffle=True)
@@ -29,12 +29,12 @@ def prepare(samples: Path, folder: Path) -> None:
 
 
 def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epochs:
-    """Return epochs of a StreamingDataLoader."""
+    """Return a function that yields one epoch of a StreamingDataLoader."""
     loader = StreamingDataLoader(
         Films(folder, encoding), batch_size=BATCH_SIZE, num_workers=CORES, persistent_workers=True
     )
     return lambda: loader
 
 
-def _pack(row: Sample) -> dict[str, Any]:
-    return {"image": row.path.read_bytes(), "gender": row.gender, "age_months": row.age_months}
+def _pack(sample: Sample) -> dict[str, Any]:
+    return {"image": sample.path.read_bytes(), "gender": sample.gender, "age_months": sample.age_months}

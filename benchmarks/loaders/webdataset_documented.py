@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import webdataset
 
-from benchmarks.entrants import BATCH_SIZE, CORES, Epochs
-from benchmarks.entrants.ours import prepare
+from benchmarks.loaders import BATCH_SIZE, CORES, Epochs
+from benchmarks.loaders.ours import prepare
 
 __all__ = ["open_epochs", "prepare"]
 
 
 def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epochs:
-    """Return epochs of a WebLoader."""
+    """Return a function that yields one epoch of a WebLoader."""
     urls = sorted(str(path) for path in folder.glob("*.tar"))
     shards = webdataset.WebDataset(urls, shardshuffle=100, empty_check=False, seed=0).shuffle(1000)
     decoded = shards.decode("rgb8") if encoding != "npy" else shards.decode()

@@ -1,4 +1,4 @@
-"""webdataset as an expert writes it: gray decode in a map, batches made in two lasting workers."""
+"""webdataset as an expert would set it up: gray decoding in a map, batches made in two persistent workers."""
 
 import json
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import webdataset
 
-from benchmarks.entrants import BATCH_SIZE, CORES, Epochs
-from benchmarks.entrants.decoding import decode_gray
-from benchmarks.entrants.ours import prepare
+from benchmarks.loaders import BATCH_SIZE, CORES, Epochs
+from benchmarks.loaders.decoding import decode_gray
+from benchmarks.loaders.ours import prepare
 
 __all__ = ["open_epochs", "prepare"]
 
 
 def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epochs:
-    """Return epochs of a WebLoader."""
+    """Return a function that yields one epoch of a WebLoader."""
 
     def decode(sample: dict[str, bytes]) -> tuple[np.ndarray, float, float]:
         label = json.loads(sample["json"])

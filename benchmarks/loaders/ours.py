@@ -5,7 +5,7 @@ from pathlib import Path
 
 import webdataset
 
-from benchmarks.entrants import BATCH_SIZE, CORES, Epochs
+from benchmarks.loaders import BATCH_SIZE, CORES, Epochs
 from benchmarks.samples import read_samples
 from wds_bone import BoneAgeStream
 from wds_bone.index import main as write_index
@@ -14,20 +14,22 @@ NUM_SHARDS = 8
 
 
 def prepare(samples: Path, folder: Path) -> None:
-    """Write tar shards with indexes; webdataset and DALI read the same ones."""
+    """Write tar shards with indexes; webdataset and DALI read the same shards."""
     folder.mkdir(parents=True)
-    rows = list(read_samples(samples))
-    per_shard = -(-len(rows) // NUM_SHARDS)
+    entries = list(read_samples(samples))
+    per_shard = -(-len(entries) // NUM_SHARDS)
     for shard in range(NUM_SHARDS):
         with (folder / f"bench-{shard:06d}.tar").open("wb") as file, webdataset.TarWriter(file, mtime=0) as tar:
-            for row in rows[shard * per_shard : (shard + 1) * per_shard]:
-                label = json.dumps({"gender": "FM"[int(row.gender)], "age_months": row.age_months}).encode()
-                tar.write({"__key__": row.path.stem, row.path.suffix[1:]: row.path.read_bytes(), "json": label})
+            for sample in entries[shard * per_shard : (shard + 1) * per_shard]:
+                label = json.dumps({"gender": "FM"[int(sample.gender)], "age_months": sample.age_months}).encode()
+                tar.write(
+                    {"__key__": sample.path.stem, sample.path.suffix[1:]: sample.path.read_bytes(), "json": label}
+                )
     if write_index([str(folder)]) != 0:
-        raise SystemExit(f"{folder}: no index")
+        raise SystemExit(f"{folder}: the index was not written")
 
 
 def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epochs:
-    """Return epochs of the stream."""
+    """Return a function that yields one epoch of the stream."""
     stream = BoneAgeStream(folder, batch_size=BATCH_SIZE, threads=CORES)
     return lambda: ((batch.image, batch.gender, batch.age_months) for batch in stream)
