@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Train on two nodes of a Slurm cluster:  sbatch examples/slurm.sh [settings of wds_bone.train]
+# Train on two nodes of a Slurm cluster:  sbatch examples/slurm.sh [settings of wds-bone train]
 #
-# One torchrun a node, one process a GPU. Three minutes before the time is up, and when the job is preempted, Slurm sends
-# SIGTERM; the run saves a checkpoint and the job is queued again, where the same command goes on.
+# One torchrun per node, one process per GPU. Slurm sends SIGTERM three minutes before the time limit and when the job is
+# preempted. The run then saves a checkpoint, and the job is queued again; the same command continues the run.
 #SBATCH --job-name=bone-age
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -15,9 +15,9 @@
 set -euo pipefail
 
 first_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-port=$((20000 + SLURM_JOB_ID % 20000))  # another one for each job that may share a node
+port=$((20000 + SLURM_JOB_ID % 20000))  # differs between jobs that may share a node
 
-# shellcheck disable=SC2016  # SLURM_NODEID is that of each node, not of the first
+# shellcheck disable=SC2016  # each node must expand its own SLURM_NODEID
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 bash -c 'exec torchrun \
     --nnodes "$SLURM_NNODES" --node-rank "$SLURM_NODEID" --nproc-per-node "$SLURM_GPUS_ON_NODE" \
     --master-addr "$0" --master-port "$1" \
