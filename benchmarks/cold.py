@@ -1,6 +1,6 @@
 """How fast do batches come from a cold page cache, compared with reading the same bytes sequentially?
 
-Command:   python -m benchmarks.cold [--images FOLDER] [--size 512] [--encoding jpg] [--rounds 5] [--entrants NAME ...]
+Command:   python -m benchmarks.cold [--images FOLDER] [--size 512] [--encoding jpg] [--rounds 5] [--loaders NAME ...]
 Compared:  the modules of `benchmarks.loaders` that do not map their files (mapped pages cannot be dropped from the
            cache, which rules out DALI and litData), each with its own files; reading the tars sequentially in blocks
            of 1 MiB; `decode_only`.
@@ -84,7 +84,7 @@ def parse_args() -> argparse.Namespace:
     add_sample_arguments(parser, size=512, num_samples=8192, encoding="jpg")
     add_rounds_argument(parser)
     parser.add_argument(
-        "--entrants",
+        "--loaders",
         nargs="+",
         choices=WITHOUT_MMAP,
         default=WITHOUT_MMAP,
@@ -100,7 +100,7 @@ def measure_speeds(args: argparse.Namespace) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory(dir=WORK_FOLDER) as name, ExitStack() as stack:
         folder, kind = Path(name), {"size": args.size, "encoding": args.encoding}
         write_samples(folder / "samples", args.images, num_samples=args.num_samples, **kind)
-        loaders = open_loaders(with_required(args.entrants), folder, stack, shared=False, **kind)
+        loaders = open_loaders(with_required(args.loaders), folder, stack, shared=False, **kind)
         os.sync()
         runs = {loader.name: with_cold_cache(loader.images_per_second, folder) for loader in loaders}
         runs[READING_ONLY] = with_cold_cache(lambda: read_tars(folder / "ours", num_samples=args.num_samples), folder)

@@ -23,10 +23,10 @@ from benchmarks.rounds import add_rounds_argument, print_table, print_targets, r
 from benchmarks.targets import headspace_targets
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.distributed.resources import Stopwatch
-from wds_bone.learn.assemble import assemble_run, open_stream, settle_config
+from wds_bone.learn.assemble import assemble_run, open_streams
 from wds_bone.learn.loop import train_step
 from wds_bone.learn.run import Run
-from wds_bone.learn.settings import TrainConfig, resolve_config
+from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
 from wds_bone.make_shards import main as make_shards
 from wds_bone.stream.batch import Batch
 
@@ -48,7 +48,7 @@ def timed_steps(run: Run, batches: Iterator[Batch], *, num_steps: int, waits: li
         if batch.image.is_cuda:
             torch.cuda.synchronize()
         waits.append(stopwatch.lap()[1])
-        return num_steps * run.recipe.batch_size / (time.perf_counter() - start)
+        return num_steps * run.recipe.global_batch_size / (time.perf_counter() - start)
 
     return measure
 
@@ -98,8 +98,10 @@ def measure_speeds(
 ) -> tuple[dict[str, list[float]], list[float]]:
     """Return the images per second of each candidate, and the fractions of time the stream's steps waited."""
     ranks = Ranks(device=torch.device(config.device))
-    with open_stream(config, "train", ranks) as train, open_stream(config, "val", ranks) as val:
-        run = assemble_run(settle_config(config, train), train, val, {}, ranks=ranks, fresh=True)
+    streams = open_streams(config, ranks)
+    with streams[0] as train, streams[1] as val:
+        recipe = make_recipe(config, num_samples=train.num_samples, world_size=1)
+        run = assemble_run(config, recipe, streams, {}, ranks=ranks, is_new=True)
         batches, waits = train.endless(), list[float]()
         cached = repeat(next(batches))
         runs = {

@@ -1,6 +1,6 @@
 """How fast do shuffled batches come from storage, compared with other loaders and with the decoder alone?
 
-Command:   python -m benchmarks.loader [--images FOLDER] [--size 256] [--encoding jpg] [--entrants NAME ...]
+Command:   python -m benchmarks.loader [--images FOLDER] [--size 256] [--encoding jpg] [--loaders NAME ...]
 Compared:  the modules of `benchmarks.loaders`, with two threads or two workers each; `decode_only` is the upper limit.
 Method:    shuffled batches of 64 gray images with gender and age, the same samples for every loader, warm page cache.
            Before anything is timed, the samples, labels and gray values of all loaders are compared.
@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     add_sample_arguments(parser, size=256, num_samples=8192, encoding="jpg")
     add_rounds_argument(parser)
     parser.add_argument(
-        "--entrants",
+        "--loaders",
         nargs="+",
         choices=LOADER_NAMES,
         default=LOADER_NAMES,
@@ -48,7 +48,7 @@ def main() -> None:
     """Run the benchmark."""
     args = parse_args()
     require_whole_batches(args.num_samples)
-    names = [name for name in with_required(args.entrants) if args.encoding != "npy" or name not in WITHOUT_NPY]
+    names = [name for name in with_required(args.loaders) if args.encoding != "npy" or name not in WITHOUT_NPY]
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder, kind = Path(name), {"size": args.size, "encoding": args.encoding}
         write_samples(folder / "samples", args.images, num_samples=args.num_samples, **kind)

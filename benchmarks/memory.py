@@ -1,6 +1,6 @@
 """How much memory does loading take, and does it grow with the dataset?
 
-Command:   python -m benchmarks.memory [--images FOLDER] [--size 512] [--num-samples 512] [--entrants NAME ...]
+Command:   python -m benchmarks.memory [--images FOLDER] [--size 512] [--num-samples 512] [--loaders NAME ...]
 Compared:  the modules of `benchmarks.loaders`, one at a time, with two threads or two workers each.
 Method:    an epoch of batches of 64 gray JPEG images over N, 4 N and 16 N samples; the peak memory of the process tree
            (anonymous and shared, sampled every 20 ms) minus its memory after all imports; median of five epochs after
@@ -83,7 +83,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_sample_arguments(parser, size=512, num_samples=512)
     parser.add_argument(
-        "--entrants",
+        "--loaders",
         nargs="+",
         choices=LOADER_NAMES,
         default=MEASURED,
@@ -101,7 +101,7 @@ def measure_sets(args: argparse.Namespace, num_samples: list[int]) -> dict[str, 
     for number in num_samples:
         with tempfile.TemporaryDirectory() as folder:
             write_samples(Path(folder) / "samples", args.images, num_samples=number, **kind)
-            for name in args.entrants:
+            for name in args.loaders:
                 with ExitStack() as stack:
                     for loader in open_loaders([name], Path(folder), stack, **kind):
                         megabytes.setdefault(name, []).append(measure(loader, num_rounds=args.rounds))

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.rounds import add_rounds_argument, print_table, run_rounds, save_result
-from wds_bone.sharding.command import main as make_shards
+from wds_bone.make_shards import main as make_shards
 
 ONE, TWO = "one process, two threads", "two processes, one thread each"
 LAUNCHERS = {

@@ -22,7 +22,6 @@ from benchmarks.targets import Target
 PACKAGES = (
     "wds-bone",
     "torch",
-    "torchcodec",
     "simplejpeg",
     "webdataset",
     "numpy",

@@ -40,7 +40,7 @@ from benchmarks.environments import CONFLICTING, interpreter_for
 from benchmarks.targets import Target
 from benchmarks.writer_inputs import Film, WriterInput, gather_films, write_table
 from wds_bone.images.read import letterbox, read_image
-from wds_bone.sharding.command import main as make_shards
+from wds_bone.make_shards import main as make_shards
 from wds_bone.shards.encoding import encode_image
 
 CORES, QUALITY, FILMS_PER_TASK = 2, 95, 8

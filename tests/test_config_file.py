@@ -88,8 +88,8 @@ def test_values_of_set_are_toml_and_words_need_no_quotes(assignment: str, expect
         ("deep=1", "true or false"),
         ("deep=yes", "true or false"),
         ("kind=three", "one or two"),
-        ("names=[1, 2]", "a list of a string"),
-        ("names=[]", "a list of a string"),
+        ("names=[1, 2]", "each element is a string"),
+        ("names=[]", "each element is a string"),
     ],
 )
 def test_an_assignment_that_does_not_fit_says_what_would(assignment: str, message: str):
@@ -102,10 +102,10 @@ def test_an_assignment_that_does_not_fit_says_what_would(assignment: str, messag
     ("content", "message"),
     [
         (b"count = 'x'", "a whole number"),
-        (b"[table]\nx = 1", "no setting is called 'table'"),
+        (b"[table]\nx = 1", "there is no setting 'table'"),
         (b"count 3", "not TOML"),
         (b"\xff\xfe", "not TOML"),
-        (b"Config = 3", "no setting is called"),
+        (b"Config = 3", "there is no setting"),
     ],
 )
 def test_a_file_that_does_not_fit_is_named(content: bytes, message: str, tmp_path: Path):

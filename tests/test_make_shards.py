@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.sharding.film_sets import SCRIPT, digests, make, start, write_films
+from wds_bone.config import options_of
 from wds_bone.make_shards import main, plan_set
 from wds_bone.sharding.settings import MakeShardsConfig
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest
@@ -70,7 +71,7 @@ def test_by_default_2000_hands_of_128_pixels_are_written_to_shards():
     assert MakeShardsConfig().out == Path("shards")
     assert (plan.image.encoding, plan.image.quality, plan.image.height) == ("jpg", 95, 128)
     assert {split.name: split.num_samples for split in plan.splits} == {"train": 18, "val": 2}
-    assert "default without --labels: 2000" in MakeShardsConfig.__dataclass_fields__["synthetic"].metadata["help"]
+    assert "default without --labels: 2000" in options_of(MakeShardsConfig)["synthetic"].help
 
 
 def test_an_error_in_the_label_table_is_reported_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -160,7 +160,7 @@ def test_a_folder_claimed_by_a_run_without_a_checkpoint_is_refused_too(
 def test_resume_none_never_overwrites_a_run(shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]):
     before = (copied / "last.pt").read_bytes()
     assert main(train_argv(shards, copied, "--resume", "none")) == 2
-    assert "holds a run already" in capsys.readouterr().err
+    assert "already holds a run" in capsys.readouterr().err
     assert (copied / "last.pt").read_bytes() == before
 
 
@@ -185,7 +185,7 @@ def test_other_shards_are_refused(changed: str, copied: Path, tmp_path: Path, ca
     others = write_set(tmp_path / "others", size=32, **counts)
     assert main(train_argv(others, copied)) == 2
     message = capsys.readouterr().err
-    assert "differs" in message or "are not those of the checkpoint" in message
+    assert "differ" in message
     assert "(saved)" in message
 
 
@@ -268,7 +268,7 @@ def test_a_damaged_description_is_named_with_a_way_out(
 ):
     (copied / "run.json").write_text(text)
     assert main(train_argv(shards, copied)) == 2
-    assert f"{copied / 'run.json'}: damaged" in capsys.readouterr().err
+    assert f"{copied / 'run.json'}: is damaged" in capsys.readouterr().err
     (copied / "run.json").unlink()
     assert main(train_argv(shards, copied)) == 0
 

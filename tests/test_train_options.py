@@ -36,7 +36,7 @@ def test_the_config_that_a_run_wrote_makes_the_same_run(shards: Path, tmp_path: 
     assert main(["--config", str(out / "config.toml"), "--out", str(tmp_path / "second")]) == 0
     assert_same_state(tmp_path / "second" / "last.pt", out / "last.pt")
     assert metrics_of(tmp_path / "second") == metrics_of(out)
-    assert main(["--config", str(out / "config.toml")]) == 0  # goes on with the first run, which is finished
+    assert main(["--config", str(out / "config.toml")]) == 0  # resumes the first run, which is finished
 
 
 def test_the_settings_that_a_run_prints_can_be_typed_again(
@@ -54,7 +54,7 @@ def test_the_settings_that_a_run_prints_can_be_typed_again(
 def test_dropout_beside_a_frozen_backbone_is_refused(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     argv = train_argv(shards, tmp_path / "run", "--set", "freeze_backbone=true", "--drop-path", "0.1")
     assert main(argv) == 2
-    assert "turns the random layers off" in capsys.readouterr().err
+    assert "turns random layers off" in capsys.readouterr().err
 
 
 def test_a_dry_run_says_what_would_be_done_and_leaves_nothing_behind(
@@ -63,10 +63,10 @@ def test_a_dry_run_says_what_would_be_done_and_leaves_nothing_behind(
     assert main(train_argv(shards, tmp_path / "run", "--dry-run", "--set", "accumulate=2")) == 0
     shown = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     assert "image uint8 (4, 1, 32, 32)" in shown["batch"]
-    assert shown["steps"].strip() == "5 to go of 5; validated 2 times"
+    assert shown["steps"].strip() == "5 of 5 left, 2 validations"
     assert "10 samples in 2 shards" in shown["training"]
     assert "5 samples in 1 shards" in shown["validation"]
-    assert "each with 4 of the 4 samples of a step, in 2 parts" in shown["processes"]
+    assert "each with 4 of 4 samples per step, in 2 parts" in shown["processes"]
     assert "MB at its highest" in shown["memory"]
     assert not (tmp_path / "run").exists()
 
@@ -78,7 +78,7 @@ def test_a_dry_run_of_a_run_that_goes_on_changes_nothing_of_it(
     assert main(train_argv(shards, out, "--max-steps", "2")) == 0
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     assert main(train_argv(shards, out, "--dry-run")) == 0
-    assert "3 to go of 5" in capsys.readouterr().out
+    assert "3 of 5 left" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
 
 
@@ -107,7 +107,7 @@ def test_patience_counts_epochs_without_a_better_validation(
     argv = train_argv(shards, tmp_path / "run", "--lr", "0", "--epochs", "9", "--set", "ema=0.9", "patience=2")
     argv += ["--model", "convnext_tiny", "--drop-path", "0"]  # nothing changes without a rate: no batch statistics
     assert main(argv) == 0
-    assert "no better for 2 epochs: finished after step 8 of 23" in capsys.readouterr().out
+    assert "finished, 2 epochs without improvement, after step 8 of 23" in capsys.readouterr().out
     assert [line["best_epoch"] for line in metrics_of(tmp_path / "run") if "best_epoch" in line] == [1, 1, 1]
     before = (tmp_path / "run" / "last.pt").read_bytes()
     assert main(argv) == 0

@@ -5,10 +5,9 @@ This module does not use `wds_bone.stream.decode`, so that loaders also run wher
 
 import math
 
+import imagecodecs
 import numpy as np
 import simplejpeg
-import torch
-from torchcodec.decoders import decode_png
 
 NPY_HEADER_BYTES = 128
 
@@ -21,6 +20,6 @@ def decode_gray(contents: bytes, encoding: str) -> np.ndarray:
     if encoding == "jpg":
         return np.moveaxis(simplejpeg.decode_jpeg(contents, colorspace="GRAY"), 2, 0)
     if encoding == "png":
-        return decode_png(torch.frombuffer(bytearray(contents), dtype=torch.uint8), mode="GRAY").numpy()
+        return imagecodecs.png_decode(contents)[None]
     pixels = np.frombuffer(contents, np.uint8, offset=NPY_HEADER_BYTES)
     return pixels.reshape(1, math.isqrt(len(pixels)), -1)

@@ -44,7 +44,7 @@ def test_any_truncation_is_detected(saved: Path, tmp_path: Path):
     whole, damaged = saved.read_bytes(), tmp_path / "cut.pt"
     for num_bytes in range(len(whole)):
         damaged.write_bytes(whole[:num_bytes])
-        with pytest.raises(CheckpointError, match="not a checkpoint, or one that was cut short"):
+        with pytest.raises(CheckpointError, match="is not a checkpoint, or is truncated"):
             load_checkpoint(damaged)
 
 

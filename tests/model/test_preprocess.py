@@ -68,7 +68,7 @@ def test_the_description_survives_json_and_the_checkpoint():
 
 def test_a_normalization_of_another_version_is_refused():
     description = {**plan_preprocessing(STORED, None).to_json(), "normalization": "histogram"}
-    with pytest.raises(CheckpointError, match="another normalization"):
+    with pytest.raises(CheckpointError, match="different normalization"):
         Preprocessing.from_json(description)
 
 

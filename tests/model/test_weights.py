@@ -68,7 +68,7 @@ def test_imagenet_weights_that_have_changed_in_the_cache_are_refused(
     cached = tmp_path / "hub" / "checkpoints" / Path(url).name
     cached.parent.mkdir(parents=True)
     torch.save(color_state, cached)
-    with pytest.raises(CheckpointError, match="not the weights that torchvision offers") as refused:
+    with pytest.raises(CheckpointError, match="is not the file that torchvision publishes") as refused:
         load_initial_weights(build_model(SMALL_MODEL), "imagenet", name=SMALL_MODEL)
     assert str(cached) in str(refused.value)
 
@@ -77,7 +77,7 @@ def test_without_a_network_the_error_says_which_file_to_put_where(tmp_path: Path
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there
-    with pytest.raises(ConfigError, match="cannot be had") as refused:
+    with pytest.raises(ConfigError, match="are not available") as refused:
         load_initial_weights(build_model(SMALL_MODEL), "imagenet", name=SMALL_MODEL)
     assert str(tmp_path / "hub" / "checkpoints" / "shufflenetv2_x0.5-") in refused.value.do
 

@@ -157,7 +157,7 @@ def test_a_set_with_a_missing_or_damaged_sidecar_is_not_complete(
     assert make(out, *films) == 2
     message = capsys.readouterr().err
     assert f"{name}: missing, or does not match the manifest" in message
-    assert "python -m wds_bone.index" in message
+    assert "wds-bone index" in message
     assert make(out, *films, "--replace") == 0
     assert digests(out) == before
 

@@ -72,7 +72,7 @@ def test_streams_of_a_fold_share_no_sample_and_miss_none(fold: int, tiny_shards:
 
 
 def test_a_stream_of_nothing_is_refused(tiny_shards: Path):
-    with pytest.raises(ConfigError, match="no sample is left"):
+    with pytest.raises(ConfigError, match="no sample is selected"):
         BoneAgeStream(tiny_shards, split="val", keep=lambda table: np.zeros(len(table), bool))
 
 

@@ -10,7 +10,7 @@ from wds_bone.errors import ShardError
 from wds_bone.stream import load
 from wds_bone.stream.load import BATCHES_AHEAD, MAX_SAMPLES_PER_TASK, samples_per_task
 
-BATCH = SimpleNamespace()
+REQUEST, BATCH = SimpleNamespace(plan="plan"), SimpleNamespace()
 
 
 @given(threads=st.integers(1, 128), rows=st.integers(1, 1024))
@@ -22,17 +22,17 @@ def test_tasks_are_small_enough_for_all_threads_to_have_one(threads: int, rows: 
 
 def test_an_error_is_raised_while_other_samples_of_the_batch_are_still_being_read() -> None:
     stuck, failed = Future[None](), Future[None]()
-    failed.set_exception(ShardError("damaged", do="mend it"))
+    failed.set_exception(ShardError("damaged", do="fix it"))
     with pytest.raises(ShardError, match="damaged"):
-        load._finish(BATCH, [stuck, failed])  # type: ignore[arg-type]
+        load._finish(REQUEST, BATCH, [stuck, failed])  # type: ignore[arg-type]
 
 
 def test_of_two_errors_the_first_in_the_batch_is_raised() -> None:
     tasks = [Future[None]() for _ in range(8)]
     for number, task in enumerate(tasks):
-        task.set_exception(ShardError(f"sample {number}", do="mend it"))
+        task.set_exception(ShardError(f"sample {number}", do="fix it"))
     with pytest.raises(ShardError, match="sample 0"):
-        load._finish(BATCH, tasks)  # type: ignore[arg-type]
+        load._finish(REQUEST, BATCH, tasks)  # type: ignore[arg-type]
 
 
 def test_a_batch_of_which_nothing_comes_is_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ def test_a_batch_of_which_nothing_comes_is_stalled(monkeypatch: pytest.MonkeyPat
     done, stuck = Future[None](), Future[None]()
     done.set_result(None)
     with pytest.raises(TimeoutError):
-        load._finish(BATCH, [done, stuck])  # type: ignore[arg-type]
+        load._finish(REQUEST, BATCH, [done, stuck])  # type: ignore[arg-type]
 
 
 def test_a_slow_batch_of_which_something_comes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,5 +49,5 @@ def test_a_slow_batch_of_which_something_comes_is_waited_for(monkeypatch: pytest
     timers = [threading.Timer(0.4 * (number + 1), task.set_result, [None]) for number, task in enumerate(tasks)]
     for timer in timers:
         timer.start()
-    assert load._finish(BATCH, tasks) is BATCH  # type: ignore[arg-type]  # takes longer than a stall may
+    assert load._finish(REQUEST, BATCH, tasks) == ("plan", BATCH)  # type: ignore[arg-type]  # takes longer than a stall may
     assert all(task.done() for task in tasks)

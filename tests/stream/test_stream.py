@@ -230,12 +230,12 @@ def test_a_stream_is_refused_after_a_fork(tiny_shards: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"threads": 0}, "threads is 0"),
-        ({"shuffle_buffer": 0}, "shuffle_buffer is 0"),
-        ({"shuffle_buffer": 5, "shuffle": False}, "a shuffle buffer without a shuffle"),
+        ({"batch_size": 0}, "batch_size 0 is out of range"),
+        ({"threads": 0}, "threads 0 is out of range"),
+        ({"shuffle_buffer": 0}, "shuffle_buffer 0 is out of range"),
+        ({"shuffle_buffer": 5, "shuffle": False}, "shuffle_buffer has no effect"),
         ({"rank": 2, "world_size": 2}, "rank 2 of 2"),
-        ({"batch_size": 10, "world_size": 4}, "batch_size 10 over 4 ranks.*choose 8 or 12"),
+        ({"batch_size": 10, "world_size": 4}, "batch_size 10 cannot be divided.*8 or 12"),
     ],
 )
 def test_contradicting_settings_are_refused(tiny_shards: Path, settings: dict[str, object], message: str) -> None:

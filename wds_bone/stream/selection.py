@@ -184,10 +184,10 @@ def _set_in(folder: Path) -> _Set | None:
         return _Set(manifest.image, {shard.name: shard for shard in shards})
     if (folder / STAGING_NAME).exists():
         raise ShardError(
-            f"{folder}: the set is not finished",
+            f"{folder}: `wds-bone make-shards` has not finished here",
             expected=MANIFEST_NAME,
             got=STAGING_NAME,
-            do="run the same `wds-bone make-shards` again",
+            do="run the same command again",
         )
     return None
 
