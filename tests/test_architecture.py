@@ -4,6 +4,8 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,16 @@ def test_nothing_unpickles(module: Path) -> None:
     assert "weights_only=False" not in source
     assert not re.search(r"pickle\.(load|loads|Unpickler)\b", source)
     assert not imports_of(module) & {"marshal", "shelve", "dill", "cloudpickle"}
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {re.split(r"[\[><=; ]", line)[0].lower().replace("_", "-") for lines in lists for line in lines}
+    distributions = packages_distributions()
+    foreign = {name.split(".")[0] for path in MODULES for name in imports_of(path)} - {"wds_bone"}
+    for name in sorted(foreign - sys.stdlib_module_names):
+        assert {found.lower().replace("_", "-") for found in distributions[name]} & declared, name
 
 
 def test_the_import_is_lazy() -> None:

@@ -17,6 +17,7 @@ import torch
 import webdataset
 
 from tests.learn.greedy import GREEDY_MODEL, offer_greedy_model
+from tests.report.reading import read_predictions
 from tests.report.trained import (
     LETTERBOXED,
     MODEL,
@@ -31,7 +32,6 @@ from tests.report.trained import (
 from tests.sample_sets import age_of
 from wds_bone.evaluate import main
 from wds_bone.learn.validate import Predictions
-from wds_bone.report.predictions import read_predictions
 from wds_bone.shards.encoding import encode_image
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.train import main as train

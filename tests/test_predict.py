@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.images.broken_inputs import write_broken_images
 from tests.learn.greedy import GREEDY_MODEL, offer_greedy_model
+from tests.report.reading import read_predictions
 from tests.report.trained import (
     LETTERBOXED,
     SIZE,
@@ -28,7 +29,6 @@ from tests.report.trained import (
 from wds_bone.evaluate import main as evaluate
 from wds_bone.model.films import BATCH_SIZE
 from wds_bone.predict import main
-from wds_bone.report.predictions import read_predictions
 from wds_bone.shards.manifest import ImageFormat
 
 NUM_FILMS = 2 * BATCH_SIZE + 3

@@ -301,6 +301,15 @@ def test_validation_shards_may_have_one_split_of_any_name(shards: Path, tmp_path
         assert json.loads((out / "run.json").read_text())["samples"]["val"] == (5 if val == shards else 4)
 
 
+def test_validation_shards_without_a_manifest_are_found_by_their_names(shards: Path, tmp_path: Path):
+    folder = tmp_path / "by-name"
+    folder.mkdir()
+    for split in ("train", "val"):
+        (folder / f"{split}_0.tar").write_bytes((shards / f"{split}-000000.tar").read_bytes())
+    assert main(train_argv(shards, tmp_path / "run", "--val", str(folder), "--max-steps", "1")) == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["samples"]["val"] == 5
+
+
 def test_tars_need_validation_shards_of_their_own(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     argv = train_argv(shards, tmp_path / "run", "--train", str(shards / "train-*.tar"))
     assert main(argv) == 2

@@ -42,7 +42,7 @@ class EvaluateConfig:
     """Settings of one evaluation."""
 
     checkpoint: Path = option("best.pt or last.pt of a training run", metavar="FILE")
-    shards: tuple[str, ...] = option("labeled shards: a manifest, a folder or tars", metavar="SHARDS")
+    shards: tuple[str, ...] = option("labeled shards: a manifest, a folder or tars", metavar="PATH")
     out: Path = option("folder of the results; those of an earlier evaluation are replaced", metavar="DIR")
     split: str | None = option("split of a folder or manifest", default=None, metavar="NAME")
     local_batch_size: int = option(

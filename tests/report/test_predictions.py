@@ -2,13 +2,12 @@ import csv
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wds_bone.errors import LabelError
+from tests.report.reading import read_predictions
 from wds_bone.learn.validate import Predictions
-from wds_bone.report.predictions import plain_cell, read_predictions, write_predictions
+from wds_bone.report.predictions import plain_cell, write_predictions
 
 FORMULAS = (
     "=1+1",
@@ -68,23 +67,3 @@ def test_no_cell_begins_as_a_formula(tmp_path: Path) -> None:
 @given(text=st.text())
 def test_plain_cells_are_told_apart_and_can_be_undone(text: str) -> None:
     assert plain_cell(text).removeprefix("'") == text
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("key,gender,age_months\na,F,1\n", "line 1: not a table of predictions"),
-        ("key,gender,age_months,predicted_months\na,F,1,nan\n", "line 2: the prediction is not a number"),
-        ("key,gender,age_months,predicted_months\na,F,1,ten\n", "line 2: the prediction is not a number"),
-        ("key,gender,age_months,predicted_months\na,1,1,10\n", "line 2: the gender is not recognized"),
-        ("key,gender,age_months,predicted_months\na,F,999,10\n", "line 2: the age is out of range"),
-        (
-            "key,gender,age_months,predicted_months\na,F,1\n",
-            "line 2: the row and the header have different numbers of cells",
-        ),
-    ],
-)
-def test_another_table_is_refused_with_its_line(tmp_path: Path, text: str, problem: str) -> None:
-    (tmp_path / "p.csv").write_text(text)
-    with pytest.raises(LabelError, match=problem):
-        read_predictions(tmp_path / "p.csv")

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import string
 from dataclasses import replace
@@ -51,6 +52,12 @@ def test_a_manifest_survives_a_round_trip(manifest):
     text = manifest_as_bytes(manifest)
     assert manifest_from_bytes(text, "manifest.json") == manifest
     assert manifest_as_bytes(manifest_from_bytes(text, "manifest.json")) == text
+
+
+def test_the_bytes_of_a_manifest_never_change_between_versions():
+    # Manifests of every version since 0.1.0 must be readable. This digest may change only together with FORMAT_VERSION.
+    golden = "5781f337212193cc10becbc084c03dc82ef56cbd2c9c23bbaa8a5200e70c4bab"
+    assert hashlib.sha256(manifest_as_bytes(SMALL)).hexdigest() == golden
 
 
 def test_every_flipped_bit_is_detected():

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import pickle
 
@@ -19,6 +20,13 @@ rows = st.tuples(
     st.sampled_from([b"jpg", b"png", b"npy"]),
 )
 tables = st.lists(rows, max_size=20).map(make_table)
+
+
+def test_the_bytes_of_a_table_never_change_between_versions():
+    # Indexes of every version since 0.1.0 must be readable. This digest may change only together with FORMAT_VERSION.
+    table = make_table([(b"hand-7", 512, 900, 7, 94.5, b"F", b"jpg")])
+    golden = "d25d4ad09e486bd8a4d1ca60ab49aa16fdc8b642838cf2ba58116e044528b6b6"
+    assert hashlib.sha256(table_as_bytes(table)).hexdigest() == golden
 
 
 @given(tables)

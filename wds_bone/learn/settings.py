@@ -30,11 +30,11 @@ class TrainConfig:
     train: tuple[str, ...] = option(
         "training shards: a manifest, a folder or tars",
         default=("shards/manifest.json",),
-        metavar="SHARDS",
+        metavar="PATH",
         may_differ=True,
     )
     val: tuple[str, ...] | None = option(
-        "validation shards (default: the split val of --train)", default=None, metavar="SHARDS", may_differ=True
+        "validation shards (default: the split val of --train)", default=None, metavar="PATH", may_differ=True
     )
     out: Path = option("folder of the run", default=Path("runs/bone-age"), metavar="DIR", may_differ=True)
     model: str = option(

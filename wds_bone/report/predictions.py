@@ -8,15 +8,11 @@ formula for a spreadsheet.
 
 import csv
 import io
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from wds_bone.errors import LabelError
-from wds_bone.labels.table import Row, Table, read_table
-from wds_bone.labels.values import parse_age_months, parse_gender
 from wds_bone.learn.validate import Predictions
 from wds_bone.storage.durable import write_bytes_atomically
 
@@ -35,19 +31,6 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     months = (map(months_text, column) for column in (predictions.age_months, predictions.predicted_months))
     rows = zip(map(plain_cell, predictions.key), genders, *months, strict=True)
     write_bytes_atomically(path, csv_text([COLUMNS, *rows]).encode())
-
-
-def read_predictions(path: Path) -> Predictions:
-    """Return what `write_predictions` wrote.
-
-    Raises:
-        LabelError: the file cannot be read, or is not a table of predictions.
-    """
-    table = read_table(path)
-    _check_columns(table)
-    keys, genders, ages, predicted = zip(*map(_read_row, table.rows), strict=True)
-    months = (np.array(column, np.float32) for column in (ages, predicted))
-    return Predictions(list(keys), np.array([gender == "M" for gender in genders], np.float32), *months)
 
 
 def csv_text(rows: Iterable[Sequence[str]]) -> str:
@@ -69,39 +52,3 @@ def plain_cell(text: str) -> str:
 def months_text(months: np.floating) -> str:
     """Return the shortest decimal number that reads back as the same float32."""
     return np.format_float_positional(np.float32(months), trim="-")
-
-
-def _check_columns(table: Table) -> None:
-    if tuple(table.header.cells) != COLUMNS:
-        raise LabelError(
-            f"{table.header.where}: not a table of predictions",
-            expected=",".join(COLUMNS),
-            got=",".join(table.header.cells),
-            do="give a predictions.csv that `python -m wds_bone.evaluate` wrote",
-        )
-
-
-def _read_row(row: Row) -> tuple[str, str, float, float]:
-    key, gender, age, predicted = row.cells
-    age_months = parse_age_months(age, unit="months", where=row.where)
-    return (
-        key.removeprefix(_MARK),
-        parse_gender(gender, flag=None, where=row.where),
-        age_months,
-        _months(predicted, row),
-    )
-
-
-def _months(text: str, row: Row) -> float:
-    try:
-        months = float(text)
-    except ValueError:
-        months = math.nan
-    if not math.isfinite(months):
-        raise LabelError(
-            f"{row.where}: the prediction is not a number",
-            expected="months, such as 94.25",
-            got=repr(text),
-            do="write the predictions again with `python -m wds_bone.evaluate`",
-        )
-    return months

@@ -39,7 +39,7 @@ class WriterSettings:
     lock: Lock
 
 
-@dataclass(frozen=True)
+@dataclass
 class _RunningWriter:
     shard: ShardPlan
     process: BaseProcess

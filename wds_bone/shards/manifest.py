@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from wds_bone.errors import ShardError
 from wds_bone.storage.durable import write_bytes_atomically
+from wds_bone.storage.local import read_file
 
 MANIFEST_NAME = "manifest.json"
 STAGING_NAME = ".building"
@@ -101,7 +102,7 @@ def read_manifest(path: Path) -> Manifest:
         ShardError: if the file is missing, has another version, was changed or is not a manifest.
     """
     try:
-        text = path.read_bytes()
+        text = read_file(path)
     except OSError as error:
         raise ShardError(f"{path}: cannot be read: {error.strerror}", do=_REMEDY) from error
     return manifest_from_bytes(text, str(path))

@@ -21,6 +21,7 @@ from wds_bone.labels.read import Label, label_from_mapping, states_unit
 from wds_bone.shards.image_size import ENCODING_OF_EXTENSION, image_size
 from wds_bone.shards.samples import SampleTable, make_table
 from wds_bone.shards.tar import Member, members
+from wds_bone.storage.local import open_file
 
 LABEL_EXTENSIONS = ("gender", "male", "age", "age_months")
 MAX_LABEL_BYTES = 2**16
@@ -60,7 +61,7 @@ def scan_shard(path: Path) -> ScannedShard:
 def _scan(path: Path) -> ScannedShard:
     digest = hashlib.sha256()
     rows, sizes, components, keys, is_stated = [], set(), [], set(), True
-    with path.open("rb") as shard:
+    with open_file(path) as shard:
         for key, parts in _samples(members(shard, str(path), digest=digest), str(path)):
             if key in keys:
                 raise _sample_error(path, key, "each key once", "a repeated key")

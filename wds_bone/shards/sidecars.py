@@ -19,6 +19,7 @@ from wds_bone.shards.samples import SampleTable, join_tables, table_as_bytes, ta
 from wds_bone.shards.scan import ScannedShard
 from wds_bone.shards.statistics import label_statistics
 from wds_bone.storage.durable import write_bytes_atomically
+from wds_bone.storage.local import read_file
 
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 REINDEX = "rewrite it with `wds-bone index FOLDER`"
@@ -63,7 +64,7 @@ def read_sidecar(folder: Path, entry: ShardEntry) -> SampleTable:
     path = folder / index_name(entry.name)
     do = f"fetch the set again, or {REINDEX}"
     try:
-        contents = path.read_bytes()
+        contents = read_file(path)
     except OSError as error:
         raise ShardError(f"{path}: cannot be read: {error.strerror}", do=do) from error
     found = hashlib.sha256(contents).hexdigest()

@@ -10,6 +10,7 @@ from pathlib import Path
 from wds_bone.errors import ConfigError
 from wds_bone.shards.foreign import split_name
 from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest
+from wds_bone.storage.local import file_exists, is_folder, list_tars
 from wds_bone.storage.location import expand, local_path
 
 Splits = dict[str, list[Path]]
@@ -46,9 +47,9 @@ def find_splits(name: str) -> Splits | None:
         ShardError: if the manifest is damaged.
     """
     path = local_path(name)
-    if path.name == MANIFEST_NAME or (path.is_dir() and (path / MANIFEST_NAME).exists()):
+    if path.name == MANIFEST_NAME or (is_folder(path) and file_exists(path / MANIFEST_NAME)):
         return _splits_of_manifest(path if path.name == MANIFEST_NAME else path / MANIFEST_NAME)
-    return _splits_of_folder(path) if path.is_dir() else None
+    return _splits_of_folder(path) if is_folder(path) else None
 
 
 def _splits_of_manifest(manifest: Path) -> Splits:
@@ -58,7 +59,7 @@ def _splits_of_manifest(manifest: Path) -> Splits:
 
 def _splits_of_folder(folder: Path) -> Splits:
     splits: Splits = {}
-    for path in sorted(folder.glob("*.tar")):
+    for path in list_tars(folder):
         splits.setdefault(split_name(path.name), []).append(path)
     return splits
 

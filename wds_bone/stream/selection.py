@@ -27,6 +27,7 @@ from wds_bone.shards.manifest import (
 from wds_bone.shards.samples import SampleTable, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
 from wds_bone.shards.sidecars import duplicate_keys, read_sidecar
+from wds_bone.storage.local import file_bytes, file_exists
 from wds_bone.stream.locate import find_shards
 
 Keep = Callable[[SampleTable], NDArray[np.bool_]]
@@ -178,11 +179,11 @@ def _check_keys(tables: dict[str, SampleTable]) -> None:
 
 
 def _set_in(folder: Path) -> _Set | None:
-    if (folder / MANIFEST_NAME).exists():
+    if file_exists(folder / MANIFEST_NAME):
         manifest = read_manifest(folder / MANIFEST_NAME)
         shards = (shard for split in manifest.splits.values() for shard in split.shards)
         return _Set(manifest.image, {shard.name: shard for shard in shards})
-    if (folder / STAGING_NAME).exists():
+    if file_exists(folder / STAGING_NAME):
         raise ShardError(
             f"{folder}: `wds-bone make-shards` has not finished here",
             expected=MANIFEST_NAME,
@@ -261,8 +262,7 @@ def _order_digest(located: Sequence[_Located]) -> str:
 
 def _file_bytes(path: Path) -> int:
     try:
-        with path.open("rb"):
-            return path.stat().st_size
+        return file_bytes(path)
     except OSError as error:
         raise _unreadable(path, error) from error
 

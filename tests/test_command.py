@@ -1,0 +1,134 @@
+"""The installed command: its help, its hints for mistyped words, and a wheel that works without the clone."""
+
+import importlib
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from wds_bone import __version__
+from wds_bone.__main__ import help_text, main
+from wds_bone.commands import COMMANDS, Command
+from wds_bone.config import Option, options_of
+
+ROOT = Path(__file__).parent.parent
+HEAVY = "{'torch', 'numpy', 'webdataset', 'matplotlib', 'PIL'}"
+
+
+def module_of(command: Command) -> str:
+    return command.name.removeprefix("wds-bone ").replace("-", "_")
+
+
+def test_the_help_has_one_line_with_an_example_for_each_command(capsys: pytest.CaptureFixture[str]):
+    for argv in ([], ["--help"], ["-h"]):
+        assert main(argv) == 0
+        assert capsys.readouterr().out == help_text() + "\n"
+    lines = [line for line in help_text().splitlines() if "  wds-bone " in line]
+    assert [line.partition("  wds-bone ")[2] for line in lines] == [
+        command.example.removeprefix("wds-bone ") for command in COMMANDS
+    ]
+    assert len(lines) == 6
+    assert max(map(len, help_text().splitlines())) <= 110
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"wds-bone {__version__}\n"
+
+
+def test_help_and_import_do_not_load_the_large_packages():
+    code = f"import sys, wds_bone.__main__ as m; m.main(['--help']); assert not {HEAVY} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=module_of)
+def test_every_command_has_a_module_and_a_help_that_ends_with_its_example(
+    command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit, match="0"):
+        main([module_of(command).replace("_", "-"), "--help"])
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: {command.name} ")
+    assert text.rstrip().endswith(f"example:\n  {command.example}")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=module_of)
+def test_metavars_say_what_is_wanted(command: Command):
+    module = importlib.import_module(f"wds_bone.{module_of(command)}")
+    (config_class,) = (value for name, value in vars(module).items() if name.endswith("Config"))
+    for name, option in options_of(config_class).items():
+        assert isinstance(option, Option)
+        assert option.metavar is None or option.metavar != name.upper()
+        annotation = str(config_class.__dataclass_fields__[name].type)
+        if option.flag and not any(kind in annotation for kind in ("bool", "int", "float", "Literal")):
+            assert option.metavar or annotation in ("Device", "Precision", "Encoding", "GenderInput", "Gender"), name
+
+
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (["trian"], "write wds-bone train"),
+        (["make_shard"], "write wds-bone make-shards"),
+        (["xyz"], "see `wds-bone --help`"),
+        (["train", "--batchsize", "4"], "write --batch-size"),
+        (["train", "--epoch=3"], "write --epochs"),
+        (["evaluate", "--checkpiont", "best.pt"], "write --checkpoint"),
+        (["predict", "--zzzzzz"], "see `wds-bone predict --help`"),
+        (["train", "--epochs", "many"], "see `wds-bone train --help`"),
+        (["evaluate"], "see `wds-bone evaluate --help`"),
+    ],
+)
+def test_a_mistyped_word_is_answered_with_the_nearest_one(
+    argv: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert f"do:       {hint}" in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.slow
+def test_a_wheel_installed_elsewhere_does_a_small_job(tmp_path: Path):
+    """The environment is new and knows nothing of the clone; the packages that wds_bone needs are lent to it."""
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
+    source = tmp_path / "source"
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout.split(b"\0")
+    for name in filter(None, map(os.fsdecode, tracked)):
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run([*build, str(tmp_path), str(source)], check=True, timeout=300)
+    (wheel,) = tmp_path.glob("wds_bone-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True, timeout=300)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)], check=True, timeout=300)
+    purelib = subprocess.run(
+        [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    # Only folders are added: the .pth file that points to the clone is not read again.
+    Path(purelib, "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    command = str(tmp_path / "venv" / "bin" / "wds-bone")
+    job = [
+        ["make-shards", "--synthetic", "24", "--size", "32", "--out", "shards", "--workers", "2"],
+        ["verify", "shards", "--deep"],
+        ["train", "--train", "shards", "--out", "run", "--epochs", "1", "--batch-size", "8", "--device", "cpu"],
+        ["evaluate", "--checkpoint", "run/best.pt", "--shards", "shards", "--split", "val", "--out", "report"],
+    ]
+    job[2] += ["--model", "shufflenet_v2_x0_5", "--image-size", "32"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for argv in job:
+        subprocess.run([command, *argv], cwd=tmp_path, check=True, timeout=300, env=environment)
+    assert (tmp_path / "report" / "metrics.json").exists()
+    where = "import wds_bone; print(wds_bone.__file__)"
+    found = subprocess.run(
+        [str(python), "-c", where], cwd=tmp_path, check=True, capture_output=True, text=True, env=environment
+    )
+    assert found.stdout.startswith(purelib)

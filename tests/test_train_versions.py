@@ -1,0 +1,112 @@
+"""Runs and checkpoints of other versions: what is refused, what is read, and what is recorded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.learn.runs import one_thread, train_argv, write_small_set
+from wds_bone import __version__
+from wds_bone.evaluate import main as evaluate
+from wds_bone.model import checkpoint as checkpoint_module
+from wds_bone.model.checkpoint import OLD_FORMAT, load_checkpoint, save_checkpoint
+from wds_bone.train import main
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_set(tmp_path_factory.mktemp("set") / "shards")
+
+
+@pytest.fixture
+def stopped(shards: Path, tmp_path: Path) -> Path:
+    """A run that was stopped after its first validation."""
+    with one_thread():
+        assert main(train_argv(shards, tmp_path / "run", "--max-steps", "3")) == 0
+    return tmp_path / "run"
+
+
+def as_version_0_1_0(path: Path, monkeypatch: pytest.MonkeyPatch, **config: Any) -> None:
+    """Rewrite a checkpoint under the format and the names of wds_bone 0.1.0."""
+    contents = load_checkpoint(path)
+    old = {name: value for name, value in contents.items() if name not in ("code", "format")}
+    old["average"], old["optimiser"] = old.pop("ema"), old.pop("optimizer")
+    old["preprocessing"] = dict(old["preprocessing"])
+    old["preprocessing"]["normalisation"] = old["preprocessing"].pop("normalization")
+    old["versions"] = old["versions"] | {"wds_bone": "0.1.0"}
+    old["config"] = old["config"] | config
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_module, "FORMAT", OLD_FORMAT)
+        save_checkpoint(path, old)
+
+
+def test_resuming_a_run_of_0_1_0_is_refused_for_its_version_before_its_settings(
+    shards: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    as_version_0_1_0(stopped / "last.pt", monkeypatch, weight_decay=0.3)
+    assert main(train_argv(shards, stopped)) == 2
+    message = capsys.readouterr().err
+    assert f"expected: wds_bone 0.1.0\n  got:      wds_bone {__version__}" in message
+    assert "weight_decay" not in message
+
+
+def test_the_folder_of_a_run_of_0_1_0_without_a_checkpoint_is_refused_for_its_version(
+    shards: Path, stopped: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name in ("last.pt", "best.pt"):
+        (stopped / name).unlink()
+    provenance = json.loads((stopped / "run.json").read_text())
+    provenance["versions"]["wds_bone"] = "0.1.0"
+    for name in ("history", "code"):
+        del provenance[name]
+    (stopped / "run.json").write_text(json.dumps(provenance))
+    assert main(train_argv(shards, stopped)) == 2
+    assert "expected: wds_bone 0.1.0" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_0_1_0_evaluates_as_before(
+    shards: Path, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    argv = ["--checkpoint", str(stopped / "best.pt"), "--shards", str(shards), "--split", "val", "--device", "cpu"]
+    assert evaluate([*argv, "--out", str(tmp_path / "now")]) == 0
+    as_version_0_1_0(stopped / "best.pt", monkeypatch)
+    assert evaluate([*argv, "--out", str(tmp_path / "old")]) == 0
+    tables = [(tmp_path / name / "predictions.csv").read_bytes() for name in ("now", "old")]
+    assert tables[0] == tables[1]
+
+
+def test_a_checkpoint_of_0_1_0_gives_initial_weights(
+    shards: Path, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ema = load_checkpoint(stopped / "best.pt")["ema"]
+    as_version_0_1_0(stopped / "best.pt", monkeypatch)
+    more = ("--init-weights", str(stopped / "best.pt"), "--lr", "0", "--max-steps", "1", "--set", "weight_decay=0")
+    assert main(train_argv(shards, tmp_path / "tuned", *more)) == 0
+    model = load_checkpoint(tmp_path / "tuned" / "last.pt")["model"]
+    assert all(torch.equal(model[name], ema[name]) for name in ema if name.endswith("weight"))
+
+
+def test_every_launch_is_in_the_history_of_the_run(shards: Path, stopped: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(train_argv(shards, stopped)) == 0
+    assert "warning" not in capsys.readouterr().err
+    run = json.loads((stopped / "run.json").read_text())
+    assert [launch["step"] for launch in run["history"]] == [0, 3]
+    assert {launch["code"] for launch in run["history"]} == {run["code"]}
+    assert {launch["versions"]["wds_bone"] for launch in run["history"]} == {__version__}
+
+
+def test_other_code_and_another_torch_are_warned_of_and_recorded(
+    shards: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("wds_bone.learn.assemble.code_digest", lambda: "other code")
+    versions = json.loads((stopped / "run.json").read_text())["versions"]
+    monkeypatch.setattr("wds_bone.learn.assemble.installed_versions", lambda: versions | {"torch": "9.9"})
+    assert main(train_argv(shards, stopped)) == 0
+    message = capsys.readouterr().err
+    assert f"warning: changed since the checkpoint was saved: torch {versions['torch']} -> 9.9" in message
+    assert "the code of wds_bone" in message
+    first, second = json.loads((stopped / "run.json").read_text())["history"]
+    assert (first["versions"]["torch"], second["versions"]["torch"]) == (versions["torch"], "9.9")
+    assert second["code"] == "other code"
