@@ -1,4 +1,4 @@
-# Everything a developer or CI runs. `make help` lists it.
+# Everything that a developer or CI runs. `make help` lists the targets.
 
 PYTHON ?= python3
 VENV := .venv
@@ -24,34 +24,34 @@ $(BENCH_READY): $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
-demo: $(READY) ## draw synthetic hands, shard, train, evaluate: two to five minutes on two cores
-	$(BIN)/python scripts/make_shards.py --out runs/demo/shards
-	$(BIN)/python -m wds_bone.train --train runs/demo/shards/manifest.json --out runs/demo/model --epochs 8 --image-size 64
-	$(BIN)/python -m wds_bone.evaluate --checkpoint runs/demo/model/best.pt --shards runs/demo/shards/manifest.json --split val --out runs/demo/report
+demo: $(READY) ## draw synthetic hands, make shards, train, evaluate: two to five minutes on two cores
+	$(BIN)/wds-bone make-shards --out runs/demo/shards
+	$(BIN)/wds-bone train --train runs/demo/shards --out runs/demo/model --epochs 8 --image-size 64
+	$(BIN)/wds-bone evaluate --checkpoint runs/demo/model/best.pt --shards runs/demo/shards --split val --out runs/demo/report
 	@echo
 	@echo "films      runs/demo/shards/*.png"
 	@echo "numbers    runs/demo/report/metrics.json"
 	@echo "figures    runs/demo/report/*.png"
 
-test: $(READY) ## the tests that every change runs: two minutes on two cores
+test: $(READY) ## run the tests that every change must pass: two minutes on two cores
 	$(BIN)/python -m pytest
 
-test-slow: $(READY) ## subprocesses, kills, real trainings: a quarter of an hour
+test-slow: $(READY) ## run the tests with subprocesses, kills and real trainings: 20 minutes
 	$(BIN)/python -m pytest -m slow --timeout 900
 
-test-stress: $(READY) ## a hundred kills of a training: ten minutes
+test-stress: $(READY) ## kill a training a hundred times: ten minutes
 	$(BIN)/python -m pytest -m stress
 
-lint: $(READY) ## ruff, format and rules
+lint: $(READY) ## check format and rules with ruff
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(READY) ## mypy, strict
+types: $(READY) ## check the types with mypy
 	$(BIN)/mypy
 
-check: lint types test ## what must be green before a commit
+check: lint types test ## run everything that must pass before a commit
 
-bench: $(BENCH_READY) ## the benchmarks beside the peers; IMAGES=FOLDER takes real films
+bench: $(BENCH_READY) ## run the benchmarks with all peers, an hour; IMAGES=FOLDER uses real films
 	for size in 256 512; do for encoding in jpg png npy; do \
 	    $(BIN)/python -m benchmarks.loader --size $$size --encoding $$encoding $(FILMS) || exit 1; done; done
 	$(BIN)/python -m benchmarks.cold $(FILMS)

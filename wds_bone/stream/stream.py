@@ -210,7 +210,7 @@ class BoneAgeStream:
         self._check_usable()
         self._num_moves += 1
         num_moves = self._num_moves
-        plan = partial(plan_from, self.position)
+        start, plan = self.position, partial(plan_from, self.position)
         pipeline = iter(batch_pipeline(plan, self._selection, self._loader, threads=self._threads, device=self._device))
         self._pipelines.add(pipeline)
         try:
@@ -224,7 +224,7 @@ class BoneAgeStream:
                 yield delivered[1]
         finally:
             pipeline.close()
-        self._check_end()
+        self._check_end(start)
 
     def _check_delivery(self, plan: BatchPlan, batch: Batch) -> None:
         """Fail if the pipeline has lost, repeated or reordered a batch: nothing is dropped silently."""
@@ -238,9 +238,10 @@ class BoneAgeStream:
         if got != expected:
             raise RuntimeError(f"the pipeline delivered {got} (position, samples, first key), not {expected}")
 
-    def _check_end(self) -> None:
-        if self.position % self.num_samples:
-            raise RuntimeError(f"the pipeline ended inside an epoch, at position {self.position}")
+    def _check_end(self, start: int) -> None:
+        end = (start // self.num_samples + 1) * self.num_samples
+        if self.position != end:
+            raise RuntimeError(f"the pipeline ended at position {self.position}, not at the end of the epoch, {end}")
 
     def _move_to(self, position: int) -> None:
         self._num_moves += 1

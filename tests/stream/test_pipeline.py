@@ -1,0 +1,98 @@
+"""The stages of the pipeline, each alone and together, and what happens when one of them does not deliver."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from webdataset import DataPipeline
+
+from wds_bone import BoneAgeStream
+from wds_bone.storage.local import LocalStorage
+from wds_bone.stream import stream as stream_module
+from wds_bone.stream.device import to_device
+from wds_bone.stream.load import Loader
+from wds_bone.stream.lookup import look_up
+from wds_bone.stream.memory import PixelMemory
+from wds_bone.stream.order import Order
+from wds_bone.stream.pipeline import batch_pipeline
+from wds_bone.stream.plan import BatchGeometry
+from wds_bone.stream.reader import SampleReader
+from wds_bone.stream.selection import Selection, select_shards
+
+CPU = torch.device("cpu")
+ROWS = 8
+
+
+@pytest.fixture(scope="module")
+def selection(tiny_shards: Path) -> Selection:
+    return select_shards(tiny_shards, split="train")
+
+
+@pytest.fixture
+def loader(selection: Selection) -> Iterator[Loader]:
+    with LocalStorage(selection.paths) as storage:
+        yield Loader(SampleReader(selection, storage), PixelMemory(ROWS * 16 * 16))
+
+
+def geometry_of(selection: Selection) -> BatchGeometry:
+    order = Order(selection.order_digest, selection.num_samples, 0, None)
+    return BatchGeometry(selection.num_samples, ROWS, 0, 1, order.sample_at)
+
+
+def test_it_is_a_webdataset_pipeline_of_four_stages(selection: Selection, loader: Loader):
+    plan = partial(geometry_of(selection).epoch, 0)
+    pipeline = batch_pipeline(plan, selection, loader, threads=2, device=CPU)
+    assert isinstance(pipeline, DataPipeline)
+    assert len(pipeline.pipeline) == 4
+    keys = [key for _, batch in pipeline for key in batch.key if key]
+    assert sorted(keys) == sorted(selection.keys())
+
+
+def test_the_stages_one_after_the_other_give_what_the_pipeline_gives(selection: Selection, loader: Loader):
+    geometry = geometry_of(selection)
+    plans = list(geometry.epoch(0))
+    requests = list(look_up(plans, selection))
+    loaded = list(loader.batches(requests, threads=2))
+    moved = list(to_device(loaded, CPU))
+    together = list(batch_pipeline(partial(geometry.epoch, 0), selection, loader, threads=1, device=CPU))
+    for (plan, batch), (other_plan, other) in zip(moved, together, strict=True):
+        assert (plan.start, plan.stop, batch.key) == (other_plan.start, other_plan.stop, other.key)
+        assert torch.equal(batch.image, other.image)
+
+
+def test_the_plan_travels_with_its_batch(selection: Selection, loader: Loader):
+    plan = partial(geometry_of(selection).endless, 16)
+    pipeline = batch_pipeline(plan, selection, loader, threads=2, device=CPU)
+    for plan, batch in islice(pipeline, 7):
+        assert batch.position.tolist() == plan.positions.tolist() == list(range(plan.start, plan.stop))
+        assert batch.key == selection.keys(plan.samples)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda pairs: pairs[:2] + pairs[3:], "delivered"),
+        (lambda pairs: pairs[:2] + pairs[1:], "delivered"),
+        (lambda pairs: [pairs[1], pairs[0], *pairs[2:]], "delivered"),
+        (lambda pairs: [(pairs[0][0], pairs[1][1]), *pairs[1:]], "delivered"),
+        (lambda pairs: pairs[:-1], "ended at position 32, not at .* 40"),
+        (lambda pairs: [], "ended at position 0, not at .* 40"),
+    ],
+    ids=["lost", "repeated", "reordered", "exchanged", "ended early", "nothing"],
+)
+def test_a_stage_that_loses_repeats_or_reorders_batches_is_a_bug(
+    change: Callable[[list[Any]], list[Any]], message: str, tiny_shards: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*args: Any, **settings: Any) -> Iterator[Any]:
+        yield from change(list(batch_pipeline(*args, **settings)))
+
+    monkeypatch.setattr(stream_module, "batch_pipeline", broken)
+    with (
+        BoneAgeStream(tiny_shards, split="train", batch_size=ROWS, threads=1) as stream,
+        pytest.raises(RuntimeError, match=message),
+    ):
+        list(stream)
