@@ -20,7 +20,7 @@ from wds_bone.shards.foreign import DescribedShard, describe_set, describe_shard
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, Manifest, read_manifest, write_manifest
 from wds_bone.shards.scan import scan_shard
 from wds_bone.storage.durable import write_bytes_atomically
-from wds_bone.storage.location import expand, local_path
+from wds_bone.storage.location import exists, expand, file_bytes, is_file, is_folder, list_tars, parse_location
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ def index_shards(names: Sequence[str], *, letterbox: int | None = None) -> Manif
 def _find_shards(names: Sequence[str]) -> list[Path]:
     paths: list[Path] = []
     for name in names:
-        path = local_path(name)
-        paths += sorted(path.glob("*.tar")) if path.is_dir() else expand(name)
-    missing = [path for path in paths if not path.is_file()]
+        path = parse_location(name)
+        paths += list_tars(path) if is_folder(path) else expand(name)
+    missing = [path for path in paths if not is_file(path)]
     if missing or not paths:
         got = f"{missing[0]} is not a file" if missing else "none"
         raise ConfigError(f"{', '.join(names)}: no shards", expected=".tar files", got=got, do="check the path")
@@ -107,9 +107,9 @@ def _find_shards(names: Sequence[str]) -> list[Path]:
 
 
 def _read_existing_manifest(folder: Path, paths: Sequence[Path]) -> Manifest | None:
-    if (folder / STAGING_NAME).exists():
+    if exists(folder / STAGING_NAME):
         raise ShardError(f"{folder}: `wds-bone make-shards` has not finished here", do="run the same command again")
-    if not (folder / MANIFEST_NAME).exists():
+    if not exists(folder / MANIFEST_NAME):
         return None
     existing = read_manifest(folder / MANIFEST_NAME)
     given = {path.name for path in paths}
@@ -126,10 +126,10 @@ def _read_existing_manifest(folder: Path, paths: Sequence[Path]) -> Manifest | N
 
 def _describe_shards(paths: Sequence[Path]) -> list[DescribedShard]:
     shards, done = [], 0
-    with progress(sum(path.stat().st_size for path in paths), BYTES, label="indexing") as show:
+    with progress(sum(file_bytes(path) for path in paths), BYTES, label="indexing") as show:
         for path in paths:
             shards.append(describe_shard(scan_shard(path)))
-            show(done := done + path.stat().st_size)
+            show(done := done + file_bytes(path))
     return shards
 
 

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from wds_bone.commands import VERIFY
 from wds_bone.config import option, parse_config, run_command
@@ -17,7 +16,16 @@ from wds_bone.errors import ConfigError, ShardError, WdsBoneError
 from wds_bone.progress import BYTES, progress
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest
 from wds_bone.shards.verification import Decoder, check_shards
-from wds_bone.storage.location import expand, local_path
+from wds_bone.storage.location import (
+    Location,
+    exists,
+    expand,
+    file_bytes,
+    is_file,
+    is_folder,
+    list_tars,
+    parse_location,
+)
 
 EXIT_PROBLEMS = 1
 
@@ -38,7 +46,7 @@ class VerifyConfig:
 class _Target:
     """Shards of one folder that are checked together; `is_whole_set` adds all shards of its manifest."""
 
-    folder: Path
+    folder: Location
     names: tuple[str, ...]
     is_whole_set: bool = False
 
@@ -61,7 +69,7 @@ def find_problems(paths: Sequence[str], *, deep: bool = False) -> Iterator[WdsBo
         done = 0
         for target in targets:
 
-            def advance(name: str, folder: Path = target.folder) -> None:
+            def advance(name: str, folder: Location = target.folder) -> None:
                 nonlocal done
                 done += _file_bytes(folder / name)
                 show(done)
@@ -89,17 +97,17 @@ def _resolve_paths(paths: Sequence[str]) -> list[_Target]:
 
 
 def _resolve_path(name: str) -> list[_Target]:
-    path = local_path(name)
-    if path.is_dir() or path.name == MANIFEST_NAME:
-        folder = path if path.is_dir() else path.parent
-        names = {file.name for file in folder.glob("*.tar")}
-        if not names and not (folder / MANIFEST_NAME).exists():
+    path = parse_location(name)
+    if is_folder(path) or path.name == MANIFEST_NAME:
+        folder = path if is_folder(path) else path.parent
+        names = {file.name for file in list_tars(folder)}
+        if not names and not exists(folder / MANIFEST_NAME):
             raise ConfigError(
                 f"{name}: no shards", expected=".tar files or a manifest.json", got="none", do="check the path"
             )
         return [_Target(folder, tuple(sorted(names)), is_whole_set=True)]
     files = expand(name)
-    if not any(file.is_file() for file in files):
+    if not any(is_file(file) for file in files):
         raise ConfigError(f"{name}: no such shards", expected=".tar files", got="none", do="check the path")
     folders = dict.fromkeys(file.parent for file in files)
     return [_Target(folder, tuple(file.name for file in files if file.parent == folder)) for folder in folders]
@@ -107,12 +115,12 @@ def _resolve_path(name: str) -> list[_Target]:
 
 def _check_target(target: _Target, decode: Decoder | None, on_checked: Callable[[str], None]) -> Iterator[WdsBoneError]:
     folder, manifest = target.folder, None
-    if (folder / MANIFEST_NAME).exists():
+    if exists(folder / MANIFEST_NAME):
         try:
             manifest = read_manifest(folder / MANIFEST_NAME)
         except WdsBoneError as error:
             yield error
-    elif (folder / STAGING_NAME).exists():
+    elif exists(folder / STAGING_NAME):
         yield ShardError(f"{folder}: `wds-bone make-shards` has not finished here", do="run the same command again")
     names = list(target.names)
     if manifest is not None and target.is_whole_set:
@@ -128,8 +136,8 @@ def _make_decoder() -> Decoder:
     return decode_into
 
 
-def _file_bytes(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
+def _file_bytes(path: Location) -> int:
+    return file_bytes(path) if is_file(path) else 0
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from wds_bone.labels.read import Label, label_from_mapping, states_unit
 from wds_bone.shards.image_size import ENCODING_OF_EXTENSION, image_size
 from wds_bone.shards.samples import SampleTable, make_table
 from wds_bone.shards.tar import Member, members
-from wds_bone.storage.local import open_file
+from wds_bone.storage.location import open_file
 
 LABEL_EXTENSIONS = ("gender", "male", "age", "age_months")
 MAX_LABEL_BYTES = 2**16

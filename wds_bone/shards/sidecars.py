@@ -19,7 +19,7 @@ from wds_bone.shards.samples import SampleTable, join_tables, table_as_bytes, ta
 from wds_bone.shards.scan import ScannedShard
 from wds_bone.shards.statistics import label_statistics
 from wds_bone.storage.durable import write_bytes_atomically
-from wds_bone.storage.local import read_file
+from wds_bone.storage.location import read_file
 
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 REINDEX = "rewrite it with `wds-bone index FOLDER`"

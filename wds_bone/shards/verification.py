@@ -20,6 +20,7 @@ from wds_bone.shards.samples import SampleTable, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
 from wds_bone.shards.sidecars import REINDEX, duplicate_keys, read_sidecar, shard_entry, sidecar_contents
 from wds_bone.shards.statistics import label_statistics
+from wds_bone.storage.location import is_file, open_file, read_file
 
 REBUILD = "fetch it again, or rebuild it with `wds-bone make-shards`"
 MAX_LISTED = 5
@@ -95,12 +96,12 @@ def _check_shard(
 def _check_sidecars(folder: Path, shard: ScannedShard, *, must_exist: bool) -> Iterator[WdsBoneError]:
     for name, contents in sidecar_contents(shard).items():
         path = folder / name
-        if not path.is_file():
+        if not is_file(path):
             if must_exist:
                 yield ShardError(f"{path}: missing", expected="a file", got="none", do=REINDEX)
             continue
         try:
-            found = path.read_bytes()
+            found = read_file(path)
         except OSError as error:
             yield ShardError(f"{path}: cannot be read: {error.strerror}", do=REINDEX)
             continue
@@ -179,7 +180,7 @@ def _undecodable_samples(
 
 
 def _images(path: Path, table: SampleTable) -> Iterator[tuple[np.void, bytes]]:
-    with path.open("rb") as tar:
+    with open_file(path) as tar:
         for row in table:
             tar.seek(int(row["offset"]))
             yield row, tar.read(int(row["size"]))

@@ -1,10 +1,9 @@
-"""Read files of a set from a local disk: whole ones, and byte ranges of shards.
+"""Read byte ranges of shards on a local disk.
 
-In: a path; or the number of a shard, an offset and buffers.
-Out: bytes, or an error.
-Invariant: everything that reads a set reads through this module. Byte ranges are read with `preadv` into private
-memory, never with `mmap`, so that the kernel manages the page cache and a file that disappears causes an error instead
-of a signal. Thread-safe.
+In: a shard number, an offset and buffers.
+Out: the filled buffers, or an error.
+Invariant: all reads use `preadv` into private memory, never `mmap`, so that the kernel manages the page cache and a
+file that disappears causes an error instead of a signal. Thread-safe.
 """
 
 import errno
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
@@ -23,49 +22,6 @@ from wds_bone.errors import ShardError
 
 MAX_OPEN_SHARDS = 64
 WritableBuffer = memoryview | NDArray[Any]
-
-
-def file_exists(path: Path) -> bool:
-    """Return whether there is a file or folder."""
-    return path.exists()
-
-
-def is_folder(path: Path) -> bool:
-    """Return whether the path is a folder."""
-    return path.is_dir()
-
-
-def list_tars(folder: Path) -> list[Path]:
-    """Return the tars in a folder, sorted by name."""
-    return sorted(folder.glob("*.tar"))
-
-
-def file_bytes(path: Path) -> int:
-    """Return the size of a file that can be opened.
-
-    Raises:
-        OSError: if it is missing or unreadable.
-    """
-    with path.open("rb") as file:
-        return os.fstat(file.fileno()).st_size
-
-
-def read_file(path: Path) -> bytes:
-    """Return the contents of a file.
-
-    Raises:
-        OSError: if it is missing or unreadable.
-    """
-    return path.read_bytes()
-
-
-def open_file(path: Path) -> BinaryIO:
-    """Open a file to be read in sequence.
-
-    Raises:
-        OSError: if it is missing or unreadable.
-    """
-    return path.open("rb")
 
 
 class LocalStorage:

@@ -1,24 +1,44 @@
-"""Turn what a user types (a path, a `file://` URL, a brace pattern, a glob) into paths.
+"""Where the files of a set are, and how to read them: the only module through which a set is read.
 
-In: one name.
-Out: the paths that it means, whether they exist or not.
+In: what a user types: a path, a `file://` URL, a brace pattern, a glob.
+Out: `Location`s, and their contents.
 Invariant: the schemes are an allow-list, so that nothing in a name can run a program.
+
+A location is a path today. To support another scheme, let `parse_location` return an object for it, and let the
+functions below read that object; `open_storage` chooses the class that reads byte ranges, as `local.py` does for paths.
 """
 
 import re
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from braceexpand import braceexpand
 
 from wds_bone.errors import ConfigError
+from wds_bone.storage.local import LocalStorage, WritableBuffer
 
-MAX_PATHS = 1_000_000
+Location = Path
+MAX_LOCATIONS = 1_000_000
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)")
 
 
-def local_path(name: str) -> Path:
-    """Return the path that `name`, a path or a `file://` URL, means; `~` is the home folder.
+class Storage(Protocol):
+    """Reads byte ranges of the shards at a sequence of locations. Thread-safe."""
+
+    def read(self, shard: int, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> None:
+        """Fill the buffers `into` in order, `size` bytes in total, or raise `ShardError`."""
+
+    def prefetch(self, shard: int, offset: int, size: int) -> None:
+        """Announce a read; never raises an error."""
+
+    def close(self) -> None:
+        """Release all resources; reads that begin later raise an error."""
+
+
+def parse_location(name: str) -> Location:
+    """Return the location that `name`, a path or a `file://` URL, means; `~` is the home folder.
 
     Raises:
         ConfigError: if it is a URL of any other scheme.
@@ -35,26 +55,87 @@ def local_path(name: str) -> Path:
     return Path(name).expanduser()
 
 
-def expand(name: str) -> list[Path]:
-    """Return the paths that a brace pattern or a glob means, in its order.
+def expand(name: str) -> list[Location]:
+    """Return the locations that a brace pattern or a glob means, in its order.
 
     Raises:
-        ConfigError: if a brace is not closed, or the pattern means more than a million paths.
+        ConfigError: if a brace is not closed, or the pattern means more than a million locations.
     """
     # braceexpand builds a whole range before its first name, so count before expanding.
-    num_paths = prod(abs(int(stop) - int(start)) + 1 for start, stop in _RANGE.findall(name))
-    if num_paths > MAX_PATHS:
+    num_locations = prod(abs(int(stop) - int(start)) + 1 for start, stop in _RANGE.findall(name))
+    if num_locations > MAX_LOCATIONS:
         raise ConfigError(
-            f"{name!r}: too many shards", expected=f"at most {MAX_PATHS:,}", got=f"{num_paths:,}", do="check the range"
+            f"{name!r}: too many shards",
+            expected=f"at most {MAX_LOCATIONS:,}",
+            got=f"{num_locations:,}",
+            do="check the range",
         )
     try:
-        names = list(braceexpand(str(local_path(name))))
+        names = list(braceexpand(str(parse_location(name))))
     except ValueError as error:
         raise ConfigError(f"{name!r}: {error}", do="close the brace") from error
     return [path for expanded in names for path in _glob(Path(expanded))]
 
 
-def _glob(path: Path) -> list[Path]:
+def exists(location: Location) -> bool:
+    """Return whether there is a file or folder."""
+    return location.exists()
+
+
+def is_file(location: Location) -> bool:
+    """Return whether the location is a file."""
+    return location.is_file()
+
+
+def is_folder(location: Location) -> bool:
+    """Return whether the location is a folder."""
+    return location.is_dir()
+
+
+def list_tars(folder: Location) -> list[Location]:
+    """Return the tars in a folder, sorted by name."""
+    return sorted(folder.glob("*.tar"))
+
+
+def identity(location: Location) -> str:
+    """Return a name that is the same for all names of one file, for example through links."""
+    return str(location.resolve())
+
+
+def file_bytes(location: Location) -> int:
+    """Return the size of a file that can be opened.
+
+    Raises:
+        OSError: if it is missing or unreadable.
+    """
+    with location.open("rb") as file:
+        return file.seek(0, 2)
+
+
+def read_file(location: Location) -> bytes:
+    """Return the contents of a file.
+
+    Raises:
+        OSError: if it is missing or unreadable.
+    """
+    return location.read_bytes()
+
+
+def open_file(location: Location) -> BinaryIO:
+    """Open a file for reading.
+
+    Raises:
+        OSError: if it is missing or unreadable.
+    """
+    return location.open("rb")
+
+
+def open_storage(locations: Sequence[Location]) -> Storage:
+    """Return what reads byte ranges of the shards at these locations."""
+    return LocalStorage(locations)
+
+
+def _glob(path: Location) -> list[Location]:
     if not set("*?[") & set(path.name):
         return [path]
     return sorted(path.parent.glob(path.name))

@@ -5,18 +5,15 @@ Out: the paths of shards, in order.
 Invariant: `find_splits` and `find_shards` give the same answer about which splits there are.
 """
 
-from pathlib import Path
-
 from wds_bone.errors import ConfigError
 from wds_bone.shards.foreign import split_name
 from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest
-from wds_bone.storage.local import file_exists, is_folder, list_tars
-from wds_bone.storage.location import expand, local_path
+from wds_bone.storage.location import Location, exists, expand, is_folder, list_tars, parse_location
 
-Splits = dict[str, list[Path]]
+Splits = dict[str, list[Location]]
 
 
-def find_shards(name: str, split: str | None) -> list[Path]:
+def find_shards(name: str, split: str | None) -> list[Location]:
     """Return the paths of the shards that `name` means.
 
     Args:
@@ -46,25 +43,25 @@ def find_splits(name: str) -> Splits | None:
     Raises:
         ShardError: if the manifest is damaged.
     """
-    path = local_path(name)
-    if path.name == MANIFEST_NAME or (is_folder(path) and file_exists(path / MANIFEST_NAME)):
+    path = parse_location(name)
+    if path.name == MANIFEST_NAME or (is_folder(path) and exists(path / MANIFEST_NAME)):
         return _splits_of_manifest(path if path.name == MANIFEST_NAME else path / MANIFEST_NAME)
     return _splits_of_folder(path) if is_folder(path) else None
 
 
-def _splits_of_manifest(manifest: Path) -> Splits:
+def _splits_of_manifest(manifest: Location) -> Splits:
     splits = read_manifest(manifest).splits
     return {name: [manifest.parent / shard.name for shard in entry.shards] for name, entry in splits.items()}
 
 
-def _splits_of_folder(folder: Path) -> Splits:
+def _splits_of_folder(folder: Location) -> Splits:
     splits: Splits = {}
     for path in list_tars(folder):
         splits.setdefault(split_name(path.name), []).append(path)
     return splits
 
 
-def _choose_split(splits: Splits, split: str | None, name: str) -> list[Path]:
+def _choose_split(splits: Splits, split: str | None, name: str) -> list[Location]:
     if split is None and len(splits) == 1:
         (split,) = splits
     if split not in splits:

@@ -12,7 +12,7 @@ from threading import local
 from zlib_ng.zlib_ng import crc32
 
 from wds_bone.errors import ImageError, ShardError
-from wds_bone.storage.local import LocalStorage
+from wds_bone.storage.location import Storage
 from wds_bone.stream.decode import NPY_HEADER_BYTES, Row, check_npy_header, decode_into
 from wds_bone.stream.lookup import StoredImage
 from wds_bone.stream.selection import REBUILD, Selection
@@ -28,7 +28,7 @@ class SampleReader:
     """
 
     selection: Selection
-    storage: LocalStorage
+    storage: Storage
     _buffers: local = field(default_factory=local, init=False)  # one for each thread
 
     def prefetch(self, image: StoredImage) -> None:

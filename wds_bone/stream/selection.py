@@ -27,7 +27,7 @@ from wds_bone.shards.manifest import (
 from wds_bone.shards.samples import SampleTable, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
 from wds_bone.shards.sidecars import duplicate_keys, read_sidecar
-from wds_bone.storage.local import file_bytes, file_exists
+from wds_bone.storage.location import Location, exists, file_bytes, identity
 from wds_bone.stream.locate import find_shards
 
 Keep = Callable[[SampleTable], NDArray[np.bool_]]
@@ -46,7 +46,7 @@ class Selection:
         order_digest: sha256 of the shards' names and contents, and of the samples that are kept.
     """
 
-    paths: tuple[Path, ...]
+    paths: tuple[Location, ...]
     first_sample: NDArray[np.int64]
     table: SampleTable
     image: ImageFormat
@@ -142,7 +142,7 @@ def _filter(selection: Selection, kept: NDArray[np.bool_]) -> Selection:
 
 @dataclass(frozen=True, eq=False)
 class _Located:
-    path: Path
+    path: Location
     sha256: str
     table: SampleTable
     image: ImageFormat
@@ -155,9 +155,9 @@ class _Set:
     shards: dict[str, ShardEntry]
 
 
-def _read_shards(paths: Iterable[Path]) -> list[_Located]:
+def _read_shards(paths: Iterable[Location]) -> list[_Located]:
     """Read each shard's sidecar, or scan it; the manifest of a folder is read once."""
-    sets: dict[Path, _Set | None] = {}
+    sets: dict[Location, _Set | None] = {}
     located = []
     for path in paths:
         if path.parent not in sets:
@@ -178,12 +178,12 @@ def _check_keys(tables: dict[str, SampleTable]) -> None:
         )
 
 
-def _set_in(folder: Path) -> _Set | None:
-    if file_exists(folder / MANIFEST_NAME):
+def _set_in(folder: Location) -> _Set | None:
+    if exists(folder / MANIFEST_NAME):
         manifest = read_manifest(folder / MANIFEST_NAME)
         shards = (shard for split in manifest.splits.values() for shard in split.shards)
         return _Set(manifest.image, {shard.name: shard for shard in shards})
-    if file_exists(folder / STAGING_NAME):
+    if exists(folder / STAGING_NAME):
         raise ShardError(
             f"{folder}: `wds-bone make-shards` has not finished here",
             expected=MANIFEST_NAME,
@@ -193,7 +193,7 @@ def _set_in(folder: Path) -> _Set | None:
     return None
 
 
-def _read_one(path: Path, known: _Set | None) -> _Located:
+def _read_one(path: Location, known: _Set | None) -> _Located:
     if known is None:
         return _scan(path)
     if path.name not in known.shards:
@@ -202,20 +202,20 @@ def _read_one(path: Path, known: _Set | None) -> _Located:
     return _read_indexed(path, known.shards[path.name], known.image)
 
 
-def _read_indexed(path: Path, entry: ShardEntry, image: ImageFormat) -> _Located:
+def _read_indexed(path: Location, entry: ShardEntry, image: ImageFormat) -> _Located:
     if _file_bytes(path) != entry.shard_bytes:
         expected, got = f"{entry.shard_bytes:,} bytes", f"{_file_bytes(path):,} bytes"
         raise ShardError(f"{path}: is not the shard in the manifest", expected=expected, got=got, do=REBUILD)
     return _Located(path, entry.sha256, read_sidecar(path.parent, entry), image)
 
 
-def _scan(path: Path) -> _Located:
+def _scan(path: Location) -> _Located:
     _file_bytes(path)
     shard = scan_shard(path)
     return _Located(path, shard.sha256, shard.table, _scanned_image(shard, path), shard.states_age_unit)
 
 
-def _scanned_image(shard: ScannedShard, path: Path) -> ImageFormat:
+def _scanned_image(shard: ScannedShard, path: Location) -> ImageFormat:
     if len(shard.image_sizes) != 1:
         raise mixed_sizes_error(path, shard.image_sizes)
     ((height, width),) = shard.image_sizes
@@ -248,11 +248,11 @@ def _check_unit(located: Sequence[_Located]) -> None:
 
 def _check_distinct(located: Sequence[_Located]) -> None:
     """Refuse a shard that is named twice."""
-    seen: set[Path] = set()
-    for path in (shard.path.resolve() for shard in located):
-        if path in seen:
-            raise ConfigError(f"{path}: named twice", expected="each shard once", got="twice", do="name it once")
-        seen.add(path)
+    seen: set[str] = set()
+    for name in (identity(shard.path) for shard in located):
+        if name in seen:
+            raise ConfigError(f"{name}: named twice", expected="each shard once", got="twice", do="name it once")
+        seen.add(name)
 
 
 def _order_digest(located: Sequence[_Located]) -> str:
@@ -260,12 +260,12 @@ def _order_digest(located: Sequence[_Located]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _file_bytes(path: Path) -> int:
+def _file_bytes(path: Location) -> int:
     try:
         return file_bytes(path)
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: OSError) -> ShardError:
+def _unreadable(path: Location, error: OSError) -> ShardError:
     return ShardError(f"{path}: cannot be read: {error.strerror}", do="check the path and its permissions; " + REBUILD)

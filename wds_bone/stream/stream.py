@@ -21,7 +21,7 @@ from torch.utils.data import get_worker_info
 
 from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.shards.manifest import ImageFormat
-from wds_bone.storage.local import LocalStorage
+from wds_bone.storage.location import open_storage
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.load import Loader
 from wds_bone.stream.lookup import look_up
@@ -93,7 +93,7 @@ class BoneAgeStream:
         self._order = Order(self.order_digest, self.num_samples, seed if shuffle else None, shuffle_buffer)
         self._geometry = BatchGeometry(self.num_samples, batch_size, rank, world_size, self._order.sample_at)
         self._device, self._threads = torch.device(device), threads or available_cores()
-        self._storage = LocalStorage(self._selection.paths)
+        self._storage = open_storage(self._selection.paths)
         memory = PixelMemory(batch_size // world_size * self.image_format.height * self.image_format.width)
         reader = SampleReader(self._selection, self._storage)
         self._loader = Loader(reader, memory, pin_memory=self._device.type == "cuda")
