@@ -89,8 +89,8 @@ def test_mixed_sizes_are_refused_without_letterbox(tmp_path: Path, capsys: pytes
     write_foreign(tmp_path / "set", grows=True)
     assert index(tmp_path / "set") == 2
     message = capsys.readouterr().err
-    assert "images of 7 sizes" in message
-    assert "--letterbox SIZE" in message
+    assert "the images have 7 different sizes" in message
+    assert "--letterbox PIXELS" in message
     assert not (tmp_path / "set" / MANIFEST_NAME).exists()
     assert index(tmp_path / "set", "--letterbox", 32) == 0
     image = read_manifest(tmp_path / "set" / MANIFEST_NAME).image

@@ -54,7 +54,7 @@ def test_the_command_has_exactly_these_options():
         (["--samples-per-shard", "0"], "--samples-per-shard "),
         (["--workers", "0"], "--workers "),
         (["--synthetic", "0"], "--synthetic "),
-        (["--labels", "x", "--images", "x", "--stretch", "5"], "--stretch "),
+        (["--labels", "x", "--images", "x", "--stretch", "5"], "wds-bone make-shards: argument --stretch"),
         (["--labels", "x", "--images", "x", "--stretch", "99", "1"], "--stretch "),
     ],
 )

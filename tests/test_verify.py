@@ -112,14 +112,14 @@ def test_images_of_a_size_other_than_that_in_the_manifest_are_reported(
     for name in ("train-000000.tar", "train-000000.index.npy", "train-000000.idx"):
         shutil.copy(small / name, folder / name)
     assert verify(folder) == 1
-    assert "images of the wrong size\n  expected: 16 x 16 pixels\n  got:      [(8, 8)]" in capsys.readouterr().out
+    assert "images of the wrong size\n  expected: 16 x 16 pixels\n  got:      8 x 8 pixels" in capsys.readouterr().out
 
 
 def test_an_unfinished_set_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]):
     (folder / MANIFEST_NAME).unlink()
     (folder / ".building").mkdir()
     assert verify(folder) == 1
-    assert "`wds-bone make-shards` has not finished here" in capsys.readouterr().out
+    assert "contains an unfinished run of `wds-bone make-shards`" in capsys.readouterr().out
 
 
 def test_shards_without_a_manifest_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -129,7 +129,7 @@ def test_shards_without_a_manifest_are_checked(tmp_path: Path, capsys: pytest.Ca
     write_shard(tmp_path / "a-000001.tar", range(2, 5), size=8)
     assert verify(tmp_path / "a-{000000..000001}.tar") == 1
     text = capsys.readouterr().out
-    assert "images of 2 sizes" in text
+    assert "the images have 2 different sizes" in text
     assert "sample 'hand-2' is in a-000000.tar and in a-000001.tar" in text
 
 

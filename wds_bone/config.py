@@ -158,7 +158,7 @@ def _merge(config_class: type[Any], given: dict[str, Any]) -> dict[str, Any]:
     assigned = parse_assignments(config_class, assignments)
     if twice := sorted(assigned.keys() & given.keys()):
         flag = f"--{twice[0].replace('_', '-')}"
-        raise ConfigError(f"{flag} and --set {twice[0]}", expected="one of them", got="both", do="leave one out")
+        raise ConfigError(f"{twice[0]} is given by both {flag} and --set", do="leave one of them out")
     return from_file | assigned | given
 
 
@@ -218,7 +218,7 @@ def _add_argument(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any
     known, required = field.metadata["option"], field.default is dataclasses.MISSING
     kwargs: dict[str, Any] = {"help": _help_text(field), **_argument_type(kind)}
     if known.metavar:
-        kwargs["metavar"] = known.metavar
+        kwargs["metavar"] = tuple(known.metavar.split()) if kind.length else known.metavar
     if known.positional:
         if not required:
             kwargs |= {"default": field.default, "nargs": "*"}  # otherwise argparse returns [] if there are none
@@ -252,7 +252,7 @@ def _settings_help(unflagged: "Sequence[dataclasses.Field[Any]]") -> list[str]:
 
 def _help_text(field: "dataclasses.Field[Any]") -> str:
     text = str(field.metadata["option"].help).replace("%", "%%")
-    shown = field.default not in (dataclasses.MISSING, None, (), False, True)
+    shown = field.default not in (dataclasses.MISSING, None, ()) and not isinstance(field.default, bool)
     default = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
     return f"{text} (default: {default})" if shown else text
 
@@ -260,7 +260,7 @@ def _help_text(field: "dataclasses.Field[Any]") -> str:
 def _argument_type(kind: Kind) -> dict[str, Any]:
     if kind.base is bool:
         return {"action": argparse.BooleanOptionalAction}
-    several = {"nargs": "+", "action": _Tuple} if kind.is_list else {}
+    several = {"nargs": kind.length or "+", "action": _Tuple} if kind.is_list else {}
     if typing.get_origin(kind.base) is Literal:
         return {"choices": list(typing.get_args(kind.base)), **several}
     metavar = {int: "N", float: "X"}.get(kind.base)

@@ -24,11 +24,15 @@ NOT_SET = "none"
 
 
 class Kind(NamedTuple):
-    """The type of a setting: a base type or `Literal`, possibly optional, possibly a list of one or more."""
+    """The type of a setting: a base type or `Literal`, possibly optional, possibly a list.
+
+    `length` is the number of values of a list, None for one or more.
+    """
 
     base: Any
     is_optional: bool = False
     is_list: bool = False
+    length: int | None = None
 
     @property
     def is_text(self) -> bool:
@@ -37,12 +41,14 @@ class Kind(NamedTuple):
 
 
 def kind_of(hint: Any) -> Kind:
-    """Return the kind that a field's annotation declares: `X`, `tuple[X, ...]`, or either of them `| None`."""
+    """Return the kind that an annotation declares: `X`, `tuple[X, ...]`, `tuple[X, X]`, or one of them `| None`."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         (inner,) = (argument for argument in arguments if argument is not type(None))
         return kind_of(inner)._replace(is_optional=True)
-    return Kind(arguments[0], is_list=True) if origin is tuple else Kind(hint)
+    if origin is not tuple:
+        return Kind(hint)
+    return Kind(arguments[0], is_list=True, length=None if arguments[1] is Ellipsis else len(arguments))
 
 
 def read_settings(config_class: type[Any], path: Path) -> dict[str, Any]:
@@ -70,9 +76,10 @@ def parse_assignments(config_class: type[Any], assignments: Sequence[str]) -> di
     settings: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
-        if not equals or name in settings:
-            expected = "each setting once, as key=value"
-            raise ConfigError(f"--set {assignment}", expected=expected, got=assignment, do="write --set key=value")
+        if not equals:
+            raise ConfigError(f"--set {assignment}: has no value", expected="key=value", do="write --set key=value")
+        if name in settings:
+            raise ConfigError(f"--set {name}: is given twice", expected="each setting once", do="leave one of them out")
         kind = _find_kind(config_class, name, "--set")
         settings[name] = _fit(name, _parse(text, kind), kind, "--set")
     return settings
@@ -112,7 +119,7 @@ def _fit(name: str, value: Any, kind: Kind, where: str) -> Any:
         return _convert(value, kind)
     except TypeError as error:
         raise ConfigError(
-            f"{where}: {name} = {value!r} has the wrong type",
+            f"{where}: {name} = {value!r} is not valid",
             expected=_describe(kind),
             got=repr(value),
             do=f"give another {name}",
@@ -125,8 +132,8 @@ def _convert(value: Any, kind: Kind) -> Any:
     if not kind.is_list:
         return _convert_one(value, kind.base)
     parts = value if isinstance(value, list) else [value]
-    if not parts:
-        raise TypeError("an empty list")
+    if not parts or kind.length not in (None, len(parts)):
+        raise TypeError(f"a list of {len(parts)}")
     return tuple(_convert_one(part, kind.base) for part in parts)
 
 
@@ -144,4 +151,6 @@ def _convert_one(value: Any, base: Any) -> Any:
 def _describe(kind: Kind) -> str:
     names = {str: "a string", Path: "a path", int: "a whole number", float: "a number", bool: "true or false"}
     base = " or ".join(map(str, typing.get_args(kind.base))) or names[kind.base]
-    return f"a list; each element is {base}" if kind.is_list else base
+    if not kind.is_list:
+        return base
+    return f"a list; each element is {base}" if kind.length is None else f"a list of {kind.length}; each is {base}"

@@ -17,7 +17,7 @@ from wds_bone.progress import BYTES, progress
 from wds_bone.sharding.overview import format_counts
 from wds_bone.sharding.settings import MAX_SIDE_PIXELS, MIN_SIDE_PIXELS
 from wds_bone.shards.foreign import DescribedShard, describe_set, describe_shard, describes_same_shards
-from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, Manifest, read_manifest, write_manifest
+from wds_bone.shards.manifest import FINISH, MANIFEST_NAME, STAGING_NAME, Manifest, read_manifest, write_manifest
 from wds_bone.shards.scan import scan_shard
 from wds_bone.storage.durable import write_bytes_atomically
 from wds_bone.storage.location import exists, expand, file_bytes, is_file, is_folder, list_tars, parse_location
@@ -33,9 +33,9 @@ class IndexConfig:
         metavar="PATH",
     )
     letterbox: int | None = option(
-        "height and width in pixels to letterbox images of mixed sizes to when they are read (default: refuse them)",
+        "if the sizes of images differ, letterbox all to PIXELS x PIXELS when they are read (default: refuse them)",
         default=None,
-        metavar="SIZE",
+        metavar="PIXELS",
         min=MIN_SIDE_PIXELS,
         max=MAX_SIDE_PIXELS,
     )
@@ -66,10 +66,15 @@ def index_shards(names: Sequence[str], *, letterbox: int | None = None) -> Manif
     paths = _find_shards(names)
     folder = paths[0].parent
     existing = _read_existing_manifest(folder, paths)
-    shards = _describe_shards(paths)
-    manifest = describe_set(shards, letterbox=letterbox, where=str(folder))
     # Only `wds-bone make-shards` records a plan.
     has_plan = existing is not None and any(split.plan for split in existing.splits.values())
+    if has_plan and letterbox is not None:
+        raise ConfigError(
+            f"{folder}: --letterbox cannot change a set that `wds-bone make-shards` wrote",
+            do=f"run make-shards again with --size {letterbox} --replace",
+        )
+    shards = _describe_shards(paths)
+    manifest = describe_set(shards, letterbox=letterbox, where=str(folder))
     if existing is not None and has_plan and not describes_same_shards(manifest, existing):
         raise ShardError(
             f"{folder / MANIFEST_NAME}: was written by `wds-bone make-shards` and does not match these shards",
@@ -108,7 +113,7 @@ def _find_shards(names: Sequence[str]) -> list[Path]:
 
 def _read_existing_manifest(folder: Path, paths: Sequence[Path]) -> Manifest | None:
     if exists(folder / STAGING_NAME):
-        raise ShardError(f"{folder}: `wds-bone make-shards` has not finished here", do="run the same command again")
+        raise ShardError(f"{folder}: contains an unfinished run of `wds-bone make-shards`", do=FINISH)
     if not exists(folder / MANIFEST_NAME):
         return None
     existing = read_manifest(folder / MANIFEST_NAME)

@@ -87,7 +87,7 @@ def _find_sources(config: MakeShardsConfig, rejected: list[RejectedSample]) -> l
     may_skip = rejected if config.on_bad == "skip" else None
     sources, num_unlabeled = film_sources(config.labels, config.images, columns, rejected=may_skip)
     if num_unlabeled:
-        print(f"{num_unlabeled:,} images have no label and are not used")  # noqa: T201
+        print(f"images without a label, not used: {num_unlabeled:,}")  # noqa: T201
     return sources
 
 
@@ -107,7 +107,7 @@ def _describe_plan(plan: SetPlan, out: Path) -> str:
 def _describe_result(built: BuiltSet, out: Path) -> str:
     lines = [format_counts(built.manifest), f"figures: {out / SHEET_NAME}  {out / HISTOGRAM_NAME}"]
     if built.rejected:
-        lines.append(f"skipped: {format_causes(list(built.rejected))}; listed in {out / BAD_NAME}")
+        lines.append(f"skipped samples, listed in {out / BAD_NAME}: {format_causes(list(built.rejected))}")
     if built.was_complete:
         lines.append("already complete; nothing was written")
     return "\n".join(lines)

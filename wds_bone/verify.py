@@ -14,7 +14,7 @@ from wds_bone.commands import VERIFY
 from wds_bone.config import option, parse_config, run_command
 from wds_bone.errors import ConfigError, ShardError, WdsBoneError
 from wds_bone.progress import BYTES, progress
-from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest
+from wds_bone.shards.manifest import FINISH, MANIFEST_NAME, STAGING_NAME, read_manifest
 from wds_bone.shards.verification import Decoder, check_shards
 from wds_bone.storage.location import (
     Location,
@@ -121,7 +121,7 @@ def _check_target(target: _Target, decode: Decoder | None, on_checked: Callable[
         except WdsBoneError as error:
             yield error
     elif exists(folder / STAGING_NAME):
-        yield ShardError(f"{folder}: `wds-bone make-shards` has not finished here", do="run the same command again")
+        yield ShardError(f"{folder}: contains an unfinished run of `wds-bone make-shards`", do=FINISH)
     names = list(target.names)
     if manifest is not None and target.is_whole_set:
         listed = [shard.name for split in manifest.splits.values() for shard in split.shards]

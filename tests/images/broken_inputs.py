@@ -102,7 +102,7 @@ def _dicom(**elements: object) -> Callable[[], bytes]:
     return lambda: dicom_bytes(DEEP_FILM, **elements)
 
 
-_FETCH, _ONE_FRAME = "fetch or export the file again", "save the frame with the film"
+_FETCH, _ONE_FRAME = "fetch or export the file again", "save the frame that shows the film"
 _CONVERT, _RENAME = "convert the film to 8- or 16-bit gray", "its suffix matches its contents"
 _SIZE = "1 to 67,108,864 pixels"
 _DAMAGED = ("the image is damaged", "an intact file")

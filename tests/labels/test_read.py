@@ -113,7 +113,7 @@ def test_ages_that_look_like_years_are_read_if_their_unit_is_given(tmp_path: Pat
 
 
 def test_one_wrong_row_does_not_hide_ages_in_years(tmp_path: Path) -> None:
-    with pytest.raises(LabelError, match=r"ages from 1 to 200, 39 of 40 not above 20"):
+    with pytest.raises(LabelError, match=r"ages 1 to 200; 39 of 40 are 20 or less"):
         read_labels(
             write_table(tmp_path, "id,boneage,male\n0,200,1\n" + "".join(f"{n},{1 + n % 18},1\n" for n in range(1, 40)))
         )

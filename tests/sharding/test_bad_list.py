@@ -24,7 +24,7 @@ def test_bad_samples_stop_the_run_unless_they_may_be_skipped(tmp_path: Path, cap
     assert "too many bad samples" in message
     assert "expected: at most 2" in message
     assert make(out, *films, "--on-bad", "skip", "--max-bad", "3") == 0
-    assert f"skipped: 2 bad image, 1 no image; listed in {out / BAD_NAME}" in capsys.readouterr().out
+    assert f"skipped samples, listed in {out / BAD_NAME}: bad image: 2, no image: 1" in capsys.readouterr().out
     bad = [json.loads(line) for line in (out / BAD_NAME).read_text().splitlines()]
     assert {line["key"]: line["cause"] for line in bad} == {
         "hand-3": "bad image",
@@ -47,7 +47,7 @@ def test_a_complete_set_still_reports_bad_samples_and_enforces_the_budget(
     assert make(out, *films, "--on-bad", "skip", "--max-bad", "3") == 0
     text = capsys.readouterr().out
     assert "already complete" in text
-    assert f"skipped: 2 bad image, 1 no image; listed in {out / BAD_NAME}" in text
+    assert f"skipped samples, listed in {out / BAD_NAME}: bad image: 2, no image: 1" in text
     assert make(out, *films, "--on-bad", "skip", "--max-bad", "2") == 2
     assert "too many bad samples" in capsys.readouterr().err
 

@@ -166,5 +166,5 @@ def test_a_raw_array_whose_header_lies_names_shard_and_sample(tmp_path: Path) ->
 def test_an_unfinished_set_is_refused(tmp_path: Path) -> None:
     (write_set(tmp_path, train=[3]) / MANIFEST_NAME).unlink()
     (tmp_path / ".building").mkdir()
-    with pytest.raises(ShardError, match="wds-bone make-shards` has not finished here"):
+    with pytest.raises(ShardError, match="contains an unfinished run of `wds-bone make-shards`"):
         read_all([tmp_path / "train-000000.tar"])

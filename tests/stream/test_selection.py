@@ -91,7 +91,7 @@ def test_a_range_of_a_billion_shards_is_refused_at_once(tmp_path: Path) -> None:
 def test_mixed_image_sizes_are_refused_with_the_remedy(tmp_path: Path) -> None:
     write_shard(tmp_path / "train-0.tar", range(2), size=8)
     write_shard(tmp_path / "train-1.tar", range(2, 4), size=16)
-    with pytest.raises(ShardError, match=r"(?s)images of 2 sizes.*8 x 8, 16 x 16.*--letterbox"):
+    with pytest.raises(ShardError, match=r"(?s)the images have 2 different sizes.*8 x 8, 16 x 16.*--letterbox"):
         select_shards(tmp_path)
 
 

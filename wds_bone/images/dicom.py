@@ -54,7 +54,7 @@ def decode_dicom(contents: bytes, *, with_voi: bool, where: str) -> Film:
     except ImageError:
         raise
     except Exception as error:  # pydicom and its decoders raise arbitrary exceptions for damaged files
-        do = 'fetch or export the file again; install decoders of compressed files with `pip install "wds-bone[dicom]"`'
+        do = "export the file again; to read compressed files, `pip install pylibjpeg-libjpeg pylibjpeg-openjpeg`"
         raise damage_error(where, contents, error, do=do) from error
 
 

@@ -36,7 +36,7 @@ def damage_error(
 
 def frame_count_error(where: str, got: str) -> ImageError:
     """Return the error for an animation, a stack or a file of several pages."""
-    do = "save the frame with the film as a separate file"
+    do = "save the frame that shows the film as a separate file"
     return ImageError(f"{where}: the file does not hold a single image", expected="one image", got=got, do=do)
 
 

@@ -127,7 +127,7 @@ def check_ages_are_in_months(ages_months: Sequence[float], where: str, *, do: st
     raise LabelError(
         f"{where}: the ages look like years",
         expected="ages in months",
-        got=f"ages from {age_range}, {num_young} of {len(ages_months)} not above {_YEARS_MAX_AGE_MONTHS}",
+        got=f"ages {age_range}; {num_young} of {len(ages_months)} are {_YEARS_MAX_AGE_MONTHS} or less",
         do=do,
     )
 
@@ -189,7 +189,7 @@ def _unique_keys(table: Table, roles: Roles) -> list[str]:
         if key in locations:
             raise LabelError(
                 f"{row.where}: the id {key!r} occurs twice in the table",
-                expected="each id once, compared without image suffix",
+                expected="each id once, ignoring the image suffix",
                 got=f"{key!r} here and at {locations[key]}",
                 do="remove one of the two rows",
             )

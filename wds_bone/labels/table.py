@@ -109,7 +109,7 @@ def _csv_error(where: str, got: object) -> LabelError:
         f"{where}: the CSV is not well formed",
         expected='paired quotes, "" for a quote inside a quoted cell, no line breaks in cells, cells below 128 KiB',
         got=got,
-        do="close or remove the quote, and shorten the cell",
+        do="fix the quotes, the line break or the long cell on this line",
     )
 
 
@@ -154,7 +154,7 @@ def _only_sheet(path: Path) -> Sequence[Sequence[Any]]:
     try:
         import openpyxl
     except ImportError as error:
-        do = 'install it with `pip install "wds-bone[xlsx]"`, or save the table as CSV'
+        do = "run `pip install openpyxl`, or save the table as CSV"
         raise ConfigError(f"{path}: reading .xlsx requires the package openpyxl", do=do) from error
     contents = io.BytesIO(_read_bytes(path))
     try:

@@ -17,6 +17,7 @@ AgeUnit = Literal["months", "years"]
 KEY_PATTERN = re.compile(r"\A[A-Za-z0-9_-]{1,64}\Z")
 MAX_AGE_MONTHS = 240
 MONTHS_PER = {"months": 1, "years": 12}
+EXAMPLES = {"months": "94 or 90.5", "years": "7 or 7.5"}
 
 _IMAGE_SUFFIX = re.compile(r"\.(png|jpe?g|tiff?|dcm)\Z", re.IGNORECASE)
 _WHOLE_FLOAT = re.compile(r"\A([0-9]+)\.0+\Z")
@@ -53,7 +54,7 @@ def parse_age_months(text: str, *, unit: AgeUnit, where: str) -> float:
         problem = "the age is not a number" if age_months is None else "the age is out of range"
         raise LabelError(
             f"{where}: {problem}",
-            expected=f"a number from 0 to {MAX_AGE_MONTHS // MONTHS_PER[unit]} {unit}, such as 94 or 7.5",
+            expected=f"a number from 0 to {MAX_AGE_MONTHS // MONTHS_PER[unit]} {unit}, such as {EXAMPLES[unit]}",
             got=repr(text),
             do="correct the age or leave the sample out; --age-column and --age-unit select the column and its unit",
         )

@@ -27,7 +27,9 @@ class MakeShardsConfig:
     """The settings of make-shards."""
 
     labels: Path | None = option("label table, .csv or .xlsx", default=None, metavar="FILE")
-    images: tuple[Path, ...] = option("folders of films, which are named by their ids", default=(), metavar="DIR")
+    images: tuple[Path, ...] = option(
+        "folders of films; the name of each file is the id of the sample", default=(), metavar="DIR"
+    )
     out: Path = option("folder of the set", default=Path("shards"), metavar="DIR")
     split: str | None = option("put all samples into one split of this name", default=None, metavar="NAME")
     val_fraction: float | None = option(
@@ -51,7 +53,7 @@ class MakeShardsConfig:
         "the two percentiles of brightness that become black and white, such as 1 99 "
         "(default: keep the brightness of each film)",
         default=None,
-        metavar="PERCENT",
+        metavar="LOW HIGH",
         min=0,
         max=100,
     )
@@ -59,7 +61,7 @@ class MakeShardsConfig:
         "largest number of samples in a shard (default: about a twelfth of all, at most 1000)", default=None, min=1
     )
     workers: int | None = option("number of shards to write at a time (default: one per core)", default=None, min=1)
-    seed: int = option("seed of the split, the order of the samples and the synthetic hands", default=0)
+    seed: int = option("random seed for the split, the order of the samples and the synthetic hands", default=0)
     on_bad: Literal["stop", "skip"] = option("whether to stop at a bad sample or to skip it", default="stop")
     max_bad: int | None = option("with --on-bad skip: largest number of bad samples to skip", default=None, min=0)
     synthetic: int | None = option(
@@ -77,13 +79,15 @@ class MakeShardsConfig:
     gender_column: str | None = option(
         "column with the genders (default: recognized by its name)", default=None, metavar="NAME"
     )
-    gender_is: Literal["male", "female"] | None = option("what 1, true and yes mean in the gender column", default=None)
+    gender_is: Literal["male", "female"] | None = option(
+        "gender that 1 and true mean in the gender column", default=None
+    )
     age_unit: Literal["months", "years"] | None = option("unit of the ages in the table", default=None)
 
     def __post_init__(self) -> None:
         check_bounds(self)
         _check_inputs(self)
-        if self.stretch is not None and not (len(self.stretch) == 2 and self.stretch[0] < self.stretch[1]):
+        if self.stretch is not None and not self.stretch[0] < self.stretch[1]:
             raise out_of_range(self, "stretch", "two percentiles, the lower one first")
         if self.split is not None and not SPLIT_PATTERN.fullmatch(self.split):
             raise out_of_range(self, "split", "1 to 64 of the characters A-Z a-z 0-9 _ -, not starting with -")

@@ -106,7 +106,7 @@ def check_bad_budget(rejected: list[RejectedSample], max_bad: int | None) -> Non
 def format_causes(rejected: list[RejectedSample]) -> str:
     """Return a phrase with the number of rejected samples per cause."""
     causes = sorted({bad.cause for bad in rejected})
-    return ", ".join(f"{sum(bad.cause == cause for bad in rejected)} {cause}" for cause in causes)
+    return ", ".join(f"{cause}: {sum(bad.cause == cause for bad in rejected)}" for cause in causes)
 
 
 def _encode_sample(

@@ -46,10 +46,11 @@ def mixed_sizes_error(where: Path | str, sizes: Iterable[tuple[int, int]]) -> Sh
     found = sorted(sizes)
     shown = ", ".join(f"{height} x {width}" for height, width in found[:4]) + (", ..." if len(found) > 4 else "")
     return ShardError(
-        f"{where}: images of {len(found):,} sizes",
+        f"{where}: the images have {len(found):,} different sizes",
         expected="one size",
         got=shown or "no images",
-        do="letterbox the images when they are read: `wds-bone index --letterbox SIZE FOLDER`",
+        do="make the sets with the same --size; or letterbox the shards of another tool when they are read: "
+        "`wds-bone index --letterbox PIXELS FOLDER`",
     )
 
 

@@ -113,11 +113,15 @@ def _check_images(path: Path, shard: ScannedShard, image: ImageFormat) -> Iterat
     wrong = sorted(shard.image_sizes - {(image.height, image.width)})
     if wrong and not image.is_letterboxed_on_read:
         expected = f"{image.height} x {image.width} pixels"
-        yield ShardError(f"{path}: images of the wrong size", expected=expected, got=wrong[:MAX_LISTED], do=REBUILD)
+        yield ShardError(f"{path}: images of the wrong size", expected=expected, got=_format_sizes(wrong), do=REBUILD)
     encodings = {encoding.decode() for encoding in set(shard.table["encoding"].tolist())}
     if image.encoding is not None and encodings - {image.encoding}:
         got = ", ".join(sorted(encodings))
         yield ShardError(f"{path}: images in the wrong encoding", expected=image.encoding, got=got, do=REBUILD)
+
+
+def _format_sizes(sizes: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(f"{height} x {width}" for height, width in sizes[:MAX_LISTED]) + " pixels"
 
 
 def _check_set(
@@ -135,7 +139,7 @@ def _check_set(
         table = join_tables([tables[shard.name] for shard in split.shards])
         if not len(table):
             yield ShardError(
-                f"{folder}: the split '{name}' has no samples", expected=split.num_samples, got=0, do=REBUILD
+                f"{folder}: the split '{name}' has no samples", expected=f"{split.num_samples:,}", got=0, do=REBUILD
             )
             continue
         found = label_statistics(table)

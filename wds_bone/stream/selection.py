@@ -18,6 +18,7 @@ from wds_bone.errors import ConfigError, ShardError
 from wds_bone.labels.read import check_ages_are_in_months
 from wds_bone.shards.image_size import mixed_sizes_error
 from wds_bone.shards.manifest import (
+    FINISH,
     MANIFEST_NAME,
     STAGING_NAME,
     ImageFormat,
@@ -185,10 +186,10 @@ def _set_in(folder: Location) -> _Set | None:
         return _Set(manifest.image, {shard.name: shard for shard in shards})
     if exists(folder / STAGING_NAME):
         raise ShardError(
-            f"{folder}: `wds-bone make-shards` has not finished here",
+            f"{folder}: contains an unfinished run of `wds-bone make-shards`",
             expected=MANIFEST_NAME,
             got=STAGING_NAME,
-            do="run the same command again",
+            do=FINISH,
         )
     return None
 
