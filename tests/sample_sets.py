@@ -1,4 +1,4 @@
-"""Tiny sets whose pixels tell the label, so that a test can see whether image and label still belong together."""
+"""Tiny sets whose pixels encode the label, so that a test can check that image and label belong together."""
 
 import hashlib
 from pathlib import Path
@@ -29,14 +29,14 @@ def age_of(number: int) -> int:
 
 
 def image_of(number: int, size: int) -> NDArray[np.uint8]:
-    """Return a (size, size) picture: gray as the age, with a brighter corner for boys."""
+    """Return a (size, size) image: its gray value is the age, and one corner is bright for boys, dark for girls."""
     image = np.full((size, size), age_of(number), np.uint8)
     image[: size // 4, : size // 4] = 250 if number % 2 else 5
     return image
 
 
 def write_shard(path: Path, numbers: range, *, size: int = 16, encoding: str = "png") -> None:
-    """Write one shard with the samples `numbers`; odd ones are boys."""
+    """Write one shard with the samples `numbers`; odd numbers are boys."""
     with path.open("wb") as file, webdataset.TarWriter(file, mtime=0) as tar:
         for number in numbers:
             label = {"age_months": age_of(number), "gender": "FM"[number % 2]}
@@ -47,7 +47,7 @@ def write_shard(path: Path, numbers: range, *, size: int = 16, encoding: str = "
 def write_split(
     folder: Path, split: str, counts: list[int], *, first: int = 0, size: int = 16, encoding: str = "png"
 ) -> SplitEntry:
-    """Write shards of `counts` samples each, with their indexes, and return their entry for the manifest."""
+    """Write shards of `counts` samples each, with their indexes, and return the split's entry for the manifest."""
     entries, tables = [], []
     for shard, count in enumerate(counts):
         path = folder / f"{split}-{shard:06d}.tar"

@@ -38,7 +38,7 @@ def test_a_failed_write_leaves_neither_the_file_nor_the_temporary_file(tmp_path:
     assert names_in(tmp_path) == []
 
 
-def test_a_full_disk_is_reported_with_the_free_bytes(tmp_path: Path):
+def test_a_full_disk_is_reported_with_the_number_of_free_bytes(tmp_path: Path):
     def write(stream):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -60,14 +60,14 @@ def test_a_device_that_is_always_full_is_reported(tmp_path: Path):
         stream.write(b"x")
 
 
-def test_a_temporary_file_of_a_killed_process_is_overwritten(tmp_path: Path):
+def test_the_temporary_file_of_a_killed_process_is_overwritten(tmp_path: Path):
     (tmp_path / "shard.tar.tmp").write_bytes(b"half a shard, longer than the new one")
     write_bytes_atomically(tmp_path / "shard.tar", b"whole")
     assert (tmp_path / "shard.tar").read_bytes() == b"whole"
     assert names_in(tmp_path) == ["shard.tar"]
 
 
-def test_nothing_is_written_through_a_link_at_the_temporary_name(tmp_path: Path):
+def test_a_symbolic_link_with_the_name_of_the_temporary_file_is_not_followed(tmp_path: Path):
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (tmp_path / "shard.tar.tmp").symlink_to(victim)
@@ -81,7 +81,7 @@ def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path: Path):
         write_bytes_atomically(tmp_path / "nowhere" / "shard.tar", b"shard")
 
 
-def test_if_only_the_folder_cannot_be_synced_the_file_is_written_and_the_error_is_reported(
+def test_an_error_in_syncing_the_folder_is_reported_although_the_file_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     real = os.fsync
@@ -97,6 +97,6 @@ def test_if_only_the_folder_cannot_be_synced_the_file_is_written_and_the_error_i
     assert names_in(tmp_path) == ["shard.tar"]
 
 
-def test_an_unreadable_file_is_an_error_with_the_remedy(tmp_path: Path):
+def test_the_error_for_an_unreadable_file_says_what_to_do(tmp_path: Path):
     with pytest.raises(ShardError, match=r"notes: cannot be read: No such file(?s:.*)do: +write it"):
         read_parsed(tmp_path / "notes", bytes.decode, do="write it")

@@ -31,12 +31,12 @@ def test_buffers_are_filled_in_order_from_any_number_of_shards(shards: list[Path
 
 
 @pytest.mark.parametrize("sizes", [(10_300,), (10_000, 300)])
-def test_a_shard_that_is_too_short_is_an_error_with_both_sizes(shards: list[Path], sizes: tuple[int, ...]) -> None:
+def test_the_error_for_a_shard_that_is_too_short_states_both_sizes(shards: list[Path], sizes: tuple[int, ...]) -> None:
     with LocalStorage(shards) as storage, pytest.raises(ShardError, match=r"(?s)000000.tar: ends.*10,300.*10,241"):
         read(storage, 0, 0, *sizes)
 
 
-def test_announcing_a_read_does_not_change_what_is_read_and_never_raises(shards: list[Path]) -> None:
+def test_prefetching_does_not_change_what_is_read_and_never_raises(shards: list[Path]) -> None:
     with LocalStorage(shards) as storage:
         storage.prefetch(0, 0, 100)  # not open yet
         for number in range(len(shards)):
@@ -48,7 +48,7 @@ def test_announcing_a_read_does_not_change_what_is_read_and_never_raises(shards:
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no posix_fadvise")
-def test_announced_reads_are_passed_to_the_kernel(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prefetched_ranges_are_announced_to_the_kernel(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     announced = list[tuple[int, int]]()
     monkeypatch.setattr("os.posix_fadvise", lambda _, offset, size, __: announced.append((offset, size)))
     with LocalStorage(shards) as storage:

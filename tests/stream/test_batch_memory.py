@@ -6,7 +6,7 @@ import torch
 from wds_bone.stream.memory import PixelMemory
 
 
-def test_living_tensors_never_share_memory_and_dropped_ones_are_used_again() -> None:
+def test_live_tensors_never_share_memory_and_that_of_dropped_ones_is_reused() -> None:
     memory = PixelMemory(64)
     first, second = memory.take((4, 4, 4)), memory.take((4, 4, 4))
     first.fill_(1)
@@ -18,7 +18,7 @@ def test_living_tensors_never_share_memory_and_dropped_ones_are_used_again() -> 
     assert second.unique().tolist() == [2]
 
 
-def test_a_view_keeps_the_memory_of_its_tensor() -> None:
+def test_a_view_keeps_the_memory_of_its_tensor_in_use() -> None:
     memory = PixelMemory(16)
     view = memory.take((4, 4))[1:2]
     array = view.numpy()
@@ -29,7 +29,7 @@ def test_a_view_keeps_the_memory_of_its_tensor() -> None:
     assert array.shape == (1, 4)
 
 
-def test_no_more_is_held_than_was_in_use_at_once() -> None:
+def test_no_more_memory_is_held_than_was_in_use_at_once() -> None:
     memory = PixelMemory(mmap.PAGESIZE)
     addresses = set()
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""Every kind of damage to a shard is an error that names the place; nothing is lost or altered silently."""
+"""Any damage to a shard is an error that says where it is; nothing is lost or changed silently."""
 
 import hashlib
 import os
@@ -30,8 +30,8 @@ def flip(path: Path, offset: int, bit: int = 0) -> None:
     path.write_bytes(contents)
 
 
-def index_anew(folder: Path, contents: bytes) -> None:
-    """Give the only shard other contents, and an index and a manifest whose checksums fit them."""
+def replace_shard(folder: Path, contents: bytes) -> None:
+    """Replace the contents of the only shard, and write an index and a manifest with matching checksums."""
     (folder / "train-000000.tar").write_bytes(contents)
     table = table_from_bytes((folder / "train-000000.index.npy").read_bytes(), "index").copy()
     for row in table:
@@ -61,7 +61,7 @@ def test_a_flipped_bit_in_any_byte_of_an_image_is_detected(encoding: str, tmp_pa
         shard.write_bytes(intact)
 
 
-def test_every_flipped_byte_of_an_index_is_detected(tmp_path: Path) -> None:
+def test_a_flipped_bit_in_any_byte_of_an_index_is_detected(tmp_path: Path) -> None:
     index = write_set(tmp_path, size=8, train=[2]) / "train-000000.index.npy"
     intact = index.read_bytes()
     for offset in range(len(intact)):
@@ -71,7 +71,7 @@ def test_every_flipped_byte_of_an_index_is_detected(tmp_path: Path) -> None:
         index.write_bytes(intact)
 
 
-def test_a_shard_cut_anywhere_is_detected(tmp_path: Path) -> None:
+def test_a_shard_truncated_anywhere_is_detected(tmp_path: Path) -> None:
     shard = write_set(tmp_path, size=8, train=[2]) / "train-000000.tar"
     intact = shard.read_bytes()
     for length in range(0, len(intact), 97):
@@ -94,7 +94,7 @@ def test_a_shard_that_shrinks_while_it_is_read_is_an_error(encoding: str, tmp_pa
             list(loop)
 
 
-READ_WITH_LITTLE_PATIENCE = """
+READ_WITH_A_SHORT_TIMEOUT = """
 import sys
 from wds_bone import BoneAgeStream
 from wds_bone.config import run_command
@@ -113,20 +113,22 @@ sys.exit(run_command(read_all))
 
 
 @pytest.mark.slow
-def test_a_read_that_hangs_for_ever_is_an_error_with_shard_and_sample_and_the_process_exits(tmp_path: Path) -> None:
+def test_a_read_that_hangs_is_an_error_that_names_the_sample_and_the_process_exits(tmp_path: Path) -> None:
     shard = write_set(tmp_path, train=[9, 9]) / "train-000001.tar"
-    command = [sys.executable, "-c", READ_WITH_LITTLE_PATIENCE, str(tmp_path)]
+    command = [sys.executable, "-c", READ_WITH_A_SHORT_TIMEOUT, str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload]
         try:
             assert process.stdout.readline() == "open\n"
             shard.unlink()
-            os.mkfifo(shard)  # opening it waits for a writer that never comes, as on a file server that is gone
+            os.mkfifo(shard)  # opening it blocks, as on a file server that no longer responds
             _, error = process.communicate("go\n", timeout=60)
         finally:
             process.kill()
     assert process.returncode == 2
-    assert re.search(r"(?s)train-000001.tar: sample 'hand-\d+': reading has stalled.*nothing for 1 seconds.*do:", error)
+    assert re.search(
+        r"(?s)train-000001.tar: sample 'hand-\d+': reading has stalled.*no bytes for 1 seconds.*do:", error
+    )
 
 
 def test_a_missing_shard_is_an_error_before_the_first_batch(tmp_path: Path) -> None:
@@ -135,7 +137,7 @@ def test_a_missing_shard_is_an_error_before_the_first_batch(tmp_path: Path) -> N
         read_all(tmp_path)
 
 
-def test_an_image_of_another_size_than_the_set_is_an_error(tmp_path: Path) -> None:
+def test_a_shard_whose_image_size_differs_from_the_manifest_is_an_error(tmp_path: Path) -> None:
     write_set(tmp_path / "small", size=8, train=[3])
     write_set(tmp_path / "large", size=16, train=[3])
     for name in ("train-000000.tar", "train-000000.index.npy", "train-000000.idx"):
@@ -148,7 +150,7 @@ def test_an_image_of_another_size_than_the_set_is_an_error(tmp_path: Path) -> No
 
 
 @ENCODINGS
-def test_images_that_do_not_fit_their_index_name_shard_and_sample(encoding: str, tmp_path: Path) -> None:
+def test_the_error_for_an_image_of_the_wrong_size_names_shard_and_sample(encoding: str, tmp_path: Path) -> None:
     write_set(tmp_path, size=8, encoding=encoding, train=[3])
     manifest = read_manifest(tmp_path / MANIFEST_NAME)
     write_manifest(tmp_path, replace(manifest, image=replace(manifest.image, height=9)))
@@ -156,9 +158,9 @@ def test_images_that_do_not_fit_their_index_name_shard_and_sample(encoding: str,
         read_all(tmp_path)
 
 
-def test_a_raw_array_whose_header_lies_names_shard_and_sample(tmp_path: Path) -> None:
+def test_the_error_for_a_raw_array_with_a_wrong_header_names_shard_and_sample(tmp_path: Path) -> None:
     shard = write_set(tmp_path, encoding="npy", train=[3]) / "train-000000.tar"
-    index_anew(tmp_path, shard.read_bytes().replace(b"'fortran_order': False", b"'fortran_order': True "))
+    replace_shard(tmp_path, shard.read_bytes().replace(b"'fortran_order': False", b"'fortran_order': True "))
     with pytest.raises(ImageError, match=r"(?s)train-000000.tar: sample 'hand-\d' cannot be decoded.*do:"):
         read_all(tmp_path)
 

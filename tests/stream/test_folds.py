@@ -19,7 +19,7 @@ def table_of(num_samples: int, seed: int) -> np.ndarray:
 
 
 @given(num_samples=st.integers(1, 120), num_folds=st.integers(2, 7), seed=st.integers(0, 99))
-def test_folds_are_equally_large_whole_and_stratified(num_samples: int, num_folds: int, seed: int):
+def test_folds_are_complete_equal_in_size_and_stratified(num_samples: int, num_folds: int, seed: int):
     table = table_of(num_samples, seed)
     folds = fold_numbers(table, num_folds=num_folds, seed=seed)
     sizes = np.bincount(folds, minlength=num_folds)
@@ -31,22 +31,22 @@ def test_folds_are_equally_large_whole_and_stratified(num_samples: int, num_fold
 
 
 @given(seed=st.integers(0, 99), shuffle=st.integers(0, 99))
-def test_a_samples_fold_does_not_depend_on_the_order_of_the_samples(seed: int, shuffle: int):
+def test_the_fold_of_a_sample_does_not_depend_on_the_order_of_the_samples(seed: int, shuffle: int):
     table = table_of(50, seed)
     order = np.random.Generator(np.random.PCG64(shuffle)).permutation(50)
     folds = fold_numbers(table, num_folds=5, seed=seed)
     assert fold_numbers(table[order], num_folds=5, seed=seed).tolist() == folds[order].tolist()
 
 
-def test_another_seed_cuts_other_folds_and_these_stay():
+def test_another_seed_gives_other_folds_and_those_of_a_seed_never_change():
     table = table_of(30, seed=1)
     first, second = (fold_numbers(table, num_folds=3, seed=seed) for seed in (0, 1))
     assert first.tolist() != second.tolist()
-    # May only change with the version of the package: runs of one cross-validation are made one after another.
+    # All runs of a cross-validation must agree on the folds, so these may change only with the version of the package.
     assert first.tolist() == GOLDEN
 
 
-def test_ages_are_alike_in_all_folds():
+def test_mean_ages_are_similar_in_all_folds():
     table = table_of(2000, seed=2)
     folds = fold_numbers(table, num_folds=5, seed=0)
     means = [table["age_months"][folds == fold].mean() for fold in range(5)]
@@ -54,7 +54,7 @@ def test_ages_are_alike_in_all_folds():
 
 
 @pytest.mark.parametrize("fold", range(3))
-def test_streams_of_a_fold_share_no_sample_and_miss_none(fold: int, tiny_shards: Path):
+def test_the_two_streams_of_a_fold_share_no_sample_and_omit_none(fold: int, tiny_shards: Path):
     kept = {part: keep_fold(part, fold=fold, num_folds=3, seed=0) for part in ("train", "val")}
     with (
         BoneAgeStream(tiny_shards, split="train", batch_size=4, keep=kept["train"]) as train,
@@ -62,7 +62,7 @@ def test_streams_of_a_fold_share_no_sample_and_miss_none(fold: int, tiny_shards:
         BoneAgeStream(tiny_shards, split="train", batch_size=4) as whole,
     ):
         delivered = {stream: [key for batch in stream for key in batch.key if key] for stream in (train, val)}
-        for batch in train:  # the pixels are as gray as the age: each sample still has its own image
+        for batch in train:  # the gray value is the age, so each sample still has its own image
             real = batch.weight > 0
             assert batch.image[real, 0, 8, 8].tolist() == batch.age_months[real].tolist()
         assert sorted(delivered[train] + delivered[val]) == sorted(whole.keys())
@@ -71,7 +71,7 @@ def test_streams_of_a_fold_share_no_sample_and_miss_none(fold: int, tiny_shards:
         assert train.num_shards == 3
 
 
-def test_a_stream_of_nothing_is_refused(tiny_shards: Path):
+def test_a_stream_without_samples_is_refused(tiny_shards: Path):
     with pytest.raises(ConfigError, match="no sample is selected"):
         BoneAgeStream(tiny_shards, split="val", keep=lambda table: np.zeros(len(table), bool))
 

@@ -46,7 +46,7 @@ def test_each_row_of_a_request_is_the_sample_of_its_plan(
         assert [sample.number for sample in request.images] == plan.samples.tolist()
 
 
-def test_what_is_stored_is_what_the_index_says(selection: Selection) -> None:
+def test_each_image_is_located_as_the_index_says(selection: Selection) -> None:
     for request in look_up(geometry_of(selection, 8, 1).epoch(0), selection):
         for sample in request.images:
             row = selection.table[sample.number]
@@ -54,7 +54,7 @@ def test_what_is_stored_is_what_the_index_says(selection: Selection) -> None:
             assert selection.first_sample[sample.shard] <= sample.number < selection.first_sample[sample.shard + 1]
 
 
-def test_plans_are_taken_an_epoch_ahead_at_most(selection: Selection) -> None:
+def test_plans_are_taken_at_most_one_epoch_ahead(selection: Selection) -> None:
     taken = list[int]()
 
     def counted() -> Iterator[BatchPlan]:
@@ -66,11 +66,11 @@ def test_plans_are_taken_an_epoch_ahead_at_most(selection: Selection) -> None:
     assert len(taken) <= len(selection.table) // 8
 
 
-def test_the_labels_of_a_batch_are_its_own(selection: Selection) -> None:
+def test_the_labels_of_a_batch_share_no_memory_with_other_batches(selection: Selection) -> None:
     for request in look_up(geometry_of(selection, 8, 1).epoch(0), selection):
         assert request.labels.base is None
         assert request.labels.flags.c_contiguous
 
 
-def test_a_shard_without_samples_holds_none() -> None:
+def test_no_sample_is_assigned_to_an_empty_shard() -> None:
     assert shard_of(np.arange(5), np.array([0, 3, 3, 5])).tolist() == [0, 0, 0, 2, 2]

@@ -1,4 +1,4 @@
-"""Memory does not depend on the size of the set: shards of many times the bound stream through it."""
+"""Memory does not depend on the size of the set, even if its shards are many times larger than the bound."""
 
 import subprocess
 import sys
@@ -10,8 +10,8 @@ from tests.sample_sets import write_set
 
 pytestmark = pytest.mark.slow
 
-# Reports by how many bytes the peak of the process's own memory grew over opening and reading a whole epoch.
-# RssAnon, not RSS: pages of the shards are the kernel's to keep or drop.
+# Prints by how many bytes the process's own memory grew at its peak while a whole epoch was opened and read.
+# RssAnon rather than RSS, because the kernel decides how long it caches the pages of the shards.
 MEASURE = """
 import sys, threading
 from wds_bone import BoneAgeStream
@@ -39,7 +39,7 @@ def growth_bytes(folder: Path) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to read the memory of a process")
-def test_shards_of_twenty_times_the_bound_stream_through_it(tmp_path: Path) -> None:
+def test_memory_stays_below_the_bound_for_shards_of_twenty_times_its_size(tmp_path: Path) -> None:
     small = write_set(tmp_path / "small", size=256, encoding="npy", warm=[64], train=[250])
     large = write_set(tmp_path / "large", size=256, encoding="npy", warm=[64], train=[250] * 11)
     bound = 8 * 2**20

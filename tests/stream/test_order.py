@@ -24,18 +24,20 @@ def test_every_epoch_is_a_permutation(num_samples: int, epoch: int, buffer: int 
 
 
 @given(COUNTS, st.integers(0, 50), st.integers(1, 500))
-def test_a_sample_moves_by_fewer_places_than_the_buffer(num_samples: int, epoch: int, buffer: int) -> None:
+def test_a_sample_moves_by_fewer_positions_than_the_buffer_has(num_samples: int, epoch: int, buffer: int) -> None:
     assert np.abs(epoch_of(epoch, num_samples, buffer=buffer) - np.arange(num_samples)).max() < buffer
 
 
 @given(st.integers(20, 400), BUFFERS, st.lists(st.integers(0, 500), min_size=1, max_size=30))
-def test_a_position_does_not_need_the_ones_before_it(num_samples: int, buffer: int | None, places: list[int]) -> None:
+def test_a_position_can_be_computed_without_the_ones_before_it(
+    num_samples: int, buffer: int | None, positions: list[int]
+) -> None:
     whole = np.concatenate([epoch_of(epoch, num_samples, buffer=buffer) for epoch in range(500 // num_samples + 1)])
-    here = sample_at(np.array(places), num_samples, key=KEY, buffer=buffer)
-    assert here.tolist() == whole[places].tolist()
+    here = sample_at(np.array(positions), num_samples, key=KEY, buffer=buffer)
+    assert here.tolist() == whole[positions].tolist()
 
 
-def test_a_buffer_of_the_whole_epoch_equals_no_buffer() -> None:
+def test_a_buffer_of_a_whole_epoch_has_the_same_effect_as_none() -> None:
     assert (epoch_of(3, 100, buffer=100) == epoch_of(3, 100)).all()
 
 
@@ -58,8 +60,8 @@ def test_seed_shards_and_epoch_each_change_the_order() -> None:
     ],
 )
 def test_the_order_never_changes_between_versions(num_samples: int, buffer: int | None, golden: list[int]) -> None:
-    # A run resumed after an upgrade must go on in the same order. These lists may change only together with
-    # STATE_VERSION, which makes older states refused.
+    # A run that is resumed after an upgrade must continue in the same order. These lists may change only together with
+    # STATE_VERSION, so that older states are refused.
     positions = np.arange(num_samples, num_samples + len(golden))
     assert sample_at(positions, num_samples, key=KEY, buffer=buffer).tolist() == golden
 
@@ -68,10 +70,10 @@ def test_the_order_never_changes_between_versions(num_samples: int, buffer: int 
 def test_all_permutations_of_a_small_set_are_equally_likely(num_samples: int) -> None:
     num_epochs = 1500
     counts = Counter(tuple(epoch_of(epoch, num_samples).tolist()) for epoch in range(num_epochs))
-    freedom = factorial(num_samples) - 1
-    expected = num_epochs / (freedom + 1)
+    degrees_of_freedom = factorial(num_samples) - 1
+    expected = num_epochs / (degrees_of_freedom + 1)
     chi_squared = sum((counts[order] - expected) ** 2 / expected for order in permutations(range(num_samples)))
-    assert chi_squared < freedom + 4 * sqrt(2 * freedom)
+    assert chi_squared < degrees_of_freedom + 4 * sqrt(2 * degrees_of_freedom)
 
 
 def test_batches_of_sorted_labels_vary_like_random_batches() -> None:

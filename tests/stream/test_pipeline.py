@@ -1,4 +1,4 @@
-"""The stages of the pipeline, each alone and together, and what happens when one of them does not deliver."""
+"""The stages of the pipeline, separately and together, and what happens when one of them fails to deliver."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -43,7 +43,7 @@ def geometry_of(selection: Selection) -> BatchGeometry:
     return BatchGeometry(selection.num_samples, ROWS, 0, 1, order.sample_at)
 
 
-def test_it_is_a_webdataset_pipeline_of_four_stages(selection: Selection, loader: Loader):
+def test_the_pipeline_is_a_webdataset_pipeline_of_four_stages(selection: Selection, loader: Loader):
     plan = partial(geometry_of(selection).epoch, 0)
     pipeline = batch_pipeline(plan, selection, loader, threads=2, device=CPU)
     assert isinstance(pipeline, DataPipeline)
@@ -52,7 +52,7 @@ def test_it_is_a_webdataset_pipeline_of_four_stages(selection: Selection, loader
     assert sorted(keys) == sorted(selection.keys())
 
 
-def test_the_stages_one_after_the_other_give_what_the_pipeline_gives(selection: Selection, loader: Loader):
+def test_running_the_stages_separately_gives_the_same_batches_as_the_pipeline(selection: Selection, loader: Loader):
     geometry = geometry_of(selection)
     plans = list(geometry.epoch(0))
     requests = list(look_up(plans, selection))
@@ -64,7 +64,7 @@ def test_the_stages_one_after_the_other_give_what_the_pipeline_gives(selection: 
         assert torch.equal(batch.image, other.image)
 
 
-def test_the_plan_travels_with_its_batch(selection: Selection, loader: Loader):
+def test_each_batch_is_delivered_with_its_plan(selection: Selection, loader: Loader):
     plan = partial(geometry_of(selection).endless, 16)
     pipeline = batch_pipeline(plan, selection, loader, threads=2, device=CPU)
     for plan, batch in islice(pipeline, 7):
@@ -82,9 +82,9 @@ def test_the_plan_travels_with_its_batch(selection: Selection, loader: Loader):
         (lambda pairs: pairs[:-1], "ended at position 32, not at .* 40"),
         (lambda pairs: [], "ended at position 0, not at .* 40"),
     ],
-    ids=["lost", "repeated", "reordered", "exchanged", "ended early", "nothing"],
+    ids=["lost", "repeated", "reordered", "swapped", "ended early", "nothing"],
 )
-def test_a_stage_that_loses_repeats_or_reorders_batches_is_a_bug(
+def test_a_stage_that_loses_repeats_or_reorders_batches_is_detected(
     change: Callable[[list[Any]], list[Any]], message: str, tiny_shards: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def broken(*args: Any, **settings: Any) -> Iterator[Any]:

@@ -27,7 +27,7 @@ def test_all_ranks_together_deliver_every_sample_once_per_epoch(ranks: list[Batc
 
 
 @given(geometries())
-def test_all_ranks_take_equally_many_steps_of_equal_length(ranks: list[BatchGeometry]) -> None:
+def test_all_ranks_get_the_same_number_of_batches_of_the_same_length(ranks: list[BatchGeometry]) -> None:
     steps = [[len(plan.positions) for plan in rank.epoch(0)] for rank in ranks]
     assert all(step == steps[0] for step in steps)
     assert len(steps[0]) == -(-ranks[0].num_samples // ranks[0].batch_size)
@@ -43,14 +43,14 @@ def test_the_global_batch_does_not_depend_on_the_number_of_ranks(ranks: list[Bat
 
 
 @given(geometries(), st.integers(0, 500))
-def test_endless_batches_are_full_and_continue_over_the_seam(ranks: list[BatchGeometry], start: int) -> None:
+def test_endless_batches_are_full_and_continue_across_epochs(ranks: list[BatchGeometry], start: int) -> None:
     plans = list(islice(ranks[0].endless(start), 5))
     assert all(len(plan.samples) == len(plan.positions) for plan in plans)
     assert [plan.stop for plan in plans] == [start + (step + 1) * ranks[0].batch_size for step in range(5)]
 
 
 @given(geometries(), st.integers(0, 500))
-def test_the_rest_of_an_epoch_ends_with_the_epoch(ranks: list[BatchGeometry], start: int) -> None:
+def test_the_last_batch_of_an_epoch_stops_at_the_end_of_the_epoch(ranks: list[BatchGeometry], start: int) -> None:
     num_samples = ranks[0].num_samples
     stops = [plan.stop for plan in ranks[0].epoch(start)]
     assert stops[-1] == (start // num_samples + 1) * num_samples

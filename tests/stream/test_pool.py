@@ -12,7 +12,7 @@ from wds_bone.stream import pool as pool_module
 from wds_bone.stream.pool import DaemonPool
 
 
-def test_tasks_run_in_order_and_errors_are_in_their_futures() -> None:
+def test_tasks_run_in_order_and_their_futures_hold_their_errors() -> None:
     pool, done = DaemonPool(1, name="test"), list[int]()
     futures = [pool.submit(done.append, number) for number in range(20)]
     broken = pool.submit(lambda: 1 / 0)
@@ -24,11 +24,11 @@ def test_tasks_run_in_order_and_errors_are_in_their_futures() -> None:
     pool.close()
 
 
-def test_closing_drops_what_has_not_begun_and_leaves_no_thread() -> None:
-    before, begun, gate = threading.active_count(), threading.Barrier(3), threading.Event()
+def test_closing_cancels_tasks_that_have_not_started_and_leaves_no_thread() -> None:
+    before, started, gate = threading.active_count(), threading.Barrier(3), threading.Event()
     pool = DaemonPool(2, name="test")
-    running = [pool.submit(lambda: (begun.wait(10), gate.wait(10))) for _ in range(2)]
-    begun.wait(10)
+    running = [pool.submit(lambda: (started.wait(10), gate.wait(10))) for _ in range(2)]
+    started.wait(10)
     waiting = [pool.submit(print) for _ in range(5)]
     threading.Timer(0.2, gate.set).start()
     pool.close()
@@ -39,17 +39,17 @@ def test_closing_drops_what_has_not_begun_and_leaves_no_thread() -> None:
     assert threading.active_count() <= before + 1  # the timer may still be ending
 
 
-def test_a_task_that_is_done_holds_nothing_when_it_says_so() -> None:
-    """Or the memory of a batch that is dropped at once would not be free for the next one."""
+def test_a_task_releases_its_arguments_before_its_result_is_set() -> None:
+    """Otherwise the memory of a batch that is discarded at once would not be free for the next one."""
 
     class Argument:
         pass
 
-    pool, begun, gate = DaemonPool(1, name="test"), threading.Barrier(2), threading.Event()
+    pool, started, gate = DaemonPool(1, name="test"), threading.Barrier(2), threading.Event()
     argument, freed = Argument(), list[bool]()
     alive = weakref.ref(argument)
-    future = pool.submit(lambda _: (begun.wait(10), gate.wait(10)), argument)
-    begun.wait(10)
+    future = pool.submit(lambda _: (started.wait(10), gate.wait(10)), argument)
+    started.wait(10)
     future.add_done_callback(lambda _: freed.append(alive() is None))  # runs in the thread of the task
     del argument
     gate.set()
@@ -57,20 +57,20 @@ def test_a_task_that_is_done_holds_nothing_when_it_says_so() -> None:
     assert freed == [True]
 
 
-def test_stuck_threads_are_waited_for_together_not_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_waits_for_all_stuck_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "CLOSE_SECONDS", 0.5)
-    begun, gate, pool = threading.Barrier(9), threading.Event(), DaemonPool(8, name="test")
+    started, gate, pool = threading.Barrier(9), threading.Event(), DaemonPool(8, name="test")
     for _ in range(8):
-        pool.submit(lambda: (begun.wait(10), gate.wait(60)))
-    begun.wait(10)
+        pool.submit(lambda: (started.wait(10), gate.wait(60)))
+    started.wait(10)
     start = time.monotonic()
     pool.close()
-    assert 0.4 < time.monotonic() - start < 2.0  # eight times as long if each had its own half second
+    assert 0.4 < time.monotonic() - start < 2.0  # 4 seconds if they were awaited one after another
     gate.set()
 
 
 @pytest.mark.slow
-def test_a_program_that_ends_inside_a_loop_ends_quietly(tiny_shards: Path) -> None:
+def test_a_program_that_ends_inside_a_loop_exits_cleanly(tiny_shards: Path) -> None:
     program = (
         "import sys; from wds_bone import BoneAgeStream; "
         "batches = BoneAgeStream(sys.argv[1], split='train', batch_size=4).endless(); next(batches)"

@@ -28,7 +28,7 @@ def test_folder_manifest_braces_glob_and_list_name_the_same_shards(shards: Path)
     assert names_of([shards / name for name in expected]) == names_of(f"file://{shards}/train-*.tar") == expected
 
 
-def test_shards_without_an_index_are_scanned_to_the_same_table_and_order(shards: Path, tmp_path: Path) -> None:
+def test_scanning_shards_without_an_index_gives_the_same_table_and_order(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     for path in shards.glob("train-*.tar"):
         (tmp_path / "bare" / path.name).write_bytes(path.read_bytes())
@@ -45,7 +45,7 @@ def test_the_order_digest_depends_on_names_and_contents_but_not_on_the_folder(sh
     assert digest != select_shards(write_set(tmp_path / "other", train=[4, 3, 3]), split="train").order_digest
 
 
-def test_the_only_split_need_not_be_named_but_one_of_two_must(shards: Path, tmp_path: Path) -> None:
+def test_a_split_must_be_named_unless_it_is_the_only_one(shards: Path, tmp_path: Path) -> None:
     assert names_of(write_set(tmp_path / "one", val=[2])) == ["val-000000.tar"]
     with pytest.raises(ConfigError, match=r"(?s)has (several splits|no split).*one of train, val"):
         select_shards(shards)
@@ -55,7 +55,7 @@ def test_the_only_split_need_not_be_named_but_one_of_two_must(shards: Path, tmp_
     "name",
     ["pipe:touch canary", "http://host/a.tar", "s3://b/a.tar", "a.tar::b.tar", "gs://b/{0..3}.tar", "PIPE://x"],
 )
-def test_only_local_paths_are_accepted_and_nothing_runs(
+def test_only_local_paths_are_accepted_and_nothing_is_executed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -66,7 +66,7 @@ def test_only_local_paths_are_accepted_and_nothing_runs(
 
 
 @pytest.mark.parametrize("name", ["missing-*.tar", "empty", [], ["set/train-*.tar", "missing-*.tar"]])
-def test_no_shard_at_all_is_an_error(tmp_path: Path, name: object) -> None:
+def test_a_name_without_any_shards_is_an_error(tmp_path: Path, name: object) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="no shards in"):
         select_shards(name if isinstance(name, list) else tmp_path / str(name))
@@ -77,18 +77,18 @@ def test_a_shard_named_twice_is_refused(shards: Path) -> None:
         select_shards([shards / "train-000000.tar", shards / ".." / "set" / "train-*.tar"])
 
 
-def test_a_shard_that_the_manifest_beside_it_does_not_list_is_refused(shards: Path) -> None:
+def test_a_shard_that_is_not_in_the_manifest_next_to_it_is_refused(shards: Path) -> None:
     write_shard(shards / "stale.tar", range(2))
     with pytest.raises(ShardError, match=r"stale.tar: is not listed in the manifest next to it"):
         select_shards(shards / "stale.tar")
 
 
-def test_a_range_of_a_billion_shards_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_range_of_a_billion_shards_is_refused_immediately(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="too many shards"):
         select_shards(str(tmp_path / "train-{000000000..999999999}.tar"))
 
 
-def test_mixed_image_sizes_are_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_the_error_for_mixed_image_sizes_suggests_letterboxing(tmp_path: Path) -> None:
     write_shard(tmp_path / "train-0.tar", range(2), size=8)
     write_shard(tmp_path / "train-1.tar", range(2, 4), size=16)
     with pytest.raises(ShardError, match=r"(?s)the images have 2 different sizes.*8 x 8, 16 x 16.*--letterbox"):
@@ -121,7 +121,7 @@ def test_a_key_in_two_sets_of_a_list_is_refused(tmp_path: Path) -> None:
         select_shards(sets, split="train")
 
 
-def test_a_folder_without_a_manifest_has_the_splits_that_its_names_say(shards: Path, tmp_path: Path) -> None:
+def test_without_a_manifest_the_names_of_the_tars_define_the_splits(shards: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
     for path in shards.glob("*.tar"):
@@ -137,11 +137,11 @@ def test_secrets_in_a_url_are_not_shown() -> None:
     assert "S3cret" not in str(caught.value)
 
 
-def test_sets_that_were_made_in_different_ways_are_not_mixed(tmp_path: Path) -> None:
+def test_sets_made_with_different_options_are_refused(tmp_path: Path) -> None:
     one, two = (write_set(tmp_path / name, first=first, train=[3]) for name, first in (("one", 0), ("two", 3)))
     manifest = read_manifest(two / MANIFEST_NAME)
     write_manifest(two, replace(manifest, image=replace(manifest.image, stretch=(1.0, 99.0))))
-    with pytest.raises(ShardError, match="made in different ways"):
+    with pytest.raises(ShardError, match="made with different options"):
         select_shards([one, two], split="train")
 
 

@@ -45,7 +45,7 @@ def test_a_batch_has_the_documented_shapes_and_types(tiny_shards: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["jpg", "png", "npy"])
-def test_every_encoding_delivers_the_pictures_that_were_stored(tmp_path: Path, encoding: str) -> None:
+def test_every_encoding_delivers_the_images_that_were_stored(tmp_path: Path, encoding: str) -> None:
     shards = write_set(tmp_path, encoding=encoding, train=[12])
     with stream_of(shards) as stream:
         for batch in stream:
@@ -53,7 +53,7 @@ def test_every_encoding_delivers_the_pictures_that_were_stored(tmp_path: Path, e
             assert error.abs().max() <= (2 if encoding == "jpg" else 0)
 
 
-def test_each_epoch_delivers_every_sample_once_in_another_order(tiny_shards: Path) -> None:
+def test_each_epoch_delivers_every_sample_once_in_a_new_order(tiny_shards: Path) -> None:
     with stream_of(tiny_shards) as stream:
         epochs = [keys_of(stream) for _ in range(3)]
     assert all(Counter(keys) == Counter(f"hand-{n}" for n in range(NUM_SAMPLES)) for keys in epochs)
@@ -75,7 +75,7 @@ def test_threads_and_ranks_do_not_change_the_global_batches(
 
 
 @pytest.mark.parametrize("batch_size", [3, 8, 39, 40, 64])
-def test_the_last_batch_of_an_epoch_is_filled_with_weightless_zeros(tiny_shards: Path, batch_size: int) -> None:
+def test_the_last_batch_of_an_epoch_is_padded_with_zeros_of_weight_0(tiny_shards: Path, batch_size: int) -> None:
     with stream_of(tiny_shards, batch_size=batch_size) as stream:
         batches = list(stream)
     assert len(batches) == -(-NUM_SAMPLES // batch_size)
@@ -87,7 +87,7 @@ def test_the_last_batch_of_an_epoch_is_filled_with_weightless_zeros(tiny_shards:
     assert [key == "" for key in batches[-1].key] == padding.tolist()
 
 
-def test_resume_equals_the_rest_at_every_position(tiny_shards: Path) -> None:
+def test_resuming_at_any_position_gives_the_remaining_batches(tiny_shards: Path) -> None:
     with stream_of(tiny_shards) as stream:
         loop = stream.endless()
         states = [stream.state_dict()]
@@ -101,13 +101,13 @@ def test_resume_equals_the_rest_at_every_position(tiny_shards: Path) -> None:
             assert [batch.key for batch in islice(resumed.endless(), 12 - taken)] == keys[taken:]
 
 
-def test_the_position_counts_what_was_handed_out_not_what_was_prefetched(tiny_shards: Path) -> None:
+def test_the_position_counts_delivered_samples_not_prefetched_ones(tiny_shards: Path) -> None:
     with stream_of(tiny_shards) as stream:
         for count, _ in enumerate(stream, start=1):
             assert stream.position == stream.state_dict()["position"] == 8 * count
 
 
-def test_a_loop_inside_an_epoch_finishes_it_and_the_next_loop_begins_the_next(tiny_shards: Path) -> None:
+def test_a_loop_that_starts_inside_an_epoch_finishes_that_epoch(tiny_shards: Path) -> None:
     with stream_of(tiny_shards) as stream:
         first = keys_of(islice(stream, 2))
         rest = keys_of(stream)
@@ -117,7 +117,7 @@ def test_a_loop_inside_an_epoch_finishes_it_and_the_next_loop_begins_the_next(ti
         assert keys_of(stream) == first + rest
 
 
-def test_random_access_equals_iteration(tiny_shards: Path) -> None:
+def test_random_access_gives_the_same_batches_as_iteration(tiny_shards: Path) -> None:
     with stream_of(tiny_shards, batch_size=9) as stream:
         stream.set_epoch(2)
         by_index = [stream[i] for i in range(len(stream))]
@@ -135,10 +135,10 @@ def test_without_shuffling_the_order_is_that_of_the_shards(tiny_shards: Path) ->
         assert keys_of(stream) == keys_of(stream) == [f"hand-{n}" for n in range(NUM_SAMPLES)]
 
 
-def test_another_split_beside_the_shards_changes_nothing(tmp_path: Path) -> None:
+def test_another_split_in_the_same_folder_changes_nothing(tmp_path: Path) -> None:
     alone = write_set(tmp_path / "alone", train=[9, 8])
-    beside = write_set(tmp_path / "beside", train=[9, 8], val=[5])
-    with stream_of(alone) as one, stream_of(beside) as other:
+    with_val = write_set(tmp_path / "with-val", train=[9, 8], val=[5])
+    with stream_of(alone) as one, stream_of(with_val) as other:
         assert one.order_digest == other.order_digest
         assert keys_of(one) == keys_of(other)
 
@@ -185,7 +185,7 @@ def test_an_abandoned_loop_leaves_no_thread_behind(tiny_shards: Path) -> None:
         assert threading.active_count() == before
 
 
-def test_close_stops_the_threads_and_a_loop_that_goes_on_gets_an_error(tiny_shards: Path) -> None:
+def test_close_stops_the_threads_and_a_loop_that_continues_raises_an_error(tiny_shards: Path) -> None:
     before, stream = threading.active_count(), stream_of(tiny_shards)
     loop = iter(stream)
     next(loop)
@@ -238,7 +238,7 @@ def test_a_stream_is_refused_after_a_fork(tiny_shards: Path) -> None:
         ({"batch_size": 10, "world_size": 4}, "batch_size 10 cannot be divided.*8 or 12"),
     ],
 )
-def test_contradicting_settings_are_refused(tiny_shards: Path, settings: dict[str, object], message: str) -> None:
+def test_contradictory_settings_are_refused(tiny_shards: Path, settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s){message}"):
         stream_of(tiny_shards, **settings)
 
@@ -251,7 +251,7 @@ def test_labels_are_known_before_the_first_batch(tiny_shards: Path) -> None:
         assert (stream.image_format.height, stream.image_format.width) == (16, 16)
 
 
-def test_one_sample_is_a_set(tmp_path: Path) -> None:
+def test_a_set_may_consist_of_one_sample(tmp_path: Path) -> None:
     with stream_of(write_set(tmp_path, train=[1])) as stream:
         assert [np.flatnonzero(batch.weight).tolist() for batch in stream] == [[0]]
         assert next(stream.endless()).key == ["hand-0"] * 8
@@ -262,13 +262,13 @@ def test_an_epoch_before_the_first_is_refused(tiny_shards: Path) -> None:
         stream.set_epoch(-1)
 
 
-def test_batches_go_to_any_device_also_by_iteration(tiny_shards: Path) -> None:
+def test_iteration_moves_batches_to_any_device(tiny_shards: Path) -> None:
     with stream_of(tiny_shards, device="meta") as stream:
         assert {batch.image.device.type for batch in stream} == {"meta"}
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to count open files")
-def test_a_stream_that_is_dropped_leaves_no_file_open(tmp_path: Path) -> None:
+def test_a_discarded_stream_leaves_no_file_open(tmp_path: Path) -> None:
     shards = write_set(tmp_path, train=[2] * 70)
     before = len(list(Path("/proc/self/fd").iterdir()))
     stream = stream_of(shards)

@@ -1,4 +1,4 @@
-"""Our shards are plain webdataset shards, and plain webdataset shards are ours."""
+"""Plain webdataset reads our shards, and a stream reads shards that plain webdataset wrote."""
 
 import io
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.sample_sets import age_of, image_of, write_set
 from wds_bone import BoneAgeStream
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing its files to the collector
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves its files to the garbage collector
 def test_plain_webdataset_reads_our_shards(tmp_path: Path) -> None:
     write_set(tmp_path, train=[5, 4])
     url = str(tmp_path / "train-{000000..000001}.tar")
@@ -38,7 +38,7 @@ LABELS = {
 
 
 @pytest.mark.parametrize("dialect", LABELS)
-def test_a_stream_reads_what_plain_webdataset_wrote(tmp_path: Path, dialect: str) -> None:
+def test_a_stream_reads_shards_that_plain_webdataset_wrote(tmp_path: Path, dialect: str) -> None:
     with webdataset.ShardWriter(str(tmp_path / "train-%06d.tar"), maxcount=4, verbose=0) as writer:
         for number in range(10):
             label = {

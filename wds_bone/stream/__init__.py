@@ -1,1 +1,1 @@
-"""Shards become batches on the device."""
+"""Read shards and deliver their samples in batches, on the device."""

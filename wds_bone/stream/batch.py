@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Batch:
-    """B samples; rows with weight 0 are padding, all zero.
+    """A batch of B samples; rows with weight 0 are padding, with zeros as image and label.
 
     Attributes:
         image: uint8 (B, 1, H, W), gray; bones are bright.
@@ -32,11 +32,11 @@ class Batch:
         return replace(self, **moved)  # type: ignore[arg-type]
 
     def parts(self, num_parts: int) -> "list[Batch]":
-        """Return the batch divided into parts of the same number of rows, in order; they share its memory."""
+        """Split the batch into `num_parts` parts of equal size, in order; they share its memory."""
         rows = len(self.key) // num_parts
         slices = [slice(first, first + rows) for first in range(0, len(self.key), rows)]
-        cut = [{name: tensor[part] for name, tensor in self.tensors().items()} for part in slices]
-        return [Batch(**tensors, key=self.key[part]) for tensors, part in zip(cut, slices, strict=True)]
+        tensors_of_parts = [{name: tensor[part] for name, tensor in self.tensors().items()} for part in slices]
+        return [Batch(**tensors, key=self.key[part]) for tensors, part in zip(tensors_of_parts, slices, strict=True)]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensor fields by name."""

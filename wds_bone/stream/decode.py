@@ -4,8 +4,8 @@ In: verified bytes and their encoding.
 Out: pixels in a uint8 (H, W) row.
 Invariant: a row is filled by an image of exactly its size, or an error is raised.
 
-Every decoder here survives hostile bytes: simplejpeg (libjpeg-turbo) for JPEG, imagecodecs (libpng) for PNG, and NumPy
-for raw arrays. torchvision's PNG decoder crashes the process on one flipped bit.
+The decoders reject malformed bytes without crashing: simplejpeg (libjpeg-turbo) for JPEG, imagecodecs (libpng) for PNG,
+and NumPy for raw arrays. torchvision's PNG decoder crashes the process on a single flipped bit.
 """
 
 import io
@@ -24,7 +24,7 @@ from wds_bone.images.read import letterbox
 Row = NDArray[np.uint8]
 Contents = bytes | memoryview
 NPY_HEADER_BYTES = 128
-"""The length of the header that NumPy writes before the pixels of any gray image."""
+"""The length of the header that NumPy writes before the pixels of a gray image, whatever its size."""
 _PNG_SIZE, _PNG_KIND = slice(16, 24), slice(24, 26)  # in the IHDR chunk: width and height, bit depth and color type
 _GRAY_OF_8_BITS = b"\x08\x00"
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
@@ -40,12 +40,12 @@ def decode_into(contents: Contents, encoding: str, row: Row, *, fit: bool = Fals
         fit: letterbox an image of another size instead of refusing it.
 
     Raises:
-        ValueError: if the contents are not such an image, or have another size.
+        ValueError: if the contents are not such an image, or its size differs from that of the row.
     """
     if fit:
         _copy(letterbox(_DECODERS[encoding](contents), row.shape[0]), row)
     elif encoding == "jpg":
-        image = simplejpeg.decode_jpeg(contents, colorspace="GRAY", buffer=row)  # refuses what is larger than the row
+        image = simplejpeg.decode_jpeg(contents, colorspace="GRAY", buffer=row)  # refuses an image larger than the row
         _check_shape(image.shape[:2], row)
     elif encoding == "png" and contents[_PNG_KIND] == _GRAY_OF_8_BITS:
         width, height = struct.unpack(">II", contents[_PNG_SIZE])
@@ -61,7 +61,7 @@ def _decode_jpg(contents: Contents) -> Row:
 
 
 def _decode_png(contents: Contents) -> Row:
-    """Return any PNG as 8-bit gray: without alpha, colors as luma (ITU-R BT.601), the upper 8 of 16 bits."""
+    """Return any PNG as 8-bit gray: alpha is dropped, colors become luma (ITU-R BT.601), 16 bits lose the lower 8."""
     pixels = _png_pixels(contents)
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
@@ -74,7 +74,7 @@ def _decode_png(contents: Contents) -> Row:
 
 def _png_pixels(contents: Contents, out: Row | None = None) -> Row:
     try:
-        pixels: Row = imagecodecs.png_decode(contents, out=out)  # type: ignore[arg-type]  # any buffer
+        pixels: Row = imagecodecs.png_decode(contents, out=out)  # type: ignore[arg-type]  # accepts any buffer
     except RuntimeError as error:  # imagecodecs' own errors are not ValueErrors
         raise ValueError(str(error)) from error
     return pixels
@@ -84,7 +84,7 @@ def check_npy_header(header: Contents, row: Row) -> None:
     """Check that `header`, the first `NPY_HEADER_BYTES`, is the whole header of an array like `row`.
 
     Raises:
-        ValueError: if it is not such a header, or one of another shape.
+        ValueError: if it is not such a header, or belongs to an array of another shape.
     """
     header_bytes, shape = _parse_npy(header)
     _check_shape(shape, row)

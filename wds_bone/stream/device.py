@@ -2,7 +2,7 @@
 
 In: `(BatchPlan, Batch)` pairs, in page-locked memory for CUDA.
 Out: the same pairs with the batches on the device, in order.
-Invariant: a batch is yielded only after the current stream has been told to wait for its copy.
+Invariant: before a batch is yielded, the current CUDA stream is made to wait for its copy.
 """
 
 from collections.abc import Iterable, Iterator

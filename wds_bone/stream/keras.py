@@ -1,4 +1,4 @@
-"""The stream as a `keras.utils.PyDataset`, the successor of the Keras `Sequence` that this project descends from.
+"""Wrap a stream as a `keras.utils.PyDataset`, the successor of the Keras `Sequence`.
 
 In: a `BoneAgeStream` on the CPU.
 Out: `([image, gender], age_months)` NumPy batches.
@@ -22,12 +22,12 @@ KerasBatch = tuple[list[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class KerasBoneAge(keras.utils.PyDataset):  # type: ignore[misc]
-    """One stream as Keras expects it: `len`, `[i]`, a new order after every epoch, and an endless `next`.
+    """A stream as a Keras dataset: `len`, `[i]`, a new order after every epoch, and an endless `next`.
 
     Args:
-        stream: with batch size B and world size 1.
-        settings: of `PyDataset`. `workers` threads decode whole batches in parallel; the stream refuses
-            `use_multiprocessing`, which would read every sample once per process.
+        stream: the stream to wrap, with batch size B and world size 1.
+        settings: keyword arguments of `PyDataset`. `workers` threads decode whole batches in parallel; the stream
+            refuses `use_multiprocessing`, which would read every sample once per process.
 
     A batch is `([image, gender], age_months)`, float32: image (B, H, W, 1) in 0 to 1, gender (B, 1) with 1 male and
     0 female, age_months (B, 1). The last batch of an epoch is shorter when B does not divide the number of samples.
@@ -59,7 +59,7 @@ class KerasBoneAge(keras.utils.PyDataset):  # type: ignore[misc]
         return next(self._endless)
 
     def on_epoch_end(self) -> None:
-        """Go to the order of the next epoch."""
+        """Switch to the order of the next epoch."""
         self._epoch += 1
         self._stream.set_epoch(self._epoch)
 

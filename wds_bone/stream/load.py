@@ -2,7 +2,7 @@
 
 In: `Request`s.
 Out: `(BatchPlan, Batch)` pairs in the same order.
-Invariant: the number of threads changes nothing but the speed. When the generator is closed, no thread is left except
+Invariant: the number of threads affects only the speed. When the generator is closed, no thread is left except
 one that is stuck in the operating system.
 """
 
@@ -30,7 +30,7 @@ STALL_SECONDS = 120.0
 
 @dataclass(eq=False)
 class _Watch:
-    """What the threads of one loop are doing, and whether they must stop."""
+    """Which samples the threads of one loop are reading, and whether the threads must stop."""
 
     reading: dict[int, int] = field(default_factory=dict)  # thread -> number of the sample
     stopped: Event = field(default_factory=Event)
@@ -38,7 +38,7 @@ class _Watch:
 
 @dataclass(eq=False)
 class Loader:
-    """Loads batches with a reader.
+    """Loads batches with a sample reader.
 
     Attributes:
         reader: reads, checks and decodes one sample.
@@ -54,9 +54,9 @@ class Loader:
         """Yield the batches of `requests` in order; `threads` threads decode `BATCHES_AHEAD` batches ahead.
 
         Raises:
-            ShardError: if a sample cannot be read or fails its checksum, or none arrives for `STALL_SECONDS`; names the
-                shard and the key.
-            ImageError: if a sample is not the image that the index promises.
+            ShardError: if a sample cannot be read or fails its checksum, or nothing arrives for `STALL_SECONDS`; names
+                the shard and the key.
+            ImageError: if a sample is not the image that the index describes.
         """
         watch, pool = _Watch(), DaemonPool(threads, name="wds_bone-decode")
         started: deque[tuple[Request, Batch, list[Future[None]]]] = deque()
@@ -74,7 +74,7 @@ class Loader:
             pool.close()
 
     def batch(self, request: Request) -> Batch:
-        """Return one batch, decoded by the calling thread, which waits as long as a read takes."""
+        """Return one batch, decoded by the calling thread; a read that hangs does not time out."""
         batch, pixels = self._allocate(request)
         self._fill(pixels, request.images, _Watch())
         return batch
@@ -106,7 +106,7 @@ class Loader:
         return tensor.pin_memory() if self.pin_memory else tensor
 
     def _prefetched(self, requests: Iterator[Request], pool: DaemonPool, watch: _Watch) -> Iterator[Request]:
-        """Yield the requests; before each one, have a thread announce the reads of the request after it.
+        """Yield the requests; before each one, have a thread prefetch the images of the next one.
 
         A thread of the pool does it, because the thread that yields batches must not touch a disk that may hang.
         """
@@ -142,14 +142,14 @@ class Loader:
         selection = self.reader.selection
         stuck = [selection.where(sample) for sample in list(watch.reading.values())]
         where = stuck[0] if stuck else str(selection.paths[0].parent)
-        waited = f"nothing for {STALL_SECONDS:g} seconds"
+        waited = f"no bytes for {STALL_SECONDS:g} seconds"
         return ShardError(
-            f"{where}: reading has stalled", expected="its bytes", got=waited, do="check the disk or its mount"
+            f"{where}: reading has stalled", expected="its contents", got=waited, do="check the disk or its mount"
         )
 
 
 def samples_per_task(rows: int, *, threads: int) -> int:
-    """Return how many samples a thread takes at once: as many as possible while all threads have work."""
+    """Return how many samples a task contains: as many as possible while all threads have work."""
     return max(1, min(MAX_SAMPLES_PER_TASK, BATCHES_AHEAD * rows // threads))
 
 

@@ -2,7 +2,7 @@
 
 In: what the user names: a manifest, a folder, a tar, a brace pattern or a glob.
 Out: the paths of shards, in order.
-Invariant: `find_splits` and `find_shards` give the same answer about which splits there are.
+Invariant: `find_splits` and `find_shards` agree on which splits exist.
 """
 
 from wds_bone.errors import ConfigError
@@ -13,8 +13,8 @@ from wds_bone.storage.location import Location, exists, expand, is_folder, list_
 Splits = dict[str, list[Location]]
 
 
-def find_shards(name: str, split: str | None) -> list[Location]:
-    """Return the paths of the shards that `name` means.
+def find_shards(name: str, split: str | None) -> list[Path]:
+    """Return the paths of the shards that `name` refers to.
 
     Args:
         name: a manifest, a folder, a tar, a brace pattern or a glob.

@@ -2,8 +2,8 @@
 
 In: `BatchPlan`s.
 Out: a `Request` for each.
-Invariant: the rows of a request are the samples of its plan, in order. Many plans are looked up at once, because a call
-of NumPy costs as much for one batch as for sixteen.
+Invariant: the rows of a request are the samples of its plan, in order. Many plans are looked up at once, because a
+NumPy call costs as much for one batch as for sixteen.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ SAMPLES_AT_ONCE = 1024
 
 
 class StoredImage(NamedTuple):
-    """Where the image of a sample is stored, and the checksum of its bytes; numbers are those of the selection."""
+    """Where the image of a sample is stored, and its checksum; `number` and `shard` are indices in the selection."""
 
     number: int
     shard: int
@@ -33,7 +33,7 @@ class StoredImage(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Request:
-    """A planned batch with everything that is known about it before its images are read.
+    """A planned batch with everything known about it before its images are read.
 
     Attributes:
         plan: the batch.
@@ -49,7 +49,7 @@ class Request:
 
 
 def look_up(plans: Iterable[BatchPlan], selection: Selection) -> Iterator[Request]:
-    """Yield a request for each plan, in order; takes plans of `SAMPLES_AT_ONCE` samples at a time, or of an epoch's."""
+    """Yield a request for each plan, in order; looks up at most `SAMPLES_AT_ONCE` samples, or one epoch, at a time."""
     samples_at_once, remaining = min(SAMPLES_AT_ONCE, len(selection.table)), iter(plans)
     for plan in remaining:
         further = islice(remaining, max(0, samples_at_once // len(plan.positions) - 1))

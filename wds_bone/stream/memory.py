@@ -1,11 +1,11 @@
-"""Memory for batches that is reused as soon as the last tensor that views it is gone.
+"""Allocate memory for batches, and reuse it as soon as the last tensor that views it is gone.
 
 In: a shape.
 Out: a tensor.
-Invariant: no two living tensors share memory, and no more memory is held than was in use at once.
+Invariant: no two live tensors share memory, and no more memory is held than was in use at once.
 
-Fresh pages take a fifth of the loader's time at 256 pixels, and malloc keeps and fragments blocks of this size, up to
-ten times what is in use.
+Allocating fresh pages takes a fifth of the loader's time at 256 pixels, and malloc retains and fragments blocks of this
+size until it holds up to ten times the memory in use.
 """
 
 import mmap
@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 class PixelMemory:
-    """Blocks of one size, allocated from the kernel and reused. Thread-safe."""
+    """Reusable blocks of one size, mapped from the kernel. Thread-safe."""
 
     def __init__(self, block_bytes: int) -> None:
         self._block_bytes = block_bytes

@@ -2,14 +2,14 @@
 
 In: positions, the number of samples, a key.
 Out: sample numbers.
-Invariant: the result depends on (order digest, seed, epoch, shuffle buffer) alone, any position is computed without the
-ones before it, and each epoch is a permutation.
+Invariant: the result depends only on (order digest, seed, epoch, shuffle buffer), any position can be computed without
+the ones before it, and each epoch is a permutation.
 
 An epoch is cut into blocks as long as the shuffle buffer, with an offset that changes from epoch to epoch so that the
 boundaries move. Each block is permuted by a keyed Feistel network with cycle walking (Black and Rogaway, "Ciphers with
-arbitrary finite domains", 2002). A sample therefore moves by fewer than `buffer` positions, and with a buffer of the
-whole epoch the permutation is uniform. The round function is the 64-bit finalizer of MurmurHash3, keyed per epoch by
-BLAKE2b, so nothing here changes with the version of NumPy.
+arbitrary finite domains", 2002). A sample therefore moves by fewer than `buffer` positions, and with a buffer as
+large as the epoch the permutation is uniform. The round function is the 64-bit finalizer of MurmurHash3, keyed per
+epoch by BLAKE2b, so nothing here changes with the version of NumPy.
 """
 
 import hashlib
@@ -30,12 +30,12 @@ Positions = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Order:
-    """The order of the samples of a stream, with everything that it depends on.
+    """The order of the samples of a stream, defined by everything that it depends on.
 
     Attributes:
-        order_digest: of the selection.
+        order_digest: the digest of the selection.
         num_samples: n, the number of samples in an epoch.
-        seed: of the shuffle; None keeps the order of the shards, in every epoch.
+        seed: the seed of the shuffle; None keeps the order of the shards, in every epoch.
         shuffle_buffer: a sample moves by fewer positions than this; None shuffles the whole epoch.
     """
 
@@ -83,7 +83,7 @@ def sample_at(positions: Positions, num_samples: int, *, key: bytes | None, buff
 
 
 def order_key(order_digest: str, seed: int) -> bytes:
-    """Return the key of an order: a digest of the shards' contents, and the user's seed."""
+    """Return the key of an order: a hash of the order digest and the seed."""
     return hashlib.blake2b(f"{order_digest} {seed}".encode(), digest_size=32).digest()
 
 
@@ -108,7 +108,7 @@ def _shuffle_indices(
 
 
 def _permute(indices: Positions, length: Positions, keys: NDArray[np.uint64]) -> Positions:
-    """Return the image of `indices` under keyed permutations of 0 .. length - 1, element by element."""
+    """Apply a keyed permutation of 0 .. length - 1 to each element of `indices`."""
     half_bits = np.maximum((_bit_length(length - 1) + 1) // 2, MIN_HALF_BITS).astype(np.uint64)
     values = _feistel(indices.astype(np.uint64), half_bits, keys)
     limit = length.astype(np.uint64)

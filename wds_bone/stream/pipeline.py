@@ -5,8 +5,8 @@
     load        -> (BatchPlan, Batch)    read, checked and decoded by threads, straight into the batch
     to device   -> (BatchPlan, Batch)    on the device; copied one batch ahead for CUDA
 
-Each stage is a generator over the output of the one above it, so each can be tested or replaced alone. The plan travels
-with its batch: whoever receives the batch knows its position.
+Each stage is a generator over the output of the one above it, so each can be tested or replaced on its own. Each
+plan is passed on with its batch, so the receiver of a batch knows its position.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ def batch_pipeline(
     Args:
         plan: yields the plans, from the position where the loop starts.
         selection: the shards and the table of their samples.
-        loader: of that selection.
+        loader: the loader of that selection.
         threads: number of threads that decode.
         device: where batches go.
     """

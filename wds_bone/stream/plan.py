@@ -77,7 +77,7 @@ class BatchGeometry:
         return plan
 
     def _plans(self, start: int, stop: int) -> Iterator[BatchPlan]:
-        """Yield the plans of [start, stop); asks for the order once, which costs the same for one batch as for many."""
+        """Yield the plans of [start, stop); computes the order once, at the same cost for one batch as for many."""
         rows = self.batch_size // self.world_size
         starts = np.arange(start, stop, self.batch_size)
         positions = starts[:, None] + self.rank * rows + np.arange(rows)

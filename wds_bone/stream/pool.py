@@ -2,8 +2,8 @@
 
 In: functions.
 Out: futures.
-Invariant: closing leaves no thread behind except one that is stuck in the operating system. That thread ends with the
-process, which a `ThreadPoolExecutor` would keep from exiting.
+Invariant: closing leaves no thread behind except one that is stuck in the operating system. Such a thread ends with
+the process; in a `ThreadPoolExecutor` it would keep the process from exiting.
 """
 
 import time
@@ -20,7 +20,7 @@ _Tasks = SimpleQueue[_Task | None]
 
 
 class DaemonPool:
-    """Owns threads that run tasks in the order of submission; closed at exit at the latest."""
+    """Daemon threads that run tasks in the order of submission; closed at interpreter exit at the latest."""
 
     def __init__(self, num_threads: int, *, name: str) -> None:
         self._tasks: _Tasks = SimpleQueue()
@@ -38,7 +38,7 @@ class DaemonPool:
         return future
 
     def close(self) -> None:
-        """Drop the tasks that have not started, and wait at most `CLOSE_SECONDS` for all threads to end."""
+        """Cancel the tasks that have not started, and wait at most `CLOSE_SECONDS` for all threads to end."""
         self._close()
 
 
@@ -59,7 +59,7 @@ def _close(tasks: _Tasks, threads: Sequence[Thread]) -> None:
 def _work(tasks: _Tasks) -> None:
     while task := tasks.get():
         future, function, arguments = task
-        # Nothing is referenced when the result is set, so that the memory of a batch that is dropped at once is free.
+        # All references are dropped before the result is set, so that the memory of a discarded batch is free at once.
         del task
         try:
             function(*arguments)

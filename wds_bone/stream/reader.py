@@ -32,7 +32,7 @@ class SampleReader:
     _buffers: local = field(default_factory=local, init=False)  # one for each thread
 
     def prefetch(self, image: StoredImage) -> None:
-        """Tell the storage that this image will be read soon; never an error."""
+        """Tell the storage that this image will be read soon; never raises."""
         self.storage.prefetch(image.shard, image.offset, image.size)
 
     def read_into(self, image: StoredImage, row: Row, buffer: memoryview) -> None:
@@ -40,12 +40,12 @@ class SampleReader:
 
         Args:
             image: where it is stored.
-            row: uint8 (H, W), of the size that the selection promises.
-            buffer: what `thread_buffer` returned to this thread; holds the encoded image.
+            row: uint8 (H, W), in the size of the selection's image format.
+            buffer: returned by `thread_buffer` in this thread; receives the encoded image.
 
         Raises:
             ShardError: if the bytes cannot be read or fail their checksum; names the shard and the key.
-            ImageError: if they are not the image that the index promises.
+            ImageError: if they are not the image that the index describes.
         """
         number, shard, offset, size, expected, encoding = image
         if encoding == "npy" and size == NPY_HEADER_BYTES + row.nbytes and not self._fits:

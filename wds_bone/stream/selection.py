@@ -2,8 +2,8 @@
 
 In: brace patterns, globs, lists, a folder or a manifest with a split.
 Out: a `Selection`.
-Invariant: shards with a manifest are known from their verified sidecars, and shards without one are scanned once;
-either way the same shards give the same table and the same order digest.
+Invariant: shards with a manifest are described by their verified indexes, and shards without one are scanned once; the
+same shards give the same table and the same order digest either way.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ REBUILD = "fetch the set again, or rebuild it with `wds-bone make-shards`"
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """The shards of one stream and the table of their samples, which are numbered in the order of the shards.
+    """The shards of one stream and the table of their samples, numbered in the order of the shards.
 
     Attributes:
         paths: the shards, in order.
@@ -86,7 +86,7 @@ class Selection:
 
 
 def shard_of(samples: NDArray[np.int64], first_sample: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the number of the shard of each sample; `first_sample` is that of the selection."""
+    """Return the number of the shard of each sample, given `Selection.first_sample`."""
     return np.searchsorted(first_sample, samples, side="right") - 1
 
 
@@ -98,10 +98,10 @@ def select_shards(
     Args:
         shards: a brace pattern, a glob, a tar, a list of these, a folder, or a `manifest.json`.
         split: the split of a folder or manifest; may be omitted if there is only one.
-        keep: maps the table of all samples to bool (n,), which of them are selected; None selects all.
+        keep: maps the table of all samples to a mask, bool (n,), of those to select; None selects all.
 
     Raises:
-        ConfigError: if nothing is named, no sample is kept, or a name is not a local path.
+        ConfigError: if no shards are named, no sample is kept, or a name is not a local path.
         ShardError: if a shard or index is missing, incomplete or damaged.
     """
     selection = _select_all(shards, split)
@@ -128,7 +128,7 @@ def _select_all(shards: str | Path | Sequence[str | Path], split: str | None) ->
 
 
 def _filter(selection: Selection, kept: NDArray[np.bool_]) -> Selection:
-    """Return the samples of a selection for which `kept` is true, with an order digest of their own."""
+    """Return the samples of a selection for which `kept` is true, with a new order digest."""
     if not kept.any():
         raise ConfigError("no sample is selected", expected="at least one", got="none", do="choose fewer folds")
     num_before = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
@@ -156,9 +156,9 @@ class _Set:
     shards: dict[str, ShardEntry]
 
 
-def _read_shards(paths: Iterable[Location]) -> list[_Located]:
-    """Read each shard's sidecar, or scan it; the manifest of a folder is read once."""
-    sets: dict[Location, _Set | None] = {}
+def _read_shards(paths: Iterable[Path]) -> list[_Located]:
+    """Read the index of each shard, or scan the shard; the manifest of a folder is read once."""
+    sets: dict[Path, _Set | None] = {}
     located = []
     for path in paths:
         if path.parent not in sets:
@@ -174,7 +174,7 @@ def _check_keys(tables: dict[str, SampleTable]) -> None:
         raise ShardError(
             f"{second}: sample '{key}' is also in {first}",
             expected="each key once",
-            got=f"{len(repeated)} keys more than once",
+            got=f"{len(repeated)} repeated keys",
             do="leave one of the shards out, or rewrite them with different keys",
         )
 
@@ -206,7 +206,7 @@ def _read_one(path: Location, known: _Set | None) -> _Located:
 def _read_indexed(path: Location, entry: ShardEntry, image: ImageFormat) -> _Located:
     if _file_bytes(path) != entry.shard_bytes:
         expected, got = f"{entry.shard_bytes:,} bytes", f"{_file_bytes(path):,} bytes"
-        raise ShardError(f"{path}: is not the shard in the manifest", expected=expected, got=got, do=REBUILD)
+        raise ShardError(f"{path}: its size is not that in the manifest", expected=expected, got=got, do=REBUILD)
     return _Located(path, entry.sha256, read_sidecar(path.parent, entry), image)
 
 
@@ -229,11 +229,11 @@ def _common_image(images: Sequence[ImageFormat]) -> ImageFormat:
     sizes = {(image.height, image.width) for image in images}
     if len(sizes) != 1:
         raise mixed_sizes_error("the shards", sizes)
-    made = {(image.fit, image.stretch) for image in images}
-    if len(made) != 1:
-        shown = " and ".join(sorted(f"fit {fit}, stretch {stretch}" for fit, stretch in made))
+    options = {(image.fit, image.stretch) for image in images}
+    if len(options) != 1:
+        shown = " and ".join(sorted(f"fit {fit}, stretch {stretch}" for fit, stretch in options))
         do = "rewrite them with the same options, or train on one of them"
-        raise ShardError("the shards were made in different ways", expected="one way", got=shown, do=do)
+        raise ShardError("the shards were made with different options", expected="the same", got=shown, do=do)
     same_encoding = len({image.encoding for image in images}) == 1
     return images[0] if same_encoding else replace(images[0], encoding=None)
 
@@ -249,11 +249,11 @@ def _check_unit(located: Sequence[_Located]) -> None:
 
 def _check_distinct(located: Sequence[_Located]) -> None:
     """Refuse a shard that is named twice."""
-    seen: set[str] = set()
-    for name in (identity(shard.path) for shard in located):
-        if name in seen:
-            raise ConfigError(f"{name}: named twice", expected="each shard once", got="twice", do="name it once")
-        seen.add(name)
+    seen: set[Path] = set()
+    for path in (shard.path.resolve() for shard in located):
+        if path in seen:
+            raise ConfigError(f"{path}: is named twice", expected="each shard once", got="twice", do="name it once")
+        seen.add(path)
 
 
 def _order_digest(located: Sequence[_Located]) -> str:

@@ -1,4 +1,4 @@
-"""Check the settings of a stream before any work; the number of cores."""
+"""Check the settings of a stream before any work, and count the available cores."""
 
 import os
 

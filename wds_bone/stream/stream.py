@@ -1,7 +1,7 @@
-"""The stream: batches from shards on the device, in an order that is a function of (shards, seed, epoch, position).
+"""Deliver batches from shards, in an order that is a function of (shards, seed, epoch, position).
 
 In: shards.
-Out: `Batch`es.
+Out: `Batch`es on the device.
 Invariant: the state is one integer, the number of samples handed out. Prefetched samples do not count, so a state that
 is saved after any batch continues with the next one.
 """
@@ -41,21 +41,21 @@ class BoneAgeStream:
 
     Iterating gives one epoch, or the rest of it if the position is inside one; `endless()` continues from epoch to
     epoch; `stream[i]` is batch i of the current epoch. A stream cannot be used in a DataLoader worker or after a fork.
-    Iteration is for one thread; `stream[i]` is thread-safe.
+    Iterate in one thread only; `stream[i]` is thread-safe.
 
     Args:
         shards: a brace pattern, a glob, a list, a folder or a `manifest.json`.
         batch_size: samples per global batch, over all ranks.
-        seed: of the shuffle.
+        seed: the seed of the shuffle.
         split: the split of a folder or manifest.
         shuffle: False keeps the order of the shards, in every epoch.
         shuffle_buffer: a sample moves by fewer positions than this; None shuffles the whole epoch, which needs no more
             memory.
         rank: which slice of each global batch this stream yields.
         world_size: number of slices; must divide `batch_size`.
-        threads: number of threads that decode; None takes one per core.
+        threads: number of decoding threads; None takes one per core.
         device: where batches go; to CUDA they are copied one batch ahead.
-        keep: maps the table of all samples to bool (n,), which of them are in the stream; None keeps all.
+        keep: maps the table of all samples to a mask, bool (n,), of those in the stream; None keeps all.
 
     Attributes:
         position: number of samples handed out so far, over all ranks and epochs.
@@ -99,7 +99,7 @@ class BoneAgeStream:
         self._loader = Loader(reader, memory, pin_memory=self._device.type == "cuda")
         self.position, self.world_size = 0, world_size
         self._process, self._closed = os.getpid(), False
-        self._num_moves = 0  # loops begun and positions set: a loop ends when the stream has moved on
+        self._num_moves = 0  # loops started and positions set; a loop fails once the stream has moved
         self._pipelines: weakref.WeakSet[Any] = weakref.WeakSet()
 
     @property
@@ -148,11 +148,11 @@ class BoneAgeStream:
         return self._loader.batch(request).to(self._device)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches from the position to the end of its epoch; the last one is padded with weight 0."""
+        """Yield the batches from the current position to the end of its epoch; padding has weight 0."""
         return self._hand_out(self._geometry.epoch)
 
     def endless(self) -> Iterator[Batch]:
-        """Yield full batches from the position on, epoch after epoch, without end."""
+        """Yield full batches from the current position on, epoch after epoch, without end."""
         return self._hand_out(self._geometry.endless)
 
     def keys(self) -> list[str]:
@@ -174,7 +174,7 @@ class BoneAgeStream:
         return {"version": STATE_VERSION, "position": self.position, **self._order.as_json()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was saved; batch size, ranks, threads and device may have changed.
+        """Continue where `state` was saved; batch size, ranks, threads and device may differ.
 
         Raises:
             CheckpointError: if the state belongs to other shards, or to another order.
@@ -206,7 +206,7 @@ class BoneAgeStream:
         raise _process_error()
 
     def _hand_out(self, plan_from: Callable[[int], Iterator[BatchPlan]]) -> Iterator[Batch]:
-        """Yield the batches that `plan_from(position)` plans; the position moves before each one is handed out."""
+        """Yield the batches that `plan_from(position)` plans; the position advances before each one is yielded."""
         self._check_usable()
         self._num_moves += 1
         num_moves = self._num_moves
@@ -228,7 +228,7 @@ class BoneAgeStream:
 
     def _check_delivery(self, plan: BatchPlan, batch: Batch) -> None:
         """Fail if the pipeline has lost, repeated or reordered a batch: nothing is dropped silently."""
-        # The keys are on the host; reading a tensor of a GPU would wait for it.
+        # The keys are on the host; reading a GPU tensor would wait for the device.
         expected = (
             self.position,
             len(plan.samples),
