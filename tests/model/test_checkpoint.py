@@ -7,7 +7,7 @@ import torch
 
 from tests.learn.runs import largest_file
 from wds_bone.errors import CheckpointError, WdsBoneError
-from wds_bone.model.checkpoint import is_sealed, load_checkpoint, save_checkpoint
+from wds_bone.model.checkpoint import has_checksum_line, load_checkpoint, save_checkpoint
 
 CONTENTS = {"weights": torch.arange(6.0).reshape(2, 3), "step": 7, "name": None, "nested": {"values": [1.5, "a"]}}
 
@@ -19,14 +19,14 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_what_is_saved_comes_back(saved: Path):
+def test_loading_returns_what_was_saved(saved: Path):
     loaded = load_checkpoint(saved)
     assert torch.equal(loaded.pop("weights"), CONTENTS["weights"])
     del loaded["format"]
     assert loaded == {name: value for name, value in CONTENTS.items() if name != "weights"}
 
 
-def test_plain_torch_reads_the_file_too(saved: Path):
+def test_plain_torch_can_read_the_file(saved: Path):
     assert torch.load(saved, weights_only=True)["step"] == 7
 
 
@@ -48,7 +48,7 @@ def test_any_truncation_is_detected(saved: Path, tmp_path: Path):
             load_checkpoint(damaged)
 
 
-def test_bytes_added_in_front_or_behind_are_detected(saved: Path, tmp_path: Path):
+def test_bytes_added_before_or_after_are_detected(saved: Path, tmp_path: Path):
     longer = tmp_path / "longer.pt"
     for content in (b"x" + saved.read_bytes(), saved.read_bytes() + b"x"):
         longer.write_bytes(content)
@@ -62,10 +62,10 @@ def test_a_missing_file_and_a_folder_are_errors_that_name_them(tmp_path: Path):
             load_checkpoint(path)
 
 
-def test_weights_of_another_program_are_refused_and_not_taken_for_a_checkpoint(tmp_path: Path):
+def test_weights_from_another_program_are_not_mistaken_for_a_checkpoint(tmp_path: Path):
     path = tmp_path / "resnet.pth"
     torch.save({"conv1.weight": torch.ones(2)}, path)
-    assert not is_sealed(path)
+    assert not has_checksum_line(path)
     with pytest.raises(CheckpointError, match="not a checkpoint"):
         load_checkpoint(path)
 
@@ -78,10 +78,10 @@ class Payload:
         return os.mkdir, (str(self.canary),)
 
 
-def test_code_in_a_sealed_file_is_not_executed(tmp_path: Path):
+def test_code_in_a_file_with_a_valid_checksum_is_not_executed(tmp_path: Path):
     canary, path = tmp_path / "executed", tmp_path / "evil.pt"
     save_checkpoint(path, {"payload": Payload(canary)})
-    with pytest.raises(CheckpointError, match="not a checkpoint of weights"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of tensors and plain types"):
         load_checkpoint(path)
     assert not canary.exists()
 
@@ -89,12 +89,12 @@ def test_code_in_a_sealed_file_is_not_executed(tmp_path: Path):
 def test_another_version_of_the_format_is_refused(tmp_path: Path):
     path = tmp_path / "old.pt"
     save_checkpoint(path, {"format": "wds_bone checkpoint 0"})
-    with pytest.raises(CheckpointError, match="another format") as refused:
+    with pytest.raises(CheckpointError, match="different format") as refused:
         load_checkpoint(path)
     assert refused.value.got == "wds_bone checkpoint 0"
 
 
-def test_a_save_that_fails_keeps_the_old_checkpoint(tmp_path: Path):
+def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path):
     path = tmp_path / "last.pt"
     save_checkpoint(path, CONTENTS)
     before = path.read_bytes()
@@ -104,13 +104,13 @@ def test_a_save_that_fails_keeps_the_old_checkpoint(tmp_path: Path):
     assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
 
 
-def test_a_folder_that_is_gone_is_an_error_with_its_name(tmp_path: Path):
+def test_a_missing_folder_is_an_error_that_names_it(tmp_path: Path):
     with pytest.raises(WdsBoneError, match="gone"):
         save_checkpoint(tmp_path / "gone" / "last.pt", CONTENTS)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.3, 0.6, 0.9, 0.999])
-def test_a_disk_that_fills_up_is_an_error_and_keeps_the_old_checkpoint(fraction: float, tmp_path: Path):
+def test_a_disk_that_fills_up_is_an_error_and_the_old_checkpoint_is_kept(fraction: float, tmp_path: Path):
     path = tmp_path / "last.pt"
     save_checkpoint(path, CONTENTS)
     before = path.read_bytes()

@@ -13,7 +13,7 @@ def probabilities(model: nn.Module, kind: type[nn.Module]) -> list[float]:
     return [module.p for module in model.modules() if isinstance(module, kind)]
 
 
-def test_dropout_is_set_in_all_its_layers():
+def test_the_probability_is_set_in_all_dropout_layers():
     model = build_model("efficientnet_b0")
     set_dropout(model, 0.5, name="efficientnet_b0")
     assert probabilities(model, nn.Dropout) == [0.5]
@@ -21,7 +21,7 @@ def test_dropout_is_set_in_all_its_layers():
     assert probabilities(model, nn.Dropout) == [0.0]
 
 
-def test_stochastic_depth_rises_from_nothing_to_what_is_asked():
+def test_stochastic_depth_rises_linearly_from_0_to_the_given_probability():
     model = build_model("convnext_tiny")
     set_drop_path(model, 0.4, name="convnext_tiny")
     depths = probabilities(model, StochasticDepth)
@@ -39,28 +39,28 @@ def test_without_random_layers_training_mode_is_deterministic():
 
 
 @pytest.mark.parametrize(("setter", "flag"), [(set_dropout, "--dropout"), (set_drop_path, "--drop-path")])
-def test_a_model_without_such_layers_refuses_anything_but_zero(setter, flag: str):
+def test_a_model_without_such_layers_accepts_only_0(setter, flag: str):
     model = build_model("resnet18")
     setter(model, 0.0, name="resnet18")
-    with pytest.raises(ConfigError, match=rf"{flag} 0\.2: resnet18 has no such layers"):
+    with pytest.raises(ConfigError, match=rf"{flag} 0\.2 has no effect on resnet18, which has no such layers"):
         setter(model, 0.2, name="resnet18")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_tiny", "squeezenet1_1", "vit_b_32", "densenet121"])
-def test_of_a_frozen_backbone_only_its_last_layer_learns(name: str):
+def test_only_the_last_layer_of_a_frozen_backbone_is_trained(name: str):
     with torch.device("meta"):
         model = build_model(name)
         freeze_backbone(model)
-    learned = [weight for weight, tensor in model.named_parameters() if tensor.requires_grad]
-    backbone = [weight for weight in learned if weight.startswith("backbone.")]
+    trained = [weight for weight, tensor in model.named_parameters() if tensor.requires_grad]
+    backbone = [weight for weight in trained if weight.startswith("backbone.")]
     assert len(backbone) == 2  # weight and bias
     assert {tensor.shape[0] for weight, tensor in model.named_parameters() if weight in backbone} == {256}
-    assert set(learned) - set(backbone) == {"gender.weight", "head.1.weight", "head.1.bias"}
+    assert set(trained) - set(backbone) == {"gender.weight", "head.1.weight", "head.1.bias"}
     groups = build_optimizer(model, weight_decay=0.1).param_groups
-    assert sum(len(group["params"]) for group in groups) == len(learned)
+    assert sum(len(group["params"]) for group in groups) == len(trained)
 
 
-def test_the_statistics_of_a_frozen_backbone_stay():
+def test_the_statistics_of_a_frozen_backbone_do_not_change():
     model = build_model("resnet18").train()
     freeze_backbone(model)
     before = model.backbone.bn1.running_mean.clone()

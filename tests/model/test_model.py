@@ -24,19 +24,19 @@ def test_every_classification_model_of_torchvision_can_be_used(name: str):
 def assert_features(name: str):
     size = 299 if name == "inception_v3" else 224
     with torch.device("cpu" if name.startswith("regnet") else "meta"):  # RegNets compute their widths with tensors
-        model = build_model(name).to("meta")  # shapes without the arithmetic
+        model = build_model(name).to("meta")  # only shapes, no arithmetic
     features = model.backbone(torch.empty(2, 1, size, size, device="meta"))
     assert features.shape == (2, NUM_FEATURES)
 
 
-def test_a_wrong_name_is_refused_with_the_names_that_are_close():
+def test_the_error_for_an_unknown_name_suggests_similar_names():
     with pytest.raises(ConfigError, match="resnet19") as refused:
         build_model("resnet19")
     assert "resnet18" in refused.value.do
     assert "convnext_tiny" in str(refused.value.expected)
 
 
-def test_one_gray_channel_gives_what_three_equal_channels_would():
+def test_one_gray_channel_gives_the_same_result_as_three_equal_channels():
     torch.manual_seed(0)
     backbone = build_backbone("alexnet", num_features=5).eval()
     image = torch.rand(2, 1, 64, 64) * 10
@@ -46,7 +46,7 @@ def test_one_gray_channel_gives_what_three_equal_channels_would():
     torch.testing.assert_close(backbone(image), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_gender_changes_the_prediction_and_is_learned():
+def test_gender_changes_the_prediction_and_its_embedding_is_trained():
     torch.manual_seed(0)
     model = build_model(SMALL_MODEL).eval()
     image = torch.rand(1, 1, 32, 32).expand(2, 1, 32, 32)
@@ -78,7 +78,7 @@ def test_images_that_a_model_cannot_be_trained_on_are_refused(name: str, batch_s
     assert "--image-size 224" in refused.value.do
 
 
-def test_trying_a_size_changes_nothing_of_the_model():
+def test_checking_an_image_size_does_not_change_the_model():
     model = build_model("resnet18")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     refuse_unfit_images(model, name="resnet18", num_images=2, height=32, width=48)

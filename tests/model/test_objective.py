@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from wds_bone.model.objective import Target, weighted_loss
 
 TARGET = Target(mean_months=127.0, sd_months=41.0)
-KIND = {"target": TARGET, "beta_months": 3.0}
+SETTINGS = {"target": TARGET, "beta_months": 3.0}
 
 
 @given(num=st.integers(1, 8), padding=st.integers(0, 5), seed=st.integers(0, 99))
@@ -18,8 +18,8 @@ def test_padding_changes_neither_loss_nor_gradient(num: int, padding: int, seed:
     ages = torch.rand(num, generator=generator) * 228
     alone, padded = predicted.clone().requires_grad_(), F.pad(predicted, (0, padding), value=3.0).requires_grad_()
     weight = F.pad(torch.ones(num), (0, padding))
-    loss = weighted_loss(alone, ages, torch.ones(num), **KIND, weight_sum=num)
-    loss_padded = weighted_loss(padded, F.pad(ages, (0, padding)), weight, **KIND, weight_sum=num)
+    loss = weighted_loss(alone, ages, torch.ones(num), **SETTINGS, weight_sum=num)
+    loss_padded = weighted_loss(padded, F.pad(ages, (0, padding)), weight, **SETTINGS, weight_sum=num)
     loss.backward()
     loss_padded.backward()
     torch.testing.assert_close(loss, loss_padded)
@@ -27,16 +27,16 @@ def test_padding_changes_neither_loss_nor_gradient(num: int, padding: int, seed:
     assert padded.grad[num:].abs().sum() == 0
 
 
-def test_errors_are_squared_below_three_months_and_linear_above():
+def test_the_loss_is_quadratic_below_three_months_and_linear_above():
     def loss_at(error_months: float) -> float:
         predicted = torch.tensor([error_months / TARGET.sd_months])
         age = torch.tensor([TARGET.mean_months])
-        return float(weighted_loss(predicted, age, torch.ones(1), **KIND, weight_sum=1)) * TARGET.sd_months
+        return float(weighted_loss(predicted, age, torch.ones(1), **SETTINGS, weight_sum=1)) * TARGET.sd_months
 
     assert loss_at(1.0) == pytest.approx(1.0 / 6, rel=1e-4)
     assert loss_at(3.0) == pytest.approx(1.5, rel=1e-4)
     assert loss_at(24.0) == pytest.approx(22.5, rel=1e-4)
 
 
-def test_standardized_predictions_come_back_as_months():
+def test_standardized_predictions_are_converted_to_months():
     assert TARGET.to_months(torch.tensor([-1.0, 0.0, 2.0])).tolist() == [86.0, 127.0, 209.0]

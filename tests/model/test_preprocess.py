@@ -10,13 +10,13 @@ from wds_bone.shards.manifest import ImageFormat
 STORED = ImageFormat("jpg", 40, 60, quality=95, fit="letterbox", stretch=(1.0, 99.0))
 
 
-def films(num: int, *, height: int = 40, width: int = 60) -> torch.Tensor:
+def random_images(num: int, *, height: int = 40, width: int = 60) -> torch.Tensor:
     generator = torch.Generator().manual_seed(3)
     return torch.randint(10, 120, (num, 1, height, width), generator=generator, dtype=torch.uint8)
 
 
 def test_the_darkest_pixel_becomes_0_and_the_99th_percentile_1():
-    normalized = plan_preprocessing(STORED, None).normalize(films(3))
+    normalized = plan_preprocessing(STORED, None).normalize(random_images(3))
     assert normalized.shape == (3, 1, 40, 60)
     assert normalized.dtype == torch.float32
     assert torch.equal(normalized.amin((1, 2, 3)), torch.zeros(3))
@@ -25,28 +25,28 @@ def test_the_darkest_pixel_becomes_0_and_the_99th_percentile_1():
 
 @given(gain=st.sampled_from([1, 2]), offset=st.integers(0, 15))
 @settings(max_examples=10, deadline=None)
-def test_another_exposure_of_the_same_film_gives_the_same_input(gain: int, offset: int):
+def test_another_exposure_of_the_same_image_gives_the_same_input(gain: int, offset: int):
     plan = plan_preprocessing(STORED, None)
-    image = films(2)
+    image = random_images(2)
     torch.testing.assert_close(plan.normalize(image), plan.normalize(image * gain + offset), atol=1e-5, rtol=1e-5)
 
 
-def test_a_film_is_normalized_by_itself_whatever_else_is_in_the_batch():
+def test_normalizing_an_image_does_not_depend_on_the_rest_of_the_batch():
     plan = plan_preprocessing(STORED, 48)
-    image = films(5)
+    image = random_images(5)
     assert torch.equal(plan.normalize(image)[2:3], plan.normalize(image[2:3]))
 
 
 @pytest.mark.parametrize("level", [0, 77, 255])
-def test_a_film_of_one_gray_stays_finite(level: int):
+def test_an_image_of_a_single_gray_value_becomes_black(level: int):
     image = torch.full((1, 1, 40, 60), level, dtype=torch.uint8)
     assert torch.equal(plan_preprocessing(STORED, None).normalize(image), torch.zeros(1, 1, 40, 60))
 
 
-def test_the_image_size_is_that_of_the_longer_side_and_the_aspect_ratio_is_kept():
+def test_the_image_size_is_that_of_the_longer_side_and_keeps_the_aspect_ratio():
     plan = plan_preprocessing(STORED, 48)
     assert (plan.height, plan.width) == (32, 48)
-    assert plan.normalize(films(1)).shape == (1, 1, 32, 48)
+    assert plan.normalize(random_images(1)).shape == (1, 1, 32, 48)
 
 
 def test_the_stored_size_is_kept_when_no_size_is_given():
@@ -60,7 +60,7 @@ def test_images_too_small_for_any_model_are_refused():
     assert refused.value.got == 27
 
 
-def test_the_description_survives_json_and_the_checkpoint():
+def test_the_description_survives_a_round_trip_through_json():
     plan = plan_preprocessing(STORED, 48)
     assert Preprocessing.from_json(plan.to_json()) == plan
     assert plan.to_json()["image_format"]["stretch"] == [1.0, 99.0]
@@ -72,7 +72,7 @@ def test_a_normalization_of_another_version_is_refused():
         Preprocessing.from_json(description)
 
 
-def test_images_of_another_geometry_are_refused_and_of_another_encoding_accepted():
+def test_another_geometry_is_refused_and_another_encoding_is_accepted():
     plan = plan_preprocessing(STORED, None)
     plan.refuse_other_format(ImageFormat("png", 40, 60, fit="letterbox", stretch=(1.0, 99.0)), where="test shards")
     with pytest.raises(ConfigError, match="test shards") as refused:

@@ -17,19 +17,19 @@ from wds_bone.model.weights import load_initial_weights
 
 @pytest.fixture(scope="module")
 def color_state() -> dict[str, torch.Tensor]:
-    """Weights as torchvision gives them: three channels, a thousand classes."""
+    """Weights as torchvision publishes them: three channels, a thousand classes."""
     torch.manual_seed(1)
     return torchvision.models.get_model(SMALL_MODEL, num_classes=1000).state_dict()
 
 
-def assert_taken_over(model: BoneAgeModel, state: dict[str, torch.Tensor]):
+def assert_loaded(model: BoneAgeModel, state: dict[str, torch.Tensor]):
     own = model.backbone.state_dict()
     assert torch.equal(own["conv1.0.weight"], state["conv1.0.weight"].sum(1, keepdim=True))
     others = own.keys() - {"conv1.0.weight", "fc.weight", "fc.bias"}
     assert all(torch.equal(own[name], state[name]) for name in others)
 
 
-def test_a_file_of_color_weights_becomes_a_gray_model_with_its_own_head(
+def test_color_weights_are_loaded_into_a_gray_model_that_keeps_its_own_head(
     color_state: dict[str, torch.Tensor], tmp_path: Path
 ):
     path = tmp_path / "weights.pth"
@@ -37,14 +37,14 @@ def test_a_file_of_color_weights_becomes_a_gray_model_with_its_own_head(
     model = build_model(SMALL_MODEL)
     head = model.backbone.fc.weight.detach().clone()
     load_initial_weights(model, str(path), name=SMALL_MODEL)
-    assert_taken_over(model, color_state)
+    assert_loaded(model, color_state)
     assert torch.equal(model.backbone.fc.weight, head)
 
 
 def test_imagenet_weights_are_taken_from_the_cache(
     color_state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The name of a file that torchvision offers ends in the first digits of its sha256."""
+    """The names of torchvision's files end in the first digits of their sha256."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     contents = io.BytesIO()
     torch.save(color_state, contents)
@@ -52,15 +52,15 @@ def test_imagenet_weights_are_taken_from_the_cache(
     cached = tmp_path / "hub" / "checkpoints" / name
     cached.parent.mkdir(parents=True)
     cached.write_bytes(contents.getvalue())
-    offered = Weights(url=f"https://nowhere.example/{name}", transforms=lambda: None, meta={})
-    monkeypatch.setattr(torchvision.models, "get_model_weights", lambda _: [SimpleNamespace(DEFAULT=offered)])
+    weights = Weights(url=f"https://nowhere.example/{name}", transforms=lambda: None, meta={})
+    monkeypatch.setattr(torchvision.models, "get_model_weights", lambda _: [SimpleNamespace(DEFAULT=weights)])
     monkeypatch.setattr(Weights, "get_state_dict", WeightsEnum.get_state_dict, raising=False)
     model = build_model(SMALL_MODEL)
     load_initial_weights(model, "imagenet", name=SMALL_MODEL)
-    assert_taken_over(model, color_state)
+    assert_loaded(model, color_state)
 
 
-def test_imagenet_weights_that_have_changed_in_the_cache_are_refused(
+def test_cached_imagenet_weights_that_have_changed_are_refused(
     color_state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -73,7 +73,7 @@ def test_imagenet_weights_that_have_changed_in_the_cache_are_refused(
     assert str(cached) in str(refused.value)
 
 
-def test_without_a_network_the_error_says_which_file_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_a_network_the_error_says_where_to_put_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there
@@ -82,7 +82,9 @@ def test_without_a_network_the_error_says_which_file_to_put_where(tmp_path: Path
     assert str(tmp_path / "hub" / "checkpoints" / "shufflenetv2_x0.5-") in refused.value.do
 
 
-def test_weights_of_another_architecture_change_nothing(color_state: dict[str, torch.Tensor], tmp_path: Path):
+def test_weights_of_another_architecture_are_refused_and_change_nothing(
+    color_state: dict[str, torch.Tensor], tmp_path: Path
+):
     path = tmp_path / "weights.pth"
     torch.save(color_state, path)
     model = build_model("shufflenet_v2_x1_0")
@@ -99,7 +101,7 @@ def test_weights_with_a_missing_layer_are_refused(color_state: dict[str, torch.T
         load_initial_weights(build_model(SMALL_MODEL), str(path), name=SMALL_MODEL)
 
 
-def test_old_names_and_auxiliary_heads_are_understood(tmp_path: Path):
+def test_old_names_of_densenet_layers_are_understood(tmp_path: Path):
     with torch.device("meta"):
         names = build_backbone("densenet121", num_features=4).state_dict()
     model = build_model("densenet121")
@@ -113,7 +115,7 @@ def test_old_names_and_auxiliary_heads_are_understood(tmp_path: Path):
     assert all(torch.equal(changed[name], own[name] + 1) for name in own)
 
 
-def test_a_checkpoint_of_ours_gives_the_whole_averaged_model(tmp_path: Path):
+def test_from_a_checkpoint_the_whole_averaged_model_is_loaded(tmp_path: Path):
     torch.manual_seed(5)
     trained, model = build_model(SMALL_MODEL), build_model(SMALL_MODEL)
     path = tmp_path / "best.pt"

@@ -1,1 +1,1 @@
-"""Image and gender become an age: the network, its input, its loss and its checkpoint file."""
+"""The network that predicts an age from an image and a gender: its input, loss and checkpoint file."""

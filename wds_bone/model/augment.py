@@ -1,9 +1,9 @@
 """Augment whole batches on the device.
 
 In: float32 images and the positions of their samples.
-Out: the images, flipped, rotated, scaled, shifted and exposed differently.
-Invariant: the change of a sample is a function of (seed, its position in the endless sequence of epochs), whatever the
-batch, the device or the number of processes.
+Out: the images, flipped, rotated, scaled, shifted and with a different exposure.
+Invariant: how a sample is changed is a function of (seed, its position in the endless sequence of epochs). It does not
+depend on the batch, the device or the number of processes.
 """
 
 import math
@@ -18,7 +18,7 @@ NUM_DRAWS = 8
 
 @dataclass(frozen=True)
 class Ranges:
-    """The largest change of each kind, in either direction; the settings have the defaults."""
+    """The largest change of each kind, in either direction; the defaults are in the training settings."""
 
     flip: bool
     turn_degrees: float
@@ -30,12 +30,12 @@ class Ranges:
 
 
 def augment(image: Tensor, position: Tensor, *, seed: int, ranges: Ranges) -> Tensor:
-    """Change each image by its own random numbers.
+    """Change each image at random.
 
     Args:
-        image: float32 (B, 1, H, W), dark 0 and bright about 1.
+        image: float32 (B, 1, H, W), dark is 0 and bright is about 1.
         position: int64 (B,), on the same device.
-        seed: of the training run.
+        seed: the seed of the training run.
         ranges: the largest changes.
 
     Returns:
@@ -48,7 +48,7 @@ def augment(image: Tensor, position: Tensor, *, seed: int, ranges: Ranges) -> Te
 
 
 def uniform_draws(seed: int, position: Tensor, *, num_draws: int) -> Tensor:
-    """Return uniform numbers, hashes of (seed, position, number of the draw).
+    """Return uniform random numbers: hashes of (seed, position, index of the draw).
 
     Two rounds of the SplitMix64 finalizer (Steele, Lea and Flood, OOPSLA 2014) in wrapping int64 arithmetic, which is
     the same on every device.
@@ -56,7 +56,7 @@ def uniform_draws(seed: int, position: Tensor, *, num_draws: int) -> Tensor:
     Args:
         seed: any integer; its lowest 64 bits are used.
         position: int64 (B,).
-        num_draws: numbers per position.
+        num_draws: how many numbers to return per position.
 
     Returns:
         float32 (B, num_draws), in [0, 1).
@@ -68,15 +68,15 @@ def uniform_draws(seed: int, position: Tensor, *, num_draws: int) -> Tensor:
 
 
 def _move(image: Tensor, mirrored: Tensor, signed: Tensor, ranges: Ranges) -> Tensor:
-    """Flip, rotate, scale and shift in one resampling; what is outside the image repeats its border."""
-    side = 1.0 - 2.0 * (mirrored & ranges.flip)
+    """Flip, rotate, scale and shift in one resampling; pixels from outside the image repeat its border."""
+    direction = 1.0 - 2.0 * (mirrored & ranges.flip)
     angle = signed[:, 0] * math.radians(ranges.turn_degrees)
     zoom = 1.0 + signed[:, 1] * ranges.scale
     cos, sin = angle.cos() * zoom, angle.sin() * zoom
     shift = signed[:, 2:4] * (2.0 * ranges.shift)
     aspect = image.shape[3] / image.shape[2]  # the units of the grid are half the width and half the height
-    across = torch.stack([cos * side, -sin / aspect, shift[:, 0]], 1)
-    down = torch.stack([sin * aspect * side, cos, shift[:, 1]], 1)
+    across = torch.stack([cos * direction, -sin / aspect, shift[:, 0]], 1)
+    down = torch.stack([sin * aspect * direction, cos, shift[:, 1]], 1)
     grid = F.affine_grid(torch.stack([across, down], 1), list(image.shape), align_corners=False)
     return F.grid_sample(image, grid, padding_mode="border", align_corners=False)
 

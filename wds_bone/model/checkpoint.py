@@ -1,8 +1,8 @@
 """Save and load a checkpoint as one verified file.
 
 In: a dictionary of tensors and plain types.
-Out: a file that `torch.load(weights_only=True)` reads, followed by one line with the sha256 of everything before it.
-Invariant: a file is loaded only if its bytes are those that were saved. (Zip archives have their own checksums, but
+Out: a file that `torch.load(weights_only=True)` reads; its last line is the sha256 of everything before it.
+Invariant: a file is loaded only if it has not changed since it was saved. (Zip archives have their own checksums, but
 `torch.load` does not check them.)
 """
 
@@ -23,7 +23,7 @@ FORMAT, OLD_FORMAT = "wds_bone checkpoint 2", "wds_bone checkpoint 1"
 _PREFIX = b"\nwds_bone sha256 "
 _TRAILER_BYTES = len(_PREFIX) + 64 + 1
 _CHUNK_BYTES = 1 << 20
-_USE_ANOTHER = "copy it again from its origin, or give another checkpoint of the run (last.pt, best.pt)"
+_USE_ANOTHER = "copy the file again, or give another checkpoint of the run (last.pt, best.pt)"
 
 
 def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
@@ -36,16 +36,16 @@ def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
     Raises:
         WdsBoneError: if it cannot be written; an existing file is kept.
     """
-    write_atomically(path, lambda stream: _write_sealed(stream, {"format": FORMAT, **contents}))
+    write_atomically(path, lambda stream: _write_with_checksum(stream, {"format": FORMAT, **contents}))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Verify and read a checkpoint, onto the CPU.
 
     Raises:
-        CheckpointError: if it is missing, truncated, changed, or of another program or version.
+        CheckpointError: if it is missing, truncated, changed, or from another program or version.
     """
-    with _reading(path) as stream:
+    with _open_checkpoint(path) as stream:
         return read_checkpoint(stream, where=str(path))
 
 
@@ -53,19 +53,19 @@ def read_checkpoint(stream: BinaryIO, *, where: str) -> dict[str, Any]:
     """Verify and read a checkpoint from a seekable stream, onto the CPU; errors name `where`.
 
     Raises:
-        CheckpointError: if it is truncated, changed, or of another program or version.
+        CheckpointError: if it is truncated, changed, or from another program or version.
     """
-    _verify_seal(stream, where)
+    _verify_checksum(stream, where)
     try:
         contents: dict[str, Any] = torch.load(stream, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{where}: is not a checkpoint of weights", got=error, do="give another checkpoint"
+            f"{where}: is not a checkpoint of tensors and plain types", got=error, do="give another checkpoint"
         ) from error
     found = contents.get("format") if isinstance(contents, dict) else type(contents).__name__
     if found not in (FORMAT, OLD_FORMAT):
         raise CheckpointError(
-            f"{where}: the checkpoint has another format",
+            f"{where}: the checkpoint has a different format",
             expected=FORMAT,
             got=found,
             do="use the version of wds_bone that wrote it",
@@ -79,22 +79,22 @@ def read_whole(path: Path) -> bytes:
     Raises:
         CheckpointError: if it cannot be read.
     """
-    with _reading(path) as stream:
+    with _open_checkpoint(path) as stream:
         return stream.read()
 
 
-def is_sealed(path: Path) -> bool:
-    """Return whether a file ends like a checkpoint.
+def has_checksum_line(path: Path) -> bool:
+    """Return whether the last line of a file is the checksum line of a checkpoint.
 
     Raises:
         CheckpointError: if it cannot be read.
     """
-    with _reading(path) as stream:
-        return _parse_seal(_read_trailer(stream)) is not None
+    with _open_checkpoint(path) as stream:
+        return _parse_trailer(_read_trailer(stream)) is not None
 
 
 def _upgrade(contents: dict[str, Any]) -> dict[str, Any]:
-    """Return the contents of a checkpoint of wds_bone 0.1.0 under the names of today."""
+    """Return the contents of a checkpoint of wds_bone 0.1.0 under their current names."""
     renamed = {"average": "ema", "optimiser": "optimizer"}
     upgraded = {renamed.get(name, name): value for name, value in contents.items()}
     if "preprocessing" in upgraded:
@@ -104,16 +104,18 @@ def _upgrade(contents: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[BinaryIO]:
+def _open_checkpoint(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as stream:
             yield stream
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}", do="give another file") from error
+        raise CheckpointError(
+            f"{path}: cannot be read: {error.strerror}", do="check the path and its permissions"
+        ) from error
 
 
-class _Hashing:
-    """A file that hashes what is written to it, and remembers the error of a failed write."""
+class _HashingWriter:
+    """A file wrapper that hashes what is written, and keeps the error of a failed write."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream, self.digest = stream, hashlib.sha256()
@@ -131,8 +133,8 @@ class _Hashing:
         self.stream.flush()
 
 
-def _write_sealed(stream: BinaryIO, contents: dict[str, Any]) -> None:
-    hashing = _Hashing(stream)
+def _write_with_checksum(stream: BinaryIO, contents: dict[str, Any]) -> None:
+    hashing = _HashingWriter(stream)
     try:
         torch.save(contents, hashing)  # type: ignore[arg-type]
     except RuntimeError as error:  # torch cannot finish its archive after a failed write
@@ -140,10 +142,10 @@ def _write_sealed(stream: BinaryIO, contents: dict[str, Any]) -> None:
     stream.write(_PREFIX + hashing.digest.hexdigest().encode() + b"\n")
 
 
-def _verify_seal(stream: BinaryIO, where: str) -> None:
-    """Check the last line against everything before it, and go back to the start."""
+def _verify_checksum(stream: BinaryIO, where: str) -> None:
+    """Check the last line against everything before it, and rewind the stream."""
     trailer = _read_trailer(stream)
-    num_bytes, claimed = stream.tell(), _parse_seal(trailer)
+    num_bytes, claimed = stream.tell(), _parse_trailer(trailer)
     if claimed is None:
         raise CheckpointError(
             f"{where}: is not a checkpoint, or is truncated",
@@ -163,12 +165,12 @@ def _verify_seal(stream: BinaryIO, where: str) -> None:
 
 
 def _read_trailer(stream: BinaryIO) -> bytes:
-    """Return the last bytes of a file, at most as many as a trailer has; the position is then at the end."""
+    """Return the last bytes of a file, at most as many as a trailer has, and leave the stream at its end."""
     stream.seek(max(0, stream.seek(0, 2) - _TRAILER_BYTES))
     return stream.read()
 
 
-def _parse_seal(trailer: bytes) -> str | None:
+def _parse_trailer(trailer: bytes) -> str | None:
     """Return the sha256 in a trailer, or None if it is not one."""
     match = re.fullmatch(re.escape(_PREFIX) + rb"([0-9a-f]{64})\n", trailer)
     return match[1].decode() if match else None

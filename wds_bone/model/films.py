@@ -1,9 +1,9 @@
 """Predict the ages of film files.
 
 In: paths.
-Out: an age or an error for each, in order.
-Invariant: a film is converted to what the training shards would store, by the functions that write and read shards, so
-the prediction is the same as for a film in a shard.
+Out: an age or an error for each path, in order.
+Invariant: a film is converted by the functions that write and read shards, so the prediction is the same as for that
+film in a shard.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,13 +27,13 @@ BATCH_SIZE = 8
 def predict_films(
     predictor: Predictor, paths: Sequence[Path], *, gender: Gender, device: torch.device
 ) -> Iterator[tuple[Path, np.float32 | WdsBoneError]]:
-    """Yield each film with its age in months, or with the error that prevented the prediction; in order, lazily.
+    """Yield each path with the age in months, or with the error that prevented a prediction; in order, lazily.
 
     Args:
-        predictor: on `device`.
-        paths: of the films; at most `BATCH_SIZE` of them are in memory at a time.
-        gender: of all children.
-        device: that predicts.
+        predictor: the model, on `device`.
+        paths: the film files; at most `BATCH_SIZE` of them are in memory at a time.
+        gender: the gender of all children.
+        device: the device to predict on.
     """
     for start in range(0, len(paths), BATCH_SIZE):
         part = paths[start : start + BATCH_SIZE]
@@ -47,10 +47,10 @@ def predict_films(
 def read_film(path: Path, image_format: ImageFormat) -> NDArray[np.uint8]:
     """Return the film as a stream would deliver it from shards of that format, uint8 (height, width).
 
-    It is compressed with JPEG if the shards are, so that it loses the same detail.
+    If the shards store JPEG, the film is encoded and decoded in the same way, so that it loses the same detail.
 
     Raises:
-        ImageError: if the film cannot be read, or it is unknown how to resize it.
+        ImageError: if the film cannot be read, or its size differs and it is unknown how to resize it.
         ConfigError: if it is a DICOM file and the package that reads it is not installed.
     """
     film = read_image(path, stretch=image_format.stretch)
@@ -58,7 +58,7 @@ def read_film(path: Path, image_format: ImageFormat) -> NDArray[np.uint8]:
     if image_format.fit is not None:
         film = letterbox(film, image_format.height)
     if film.shape != stored_shape:
-        raise _other_size(path, film, image_format)
+        raise _size_error(path, film, image_format)
     if image_format.encoding != "jpg" or image_format.quality is None:
         return film
     stored = encode_image(film, "jpg", quality=image_format.quality)
@@ -83,9 +83,9 @@ def _predict(
     return months.cpu().numpy()
 
 
-def _other_size(path: Path, film: NDArray[np.uint8], image_format: ImageFormat) -> ImageError:
+def _size_error(path: Path, film: NDArray[np.uint8], image_format: ImageFormat) -> ImageError:
     return ImageError(
-        f"{path}: differs in size from the training images, whose shards do not say how films were resized",
+        f"{path}: differs in size from the training images, and their shards do not record how films were resized",
         expected=f"{image_format.width} x {image_format.height} pixels",
         got=f"{film.shape[1]} x {film.shape[0]}",
         do="resize the film as the training images were, or train on shards of `wds-bone make-shards`",

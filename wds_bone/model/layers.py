@@ -1,4 +1,4 @@
-"""Configure the random layers of a model, and which layers learn.
+"""Configure the dropout and stochastic depth of a model, and freeze its backbone.
 
 In: a model, which is changed in place.
 Invariant: a setting for which the model has no layer is refused.
@@ -14,7 +14,7 @@ from wds_bone.model.model import BoneAgeModel
 
 
 def set_dropout(model: BoneAgeModel, probability: float, *, name: str) -> None:
-    """Set all dropout layers.
+    """Set the probability of all dropout layers.
 
     Raises:
         ConfigError: if the model has none and the probability is above 0.
@@ -40,7 +40,7 @@ def set_drop_path(model: BoneAgeModel, probability: float, *, name: str) -> None
 
 
 def freeze_backbone(model: BoneAgeModel) -> None:
-    """Freeze the backbone except its last layer; its norms keep their statistics."""
+    """Freeze the backbone except its last layer; its normalization layers keep their statistics."""
     layers = [module for module in model.backbone.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     model.backbone.requires_grad_(False).eval()
     layers[-1].requires_grad_(True)
@@ -49,7 +49,7 @@ def freeze_backbone(model: BoneAgeModel) -> None:
 def _refuse_missing(layers: Sequence[nn.Module], flag: str, probability: float, *, name: str) -> None:
     if probability and not layers:
         raise ConfigError(
-            f"{flag} {probability}: {name} has no such layers",
+            f"{flag} {probability} has no effect on {name}, which has no such layers",
             expected="0",
             got=probability,
             do=f"leave {flag} out, or give another --model, such as convnext_tiny or efficientnet_v2_s",

@@ -1,4 +1,4 @@
-"""The network: any classification backbone of torchvision, to which the gender is added before the head.
+"""The network: any torchvision classification model as the backbone, and a head that also sees the gender.
 
 In: float32 images (B, 1, H, W) and genders (B,).
 Out: standardized ages, float32 (B,).
@@ -17,7 +17,7 @@ from wds_bone.errors import ConfigError
 
 NUM_FEATURES = 256
 GRAY_MEAN, GRAY_SD = 0.449, 0.226
-"""The channel means of what ImageNet weights expect; without pretrained weights any values would do."""
+"""ImageNet's mean and standard deviation, averaged over the channels; they only matter for pretrained weights."""
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
@@ -55,7 +55,7 @@ class BoneAgeModel(nn.Module):
 
 
 def build_model(name: str) -> BoneAgeModel:
-    """Build the named model with random weights from torch's generator.
+    """Build the named model with random weights from torch's default generator.
 
     Raises:
         ConfigError: if torchvision has no such classification model.
@@ -85,17 +85,17 @@ def build_backbone(name: str, *, num_features: int) -> nn.Module:
 
 
 def refuse_unfit_images(model: BoneAgeModel, *, name: str, num_images: int, height: int, width: int) -> None:
-    """Check that the model can be trained on such batches, by a forward pass of shapes without arithmetic.
+    """Check that the model can be trained on such batches, by a forward pass on the meta device.
 
     Args:
-        model: in training mode; it is not changed.
-        name: of the model, for the error.
+        model: the model, in training mode; it is not changed.
+        name: the name of the model, for the error.
         num_images: images per forward pass.
-        height: of the images in pixels.
-        width: of the images in pixels.
+        height: height of the images in pixels.
+        width: width of the images in pixels.
 
     Raises:
-        ConfigError: if the backbone needs images of another size, or more of them at a time.
+        ConfigError: if the backbone needs images of a different size, or more of them per forward pass.
     """
     tensors = {**dict(model.backbone.named_parameters()), **dict(model.backbone.named_buffers())}
     shapes = {key: value.detach().to("meta") for key, value in tensors.items()}
@@ -110,9 +110,9 @@ def refuse_unfit_images(model: BoneAgeModel, *, name: str, num_images: int, heig
 
 
 def sum_input_channels(backbone: nn.Module) -> None:
-    """Change the first convolution from three channels to one, whose weights are the sum over the three.
+    """Change the first convolution from three input channels to one, with the sum of their weights.
 
-    The result is exactly that of repeating the gray channel three times, with a third of the arithmetic.
+    This equals repeating the gray channel three times, with a third of the arithmetic.
     """
     first = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
     first.weight = nn.Parameter(first.weight.detach().sum(1, keepdim=True))

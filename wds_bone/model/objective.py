@@ -2,7 +2,7 @@
 
 In: standardized predictions, and ages in months.
 Out: a scalar.
-Invariant: each sample counts with its weight, so padding has no effect.
+Invariant: each sample contributes in proportion to its weight, so padding has no effect.
 """
 
 from dataclasses import dataclass
@@ -27,18 +27,18 @@ class Target:
 def weighted_loss(
     standardized: Tensor, age_months: Tensor, weight: Tensor, *, target: Target, beta_months: float, weight_sum: float
 ) -> Tensor:
-    """Return the share of some samples in the weighted mean SmoothL1 loss of their global batch.
+    """Return the contribution of some samples to the weighted mean SmoothL1 loss of their global batch.
 
-    It is divided by the standard deviation of the ages, so that the gradient does not depend on the unit. The shares of
-    all samples of a global batch, wherever they are computed, add up to its loss.
+    It is divided by the standard deviation of the ages, so that the gradient does not depend on the unit. The
+    contributions of all samples of a global batch, on any rank, add up to its loss.
 
     Args:
         standardized: float32 (B,), the model's output.
         age_months: float32 (B,).
         weight: float32 (B,), 0 for padding.
-        target: by which the output is standardized.
-        beta_months: error at which the loss changes from squared to linear.
-        weight_sum: of the global batch, over all its parts and ranks.
+        target: the mean and standard deviation by which the output is standardized.
+        beta_months: error at which the loss changes from quadratic to linear.
+        weight_sum: sum of the weights of the global batch, over all its parts and ranks.
     """
     error_months = F.smooth_l1_loss(target.to_months(standardized), age_months, beta=beta_months, reduction="none")
     return torch.sum(weight * error_months) / weight_sum / target.sd_months

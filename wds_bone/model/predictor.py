@@ -1,9 +1,9 @@
 """Predict ages with a trained model.
 
-In: a checkpoint, then images as the shards store them, and genders.
+In: a checkpoint, images as the shards store them, and genders.
 Out: ages in months.
-Invariant: the checkpoint alone decides the predictions. Up to rounding, the prediction of a sample does not depend on
-the rest of its batch.
+Invariant: the predictions depend only on the checkpoint and the inputs. Up to rounding, the prediction of a sample does
+not depend on the rest of its batch.
 """
 
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from wds_bone.model.preprocess import Preprocessing
 
 @dataclass
 class Predictor:
-    """A model in evaluation mode, with what turns stored images into its input and its output into months.
+    """A model in evaluation mode, with the conversions from stored images to its input and from its output to months.
 
     Attributes:
-        model: on the device that predicts.
-        preprocessing: from stored images to the model's input.
-        target: from the model's output to months.
-        precision: of the forward pass, float32 or bfloat16.
+        model: the network, on the device to predict on.
+        preprocessing: converts stored images to the model's input.
+        target: converts the model's output to months.
+        precision: dtype of the forward pass, float32 or bfloat16.
     """
 
     model: BoneAgeModel
@@ -46,8 +46,8 @@ class Predictor:
         Returns:
             float32 (B,), in months, on the same device.
         """
-        once = self.preprocessing.normalize(image)
-        both = torch.cat([once, once.flip(3)]).contiguous(memory_format=torch.channels_last)
+        normalized = self.preprocessing.normalize(image)
+        both = torch.cat([normalized, normalized.flip(3)]).contiguous(memory_format=torch.channels_last)
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
             standardized = self.model(both, gender.repeat(2))
         return self.target.to_months(standardized.view(2, -1).mean(0))
@@ -66,7 +66,7 @@ def restore_predictor(contents: dict[str, Any], *, device: torch.device | str) -
     """Build the averaged model from the contents of a checkpoint; it predicts in float32.
 
     Raises:
-        CheckpointError: if it was trained with a normalization that this version does not have.
+        CheckpointError: if it was trained with a normalization that this version does not support.
     """
     preprocessing = Preprocessing.from_json(contents["preprocessing"])
     model = build_model(contents["config"]["model"])

@@ -17,11 +17,11 @@ from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.shards.manifest import ImageFormat
 
 NORMALIZATION = "min-p99"
-"""The name of what `normalize_exposure` does; checkpoints of other normalizations are refused."""
+"""The name of the rule in `normalize_exposure`; checkpoints with another normalization are refused."""
 BRIGHT_QUANTILE = 0.99
 GRID_SIDE_PIXELS = 64
 SMALLEST_SIDE_PIXELS = 32
-"""Most backbones halve an image five times, so that 32 pixels become one; `refuse_unfit_images` finds the others."""
+"""Most backbones halve an image five times, so that 32 pixels become one; `refuse_unfit_images` checks the others."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Preprocessing:
 
     Attributes:
         image_format: geometry and encoding of the stored images, from the manifest of the training set.
-        height: of the model's input, in pixels.
-        width: of the model's input, in pixels.
+        height: height of the model's input, in pixels.
+        width: width of the model's input, in pixels.
         normalization: name of the rule for the gray values.
     """
 
@@ -47,7 +47,8 @@ class Preprocessing:
             image: uint8 (B, 1, H, W), as stored.
 
         Returns:
-            float32 (B, 1, height, width); the darkest pixel of each image is 0, its 99th percentile 1, and at most 1.5.
+            float32 (B, 1, height, width); in each image, the darkest pixel is 0, the 99th percentile 1, and no pixel
+            exceeds 1.5.
         """
         pixels = image.float()
         if pixels.shape[-2:] != (self.height, self.width):
@@ -55,12 +56,12 @@ class Preprocessing:
         return normalize_exposure(pixels)
 
     def refuse_other_format(self, image_format: ImageFormat, *, where: str) -> None:
-        """Check that images of `image_format` have the geometry and the stretch of the training images.
+        """Check that `image_format` has the geometry and the stretch of the training images.
 
         The encoding may differ, because a PNG of the same pixels is the same image.
 
         Raises:
-            ConfigError: if they do not.
+            ConfigError: if it does not.
         """
         names = ("height", "width", "fit", "stretch")
         trained, found = ({name: getattr(made, name) for name in names} for made in (self.image_format, image_format))
@@ -84,7 +85,7 @@ class Preprocessing:
         """Return the description that `to_json` wrote.
 
         Raises:
-            CheckpointError: if it names a normalization that this version does not have.
+            CheckpointError: if it names a normalization that this version does not support.
         """
         if description["normalization"] != NORMALIZATION:
             raise CheckpointError(
@@ -102,7 +103,7 @@ def plan_preprocessing(image_format: ImageFormat, image_size: int | None) -> Pre
     """Decide the model's input for stored images of one format.
 
     Args:
-        image_format: of the images in the shards.
+        image_format: the format of the images in the shards.
         image_size: length of the longer side of the input in pixels; None keeps the stored size. The aspect ratio is
             kept.
 

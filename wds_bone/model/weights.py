@@ -17,7 +17,7 @@ import torchvision
 from torch import Tensor, nn
 
 from wds_bone.errors import CheckpointError, ConfigError
-from wds_bone.model.checkpoint import is_sealed, load_checkpoint
+from wds_bone.model.checkpoint import has_checksum_line, load_checkpoint
 from wds_bone.model.model import BoneAgeModel
 
 _AUXILIARY = re.compile(r"aux\d\.|AuxLogits\.")
@@ -25,13 +25,13 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d)")
 
 
 def load_initial_weights(model: BoneAgeModel, source: str, *, name: str) -> None:
-    """Set the weights with which training starts.
+    """Load the weights that training starts from.
 
     Args:
-        model: newly built.
+        model: a newly built model.
         source: "imagenet" (torchvision's weights, downloaded if they are not cached), or a file: a checkpoint of the
             same model, or a state dictionary of torchvision's model.
-        name: of the model.
+        name: the name of the model.
 
     Raises:
         ConfigError: if there are no such weights, or they belong to another architecture.
@@ -41,7 +41,7 @@ def load_initial_weights(model: BoneAgeModel, source: str, *, name: str) -> None
         load_backbone(model.backbone, fetch_imagenet(name), origin=f"ImageNet weights of {name}")
         return
     path = Path(source)
-    if is_sealed(path):
+    if has_checksum_line(path):
         _copy_model(model, load_checkpoint(path), path=path, name=name)
     else:
         load_backbone(model.backbone, _read_state(path), origin=str(path))
@@ -70,7 +70,7 @@ def fetch_imagenet(name: str) -> dict[str, Tensor]:
 
 
 def _refuse_other_hash(path: Path) -> None:
-    """Check that the sha256 of torchvision's file starts as its name says; torchvision checks only downloads."""
+    """Check a cached file against the sha256 prefix in its name; torchvision checks only downloads."""
     claimed = path.stem.rpartition("-")[2]
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if not found.startswith(claimed):
@@ -83,9 +83,9 @@ def _refuse_other_hash(path: Path) -> None:
 
 
 def load_backbone(backbone: nn.Module, state: dict[str, Tensor], *, origin: str) -> None:
-    """Load weights for color images and any number of classes into a backbone; its classifier is not changed.
+    """Load weights of a color model with any number of classes into a backbone; its classifier is not changed.
 
-    The weights of the first convolution are summed over the three channels, which equals repeating the gray channel.
+    The weights of the first convolution are summed over its three channels, which equals repeating the gray channel.
 
     Raises:
         ConfigError: if the weights belong to another architecture.
@@ -101,7 +101,7 @@ def load_backbone(backbone: nn.Module, state: dict[str, Tensor], *, origin: str)
             f"{origin}: the weights belong to another architecture",
             expected=f"{len(own)} tensors of this model",
             got=f"{len(given)} tensors, {len(differing)} of which do not match: {', '.join(differing[:3])}",
-            do="give the --model to which the weights belong",
+            do="give the --model that the weights belong to",
         )
     backbone.load_state_dict(fitted | {name: own[name] for name in classifier})
 
@@ -127,7 +127,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{path}: is not a file of weights", got=error, do="give another --init-weights"
+            f"{path}: is not a weights file", got=error, do="give another file to --init-weights"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(
