@@ -1,4 +1,4 @@
-"""`python -m wds_bone.evaluate`, from the command line to the files."""
+"""`wds-bone evaluate`, from the command line to the files."""
 
 import csv
 import hashlib
@@ -22,10 +22,10 @@ from tests.report.trained import (
     LETTERBOXED,
     MODEL,
     SIZE,
+    distinguishing_model,
     format_of,
     one_thread,
     shard_films,
-    telling_model,
     write_checkpoint,
     write_films,
 )
@@ -41,24 +41,24 @@ FILES = {"predictions.csv", "metrics.json", "scatter.png", "bland_altman.png"}
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with `shards` (one split, three shards) and `best.pt`."""
-    room = tmp_path_factory.mktemp("evaluate")
-    write_films(room / "films", NUM_FILMS)
-    write_checkpoint(room / "best.pt", format_of(shard_films(room / "films", room / "shards")))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield a folder with `shards` (one split, three shards) and `best.pt`."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    write_films(folder / "films", NUM_FILMS)
+    write_checkpoint(folder / "best.pt", format_of(shard_films(folder / "films", folder / "shards")))
     with one_thread():
-        yield room
+        yield folder
 
 
 @pytest.fixture(scope="module")
-def usual(room: Path) -> Path:
-    """The results of an evaluation with nothing but what is required."""
-    assert evaluate(room, room / "usual") == 0
-    return room / "usual"
+def default_results(folder: Path) -> Path:
+    """Return the folder of the results of an evaluation with only the required options."""
+    assert evaluate(folder, folder / "default") == 0
+    return folder / "default"
 
 
-def evaluate(room: Path, out: Path, *options: str) -> int:
-    required = ["--checkpoint", str(room / "best.pt"), "--shards", str(room / "shards"), "--out", str(out)]
+def evaluate(folder: Path, out: Path, *options: str) -> int:
+    required = ["--checkpoint", str(folder / "best.pt"), "--shards", str(folder / "shards"), "--out", str(out)]
     return main([*required, "--device", "cpu", *options])
 
 
@@ -66,8 +66,8 @@ def results(out: Path) -> tuple[Predictions, dict[str, Any]]:
     return read_predictions(out / "predictions.csv"), json.loads((out / "metrics.json").read_text())
 
 
-def test_every_sample_is_predicted_once_and_keeps_its_label(usual: Path) -> None:
-    predictions, metrics = results(usual)
+def test_every_sample_is_predicted_once_and_keeps_its_label(default_results: Path) -> None:
+    predictions, metrics = results(default_results)
     numbers = [int(key.removeprefix("film-")) for key in predictions.key]
     assert sorted(numbers) == list(range(NUM_FILMS))
     assert predictions.gender.tolist() == [number % 2 for number in numbers]
@@ -78,25 +78,27 @@ def test_every_sample_is_predicted_once_and_keeps_its_label(usual: Path) -> None
 
 @pytest.mark.parametrize(("batch_size", "threads"), [(1, 4), (5, 2)])
 def test_batch_size_and_threads_do_not_change_the_predictions(
-    room: Path, usual: Path, tmp_path: Path, batch_size: int, threads: int
+    folder: Path, default_results: Path, tmp_path: Path, batch_size: int, threads: int
 ) -> None:
-    assert evaluate(room, tmp_path, "--local-batch-size", str(batch_size), "--threads", str(threads)) == 0
-    (first, _), (second, _) = results(usual), results(tmp_path)
+    assert evaluate(folder, tmp_path, "--local-batch-size", str(batch_size), "--threads", str(threads)) == 0
+    (first, _), (second, _) = results(default_results), results(tmp_path)
     assert second.key == first.key
     np.testing.assert_allclose(second.predicted_months, first.predicted_months, rtol=0, atol=1e-3)
 
 
-def test_the_same_command_writes_the_same_bytes_over_older_ones(room: Path, usual: Path, tmp_path: Path) -> None:
+def test_the_same_command_writes_the_same_bytes_and_replaces_older_files(
+    folder: Path, default_results: Path, tmp_path: Path
+) -> None:
     (tmp_path / "metrics.json").write_text("older")
-    assert evaluate(room, tmp_path) == 0
+    assert evaluate(folder, tmp_path) == 0
     assert {path.name for path in tmp_path.iterdir()} == FILES
     for name in FILES:
-        assert (tmp_path / name).read_bytes() == (usual / name).read_bytes()
+        assert (tmp_path / name).read_bytes() == (default_results / name).read_bytes()
 
 
-def test_the_numbers_say_what_they_were_measured_with(room: Path, usual: Path) -> None:
-    _, metrics = results(usual)
-    digest = hashlib.sha256((room / "best.pt").read_bytes()).hexdigest()
+def test_the_metrics_record_what_they_were_measured_with(folder: Path, default_results: Path) -> None:
+    _, metrics = results(default_results)
+    digest = hashlib.sha256((folder / "best.pt").read_bytes()).hexdigest()
     assert metrics["checkpoint"]["sha256"] == digest
     assert metrics["checkpoint"]["progress"] == {"step": 7}
     assert metrics["checkpoint"]["preprocessing"]["image_format"]["fit"] == "letterbox"
@@ -105,17 +107,17 @@ def test_the_numbers_say_what_they_were_measured_with(room: Path, usual: Path) -
     assert metrics["versions"]["torch"] == torch.__version__
 
 
-def test_the_mean_error_is_that_of_the_table(usual: Path) -> None:
-    predictions, metrics = results(usual)
+def test_the_mean_absolute_error_matches_the_table(default_results: Path) -> None:
+    predictions, metrics = results(default_results)
     mean_error = np.abs(predictions.predicted_months - predictions.age_months).mean()
     assert metrics["errors"]["all"]["mae_months"] == pytest.approx(mean_error, rel=1e-6)
 
 
-def test_the_median_of_the_training_ages_stands_beside_the_model(
-    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_error_of_predicting_the_median_training_age_is_reported(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = write_checkpoint(tmp_path / "best.pt", LETTERBOXED)
-    assert evaluate(room, tmp_path, "--checkpoint", str(checkpoint)) == 0
+    assert evaluate(folder, tmp_path, "--checkpoint", str(checkpoint)) == 0
     constant, out = results(tmp_path)[1]["constant"], capsys.readouterr().out
     ages = np.array([age_of(number) for number in range(NUM_FILMS)])
     for name, group, median in (("all", ages, 120), ("F", ages[::2], 110), ("M", ages[1::2], 130)):
@@ -125,11 +127,11 @@ def test_the_median_of_the_training_ages_stands_beside_the_model(
     assert "median training age" in out
 
 
-def test_swapped_genders_move_girls_up_and_boys_down(
-    room: Path, usual: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_swapped_genders_raise_the_ages_of_girls_and_lower_those_of_boys(
+    folder: Path, default_results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert evaluate(room, tmp_path, "--gender", "swapped", "--split", "val") == 0
-    (true, _), (swapped, metrics) = results(usual), results(tmp_path)
+    assert evaluate(folder, tmp_path, "--gender", "swapped", "--split", "val") == 0
+    (true, _), (swapped, metrics) = results(default_results), results(tmp_path)
     moved = swapped.predicted_months - true.predicted_months
     assert (metrics["gender_input"], metrics["shards"]["split"]) == ("swapped", "val")
     assert "received swapped genders" in capsys.readouterr().out
@@ -137,10 +139,12 @@ def test_swapped_genders_move_girls_up_and_boys_down(
     assert (np.sign(moved) == np.where(true.gender == 1, -1, 1)).all()
 
 
-def test_shuffled_genders_keep_their_numbers_and_are_always_the_same(room: Path, usual: Path, tmp_path: Path) -> None:
+def test_shuffling_genders_keeps_the_numbers_of_girls_and_boys_and_is_deterministic(
+    folder: Path, default_results: Path, tmp_path: Path
+) -> None:
     for name, batch_size in (("a", "64"), ("b", "5")):
-        assert evaluate(room, tmp_path / name, "--gender", "shuffled", "--local-batch-size", batch_size) == 0
-    (true, _), (shuffled, metrics), (again, _) = map(results, (usual, tmp_path / "a", tmp_path / "b"))
+        assert evaluate(folder, tmp_path / name, "--gender", "shuffled", "--local-batch-size", batch_size) == 0
+    (true, _), (shuffled, metrics), (again, _) = map(results, (default_results, tmp_path / "a", tmp_path / "b"))
     moved = np.sign(np.round(shuffled.predicted_months - true.predicted_months, 2))
     assert metrics["gender_input"] == "shuffled"
     assert moved.any()
@@ -149,80 +153,84 @@ def test_shuffled_genders_keep_their_numbers_and_are_always_the_same(room: Path,
 
 
 def test_the_terminal_shows_the_table_and_the_paths(
-    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert evaluate(room, tmp_path / "out") == 0
+    assert evaluate(folder, tmp_path / "out") == 0
     _, metrics = results(tmp_path / "out")
     out = capsys.readouterr().out
     assert f"{metrics['errors']['all']['mae_months']:.2f}" in out
-    assert "told" not in out
+    assert "The model received" not in out
     assert all(str(tmp_path / "out" / name) in out for name in FILES)
 
 
 def test_a_damaged_shard_is_named_and_nothing_is_written(
-    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(room / "shards", tmp_path / "shards")
+    shutil.copytree(folder / "shards", tmp_path / "shards")
     shard = tmp_path / "shards" / "val-000001.tar"
     contents = bytearray(shard.read_bytes())
     contents[contents.index(b"IDAT") + 9] ^= 1
     shard.write_bytes(contents)
-    assert evaluate(room, tmp_path / "out", "--shards", str(tmp_path / "shards")) == 2
+    assert evaluate(folder, tmp_path / "out", "--shards", str(tmp_path / "shards")) == 2
     assert re.search(r"error: .*val-000001\.tar: sample 'film-\d+' fails its checksum", capsys.readouterr().err)
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_damaged_checkpoint_is_named(room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    contents = bytearray((room / "best.pt").read_bytes())
+def test_a_damaged_checkpoint_is_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    contents = bytearray((folder / "best.pt").read_bytes())
     contents[len(contents) // 2] ^= 1
     (tmp_path / "best.pt").write_bytes(contents)
-    assert evaluate(room, tmp_path / "out", "--checkpoint", str(tmp_path / "best.pt")) == 2
+    assert evaluate(folder, tmp_path / "out", "--checkpoint", str(tmp_path / "best.pt")) == 2
     assert "best.pt: has changed since it was saved" in capsys.readouterr().err
 
 
-def test_shards_of_another_geometry_are_refused(room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shards_of_another_geometry_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     checkpoint = write_checkpoint(tmp_path / "best.pt", ImageFormat("png", 48, 48, None, "letterbox"))
-    assert evaluate(room, tmp_path / "out", "--checkpoint", str(checkpoint)) == 2
+    assert evaluate(folder, tmp_path / "out", "--checkpoint", str(checkpoint)) == 2
     error = capsys.readouterr().err
     assert "48" in error
     assert str(SIZE) in error
 
 
 def test_a_model_without_finite_predictions_is_refused(
-    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = telling_model()
+    model = distinguishing_model()
     torch.nn.init.constant_(model.head[1].bias, torch.inf)
     checkpoint = write_checkpoint(tmp_path / "best.pt", LETTERBOXED, model=model)
-    assert evaluate(room, tmp_path / "out", "--checkpoint", str(checkpoint)) == 2
+    assert evaluate(folder, tmp_path / "out", "--checkpoint", str(checkpoint)) == 2
     assert f"{NUM_FILMS} predictions are not finite" in capsys.readouterr().err
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 
 def test_too_little_memory_is_an_error_that_names_the_batch_size(
-    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offer_greedy_model(monkeypatch)
     checkpoint = write_checkpoint(tmp_path / "best.pt", LETTERBOXED, name=GREEDY_MODEL)
-    assert evaluate(room, tmp_path / "out", "--checkpoint", str(checkpoint)) == 2
+    assert evaluate(folder, tmp_path / "out", "--checkpoint", str(checkpoint)) == 2
     assert "got:      --local-batch-size 64" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--threads", "--local-batch-size"])
-def test_none_at_a_time_is_refused(room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str) -> None:
-    assert evaluate(room, tmp_path / "out", flag, "0") == 2
+def test_zero_threads_and_an_empty_batch_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    assert evaluate(folder, tmp_path / "out", flag, "0") == 2
     assert "expected: 1 or more" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(
-    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_folder_that_cannot_be_created_is_an_error(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    assert evaluate(room, tmp_path / "file" / "out") == 2
+    assert evaluate(folder, tmp_path / "file" / "out") == 2
     assert "cannot be created" in capsys.readouterr().err
 
 
-def test_keys_of_foreign_shards_are_no_formulas_in_the_table(tmp_path: Path) -> None:
+def test_keys_of_foreign_shards_cannot_become_formulas_in_the_table(tmp_path: Path) -> None:
     keys = ["=1+1", "+cmd|' C'!A0", "@x", "<script>alert(1)<_script>"]
     with (tmp_path / "foreign.tar").open("wb") as file, webdataset.TarWriter(file, mtime=0) as tar:
         for number, key in enumerate(keys):
@@ -244,21 +252,21 @@ def test_checkpoint_shards_and_folder_are_required(capsys: pytest.CaptureFixture
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "tolerance_months"), [("fp32", 1e-3), ("bf16", 0.3)])
 def test_evaluating_the_best_checkpoint_gives_the_error_that_training_reported(
-    room: Path, tmp_path: Path, precision: str, tolerance_months: float
+    folder: Path, tmp_path: Path, precision: str, tolerance_months: float
 ) -> None:
-    shards = str(room / "shards" / "val-*.tar")
+    shards = str(folder / "shards" / "val-*.tar")
     settings = ["--model", MODEL, "--epochs", "2", "--batch-size", "4", "--device", "cpu", "--precision", precision]
     assert train(["--train", shards, "--val", shards, "--out", str(tmp_path / "run"), *settings]) == 0
-    assert evaluate(room, tmp_path / "out", "--checkpoint", str(tmp_path / "run" / "best.pt")) == 0
+    assert evaluate(folder, tmp_path / "out", "--checkpoint", str(tmp_path / "run" / "best.pt")) == 0
     _, metrics = results(tmp_path / "out")
     reported = metrics["checkpoint"]["progress"]["best_mae_months"]
     assert metrics["errors"]["all"]["mae_months"] == pytest.approx(reported, abs=tolerance_months)
 
 
 @pytest.mark.slow
-def test_the_real_process_evaluates(room: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "wds_bone.evaluate", "--checkpoint", str(room / "best.pt")]
-    rest = ["--shards", str(room / "shards" / "val-{000000..000002}.tar"), "--out", str(tmp_path)]
+def test_the_command_can_be_run_in_its_own_process(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "wds_bone.evaluate", "--checkpoint", str(folder / "best.pt")]
+    rest = ["--shards", str(folder / "shards" / "val-{000000..000002}.tar"), "--out", str(tmp_path)]
     finished = subprocess.run([*command, *rest], capture_output=True, text=True, timeout=110, check=False)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert {path.name for path in tmp_path.iterdir()} == FILES

@@ -1,4 +1,4 @@
-"""`python -m wds_bone.predict`, from film files to the table on standard output."""
+"""`wds-bone predict`, from film files to the table on standard output."""
 
 import csv
 import io
@@ -19,10 +19,10 @@ from tests.report.reading import read_predictions
 from tests.report.trained import (
     LETTERBOXED,
     SIZE,
+    distinguishing_model,
     format_of,
     one_thread,
     shard_films,
-    telling_model,
     write_checkpoint,
     write_films,
 )
@@ -36,21 +36,21 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with `films` and `best.pt`."""
-    room = tmp_path_factory.mktemp("predict")
-    write_films(room / "films", NUM_FILMS)
-    write_checkpoint(room / "best.pt", LETTERBOXED)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield a folder with `films` and `best.pt`."""
+    folder = tmp_path_factory.mktemp("predict")
+    write_films(folder / "films", NUM_FILMS)
+    write_checkpoint(folder / "best.pt", LETTERBOXED)
     with one_thread():
-        yield room
+        yield folder
 
 
-def film(room: Path, number: int) -> str:
-    return str(room / "films" / f"film-{number}.png")
+def film(folder: Path, number: int) -> str:
+    return str(folder / "films" / f"film-{number}.png")
 
 
-def predict(room: Path, gender: str, *images: str, checkpoint: str = "best.pt") -> int:
-    return main(["--checkpoint", str(room / checkpoint), "--gender", gender, "--device", "cpu", *images])
+def predict(folder: Path, gender: str, *images: str, checkpoint: str = "best.pt") -> int:
+    return main(["--checkpoint", str(folder / checkpoint), "--gender", gender, "--device", "cpu", *images])
 
 
 def table(out: str) -> list[tuple[str, str, float]]:
@@ -60,10 +60,10 @@ def table(out: str) -> list[tuple[str, str, float]]:
 
 
 @pytest.mark.parametrize("encoding", ["png", "npy", "jpg"])
-def test_films_get_the_ages_that_the_shards_made_of_them_get(
-    room: Path, tmp_path: Path, capsys: Captured, encoding: str
+def test_predictions_for_films_equal_those_for_the_shards_made_of_them(
+    folder: Path, tmp_path: Path, capsys: Captured, encoding: str
 ) -> None:
-    manifest = shard_films(room / "films", tmp_path / "shards", encoding=encoding)
+    manifest = shard_films(folder / "films", tmp_path / "shards", encoding=encoding)
     checkpoint = write_checkpoint(tmp_path / "best.pt", format_of(manifest))
     inputs = ["--checkpoint", str(checkpoint), "--shards", str(manifest), "--out", str(tmp_path / "out")]
     assert evaluate([*inputs, "--device", "cpu"]) == 0
@@ -71,38 +71,39 @@ def test_films_get_the_ages_that_the_shards_made_of_them_get(
     predicted = {}
     for gender, first in (("F", 0), ("M", 1)):
         capsys.readouterr()
-        assert predict(tmp_path, gender, *(film(room, number) for number in range(first, NUM_FILMS, 2))) == 0
+        assert predict(tmp_path, gender, *(film(folder, number) for number in range(first, NUM_FILMS, 2))) == 0
         predicted |= {Path(name).stem: months for name, _, months in table(capsys.readouterr().out)}
     assert len(predicted) == len(set(predicted.values())) == NUM_FILMS
     months = [predicted[key] for key in evaluated.key]
     np.testing.assert_allclose(months, evaluated.predicted_months, rtol=0, atol=1e-3)
 
 
-def test_the_rows_keep_the_order_of_the_arguments(room: Path, capsys: Captured) -> None:
-    names = [film(room, number) for number in (3, 1, 4, 1, 5)]
-    assert predict(room, "M", *names) == 0
+def test_the_rows_keep_the_order_of_the_arguments(folder: Path, capsys: Captured) -> None:
+    names = [film(folder, number) for number in (3, 1, 4, 1, 5)]
+    assert predict(folder, "M", *names) == 0
     rows = table(capsys.readouterr().out)
     assert [(name, gender) for name, gender, _ in rows] == [(name, "M") for name in names]
     assert rows[1] == rows[3]
 
 
-def test_the_same_film_is_older_as_a_boys(room: Path, capsys: Captured) -> None:
+def test_the_same_film_gets_a_higher_age_for_a_boy_than_for_a_girl(folder: Path, capsys: Captured) -> None:
     ages = {}
     for gender in "FM":
-        assert predict(room, gender, film(room, 0)) == 0
+        assert predict(folder, gender, film(folder, 0)) == 0
         ((_, _, ages[gender]),) = table(capsys.readouterr().out)
     assert ages["M"] > ages["F"] + 1
 
 
 def test_every_broken_film_gets_its_own_error_and_the_others_are_predicted(
-    room: Path, tmp_path: Path, capsys: Captured
+    folder: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     patterns = write_broken_images(tmp_path)
     broken = [str(tmp_path / name) for name in patterns]
     middle = len(broken) // 2
-    assert predict(room, "F", film(room, 0), *broken[:middle], film(room, 1), *broken[middle:], film(room, 2)) == 1
+    images = film(folder, 0), *broken[:middle], film(folder, 1), *broken[middle:], film(folder, 2)
+    assert predict(folder, "F", *images) == 1
     captured = capsys.readouterr()
-    assert [name for name, _, _ in table(captured.out)] == [film(room, number) for number in range(3)]
+    assert [name for name, _, _ in table(captured.out)] == [film(folder, number) for number in range(3)]
     errors = captured.err.split("error: ")[1:]
     assert len(errors) == len(patterns) >= 20
     for error, pattern in zip(errors, patterns.values(), strict=True):
@@ -110,38 +111,42 @@ def test_every_broken_film_gets_its_own_error_and_the_others_are_predicted(
 
 
 @pytest.mark.parametrize("name", ["missing.png", "."])
-def test_what_is_no_file_gets_an_error_of_its_own(room: Path, tmp_path: Path, capsys: Captured, name: str) -> None:
-    assert predict(room, "F", str(tmp_path / name), film(room, 0)) == 1
+def test_a_path_that_is_not_a_file_gets_its_own_error(
+    folder: Path, tmp_path: Path, capsys: Captured, name: str
+) -> None:
+    assert predict(folder, "F", str(tmp_path / name), film(folder, 0)) == 1
     captured = capsys.readouterr()
     assert len(table(captured.out)) == 1
     assert captured.err.count("error: ") == captured.err.count("  do:") == 1
 
 
-def test_paths_can_come_from_standard_input(room: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{film(room, 2)}\n\n{film(room, 3)}\r\n"))
-    assert predict(room, "F", film(room, 1), "-", film(room, 4)) == 0
-    assert [name for name, _, _ in table(capsys.readouterr().out)] == [film(room, number) for number in (1, 2, 3, 4)]
+def test_paths_can_come_from_standard_input(folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{film(folder, 2)}\n\n{film(folder, 3)}\r\n"))
+    assert predict(folder, "F", film(folder, 1), "-", film(folder, 4)) == 0
+    assert [name for name, _, _ in table(capsys.readouterr().out)] == [film(folder, number) for number in (1, 2, 3, 4)]
 
 
-def test_nothing_to_predict_is_an_error(room: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_having_no_films_to_predict_is_an_error(
+    folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
-    assert predict(room, "F", "-") == 2
+    assert predict(folder, "F", "-") == 2
     captured = capsys.readouterr()
     assert "no films to predict" in captured.err
     assert captured.out == ""
-    assert predict(room, "F") == 2
+    assert predict(folder, "F") == 2
 
 
-def test_the_gender_is_required_and_never_guessed(room: Path, capsys: Captured) -> None:
+def test_the_gender_is_required_and_never_guessed(folder: Path, capsys: Captured) -> None:
     for options in ([], ["--gender", "m"], ["--gender", "unknown"], ["--gender", "1"]):
-        assert main(["--checkpoint", str(room / "best.pt"), *options, film(room, 0)]) == 2
+        assert main(["--checkpoint", str(folder / "best.pt"), *options, film(folder, 0)]) == 2
         captured = capsys.readouterr()
         assert "--gender" in captured.err
         assert captured.out == ""
 
 
-def test_no_file_name_is_a_formula_in_the_table(
-    room: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+def test_no_file_name_can_become_a_formula_in_the_table(
+    folder: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names = [
@@ -157,21 +162,23 @@ def test_no_file_name_is_a_formula_in_the_table(
     for name in names:
         Image.fromarray(np.full((9, 9), 50, np.uint8)).save(name)
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(names)))
-    assert predict(room, "F", "-") == 0
+    assert predict(folder, "F", "-") == 0
     shown = [name for name, _, _ in table(capsys.readouterr().out)]
     assert shown == [f"'{name}" for name in names[:5]] + names[5:]
 
 
-def test_a_name_that_is_not_text_is_shown_escaped(room: Path, tmp_path: Path, capsys: Captured) -> None:
+def test_a_file_name_that_is_not_valid_utf_8_is_printed_with_escapes(
+    folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
     path = tmp_path / "film-\udcff.png"
-    path.write_bytes(Path(film(room, 0)).read_bytes())
-    assert predict(room, "F", str(path)) == 0
+    path.write_bytes(Path(film(folder, 0)).read_bytes())
+    assert predict(folder, "F", str(path)) == 0
     ((name, _, _),) = table(capsys.readouterr().out)
     assert name.endswith(r"film-\udcff.png")
 
 
-def test_films_that_were_not_letterboxed_must_have_the_size_of_the_training_images(
-    room: Path, tmp_path: Path, capsys: Captured
+def test_without_letterboxing_films_must_have_the_size_of_the_training_images(
+    folder: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     write_checkpoint(tmp_path / "best.pt", ImageFormat("png", SIZE, SIZE + 8))
     for name, width in (("fits.png", SIZE + 8), ("other.png", SIZE)):
@@ -182,43 +189,43 @@ def test_films_that_were_not_letterboxed_must_have_the_size_of_the_training_imag
     assert f"expected: {SIZE + 8} x {SIZE} pixels\n  got:      {SIZE} x {SIZE}" in captured.err
 
 
-def test_the_help_says_that_this_is_no_medical_device(capsys: Captured) -> None:
+def test_the_help_says_that_this_is_not_a_medical_device(capsys: Captured) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     assert "not a medical device" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_file_that_is_no_checkpoint_is_refused(room: Path, capsys: Captured) -> None:
-    assert predict(room, "F", film(room, 0), checkpoint="films/labels.csv") == 2
+def test_a_file_that_is_not_a_checkpoint_is_refused(folder: Path, capsys: Captured) -> None:
+    assert predict(folder, "F", film(folder, 0), checkpoint="films/labels.csv") == 2
     captured = capsys.readouterr()
     assert "labels.csv" in captured.err
     assert captured.out == ""
 
 
-def test_a_model_without_finite_predictions_is_refused(room: Path, tmp_path: Path, capsys: Captured) -> None:
-    model = telling_model()
+def test_a_model_without_finite_predictions_is_refused(folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    model = distinguishing_model()
     torch.nn.init.constant_(model.head[1].bias, torch.nan)
     write_checkpoint(tmp_path / "best.pt", LETTERBOXED, model=model)
-    assert predict(tmp_path, "F", film(room, 0)) == 2
+    assert predict(tmp_path, "F", film(folder, 0)) == 2
     captured = capsys.readouterr()
     assert table(captured.out) == []
-    assert f"not finite, the first for '{film(room, 0)}'" in captured.err
+    assert f"not finite, the first for '{film(folder, 0)}'" in captured.err
 
 
 def test_too_little_memory_is_an_error(
-    room: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offer_greedy_model(monkeypatch)
     write_checkpoint(tmp_path / "best.pt", LETTERBOXED, name=GREEDY_MODEL)
-    assert predict(tmp_path, "F", film(room, 0)) == 2
+    assert predict(tmp_path, "F", film(folder, 0)) == 2
     assert f"got:      {BATCH_SIZE} images at a time" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_the_real_process_predicts_and_says_what_failed(room: Path) -> None:
-    command = [sys.executable, "-m", "wds_bone.predict", "--checkpoint", str(room / "best.pt"), "--gender", "F", "-"]
-    lines = f"{film(room, 0)}\n{room / 'missing.png'}\n"
+def test_the_command_in_its_own_process_predicts_and_reports_what_failed(folder: Path) -> None:
+    command = [sys.executable, "-m", "wds_bone.predict", "--checkpoint", str(folder / "best.pt"), "--gender", "F", "-"]
+    lines = f"{film(folder, 0)}\n{folder / 'missing.png'}\n"
     finished = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=110, check=False)
     assert finished.returncode == 1
-    assert [name for name, _, _ in table(finished.stdout)] == [film(room, 0)]
-    assert finished.stderr.startswith(f"error: {room / 'missing.png'}")
+    assert [name for name, _, _ in table(finished.stdout)] == [film(folder, 0)]
+    assert finished.stderr.startswith(f"error: {folder / 'missing.png'}")

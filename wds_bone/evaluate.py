@@ -1,9 +1,9 @@
-"""Measure the errors of a model: `wds-bone evaluate`; on several processes `torchrun ... -m wds_bone.evaluate`.
+"""Measure the errors of a model: `wds-bone evaluate`; with several processes: `torchrun ... -m wds_bone.evaluate`.
 
 In: a checkpoint, and the samples of one split, each once.
 Out: `predictions.csv`, `scatter.png`, `bland_altman.png` and, last, `metrics.json`.
-Invariant: the results are a function of (checkpoint, shards, genders given to the model), up to rounding, which may
-change with the local batch size and the device.
+Invariant: the results are a function of (checkpoint, shards, genders given to the model), up to rounding, which depends
+on the local batch size and the device.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from wds_bone.report.evaluation import (
     override_genders,
     write_evaluation,
 )
-from wds_bone.report.metrics import describe_constant, summarize, summary_table
+from wds_bone.report.metrics import describe_constant, format_summary, summarize
 from wds_bone.stream.stream import BoneAgeStream
 
 TIMEOUT_SECONDS = 300.0
@@ -43,17 +43,17 @@ class EvaluateConfig:
 
     checkpoint: Path = option("best.pt or last.pt of a training run", metavar="FILE")
     shards: tuple[str, ...] = option("labeled shards: a manifest, a folder or tars", metavar="PATH")
-    out: Path = option("folder of the results; those of an earlier evaluation are replaced", metavar="DIR")
-    split: str | None = option("split of a folder or manifest", default=None, metavar="NAME")
+    out: Path = option("folder for the results; results of an earlier evaluation are replaced", metavar="DIR")
+    split: str | None = option("split of a folder or manifest (default: the only one)", default=None, metavar="NAME")
     local_batch_size: int = option(
-        "images per forward pass of each process; changes the predictions by rounding only", default=64, min=1
+        "images per forward pass of each process; affects only the rounding of the predictions", default=64, min=1
     )
     threads: int | None = option(
         "threads that decode images (default: 1 on a CPU; on a GPU one per core)", default=None, min=1
     )
     device: Device = option("device to run the model on", default="auto")
     gender: GenderInput = option(
-        "genders given to the model: the true ones, shuffled over the samples, or each one swapped", default="true"
+        "genders given to the model: true, shuffled among the samples, or swapped (F and M exchanged)", default="true"
     )
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_evaluation(config: EvaluateConfig) -> int:
-    """Predict, write and print the results, and return the exit code; after a signal there are no results.
+    """Predict, write and print the results, and return the exit code; after a signal, no results are written.
 
     Raises:
         WdsBoneError: if settings, checkpoint and shards do not match, or a file cannot be written.
@@ -115,10 +115,10 @@ def predict_shards(
 
 
 def _open_stream(config: EvaluateConfig, ranks: Ranks) -> BoneAgeStream:
-    """Open this rank's rows of the samples, in the order of the shards.
+    """Open the stream of this rank's samples, in the order of the shards.
 
-    Each rank predicts whole batches of a single process, so that the predictions of any number of processes are the
-    same to the bit.
+    Each rank predicts whole batches of a single-process run, so that the predictions are bit for bit the same for any
+    number of processes.
     """
     return BoneAgeStream(
         config.shards,
@@ -145,7 +145,7 @@ def _shared_description(config: EvaluateConfig, stream: BoneAgeStream) -> dict[s
 
 
 def _make_folder(folder: Path) -> None:
-    """Create the folder of the results before the work begins."""
+    """Create the folder for the results before any work is done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -173,11 +173,11 @@ def _file_sha256(path: Path) -> str:
 
 
 def _print_results(metrics: dict[str, Any], paths: Sequence[Path]) -> None:
-    """Print the errors as a table, the meaning of its last column, and the paths of the results."""
+    """Print the table of errors, an explanation of its last column, and the paths of the results."""
     constant, gender_input = metrics["constant"], metrics["gender_input"]
-    table = summary_table(metrics["errors"], constant_mae_months=constant["mae_months"])
+    table = format_summary(metrics["errors"], constant_mae_months=constant["mae_months"])
     remark = "" if gender_input == "true" else f"The model received {gender_input} genders; F and M are true.\n"
-    baseline = "constant: MAE of always predicting the median training age (in the rows F and M, that of the gender)"
+    baseline = "constant: MAE of always predicting the median training age (in rows F and M, of that gender)"
     print(f"{table}\n{remark}{baseline}", *paths, sep="\n")  # noqa: T201
 
 

@@ -2,7 +2,7 @@
 
 In: a checkpoint, and films of children of one gender.
 Out: CSV on standard output, with one row per film that could be read.
-Invariant: a film that cannot be read costs its own row and nothing else.
+Invariant: a film that cannot be read is reported and skipped; the others are still predicted.
 """
 
 import sys
@@ -22,7 +22,7 @@ from wds_bone.labels.read import Gender
 from wds_bone.learn.validate import refuse_not_finite
 from wds_bone.model.films import BATCH_SIZE, predict_films
 from wds_bone.model.predictor import load_predictor
-from wds_bone.report.predictions import csv_text, months_text, plain_cell
+from wds_bone.report.predictions import escape_formula, format_csv, format_months
 
 COLUMNS = ("file", "gender", "predicted_months")
 FROM_STDIN = "-"
@@ -39,7 +39,7 @@ class PredictConfig:
         metavar="IMAGE",
     )
     checkpoint: Path = option("best.pt or last.pt of a training run", metavar="FILE")
-    gender: Gender = option("gender of the children in all these images; it is required, because it is never guessed")
+    gender: Gender = option("gender of the children in all these images; required, because a gender is never guessed")
     device: Device = option("device to run the model on", default="auto")
 
 
@@ -63,35 +63,35 @@ def run_prediction(config: PredictConfig) -> int:
 
 
 def print_ages(config: PredictConfig, paths: Sequence[Path], *, device: torch.device) -> int:
-    """Print the table of `paths`; return the exit code."""
+    """Print the table of predicted ages for `paths`, and return the exit code."""
     predictor = load_predictor(config.checkpoint, device=device)
     num_failed = 0
-    _print(csv_text([COLUMNS]))
+    _print(format_csv([COLUMNS]))
     for path, outcome in predict_films(predictor, paths, gender=config.gender, device=device):
         if isinstance(outcome, WdsBoneError):
             num_failed += 1
             print(f"error: {outcome}", file=sys.stderr)  # noqa: T201
         else:
             refuse_not_finite(np.array([outcome]), [str(path)], where=str(config.checkpoint))
-            _print(csv_text([(plain_cell(str(path)), config.gender, months_text(outcome))]))
+            _print(format_csv([(escape_formula(str(path)), config.gender, format_months(outcome))]))
     return EXIT_SOME_FAILED if num_failed else 0
 
 
 def list_films(names: Iterable[str], lines: Iterable[str]) -> list[Path]:
-    """Return the paths in `names`, and instead of "-" those in `lines`; empty lines are ignored.
+    """Return the paths in `names`, with "-" replaced by the paths in `lines`; empty lines are ignored.
 
     Raises:
-        ConfigError: if there are none.
+        ConfigError: if there are no paths.
     """
     listed = (lines if name == FROM_STDIN else [name] for name in names)
     paths = [Path(name) for part in listed for line in part if (name := line.rstrip("\r\n"))]
     if not paths:
-        raise ConfigError("no films to predict", expected="paths of films", got="none", do="name at least one film")
+        raise ConfigError("no films to predict", expected="paths of films", got="none", do="give at least one path")
     return paths
 
 
 def _print(text: str) -> None:
-    # A path may contain bytes that are not text; they are printed as escapes.
+    # A path may contain bytes that are not valid UTF-8; they are printed as escapes.
     sys.stdout.write(text.encode("utf-8", "backslashreplace").decode())
     sys.stdout.flush()
 

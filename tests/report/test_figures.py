@@ -42,13 +42,13 @@ def sorted_rows(points: np.ndarray) -> list[list[float]]:
     return sorted(points.astype(np.float64).tolist())
 
 
-def test_the_scatter_shows_every_sample_where_it_belongs() -> None:
+def test_the_scatter_plot_shows_the_true_and_predicted_age_of_every_sample() -> None:
     predictions = random_predictions(101)
     expected = np.stack([predictions.age_months, predictions.predicted_months], 1)
     assert sorted_rows(drawn_points(draw_scatter(predictions, summarize(predictions)))) == sorted_rows(expected)
 
 
-def test_the_bland_altman_shows_errors_over_means() -> None:
+def test_the_bland_altman_plot_shows_errors_against_means() -> None:
     predictions = random_predictions(101)
     true, predicted = (months.astype(np.float64) for months in (predictions.age_months, predictions.predicted_months))
     expected = np.stack([(true + predicted) / 2, predicted - true], 1)
@@ -56,7 +56,7 @@ def test_the_bland_altman_shows_errors_over_means() -> None:
     np.testing.assert_allclose(sorted_rows(points), sorted_rows(expected), atol=1e-4)
 
 
-def test_the_limits_of_agreement_are_bias_and_two_deviations() -> None:
+def test_the_limits_of_agreement_are_1_96_standard_deviations_from_the_bias() -> None:
     predictions = random_predictions(101)
     errors = predictions.predicted_months.astype(np.float64) - predictions.age_months
     (axes,) = draw_bland_altman(predictions, summarize(predictions)).axes
@@ -66,7 +66,7 @@ def test_the_limits_of_agreement_are_bias_and_two_deviations() -> None:
 
 
 @both_figures
-def test_the_figure_says_the_numbers_and_the_remark(draw: Draw) -> None:
+def test_the_figure_states_the_numbers_and_the_remark(draw: Draw) -> None:
     predictions = random_predictions(1200)
     summary = summarize(predictions)
     texts = texts_of(draw(predictions, summary, remark=", gender swapped"))
@@ -90,22 +90,22 @@ def test_all_points_lie_inside_the_axes(draw: Draw) -> None:
 
 @both_figures
 @pytest.mark.parametrize("num_samples", [1, 2, 30])
-def test_the_same_predictions_give_the_same_picture(draw: Draw, num_samples: int) -> None:
+def test_the_same_predictions_give_the_same_image(draw: Draw, num_samples: int) -> None:
     predictions = random_predictions(num_samples)
     first, second = (figure_as_png(draw(predictions, summarize(predictions))) for _ in range(2))
     assert first == second
-    with Image.open(io.BytesIO(first)) as picture:
-        assert picture.format == "PNG"
-        assert min(picture.size) > 900
+    with Image.open(io.BytesIO(first)) as image:
+        assert image.format == "PNG"
+        assert min(image.size) > 900
 
 
 @both_figures
-def test_a_picture_can_be_drawn_in_any_thread_and_leaves_matplotlib_as_it_was(draw: Draw) -> None:
+def test_a_figure_can_be_drawn_in_any_thread_without_changing_the_settings_of_matplotlib(draw: Draw) -> None:
     settings: dict[str, Any] = dict(mpl.rcParams)
     predictions = random_predictions(20)
-    pictures: list[bytes] = []
-    thread = threading.Thread(target=lambda: pictures.append(figure_as_png(draw(predictions, summarize(predictions)))))
+    images: list[bytes] = []
+    thread = threading.Thread(target=lambda: images.append(figure_as_png(draw(predictions, summarize(predictions)))))
     thread.start()
     thread.join(timeout=60)
-    assert pictures == [figure_as_png(draw(predictions, summarize(predictions)))]
+    assert images == [figure_as_png(draw(predictions, summarize(predictions)))]
     assert dict(mpl.rcParams) == settings

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wds_bone.learn.validate import Predictions
-from wds_bone.report.metrics import describe_constant, error_metrics, summarize, summary_table
+from wds_bone.report.metrics import describe_constant, error_metrics, format_summary, summarize
 
 
 def predictions_of(rows: list[tuple[str, float, float]]) -> Predictions:
@@ -29,7 +29,7 @@ EIGHT = predictions_of(
 )
 
 
-def test_the_numbers_are_those_computed_by_hand() -> None:
+def test_the_metrics_equal_those_computed_by_hand() -> None:
     numbers = summarize(EIGHT)["all"]
     assert numbers["num_samples"] == 8
     assert numbers["mae_months"] == pytest.approx(72.5 / 8)
@@ -45,7 +45,7 @@ def test_the_numbers_are_those_computed_by_hand() -> None:
     assert 0 < low < numbers["mae_months"] < high < 24.5
 
 
-def test_bands_are_closed_below_and_the_last_one_above() -> None:
+def test_age_bands_include_their_lower_limit_and_the_last_one_also_its_upper_limit() -> None:
     bands = summarize(EIGHT)["age_band_months"]
     assert {name: numbers["num_samples"] for name, numbers in bands.items()} == {
         "0-24": 2,
@@ -55,7 +55,7 @@ def test_bands_are_closed_below_and_the_last_one_above() -> None:
     }
 
 
-def test_every_sample_is_in_one_gender_and_one_band() -> None:
+def test_every_sample_counts_in_one_gender_and_one_age_band() -> None:
     generator = np.random.default_rng(0)
     rows = [("FM"[i % 3 == 0], generator.uniform(0, 240), generator.normal(0, 10)) for i in range(300)]
     summary = summarize(predictions_of(rows))
@@ -66,14 +66,14 @@ def test_every_sample_is_in_one_gender_and_one_band() -> None:
         assert np.average(maes, weights=counts) == pytest.approx(summary["all"]["mae_months"])
 
 
-def test_a_positive_bias_means_judged_too_old() -> None:
+def test_a_positive_bias_means_that_predictions_are_too_old() -> None:
     assert summarize(predictions_of([("F", 100, 5), ("F", 120, 5)]))["all"]["bias_months"] == pytest.approx(5)
 
 
-def test_a_gender_without_a_sample_is_left_out() -> None:
+def test_a_gender_without_samples_is_omitted() -> None:
     summary = summarize(predictions_of([("M", 100, 5)]))
     assert list(summary["gender"]) == ["M"]
-    assert "F" not in summary_table(summary, constant_mae_months={"all": 1.0, "M": 1.0})
+    assert "F" not in format_summary(summary, constant_mae_months={"all": 1.0, "M": 1.0})
 
 
 def test_too_few_samples_have_no_interval() -> None:
@@ -81,14 +81,14 @@ def test_too_few_samples_have_no_interval() -> None:
     assert error_metrics(few, np.ones(4, bool))["mae_interval_months"] is None
 
 
-def test_the_summary_is_plain_json_and_always_the_same() -> None:
+def test_the_summary_is_plain_json_and_deterministic() -> None:
     first, second = (json.dumps(summarize(EIGHT), allow_nan=False) for _ in range(2))
     assert first == second
     assert json.loads(first) == summarize(EIGHT)
 
 
-def test_the_table_has_a_line_per_group_and_shows_the_constant() -> None:
-    lines = summary_table(summarize(EIGHT), constant_mae_months={"all": 33.25, "F": 30.5, "M": 31.5}).splitlines()
+def test_the_table_has_a_line_per_group_and_a_column_for_the_constant() -> None:
+    lines = format_summary(summarize(EIGHT), constant_mae_months={"all": 33.25, "F": 30.5, "M": 31.5}).splitlines()
     assert [line.split()[0] for line in lines] == ["months", "all", "F", "M", "0-24", "24-48", "192-216", "216-240"]
     assert lines[1].split()[1:3] == ["8", "9.06"]
     assert [line.split()[-1] for line in lines[1:4]] == ["33.25", "30.50", "31.50"]
@@ -102,6 +102,6 @@ def test_the_constant_is_the_median_of_the_training_ages() -> None:
     assert constant["mae_months"] == {"all": (0 + 10 + 50 + 10) / 4, "F": 5.0, "M": 20.0}
 
 
-def test_a_gender_that_was_not_trained_on_gets_the_median_of_all() -> None:
+def test_a_gender_that_was_not_trained_on_gets_the_median_of_all_ages() -> None:
     constant = describe_constant(FOUR, train_median_months={"all": 100.0, "F": 105.0})
     assert constant["mae_months"]["M"] == (50 + 10) / 2

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.report.reading import read_predictions
 from wds_bone.learn.validate import Predictions
-from wds_bone.report.predictions import plain_cell, write_predictions
+from wds_bone.report.predictions import escape_formula, write_predictions
 
 FORMULAS = (
     "=1+1",
@@ -36,7 +36,7 @@ def columns_of(predictions: Predictions) -> tuple[list[object], ...]:
     return (list(predictions.key), *(column.tolist() for column in columns))
 
 
-def test_the_table_is_written_exactly_so(tmp_path: Path) -> None:
+def test_the_table_has_exactly_these_bytes(tmp_path: Path) -> None:
     write_predictions(tmp_path / "p.csv", predictions_of(["4360", "a_b-c"], [94.5, -3.25]))
     assert (tmp_path / "p.csv").read_bytes() == (
         b"key,gender,age_months,predicted_months\n4360,F,0,94.5\na_b-c,M,7.5,-3.25\n"
@@ -45,13 +45,13 @@ def test_the_table_is_written_exactly_so(tmp_path: Path) -> None:
 
 @given(keys=st.lists(st.text(min_size=1).filter(str.isprintable), min_size=1, max_size=5), months=MONTHS)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_reading_gives_back_exactly_what_was_written(tmp_path: Path, keys: list[str], months: float) -> None:
+def test_reading_the_table_returns_exactly_what_was_written(tmp_path: Path, keys: list[str], months: float) -> None:
     written = predictions_of(keys, [months] * len(keys))
     write_predictions(tmp_path / "p.csv", written)
     assert columns_of(read_predictions(tmp_path / "p.csv")) == columns_of(written)
 
 
-def test_no_cell_begins_as_a_formula(tmp_path: Path) -> None:
+def test_no_cell_can_be_taken_for_a_formula(tmp_path: Path) -> None:
     write_predictions(tmp_path / "p.csv", predictions_of(list(FORMULAS), [-1.5] * len(FORMULAS)))
     with (tmp_path / "p.csv").open(newline="") as file:
         rows = list(csv.reader(file))[1:]
@@ -65,5 +65,5 @@ def test_no_cell_begins_as_a_formula(tmp_path: Path) -> None:
 
 
 @given(text=st.text())
-def test_plain_cells_are_told_apart_and_can_be_undone(text: str) -> None:
-    assert plain_cell(text).removeprefix("'") == text
+def test_the_apostrophe_can_always_be_removed_again(text: str) -> None:
+    assert escape_formula(text).removeprefix("'") == text

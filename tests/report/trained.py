@@ -1,4 +1,4 @@
-"""Films, the shards made of them, and a checkpoint whose model tells films and genders apart without any training."""
+"""Films, shards made of them, and a checkpoint of an untrained model that distinguishes films and genders."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ LETTERBOXED = ImageFormat("png", SIZE, SIZE, None, "letterbox")
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute in one thread: threads that wait for each other's cores make tiny images slow."""
+    """Limit torch to one thread: with tiny images, threads that compete for cores are slow."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -30,7 +30,7 @@ def one_thread() -> Iterator[None]:
 
 
 def write_films(folder: Path, num_films: int) -> list[Path]:
-    """Write films of several shapes and `labels.csv` into `folder`; odd ones are boys."""
+    """Write films of several shapes and `labels.csv` into `folder`; films with odd numbers are of boys."""
     folder.mkdir(parents=True)
     paths, rows = [], ["id,boneage,male"]
     for number in range(num_films):
@@ -46,8 +46,8 @@ def write_films(folder: Path, num_films: int) -> list[Path]:
 def shard_films(films: Path, out: Path, *, encoding: str = "png") -> Path:
     """Make shards of the films in a folder and return the manifest."""
     inputs = ["--labels", str(films / "labels.csv"), "--images", str(films), "--split", "val", "--out", str(out)]
-    form = ["--size", str(SIZE), "--encoding", encoding, "--samples-per-shard", "5", "--workers", "1"]
-    assert make_shards([*inputs, *form]) == 0
+    options = ["--size", str(SIZE), "--encoding", encoding, "--samples-per-shard", "5", "--workers", "1"]
+    assert make_shards([*inputs, *options]) == 0
     return out / "manifest.json"
 
 
@@ -58,13 +58,13 @@ def write_checkpoint(
     model: BoneAgeModel | None = None,
     name: str = MODEL,
 ) -> Path:
-    """Write a checkpoint of `model`, or of the one named, made telling if it can be; return its path."""
+    """Write a checkpoint of `model`, by default a new model of the given name, and return its path."""
     contents = {
         "config": {"model": name},
         "versions": {"wds_bone": "0.0"},
         "order_digests": {"train": "a", "val": "b"},
         "progress": {"step": 7},
-        "ema": (model or (telling_model() if name == MODEL else build_model(name))).state_dict(),
+        "ema": (model or (distinguishing_model() if name == MODEL else build_model(name))).state_dict(),
         "preprocessing": plan_preprocessing(image_format, None).to_json(),
         "target": {"mean_months": 120.0, "sd_months": 40.0},
         "train_median_months": {"all": 120.0, "F": 110.0, "M": 130.0},
@@ -73,8 +73,8 @@ def write_checkpoint(
     return path
 
 
-def telling_model() -> BoneAgeModel:
-    """Return a model by which films differ by tens of months, and any film is older as a boy's than as a girl's."""
+def distinguishing_model() -> BoneAgeModel:
+    """Return a model whose ages differ by tens of months between films, and are higher for boys than for girls."""
     torch.manual_seed(0)
     model = build_model(MODEL)
     with torch.no_grad():

@@ -1,1 +1,1 @@
-"""Predictions become numbers, figures and tables."""
+"""Turn predictions into numbers, figures and tables."""

@@ -1,7 +1,7 @@
 """Write the files of an evaluation.
 
 In: predictions and their origin.
-Out: a table, two figures and `metrics.json`.
+Out: `predictions.csv`, two figures and `metrics.json`.
 Invariant: every number is stored together with what it was measured on, and `metrics.json` is written last.
 """
 
@@ -29,7 +29,7 @@ _SHUFFLE_SEED = 0
 def override_genders(stream: BoneAgeStream, gender_input: GenderInput) -> NDArray[np.float32]:
     """Return the gender that the model receives for each sample, float32 (n,), 1 male, in the order of the shards.
 
-    Shuffling keeps the numbers of girls and boys; the shuffle is a function of the shards.
+    Shuffling does not change the numbers of girls and boys, and is a function of the shards.
     """
     genders: NDArray[np.float32] = stream.genders.astype(np.float32)
     if gender_input == "swapped":
@@ -41,7 +41,7 @@ def override_genders(stream: BoneAgeStream, gender_input: GenderInput) -> NDArra
 
 
 def describe_shards(stream: BoneAgeStream, *, split: str | None) -> dict[str, Any]:
-    """Return which samples were predicted, in plain JSON types."""
+    """Return a description of the predicted samples, in plain JSON types."""
     return {
         "split": split,
         "num_samples": stream.num_samples,
@@ -51,7 +51,7 @@ def describe_shards(stream: BoneAgeStream, *, split: str | None) -> dict[str, An
 
 
 def describe_checkpoint(contents: dict[str, Any], *, sha256: str) -> dict[str, Any]:
-    """Return which model predicted, in plain JSON types; `sha256` is that of the whole file."""
+    """Return a description of the model, in plain JSON types; `sha256` is that of the whole file."""
     names = ("progress", "preprocessing", "target", "config", "versions", "order_digests")
     return {"sha256": sha256, **{name: contents[name] for name in names}}
 
@@ -61,8 +61,8 @@ def write_evaluation(folder: Path, predictions: Predictions, metrics: dict[str, 
 
     Args:
         folder: must exist; files of the same names are replaced.
-        predictions: of all samples.
-        metrics: in plain JSON types; its "errors" (from `summarize`) and "gender_input" appear in the figures.
+        predictions: the predictions for all samples.
+        metrics: the contents of `metrics.json`; "errors" (from `summarize`) and "gender_input" appear in the figures.
 
     Raises:
         WdsBoneError: if a file cannot be written.

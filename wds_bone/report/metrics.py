@@ -20,11 +20,11 @@ AGE_BAND_MONTHS = 24
 OLDEST_BAND_MONTHS = 216
 WITHIN_MONTHS = (6, 12, 24)
 MIN_INTERVAL_SAMPLES = 5
-"""The interval of fewer samples would say more about the bootstrap than about the model."""
+"""With fewer samples, the bootstrap interval would be meaningless."""
 _COLUMNS: dict[str, tuple[int, Callable[[dict[str, Any]], str]]] = {
     "n": (8, lambda numbers: f"{numbers['num_samples']:,}"),
     "MAE": (7, lambda numbers: f"{numbers['mae_months']:.2f}"),
-    "95 % interval": (16, lambda numbers: interval_text(numbers["mae_interval_months"], decimals=2)),
+    "95 % interval": (16, lambda numbers: format_interval(numbers["mae_interval_months"], decimals=2)),
     "RMSE": (7, lambda numbers: f"{numbers['rmse_months']:.2f}"),
     "median": (7, lambda numbers: f"{numbers['median_absolute_error_months']:.2f}"),
     "bias": (7, lambda numbers: f"{numbers['bias_months']:+.2f}"),
@@ -33,7 +33,7 @@ _COLUMNS: dict[str, tuple[int, Callable[[dict[str, Any]], str]]] = {
         for months in WITHIN_MONTHS
     },
 }
-"""The columns of the table: width, and how the numbers of a row are printed."""
+"""The columns of the table: the width, and a function that formats the numbers of a row."""
 _FIRST_WIDTH, _CONSTANT_WIDTH = 9, 9
 
 
@@ -64,8 +64,8 @@ def error_metrics(predictions: Predictions, members: NDArray[np.bool_]) -> dict[
     """Return the errors of the samples in `members`, bool (n,) with at least one True.
 
     An error is predicted minus true age, so a positive bias means that predictions are too old. `within_6_months` and
-    so on are fractions of the samples; they include errors of exactly 6 months. Fewer than 5 samples have no interval
-    (None).
+    so on are fractions of the samples; they include errors of exactly 6 months. The interval of fewer than 5 samples
+    is None.
     """
     predicted, ages = predictions.predicted_months[members], predictions.age_months[members]
     absolute = absolute_errors(predicted, ages)
@@ -81,11 +81,11 @@ def error_metrics(predictions: Predictions, members: NDArray[np.bool_]) -> dict[
 
 
 def describe_constant(predictions: Predictions, *, train_median_months: dict[str, float]) -> dict[str, Any]:
-    """Return the errors of the constant predictor, which always says the median age (for F and M, of that gender).
+    """Return the errors of always predicting the median training age (for F and M, the median of that gender).
 
     Args:
-        predictions: their true ages are compared with the constant.
-        train_median_months: of the training ages, for "all" and the genders in them.
+        predictions: only their true ages and genders are used.
+        train_median_months: median training age, for "all" and each gender that was trained on.
 
     Returns:
         `median_months` and `mae_months` for "all", "F" and "M".
@@ -102,11 +102,11 @@ def signed_errors(predicted_months: NDArray[np.float32], age_months: NDArray[np.
     return predicted_months.astype(np.float64) - age_months.astype(np.float64)
 
 
-def summary_table(summary: dict[str, Any], *, constant_mae_months: dict[str, float]) -> str:
+def format_summary(summary: dict[str, Any], *, constant_mae_months: dict[str, float]) -> str:
     """Return the errors as a table for a terminal.
 
     Args:
-        summary: from `summarize`.
+        summary: returned by `summarize`.
         constant_mae_months: MAE of the constant predictor, for "all", "F" and "M".
     """
     groups = {"all": summary["all"], **summary["gender"], **summary["age_band_months"]}
@@ -119,7 +119,7 @@ def summary_table(summary: dict[str, Any], *, constant_mae_months: dict[str, flo
     return "\n".join(lines)
 
 
-def interval_text(interval: list[float] | None, *, decimals: int) -> str:
+def format_interval(interval: list[float] | None, *, decimals: int) -> str:
     """Return "7.8 to 8.5", or a question mark if there is no interval."""
     return "?" if interval is None else " to ".join(f"{limit:.{decimals}f}" for limit in interval)
 
