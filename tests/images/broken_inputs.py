@@ -225,14 +225,14 @@ _TABLES: dict[str, tuple[bytes, str, str, str, str]] = {
         "line 2: the CSV is not well formed",
         "paired quotes",
         "unexpected end of data",
-        "close or remove the quote",
+        "fix the quotes",
     ),
     "quote-over-lines.csv": (
         b'id,boneage,male,note\n7,12,1,"x\n8,12,1,"\n9,12,1,y\n',
         "line 2: the CSV is not well formed",
         "no line breaks in cells",
         "continues past the end of the line",
-        "close or remove the quote",
+        "fix the quotes",
     ),
     "huge-cell.csv": (
         _HEAD + b"7,12," + b"x" * 200_000 + b"\n",

@@ -54,7 +54,7 @@ def decode_dicom(contents: bytes, *, with_voi: bool, where: str) -> Film:
     except ImageError:
         raise
     except Exception as error:  # pydicom and its decoders raise arbitrary exceptions for damaged files
-        do = "export the file again; to read compressed files, `pip install pylibjpeg-libjpeg pylibjpeg-openjpeg`"
+        do = "fetch or export the file again, or `pip install pylibjpeg-libjpeg pylibjpeg-openjpeg`, its decoders"
         raise damage_error(where, contents, error, do=do) from error
 
 

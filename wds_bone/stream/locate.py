@@ -13,7 +13,7 @@ from wds_bone.storage.location import Location, exists, expand, is_folder, list_
 Splits = dict[str, list[Location]]
 
 
-def find_shards(name: str, split: str | None) -> list[Path]:
+def find_shards(name: str, split: str | None) -> list[Location]:
     """Return the paths of the shards that `name` refers to.
 
     Args:

@@ -156,9 +156,9 @@ class _Set:
     shards: dict[str, ShardEntry]
 
 
-def _read_shards(paths: Iterable[Path]) -> list[_Located]:
+def _read_shards(paths: Iterable[Location]) -> list[_Located]:
     """Read the index of each shard, or scan the shard; the manifest of a folder is read once."""
-    sets: dict[Path, _Set | None] = {}
+    sets: dict[Location, _Set | None] = {}
     located = []
     for path in paths:
         if path.parent not in sets:
@@ -249,11 +249,11 @@ def _check_unit(located: Sequence[_Located]) -> None:
 
 def _check_distinct(located: Sequence[_Located]) -> None:
     """Refuse a shard that is named twice."""
-    seen: set[Path] = set()
-    for path in (shard.path.resolve() for shard in located):
-        if path in seen:
-            raise ConfigError(f"{path}: is named twice", expected="each shard once", got="twice", do="name it once")
-        seen.add(path)
+    seen: set[str] = set()
+    for name in (identity(shard.path) for shard in located):
+        if name in seen:
+            raise ConfigError(f"{name}: is named twice", expected="each shard once", got="twice", do="name it once")
+        seen.add(name)
 
 
 def _order_digest(located: Sequence[_Located]) -> str:
