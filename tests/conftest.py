@@ -1,4 +1,4 @@
-"""Fixtures for all rooms."""
+"""Fixtures for all tests."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_set(tmp_path_factory.mktemp("tiny") / "shards", train=[17, 3, 20], val=[10])
 
 
-# Deadlines measure the machine, not the code; the same examples in every run keep failures reproducible.
+# Deadlines would measure the machine, not the code; using the same examples in every run makes failures reproducible.
 settings.register_profile(
     "steady", deadline=None, max_examples=50, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )

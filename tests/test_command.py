@@ -1,4 +1,4 @@
-"""The installed command: its help, its hints for mistyped words, and a wheel that works without the clone."""
+"""Test the `wds-bone` command: its help, its suggestions for mistyped words, and a wheel without the clone."""
 
 import importlib
 import os
@@ -57,7 +57,7 @@ def test_every_command_has_a_module_and_a_help_that_ends_with_its_example(
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=module_of)
-def test_metavars_say_what_is_wanted(command: Command):
+def test_metavars_describe_the_value_of_each_option(command: Command):
     module = importlib.import_module(f"wds_bone.{module_of(command)}")
     (config_class,) = (value for name, value in vars(module).items() if name.endswith("Config"))
     for name, option in options_of(config_class).items():
@@ -71,18 +71,18 @@ def test_metavars_say_what_is_wanted(command: Command):
 @pytest.mark.parametrize(
     ("argv", "hint"),
     [
-        (["trian"], "write wds-bone train"),
-        (["make_shard"], "write wds-bone make-shards"),
+        (["trian"], "use wds-bone train"),
+        (["make_shard"], "use wds-bone make-shards"),
         (["xyz"], "see `wds-bone --help`"),
-        (["train", "--batchsize", "4"], "write --batch-size"),
-        (["train", "--epoch=3"], "write --epochs"),
-        (["evaluate", "--checkpiont", "best.pt"], "write --checkpoint"),
+        (["train", "--batchsize", "4"], "use --batch-size"),
+        (["train", "--epoch=3"], "use --epochs"),
+        (["evaluate", "--checkpiont", "best.pt"], "use --checkpoint"),
         (["predict", "--zzzzzz"], "see `wds-bone predict --help`"),
         (["train", "--epochs", "many"], "see `wds-bone train --help`"),
         (["evaluate"], "see `wds-bone evaluate --help`"),
     ],
 )
-def test_a_mistyped_word_is_answered_with_the_nearest_one(
+def test_the_error_for_a_mistyped_word_suggests_the_most_similar_one(
     argv: list[str], hint: str, capsys: pytest.CaptureFixture[str]
 ):
     assert main(argv) == 2
@@ -93,8 +93,8 @@ def test_a_mistyped_word_is_answered_with_the_nearest_one(
 
 
 @pytest.mark.slow
-def test_a_wheel_installed_elsewhere_does_a_small_job(tmp_path: Path):
-    """The environment is new and knows nothing of the clone; the packages that wds_bone needs are lent to it."""
+def test_an_installed_wheel_runs_all_steps_without_the_clone(tmp_path: Path):
+    """The new environment has no access to the clone; it uses the installed dependencies of wds_bone."""
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
     source = tmp_path / "source"
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout.split(b"\0")
@@ -113,18 +113,18 @@ def test_a_wheel_installed_elsewhere_does_a_small_job(tmp_path: Path):
         capture_output=True,
         text=True,
     ).stdout.strip()
-    # Only folders are added: the .pth file that points to the clone is not read again.
-    Path(purelib, "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    # This adds the folder only: the .pth file in it that points to the clone is not processed.
+    Path(purelib, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     command = str(tmp_path / "venv" / "bin" / "wds-bone")
-    job = [
+    commands = [
         ["make-shards", "--synthetic", "24", "--size", "32", "--out", "shards", "--workers", "2"],
         ["verify", "shards", "--deep"],
         ["train", "--train", "shards", "--out", "run", "--epochs", "1", "--batch-size", "8", "--device", "cpu"],
         ["evaluate", "--checkpoint", "run/best.pt", "--shards", "shards", "--split", "val", "--out", "report"],
     ]
-    job[2] += ["--model", "shufflenet_v2_x0_5", "--image-size", "32"]
+    commands[2] += ["--model", "shufflenet_v2_x0_5", "--image-size", "32"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    for argv in job:
+    for argv in commands:
         subprocess.run([command, *argv], cwd=tmp_path, check=True, timeout=300, env=environment)
     assert (tmp_path / "report" / "metrics.json").exists()
     where = "import wds_bone; print(wds_bone.__file__)"

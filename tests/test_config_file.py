@@ -1,4 +1,4 @@
-"""Settings from files and from `--set`: what is written is read again, what does not fit is refused by name."""
+"""Test settings from files and from `--set`: they are read back unchanged, and invalid ones are refused by name."""
 
 import dataclasses
 from pathlib import Path
@@ -47,13 +47,15 @@ all_settings = st.builds(
 
 
 @given(settings=all_settings)
-def test_what_is_written_is_read_as_the_same_settings(settings: Settings, tmp_path_factory: pytest.TempPathFactory):
+def test_settings_that_are_written_are_read_back_unchanged(
+    settings: Settings, tmp_path_factory: pytest.TempPathFactory
+):
     path = tmp_path_factory.mktemp("config") / "config.toml"
     path.write_bytes(settings_as_toml(config_as_json(settings)))
     assert parse("--config", str(path)) == settings
 
 
-def test_flags_and_set_win_over_the_file_which_wins_over_the_defaults(tmp_path: Path):
+def test_flags_and_set_take_precedence_over_the_file_and_the_file_over_the_defaults(tmp_path: Path):
     path = tmp_path / "config.toml"
     path.write_text('count = 5\nrate = 1\ndeep = true\nkind = "two"\n')
     assert parse("--config", str(path)) == Settings(count=5, rate=1.0, deep=True, kind="two")
@@ -74,14 +76,14 @@ def test_flags_and_set_win_over_the_file_which_wins_over_the_defaults(tmp_path: 
         ("kind=two", {"kind": "two"}),
     ],
 )
-def test_values_of_set_are_toml_and_words_need_no_quotes(assignment: str, expected: dict[str, Any]):
+def test_values_of_set_are_toml_but_strings_need_no_quotes(assignment: str, expected: dict[str, Any]):
     assert parse("--set", assignment) == Settings(**expected)
 
 
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("coun=3", "write count"),
+        ("coun=3", "use count"),
         ("count", "--set key=value"),
         ("count=three", "a whole number"),
         ("count=1.5", "a whole number"),
@@ -96,7 +98,7 @@ def test_values_of_set_are_toml_and_words_need_no_quotes(assignment: str, expect
         ("names=[]", "each element is a string"),
     ],
 )
-def test_an_assignment_that_does_not_fit_says_what_would(assignment: str, message: str):
+def test_an_invalid_assignment_is_refused_with_what_is_expected(assignment: str, message: str):
     with pytest.raises(ConfigError) as refused:
         parse("--set", assignment)
     assert message in str(refused.value)
@@ -106,13 +108,13 @@ def test_an_assignment_that_does_not_fit_says_what_would(assignment: str, messag
     ("content", "message"),
     [
         (b"count = 'x'", "a whole number"),
-        (b"[table]\nx = 1", "there is no setting 'table'"),
+        (b"[table]\nx = 1", "unknown setting 'table'"),
         (b"count 3", "not TOML"),
         (b"\xff\xfe", "not TOML"),
-        (b"Config = 3", "there is no setting"),
+        (b"Config = 3", "unknown setting"),
     ],
 )
-def test_a_file_that_does_not_fit_is_named(content: bytes, message: str, tmp_path: Path):
+def test_an_invalid_file_is_reported_with_its_name(content: bytes, message: str, tmp_path: Path):
     path = tmp_path / "config.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError) as refused:
@@ -121,12 +123,12 @@ def test_a_file_that_does_not_fit_is_named(content: bytes, message: str, tmp_pat
     assert message in str(refused.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path):
+def test_a_missing_file_is_reported_with_its_name(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"gone\.toml: cannot be read"):
         parse("--config", str(tmp_path / "gone.toml"))
 
 
-def test_a_setting_that_may_be_left_open_can_be_opened_again(tmp_path: Path):
+def test_an_optional_setting_can_be_unset_again(tmp_path: Path):
     path = tmp_path / "config.toml"
     path.write_text('rate = 2.0\nothers = "none"\n')
     assert parse("--config", str(path), "--set", "rate=none", "label=none") == Settings()

@@ -1,3 +1,5 @@
+"""Test `wds-bone index` on shards from other tools and from `wds-bone make-shards`."""
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,7 @@ def index(*arguments: object) -> int:
 
 
 def write_foreign(folder: Path, *, num_samples: int = 7, size: tuple[int, int] = (9, 7), grows: bool = False) -> None:
-    """Write shards as plain webdataset does: in another tar format, with other names and with times."""
+    """Write shards with plain webdataset: in a different tar format, with different names, and with times."""
     folder.mkdir(exist_ok=True)
     with webdataset.ShardWriter(str(folder / "bones-%06d.tar"), maxcount=4, verbose=0) as writer:
         for number in range(num_samples):
@@ -37,7 +39,7 @@ def test_foreign_shards_become_a_set_that_verifies(tmp_path: Path, capsys: pytes
     assert verify([str(tmp_path / "set"), "--deep"]) == 0
 
 
-def test_our_own_shards_get_the_same_sidecars_and_the_same_entry(tmp_path: Path):
+def test_shards_from_make_shards_get_the_same_sidecars_and_manifest_entries_again(tmp_path: Path):
     out = tmp_path / "out"
     make(out, *write_films(tmp_path / "films", 20))
     made, before = read_manifest(out / MANIFEST_NAME), digests(out)
@@ -52,7 +54,7 @@ def test_our_own_shards_get_the_same_sidecars_and_the_same_entry(tmp_path: Path)
     assert after == before
 
 
-def test_a_set_of_make_shards_keeps_its_manifest_and_regains_lost_sidecars(tmp_path: Path):
+def test_a_set_from_make_shards_keeps_its_manifest_and_its_sidecars_are_restored(tmp_path: Path):
     out = tmp_path / "out"
     make(out, *write_films(tmp_path / "films", 20))
     before = digests(out)
@@ -62,7 +64,7 @@ def test_a_set_of_make_shards_keeps_its_manifest_and_regains_lost_sidecars(tmp_p
     assert digests(out) == before
 
 
-def test_the_manifest_of_make_shards_is_not_replaced_when_the_shards_differ(
+def test_the_manifest_from_make_shards_is_not_replaced_if_the_shards_differ(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "out"
@@ -76,7 +78,7 @@ def test_the_manifest_of_make_shards_is_not_replaced_when_the_shards_differ(
     assert digests(out) == before
 
 
-def test_the_manifest_of_foreign_shards_is_replaced_when_the_shards_change(tmp_path: Path):
+def test_the_manifest_of_foreign_shards_is_replaced_if_the_shards_change(tmp_path: Path):
     write_foreign(tmp_path / "set")
     assert index(tmp_path / "set") == 0
     write_foreign(tmp_path / "set", num_samples=8)

@@ -1,3 +1,5 @@
+"""Test `wds-bone make-shards`: its options, its output, and what remains after kills and failures."""
+
 import json
 import os
 import shutil
@@ -29,7 +31,7 @@ DEADLINE_SECONDS = 110
 
 
 def test_the_command_has_exactly_these_options():
-    # A new option needs a reason: change this list together with README.md.
+    # A new option needs a reason; change this list and README.md together.
     assert [field.name.replace("_", "-") for field in fields(MakeShardsConfig)] == OPTIONS
 
 
@@ -66,7 +68,7 @@ def test_invalid_arguments_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_by_default_2000_hands_of_128_pixels_are_written_to_shards():
+def test_by_default_2000_synthetic_hands_of_128_pixels_are_written_to_the_folder_shards():
     plan = plan_set(MakeShardsConfig(synthetic=20))
     assert MakeShardsConfig().out == Path("shards")
     assert (plan.image.encoding, plan.image.quality, plan.image.height) == ("jpg", 95, 128)
@@ -176,7 +178,7 @@ def test_a_killed_worker_is_reported_and_leaves_no_process(tmp_path: Path, whole
 @needs_proc
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGINT, 130)])
 def test_workers_end_with_the_command_whichever_signal_ends_it(tmp_path: Path, sent: signal.Signals, status: int):
-    # The shards hold a thousand hands, so that the writers would run for half a minute if nothing ended them.
+    # With a thousand hands per shard, the writers would run for half a minute if nothing ended them.
     hands = ("--synthetic", "2000", "--samples-per-shard", "1000", "--workers", "2")
     process = start(tmp_path / "out", *hands, start_new_session=True)
     wait_until(lambda: len(writers_of(tmp_path / "out")) == 2)
@@ -261,8 +263,8 @@ def test_a_manifest_contains_no_paths_hosts_or_times(tmp_path: Path):
 
 def test_a_test_split_of_synthetic_hands_joins_the_training_set_and_has_six_raters(tmp_path: Path):
     assert main(["--out", str(tmp_path), "--synthetic", "6", "--size", "32", "--workers", "1"]) == 0
-    beside = ["--out", str(tmp_path), "--synthetic", "6", "--size", "32", "--workers", "1", "--seed", "1"]
-    assert main([*beside, "--split", "test"]) == 0
+    second = ["--out", str(tmp_path), "--synthetic", "6", "--size", "32", "--workers", "1", "--seed", "1"]
+    assert main([*second, "--split", "test"]) == 0
     ages = select_shards(tmp_path, split="test").table["age_months"]
     assert np.allclose(ages * 6, np.round(ages * 6), atol=1e-3)
     assert (ages % 1 > 0).any()

@@ -1,3 +1,5 @@
+"""Test `wds-bone verify`: every kind of damage is reported, with its location."""
+
 import shutil
 from pathlib import Path
 
@@ -20,7 +22,9 @@ def verify(*arguments: object) -> int:
 
 @pytest.mark.parametrize("name", ["", MANIFEST_NAME, "train-{000000..000002}.tar", "train-*.tar", "val-000000.tar"])
 @pytest.mark.parametrize("deep", [[], ["--deep"]])
-def test_a_good_set_has_no_problems(tiny_shards: Path, name: str, deep: list[str], capsys: pytest.CaptureFixture[str]):
+def test_an_undamaged_set_has_no_problems(
+    tiny_shards: Path, name: str, deep: list[str], capsys: pytest.CaptureFixture[str]
+):
     assert verify(tiny_shards / name, *deep) == 0
     assert "no problems found" in capsys.readouterr().out
 
@@ -31,7 +35,9 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(contents)
 
 
-def test_a_flipped_bit_anywhere_in_any_file_is_reported_with_the_file(folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_flipped_bit_anywhere_in_a_file_is_reported_with_the_name_of_the_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+):
     files = sorted(path for path in folder.iterdir() if path.name.startswith("val") or path.name == MANIFEST_NAME)
     for path in files:
         good = path.read_bytes()
@@ -52,7 +58,7 @@ def test_a_damaged_image_is_reported_with_its_key(folder: Path, capsys: pytest.C
     assert f"images that fail their checksums: {row['key'].decode()}" in capsys.readouterr().out
 
 
-def test_every_problem_is_listed_not_only_the_first(folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_all_problems_are_listed_not_only_the_first(folder: Path, capsys: pytest.CaptureFixture[str]):
     (folder / "train-000000.tar").unlink()
     (folder / "train-000001.idx").unlink()
     flip(folder / "train-000002.index.npy", -1)
@@ -104,9 +110,7 @@ def test_an_image_that_cannot_be_decoded_is_reported_only_with_deep(tmp_path: Pa
     assert "train-000000.tar: sample 'hand-7' cannot be decoded" in capsys.readouterr().out
 
 
-def test_images_of_a_size_other_than_that_in_the_manifest_are_reported(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_images_whose_size_differs_from_the_manifest_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = write_set(tmp_path / "set", size=16, train=[3])
     small = write_set(tmp_path / "small", size=8, train=[3])
     for name in ("train-000000.tar", "train-000000.index.npy", "train-000000.idx"):

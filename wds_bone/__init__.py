@@ -1,6 +1,6 @@
-"""Bone age from hand radiographs: tar shards, an exact stream, and the training that uses it.
+"""Bone age from hand radiographs: tar shards, a reproducible stream of their samples, and training.
 
-The import is lazy: a process that only writes shards does not pay for torch.
+Imports are lazy, so that a process that only writes shards does not load torch.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The command `wds-bone`, which runs one of the commands; also `python -m wds_bone`."""
+"""Run one of the commands: `wds-bone COMMAND`, or `python -m wds_bone COMMAND`."""
 
 import sys
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _NAMES = [command.name.removeprefix("wds-bone ") for command in COMMANDS]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that is named first, and return its exit code; print the help if there is none."""
+    """Run the command that the first argument names, and return its exit code; without arguments, print the help."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(help_text())  # noqa: T201
@@ -26,14 +26,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def help_text() -> str:
-    """Return what `wds-bone --help` prints: every command with what it does and an example."""
+    """Return the text of `wds-bone --help`: what each command does, with an example."""
     width = max(len(command.summary) for command in COMMANDS)
     lines = [f"  {command.summary:{width}}  {command.example}" for command in COMMANDS]
     return "\n".join(
         [
             "usage: wds-bone COMMAND [OPTION ...]   (also: --help, --version)",
             "",
-            "Bone age from hand radiographs, from films to figures:",
+            "Estimate bone age from hand radiographs. The commands, in the order in which they are used:",
             "",
             *lines,
             "",
@@ -45,7 +45,7 @@ def help_text() -> str:
 def _run(name: str, argv: Sequence[str]) -> int:
     if name not in _NAMES:
         similar = closest(name, _NAMES)
-        do = "see `wds-bone --help`" if similar is None else f"write wds-bone {similar}"
+        do = "see `wds-bone --help`" if similar is None else f"use wds-bone {similar}"
         raise ConfigError(f"there is no command {name!r}", expected=", ".join(_NAMES), got=name, do=do)
     # Imported late: most commands import torch, which `wds-bone --help` must not wait for.
     module = import_module(f"wds_bone.{name.replace('-', '_')}")

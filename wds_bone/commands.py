@@ -1,4 +1,4 @@
-"""The commands, in the order in which films become figures; what every help text says about them."""
+"""The commands and their help texts, in the order in which the commands are used."""
 
 from wds_bone.config import Command
 
@@ -6,31 +6,31 @@ MAKE_SHARDS = Command(
     "wds-bone make-shards",
     "write films and labels as shards",
     "Write labeled hand radiographs as tar shards; without --labels, draw synthetic ones. "
-    "An interrupted run is finished by the same command.",
+    "Run the same command again to finish an interrupted run.",
     "wds-bone make-shards --labels labels.csv --images films",
 )
 VERIFY = Command(
     "wds-bone verify",
     "check that shards are undamaged",
-    "Check that shards are what was written: structure, counts, checksums, indexes and label statistics.",
+    "Check shards for damage: their structure, counts, checksums, indexes and label statistics.",
     "wds-bone verify shards --deep",
 )
 INDEX = Command(
     "wds-bone index",
-    "index the shards of other tools",
-    "Write the indexes and the manifest of shards that another tool wrote.",
+    "index shards from other tools",
+    "Write the indexes and the manifest for shards that another tool wrote.",
     "wds-bone index other-shards",
 )
 TRAIN = Command(
     "wds-bone train",
     "train a model on shards",
-    "Train a bone age model on shards. The same command resumes a stopped run.",
+    "Train a bone age model on shards. Run the same command again to resume a stopped run.",
     "wds-bone train --train shards --out runs/first",
 )
 EVALUATE = Command(
     "wds-bone evaluate",
     "measure the errors of a model",
-    "Predict every sample of a split once, and write the predictions, the errors and figures of them.",
+    "Predict every sample of a split once, and write the predictions, their errors and figures.",
     "wds-bone evaluate --checkpoint best.pt --shards shards --out report",
 )
 PREDICT = Command(

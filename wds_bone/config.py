@@ -1,6 +1,6 @@
-"""Command lines: one frozen dataclass per command becomes its argparse parser, and errors become exit code 2.
+"""Parse command lines into one frozen dataclass per command, and turn user errors into exit code 2.
 
-A command is `main(argv) -> exit code`. Its settings are the fields of a dataclass, each one line with its help:
+A command is `main(argv) -> exit code`. Its settings are the fields of a dataclass, each with its help text:
 
     @dataclass(frozen=True)
     class VerifyConfig:
@@ -26,12 +26,12 @@ from wds_bone.errors import ConfigError, WdsBoneError
 
 Config = TypeVar("Config")
 USER_ERROR = 2
-_FILE, _SET = "settings file", "settings"  # not the names of fields
+_FILE, _SET = "settings file", "settings"  # must differ from the names of all fields
 
 
 @dataclass(frozen=True)
 class Command:
-    """What help texts say about a command: what it does, in a few words and in sentences, and an example."""
+    """A command in the help texts: its name, a summary of a few words, a description in sentences, and an example."""
 
     name: str
     summary: str
@@ -41,18 +41,18 @@ class Command:
 
 @dataclass(frozen=True)
 class Option:
-    """What is known about a setting besides its name, type and default.
+    """The properties of a setting other than its name, type and default.
 
     Attributes:
-        help: one line for `--help`.
-        metavar: what stands for the value in `--help`; None for the usual one of the type.
-        positional: a positional argument instead of an option.
-        flag: has a flag of its own; without one it is set by `--set` or in the file given as `--config`.
+        help: the text in `--help`.
+        metavar: the placeholder for the value in `--help`; None for the usual one of the type.
+        positional: whether it is a positional argument instead of an option.
+        flag: whether it has its own flag; if not, it is set by `--set` or in the `--config` file.
         min: the smallest value.
         max: the largest value.
-        below: an upper bound that is not itself allowed.
-        may_change: may be different when a run is resumed.
-        may_differ: may be different between the processes of a run, and when it is resumed.
+        below: an exclusive upper bound.
+        may_change: whether it may change when a run is resumed.
+        may_differ: whether it may differ between the processes of a run, and change when the run is resumed.
     """
 
     help: str
@@ -81,10 +81,10 @@ class Option:
 
 
 def option(help: str, *, default: Any = dataclasses.MISSING, **traits: Any) -> Any:  # noqa: A002
-    """Return a dataclass field that is a setting; `traits` are the attributes of `Option`.
+    """Return a dataclass field for a setting; `traits` are attributes of `Option`.
 
     The annotation gives the type: `str`, `int`, `float`, `bool` (makes `--x` and `--no-x`), `Path`, `Literal[...]`
-    (choices), `tuple[X, ...]` (one or more values), or one of these `| None` (not set by default).
+    (choices), `tuple[X, ...]` (one or more values), or any of these with `| None` (not set by default).
     """
     return dataclasses.field(default=default, metadata={"option": Option(help, **traits)})
 
@@ -96,7 +96,7 @@ def options_of(config_class: Any) -> dict[str, Option]:
 
 
 def setting_name(config_class: Any, name: str) -> str:
-    """Return how a setting is given: `--batch-size`, or `--set accumulate` if it has no flag."""
+    """Return the option that changes a setting: `--batch-size`, or `--set accumulate` if it has no flag."""
     has_flag = options_of(config_class)[name].flag
     return f"--{name.replace('_', '-')}" if has_flag else f"--set {name}"
 
@@ -105,7 +105,7 @@ def check_bounds(config: Any) -> None:
     """Refuse numbers outside the bounds of their fields, and numbers that are not finite.
 
     Raises:
-        ConfigError: with the allowed range.
+        ConfigError: if there is one; the error states the allowed range.
     """
     for name, known in options_of(config).items():
         value = getattr(config, name)
@@ -118,13 +118,15 @@ def out_of_range(config: Any, name: str, expected: str) -> ConfigError:
     """Return the error for a setting whose value is not allowed."""
     flag, value = setting_name(config, name), getattr(config, name)
     shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-    return ConfigError(f"{flag} {shown} is out of range", expected=expected, got=shown, do=f"give another {flag}")
+    return ConfigError(
+        f"{flag} {shown} is out of range", expected=expected, got=shown, do=f"use another value for {flag}"
+    )
 
 
 def parse_config(config_class: type[Config], argv: Sequence[str] | None, command: Command) -> Config:
     """Parse `argv` (default: the command line of the process) into `config_class`.
 
-    If there are settings without a flag, flags and `--set` win over `--config`, which wins over the defaults.
+    Flags and `--set` take precedence over `--config`, which takes precedence over the defaults.
 
     Raises:
         ConfigError: if an option is unknown or a value is malformed, out of range or given twice.
@@ -143,7 +145,7 @@ def config_as_json(config: Any) -> dict[str, Any]:
 
 
 def run_command(command: Callable[[], int | None]) -> int:
-    """Run `command`; an error that the user can fix is printed to stderr and becomes exit code 2."""
+    """Run `command` and return its exit code; if the user can fix an error, print it to stderr and return 2."""
     try:
         return command() or 0
     except WdsBoneError as error:
@@ -152,25 +154,26 @@ def run_command(command: Callable[[], int | None]) -> int:
 
 
 def _merge(config_class: type[Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a command line, including those of its file and of its `--set`."""
+    """Return the settings of a command line, including those from `--config` and `--set`."""
     path, assignments = given.pop(_FILE, None), given.pop(_SET, ())
     from_file = {} if path is None else read_settings(config_class, path)
     assigned = parse_assignments(config_class, assignments)
     if twice := sorted(assigned.keys() & given.keys()):
         flag = f"--{twice[0].replace('_', '-')}"
-        raise ConfigError(f"{twice[0]} is given by both {flag} and --set", do="leave one of them out")
+        problem = f"{flag} and --set {twice[0]} change the same setting"
+        raise ConfigError(problem, expected="one of them", got="both", do="leave one of them out")
     return from_file | assigned | given
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports malformed values as errors of ours."""
+    """Raises a `ConfigError` where argparse would exit."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{self.prog}: {message}", do=f"see `{self.prog} --help`")
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Wraps the help of options, and leaves the lines of an epilog as they are."""
+    """Wraps the help of options, but keeps the line breaks of the epilog."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)
@@ -203,15 +206,15 @@ def _build_parser(config_class: type[Any], command: Command) -> tuple[argparse.A
 
 
 def _refuse_unknown_flags(words: Sequence[str], flags: Sequence[str], command: Command) -> None:
-    """Refuse an option that does not exist, with the most similar one; argparse would first miss the required ones."""
+    """Refuse an unknown option and suggest the most similar one; argparse would report missing options first."""
     for word in words:
         flag = word.partition("=")[0]
         if word == "--":
             return
         if flag.startswith("--") and flag not in flags:
             similar = closest(flag, flags)
-            do = f"see `{command.name} --help`" if similar is None else f"write {similar}"
-            raise ConfigError(f"{command.name}: there is no option {flag}", expected=similar, got=flag, do=do)
+            do = f"see `{command.name} --help`" if similar is None else f"use {similar}"
+            raise ConfigError(f"{command.name}: unknown option {flag}", expected=similar, got=flag, do=do)
 
 
 def _add_argument(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any]", kind: Kind) -> Sequence[str]:
@@ -221,7 +224,7 @@ def _add_argument(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any
         kwargs["metavar"] = tuple(known.metavar.split()) if kind.length else known.metavar
     if known.positional:
         if not required:
-            kwargs |= {"default": field.default, "nargs": "*"}  # otherwise argparse returns [] if there are none
+            kwargs |= {"default": field.default, "nargs": "*"}  # without a default, argparse returns []
         return parser.add_argument(field.name, **kwargs).option_strings
     kwargs |= {"required": True} if required else {"default": argparse.SUPPRESS}
     return parser.add_argument("--" + field.name.replace("_", "-"), dest=field.name, **kwargs).option_strings
@@ -233,7 +236,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> Iterator[str]:
     config = parser.add_argument(
         "--config", dest=_FILE, type=Path, metavar="FILE", help="read settings from a TOML file", **common
     )
-    text = "change any setting by name, including those listed below, which have no flag"
+    text = "change any setting by name, including those below that have no flag"
     assign = parser.add_argument(
         "--set", dest=_SET, nargs="+", action="extend", metavar="KEY=VALUE", help=text, **common
     )
@@ -252,7 +255,7 @@ def _settings_help(unflagged: "Sequence[dataclasses.Field[Any]]") -> list[str]:
 
 def _help_text(field: "dataclasses.Field[Any]") -> str:
     text = str(field.metadata["option"].help).replace("%", "%%")
-    shown = field.default not in (dataclasses.MISSING, None, ()) and not isinstance(field.default, bool)
+    shown = not isinstance(field.default, bool) and field.default not in (dataclasses.MISSING, None, ())
     default = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
     return f"{text} (default: {default})" if shown else text
 

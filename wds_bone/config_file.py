@@ -1,9 +1,9 @@
-"""Settings from a TOML file or from `--set key=value`, and back into a file.
+"""Read settings from a TOML file or from `--set key=value`, and write them to a file.
 
-In: names and values.
+In: names and values as text.
 Out: values of the types that a settings dataclass declares.
-Invariant: `read_settings` reads what `settings_as_toml` writes as the same settings; a name or a value that does not
-fit is refused.
+Invariant: `read_settings` returns the settings that `settings_as_toml` wrote; unknown names and values of a wrong type
+are refused.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ import tomli_w
 from wds_bone.errors import ConfigError
 
 NOT_SET = "none"
-"""How an optional setting is written when it is not set, because TOML has no null."""
+"""The value of an optional setting that is not set, because TOML has no null."""
 
 
 class Kind(NamedTuple):
@@ -36,7 +36,7 @@ class Kind(NamedTuple):
 
     @property
     def is_text(self) -> bool:
-        """Whether a value is written as text, so that it needs no quotes."""
+        """Whether a value is text, which needs no quotes."""
         return self.base in (str, Path) or typing.get_origin(self.base) is Literal
 
 
@@ -60,9 +60,11 @@ def read_settings(config_class: type[Any], path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}", do="give another --config") from error
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}", do="check the path of --config") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML", got=error, do="write lines such as: epochs = 20") from error
+        raise ConfigError(
+            f"{path}: is not TOML", got=error, do="write one setting per line, such as: epochs = 20"
+        ) from error
     kinds = {name: _find_kind(config_class, name, str(path)) for name in values}
     return {name: _fit(name, value, kinds[name], str(path)) for name, value in values.items()}
 
@@ -76,10 +78,10 @@ def parse_assignments(config_class: type[Any], assignments: Sequence[str]) -> di
     settings: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {assignment}: has no value", expected="key=value", do="write --set key=value")
-        if name in settings:
-            raise ConfigError(f"--set {name}: is given twice", expected="each setting once", do="leave one of them out")
+        if not equals or name in settings:
+            expected = "each setting once, as key=value"
+            problem = f"--set {assignment}: is malformed or repeats a setting"
+            raise ConfigError(problem, expected=expected, got=assignment, do="write --set key=value")
         kind = _find_kind(config_class, name, "--set")
         settings[name] = _fit(name, _parse(text, kind), kind, "--set")
     return settings
@@ -96,7 +98,7 @@ def closest(word: str, known: Sequence[str]) -> str | None:
 
 
 def _parse(text: str, kind: Kind) -> Any:
-    """Return the TOML value that `text` is; unquoted text stays as it is where text is expected."""
+    """Parse `text` as a TOML value; where text is expected, it needs no quotes."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -108,13 +110,13 @@ def _find_kind(config_class: type[Any], name: str, where: str) -> Kind:
     known = [field.name for field in dataclasses.fields(config_class) if field.metadata]
     if name not in known:
         similar = closest(name, known)
-        do = f"write {similar}" if similar else "see --help"
-        raise ConfigError(f"{where}: there is no setting {name!r}", expected=", ".join(known), got=name, do=do)
+        do = f"use {similar}" if similar else "see --help"
+        raise ConfigError(f"{where}: unknown setting {name!r}", expected=", ".join(known), got=name, do=do)
     return kind_of(typing.get_type_hints(config_class)[name])
 
 
 def _fit(name: str, value: Any, kind: Kind, where: str) -> Any:
-    """Return `value` as a setting of that kind, or refuse it."""
+    """Convert `value` to a setting of that kind, or refuse it."""
     try:
         return _convert(value, kind)
     except TypeError as error:
@@ -122,7 +124,7 @@ def _fit(name: str, value: Any, kind: Kind, where: str) -> Any:
             f"{where}: {name} = {value!r} is not valid",
             expected=_describe(kind),
             got=repr(value),
-            do=f"give another {name}",
+            do=f"use another value for {name}",
         ) from error
 
 

@@ -42,7 +42,7 @@ class WdsBoneError(ValueError):
         return "\n".join([*lines, f"  do:       {self.do}"])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The writer's processes send errors to the command; pickle restores an exception from its positional arguments.
+        # The writer processes send errors to the command; by default, pickle restores positional arguments only.
         return partial(type(self), expected=self.expected, got=self.got, do=self.do), (self.problem,)
 
 

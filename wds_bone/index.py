@@ -28,12 +28,12 @@ class IndexConfig:
     """The settings of the index command."""
 
     paths: tuple[str, ...] = option(
-        "folder of a set, or all of its shards (brace patterns, globs)",
+        "folder of shards, or all shards in it (brace patterns and globs are expanded)",
         positional=True,
         metavar="PATH",
     )
     letterbox: int | None = option(
-        "if the sizes of images differ, letterbox all to PIXELS x PIXELS when they are read (default: refuse them)",
+        "height and width in pixels to which images of mixed sizes are letterboxed on reading (default: refuse them)",
         default=None,
         metavar="PIXELS",
         min=MIN_SIDE_PIXELS,
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def index_shards(names: Sequence[str], *, letterbox: int | None = None) -> Manifest:
-    """Write the sidecars and the manifest of the shards that `names` name, and return the manifest.
+    """Write the sidecars and the manifest for the shards that `names` match, and return the manifest.
 
     Raises:
         ConfigError: if there are no shards, or if they are in several folders.
@@ -79,8 +79,8 @@ def index_shards(names: Sequence[str], *, letterbox: int | None = None) -> Manif
         raise ShardError(
             f"{folder / MANIFEST_NAME}: was written by `wds-bone make-shards` and does not match these shards",
             expected="the original shards",
-            got="other contents; `wds-bone verify` reports where",
-            do="fetch or rebuild the set; or delete its manifest.json if you want to keep these shards",
+            got="different contents; `wds-bone verify` lists the differences",
+            do="fetch or rebuild the set, or delete its manifest.json to keep these shards",
         )
     for shard in shards:
         for name, contents in shard.sidecars.items():
@@ -99,7 +99,7 @@ def _find_shards(names: Sequence[str]) -> list[Path]:
     missing = [path for path in paths if not is_file(path)]
     if missing or not paths:
         got = f"{missing[0]} is not a file" if missing else "none"
-        raise ConfigError(f"{', '.join(names)}: no shards", expected=".tar files", got=got, do="check the path")
+        raise ConfigError(f"{', '.join(names)}: no shards found", expected=".tar files", got=got, do="check the path")
     folders = sorted({str(path.parent) for path in paths})
     if len(folders) > 1:
         raise ConfigError(
@@ -124,7 +124,7 @@ def _read_existing_manifest(folder: Path, paths: Sequence[Path]) -> Manifest | N
             f"{folder / MANIFEST_NAME}: lists shards that would not be indexed",
             expected="all shards of the set",
             got=f"all but {omitted[0]}" + (f" and {len(omitted) - 1} more" if len(omitted) > 1 else ""),
-            do="pass the folder instead; or delete its manifest.json to make a smaller set",
+            do="pass the folder instead, or delete its manifest.json to make a smaller set",
         )
     return existing
 

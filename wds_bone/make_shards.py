@@ -1,7 +1,7 @@
 """Write labeled films, or synthetic ones, as tar shards: `wds-bone make-shards`.
 
-In: a label table and folders of films, or a number of hands to draw.
-Out: a folder of shards, a table on standard output, and an exit code.
+In: a label table and folders of films, or the number of hands to draw.
+Out: a folder of shards, a summary on standard output, and an exit code.
 Invariant: every mistake in the settings is found before the first shard is written.
 """
 
@@ -32,7 +32,7 @@ from wds_bone.stream.settings import available_cores
 
 EXIT_INTERRUPTED = 130
 TEST_RATERS = 6
-"""RSNA's test labels are means of six readings, its other labels are single readings; synthetic hands follow that."""
+"""RSNA's test labels are means of six readings, its other labels single readings; synthetic hands do the same."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +66,7 @@ def make_shards(config: MakeShardsConfig) -> BuiltSet:
 
 
 def plan_set(config: MakeShardsConfig) -> SetPlan:
-    """Return the plan of the set that `config` describes; reads the label table and lists the films, but opens none."""
+    """Return the plan of the set that `config` describes; this reads the label table, but opens none of the films."""
     rejected: list[RejectedSample] = []
     sources = _find_sources(config, rejected)
     check_bad_budget(rejected, config.max_bad)

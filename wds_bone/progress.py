@@ -18,13 +18,13 @@ BYTES = "B"
 
 @contextmanager
 def progress(total: int, unit: str, *, label: str, start: int = 0) -> Iterator[Callable[[int], None]]:
-    """Yield a function to call with the amount done so far.
+    """Yield a function that is called with the amount done so far.
 
     Args:
         total: the amount of all the work, in `unit`.
         unit: what is counted, such as samples; `BYTES` is scaled to a readable size.
         label: the text in front of the numbers.
-        start: the amount that was done before; it does not count toward the rate.
+        start: the amount that was already done; it does not count toward the rate.
     """
     if not sys.stderr.isatty():
         yield _LinePrinter(total, unit, label, start).show

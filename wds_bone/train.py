@@ -1,8 +1,8 @@
-"""Train a model on shards: `wds-bone train`; on several processes `torchrun ... -m wds_bone.train`.
+"""Train a model on shards: `wds-bone train`; with several processes `torchrun ... -m wds_bone.train`.
 
 In: shards and settings.
 Out: a folder with `config.toml`, `run.json`, `metrics.jsonl`, `last.pt` and `best.pt`.
-Invariant: the same command run again continues where the last one stopped, with any number of processes.
+Invariant: running the same command again continues the run, with any number of processes.
 """
 
 import sys
@@ -45,7 +45,7 @@ def run_training(config: TrainConfig) -> int:
         WdsBoneError: if settings, shards or checkpoints do not match, or training cannot continue.
     """
     config = report_errors_once(lambda: resolve_config(config))
-    # Outside of the ranks: while they find out which one failed, the launcher tells them to stop.
+    # Opened before the ranks: the launcher signals them to stop while they still find out which one failed.
     with (
         open_interruption() as interruption,
         open_ranks(torch.device(config.device), timeout_seconds=config.timeout_seconds) as ranks,
@@ -76,7 +76,7 @@ def _open_run(config: TrainConfig, ranks: Ranks, stack: ExitStack) -> tuple[Run,
 
 
 def _resume(run: Run, checkpoint: Path | None) -> Progress:
-    """Restore the run, in a function of its own so that the loaded copy is freed before training begins."""
+    """Restore the run; a separate function, so that the loaded copy is freed before training begins."""
     contents = load_own_checkpoint(checkpoint, run.provenance, run.ranks)
     if run.ranks.is_first and (changes := describe_changes(contents, run.provenance)):
         print(changes_text(changes), file=sys.stderr)  # noqa: T201
@@ -112,7 +112,7 @@ def _memory_errors(config: TrainConfig) -> AbstractContextManager[None]:
     return memory_errors(
         config.device,
         got=f"--model {config.model}, --batch-size {config.batch_size}, images {pixels}",
-        do="give --set accumulate=2, or a smaller --batch-size or --image-size with another --out, or --device cpu",
+        do="use --set accumulate=2, or a smaller --batch-size or --image-size with another --out, or --device cpu",
     )
 
 

@@ -35,7 +35,7 @@ class VerifyConfig:
     """The settings of the verify command."""
 
     paths: tuple[str, ...] = option(
-        "folders, manifests or shards (brace patterns, globs)",
+        "folders, manifests or shards (brace patterns and globs are expanded)",
         positional=True,
         metavar="PATH",
     )
@@ -57,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def find_problems(paths: Sequence[str], *, deep: bool = False) -> Iterator[WdsBoneError]:
-    """Yield every problem of the folders, manifests and shards that `paths` name.
+    """Yield every problem in the folders, manifests and shards at `paths`.
 
     Raises:
-        ConfigError: if `paths` name no shards.
+        ConfigError: if there are no shards at `paths`.
     """
     targets = _resolve_paths(paths)
     total = sum(_file_bytes(target.folder / name) for target in targets for name in target.names)
@@ -92,7 +92,9 @@ def _verify(argv: Sequence[str] | None) -> int:
 def _resolve_paths(paths: Sequence[str]) -> list[_Target]:
     targets = [target for name in paths for target in _resolve_path(name)]
     if not targets:
-        raise ConfigError(f"{', '.join(paths)}: no shards", expected=".tar files", got="none", do="check the path")
+        raise ConfigError(
+            f"{', '.join(paths)}: no shards found", expected=".tar files", got="none", do="check the path"
+        )
     return targets
 
 
@@ -103,12 +105,12 @@ def _resolve_path(name: str) -> list[_Target]:
         names = {file.name for file in list_tars(folder)}
         if not names and not exists(folder / MANIFEST_NAME):
             raise ConfigError(
-                f"{name}: no shards", expected=".tar files or a manifest.json", got="none", do="check the path"
+                f"{name}: no shards found", expected=".tar files or a manifest.json", got="none", do="check the path"
             )
         return [_Target(folder, tuple(sorted(names)), is_whole_set=True)]
     files = expand(name)
-    if not any(is_file(file) for file in files):
-        raise ConfigError(f"{name}: no such shards", expected=".tar files", got="none", do="check the path")
+    if not any(file.is_file() for file in files):
+        raise ConfigError(f"{name}: no shards found", expected=".tar files", got="none", do="check the path")
     folders = dict.fromkeys(file.parent for file in files)
     return [_Target(folder, tuple(file.name for file in files if file.parent == folder)) for folder in folders]
 
@@ -130,7 +132,7 @@ def _check_target(target: _Target, decode: Decoder | None, on_checked: Callable[
 
 
 def _make_decoder() -> Decoder:
-    # Imported here, because it imports torch, which only --deep needs.
+    # Imported late: it imports torch, which only --deep needs.
     from wds_bone.stream.decode import decode_into
 
     return decode_into

@@ -26,14 +26,16 @@ SPLIT_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 class MakeShardsConfig:
     """The settings of make-shards."""
 
-    labels: Path | None = option("label table, .csv or .xlsx", default=None, metavar="FILE")
+    labels: Path | None = option(
+        "label table, .csv or .xlsx (default: draw synthetic hands)", default=None, metavar="FILE"
+    )
     images: tuple[Path, ...] = option(
-        "folders of films; the name of each file is the id of the sample", default=(), metavar="DIR"
+        "folders of films; their file names are the ids in the label table", default=(), metavar="DIR"
     )
     out: Path = option("folder of the set", default=Path("shards"), metavar="DIR")
     split: str | None = option("put all samples into one split of this name", default=None, metavar="NAME")
     val_fraction: float | None = option(
-        f"fraction of samples to hold out as the split val; the others become train "
+        f"fraction of samples to hold out as the val split; the others become the train split "
         f"(default: {DEFAULT_VAL_FRACTION}, unless --split is given)",
         default=None,
         min=0,
@@ -50,7 +52,7 @@ class MakeShardsConfig:
     encoding: Encoding = option("encoding of the stored images", default="jpg")
     quality: int = option("JPEG quality, 1 to 100", default=DEFAULT_QUALITY, min=1, max=100)
     stretch: tuple[float, float] | None = option(
-        "the two percentiles of brightness that become black and white, such as 1 99 "
+        "two percentiles of brightness to map to black and white, such as 1 99 "
         "(default: keep the brightness of each film)",
         default=None,
         metavar="LOW HIGH",
@@ -58,12 +60,12 @@ class MakeShardsConfig:
         max=100,
     )
     samples_per_shard: int | None = option(
-        "largest number of samples in a shard (default: about a twelfth of all, at most 1000)", default=None, min=1
+        "maximum number of samples per shard (default: about a twelfth of all, at most 1000)", default=None, min=1
     )
-    workers: int | None = option("number of shards to write at a time (default: one per core)", default=None, min=1)
-    seed: int = option("random seed for the split, the order of the samples and the synthetic hands", default=0)
+    workers: int | None = option("number of shards to write in parallel (default: one per core)", default=None, min=1)
+    seed: int = option("seed of the split, the order of the samples and the synthetic hands", default=0)
     on_bad: Literal["stop", "skip"] = option("whether to stop at a bad sample or to skip it", default="stop")
-    max_bad: int | None = option("with --on-bad skip: largest number of bad samples to skip", default=None, min=0)
+    max_bad: int | None = option("with --on-bad skip: maximum number of bad samples to skip", default=None, min=0)
     synthetic: int | None = option(
         f"draw N synthetic hands instead of reading films (default without --labels: {DEFAULT_NUM_HANDS})",
         default=None,
@@ -80,9 +82,11 @@ class MakeShardsConfig:
         "column with the genders (default: recognized by its name)", default=None, metavar="NAME"
     )
     gender_is: Literal["male", "female"] | None = option(
-        "gender that 1 and true mean in the gender column", default=None
+        "meaning of 1, true and yes in the gender column (default: from the name of the column)", default=None
     )
-    age_unit: Literal["months", "years"] | None = option("unit of the ages in the table", default=None)
+    age_unit: Literal["months", "years"] | None = option(
+        "unit of the ages in the table (default: from the name of the column, or months)", default=None
+    )
 
     def __post_init__(self) -> None:
         check_bounds(self)
