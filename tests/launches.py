@@ -1,4 +1,4 @@
-"""Trainings and evaluations by several processes, as `torchrun` starts them, on the CPU."""
+"""Run trainings and evaluations with several processes on the CPU, started by `torchrun`."""
 
 import os
 import signal
@@ -16,8 +16,8 @@ RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_POR
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a launch ended: its exit code, and what all its processes wrote."""
+class LaunchResult:
+    """The result of a launch: its exit code, and the output of all its processes."""
 
     returncode: int
     stdout: str
@@ -25,19 +25,19 @@ class Ended:
 
     @property
     def errors(self) -> list[str]:
-        """The lines that begin our own error messages."""
+        """The first lines of the error messages from wds_bone."""
         return [line for line in self.stderr.splitlines() if line.startswith("error: ")]
 
 
 def torchrun(num_ranks: int, *module_and_argv: str) -> list[str]:
-    """Return the command line that starts so many processes on this machine."""
+    """Return the command line that starts `num_ranks` processes on this machine."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks)]
     return [*launcher, "-m", *module_and_argv]
 
 
 @contextmanager
 def started(command: list[str], **environment: str) -> Iterator["subprocess.Popen[str]"]:
-    """Start a command in a session of its own; at the end nothing of it is left."""
+    """Start a command in a new session; kill all its processes at the end."""
     inherited = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
     process = subprocess.Popen(
         command,
@@ -58,20 +58,20 @@ def started(command: list[str], **environment: str) -> Iterator["subprocess.Pope
         process.communicate()
 
 
-def finish(process: "subprocess.Popen[str]", *, timeout: float = 100.0) -> Ended:
+def finish(process: "subprocess.Popen[str]", *, timeout: float = 100.0) -> LaunchResult:
     """Wait for a launch to end."""
     stdout, stderr = process.communicate(timeout=timeout)
-    return Ended(process.returncode, stdout, stderr)
+    return LaunchResult(process.returncode, stdout, stderr)
 
 
-def launch(num_ranks: int, *module_and_argv: str, timeout: float = 100.0, **environment: str) -> Ended:
-    """Start so many processes and wait for them."""
+def launch(num_ranks: int, *module_and_argv: str, timeout: float = 100.0, **environment: str) -> LaunchResult:
+    """Start `num_ranks` processes, and wait for them to end."""
     with started(torchrun(num_ranks, *module_and_argv), **environment) as process:
         return finish(process, timeout=timeout)
 
 
 def processes_of(launcher: int) -> dict[int, int]:
-    """Return the processes that a launcher started: process number to rank."""
+    """Return the ranks of the processes that a launcher started, by process id."""
     ranks = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -85,13 +85,13 @@ def processes_of(launcher: int) -> dict[int, int]:
 
 
 def process_of_rank(launcher: int, rank: int) -> int:
-    """Return the process that is a rank of a launch."""
-    (pid,) = (pid for pid, its_rank in processes_of(launcher).items() if its_rank == rank)
+    """Return the process id of a rank."""
+    (pid,) = (pid for pid, other in processes_of(launcher).items() if other == rank)
     return pid
 
 
 def wait_for_lines(out: Path, num_lines: int, process: "subprocess.Popen[str]", *, timeout: float = 100.0) -> None:
-    """Wait until a run has written so many lines of metrics."""
+    """Wait until a run has written `num_lines` lines of metrics."""
     deadline = time.monotonic() + timeout
     metrics = out / "metrics.jsonl"
     while not metrics.exists() or metrics.read_text().count("\n") < num_lines:
@@ -101,7 +101,7 @@ def wait_for_lines(out: Path, num_lines: int, process: "subprocess.Popen[str]", 
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on."""
+    """Return a port on which nothing listens."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -1,6 +1,6 @@
-"""`python -m tests.recording`: the training command, which writes down what each step of each rank is given, or fails.
+"""Run `wds-bone train` as `python -m tests.recording`, and record the keys that each rank receives in each step.
 
-With `WDS_BONE_FAULT` rank 1 is given an age that is no number in its third step, or raises an error that is a bug.
+With `WDS_BONE_FAULT`, rank 1 receives an age that is not a number in its third step, or raises an unexpected error.
 """
 
 import os
@@ -15,10 +15,10 @@ from wds_bone.stream.batch import Batch
 from wds_bone.train import main
 
 FOLDER, FAULT = "WDS_BONE_RECORDING", "WDS_BONE_FAULT"
-_learn = loop.train_step
+_train_step = loop.train_step
 
 
-def train_step_recorded(learner: Any, batch: Batch, *, step: int, recipe: Recipe, ranks: Any) -> PendingLoss:
+def recorded_train_step(learner: Any, batch: Batch, *, step: int, recipe: Recipe, ranks: Any) -> PendingLoss:
     fault = os.environ.get(FAULT) if (step, ranks.rank) == (2, 1) else None
     if fault == "not finite":
         batch.age_months[1] = float("nan")
@@ -27,11 +27,11 @@ def train_step_recorded(learner: Any, batch: Batch, *, step: int, recipe: Recipe
     line = f"{step} {ranks.rank} {' '.join(batch.key)}\n"
     with (Path(os.environ[FOLDER]) / f"rank-{ranks.rank}.txt").open("a") as file:
         file.write(line)
-    return _learn(learner, batch, step=step, recipe=recipe, ranks=ranks)
+    return _train_step(learner, batch, step=step, recipe=recipe, ranks=ranks)
 
 
 def keys_by_step(folder: Path) -> dict[int, list[str]]:
-    """Return the keys of each step over all ranks, in their order, of the last time that it was made."""
+    """Return the keys of each step over all ranks, in order; of a repeated step, those of the last time."""
     lines = [line.split() for path in sorted(folder.glob("rank-*.txt")) for line in path.read_text().splitlines()]
     rows = {(int(step), int(rank)): keys for step, rank, *keys in lines}
     steps = sorted({step for step, _ in rows})
@@ -39,5 +39,5 @@ def keys_by_step(folder: Path) -> dict[int, list[str]]:
 
 
 if __name__ == "__main__":
-    loop.train_step = train_step_recorded
+    loop.train_step = recorded_train_step
     sys.exit(main())

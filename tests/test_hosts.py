@@ -1,4 +1,4 @@
-"""Two hosts, as two network namespaces of this machine, each with its own copy of the shards."""
+"""Test training on two hosts: two network namespaces of this machine, each with its own copy of the shards."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 @pytest.fixture
 def hosts() -> Iterator[list[str]]:
-    """Two namespaces that see each other, and nothing else, through a pair of network devices."""
+    """Two namespaces that can only reach each other, through a pair of network devices."""
     try:
         ip("netns", "add", NAMES[0])
     except (OSError, subprocess.CalledProcessError):
@@ -48,7 +48,7 @@ def hosts() -> Iterator[list[str]]:
 
 
 def host_command(host: int, argv: list[str]) -> list[str]:
-    """Return what is started on one of two hosts, as docs/training.md says it."""
+    """Return the command line for one of two hosts, as in docs/training.md."""
     node = ["--nnodes", "2", "--node-rank", str(host), "--master-addr", ADDRESSES[0], "--master-port", "29500"]
     return [
         *("ip", "netns", "exec", NAMES[host], sys.executable, "-m", "torch.distributed.run"),
@@ -56,7 +56,7 @@ def host_command(host: int, argv: list[str]) -> list[str]:
     ]
 
 
-def test_two_hosts_train_what_two_processes_of_one_do(hosts: list[str], tmp_path: Path):
+def test_two_hosts_train_the_same_model_as_two_processes_on_one_host(hosts: list[str], tmp_path: Path):
     shards = write_set(tmp_path / "shards-0", size=32, train=[17, 3, 20], val=[6, 5])
     shutil.copytree(shards, tmp_path / "shards-1")
     settings = ["--batch-size", "6", "--max-steps", "8"]
@@ -64,11 +64,11 @@ def test_two_hosts_train_what_two_processes_of_one_do(hosts: list[str], tmp_path
         processes = []
         for host in range(2):
             argv = train_argv(tmp_path / f"shards-{host}", tmp_path / f"run-{host}", *settings)
-            # Gloo would take the device that the machine's name belongs to, which these hosts do not have.
+            # By default, Gloo uses the device of the machine's name, which these namespaces do not have.
             environment = {"GLOO_SOCKET_IFNAME": DEVICES[host]}
             processes.append(stack.enter_context(started(host_command(host, argv), **environment)))
-        ended = [finish(process) for process in processes]
-    assert [process.returncode for process in ended] == [0, 0], ended
+        results = [finish(process) for process in processes]
+    assert [process.returncode for process in results] == [0, 0], results
     assert not (tmp_path / "run-1").exists()
     whole = train_argv(shards, tmp_path / "whole", *settings)
     assert launch(2, "wds_bone.train", *whole).returncode == 0

@@ -1,4 +1,4 @@
-"""The training command: exact, interruptible, and careful with what it finds."""
+"""Test `wds-bone train`: runs are reproducible, can be interrupted, and are protected from other runs."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.learn.runs import (
     assert_same_state,
     metrics_of,
     one_thread,
-    opened_run,
+    open_run,
     state_of,
     train_argv,
     write_small_set,
@@ -46,7 +46,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that was never interrupted; not to be changed."""
+    """The folder of an uninterrupted run, which tests must not change."""
     out = tmp_path_factory.mktemp("runs") / "finished"
     assert main(train_argv(shards, out)) == 0
     return out
@@ -69,18 +69,18 @@ def test_a_run_stopped_and_resumed_at_every_step_equals_the_uninterrupted_one(
     assert metrics_of(out) == metrics_of(finished)
 
 
-def test_a_run_killed_after_later_steps_than_its_checkpoint_repeats_them(shards: Path, finished: Path, tmp_path: Path):
+def test_a_run_killed_after_its_last_checkpoint_repeats_the_lost_steps(shards: Path, finished: Path, tmp_path: Path):
     out = tmp_path / "killed"
     main(train_argv(shards, out, "--max-steps", "2"))
     at_two = (out / "last.pt").read_bytes()
     main(train_argv(shards, out, "--max-steps", "4"))
-    (out / "last.pt").write_bytes(at_two)  # the later steps were made, but not saved
+    (out / "last.pt").write_bytes(at_two)  # the later steps were taken, but not saved
     assert main(train_argv(shards, out)) == 0
     assert_same_state(out / "last.pt", finished / "last.pt")
     assert metrics_of(out) == metrics_of(finished)
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_anew(shards: Path, finished: Path, tmp_path: Path):
+def test_a_run_killed_before_its_first_checkpoint_starts_again(shards: Path, finished: Path, tmp_path: Path):
     out = tmp_path / "killed"
     main(train_argv(shards, out, "--max-steps", "2"))
     (out / "last.pt").unlink()
@@ -89,13 +89,13 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(shards: Path, fini
     assert metrics_of(out) == metrics_of(finished)
 
 
-def test_another_seed_gives_another_model(shards: Path, finished: Path, tmp_path: Path):
+def test_a_different_seed_gives_a_different_model(shards: Path, finished: Path, tmp_path: Path):
     main(train_argv(shards, tmp_path / "other", "--seed", "1", "--max-steps", "1"))
     weights = "/model/backbone.conv1.0.weight"
     assert not torch.equal(state_of(tmp_path / "other" / "last.pt")[weights], state_of(finished / "last.pt")[weights])
 
 
-def test_running_again_says_finished_and_changes_nothing(
+def test_running_a_finished_run_again_reports_that_and_changes_nothing(
     shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]
 ):
     before = (copied / "last.pt").read_bytes(), metrics_of(copied)
@@ -117,14 +117,14 @@ def test_metrics_have_a_line_for_every_step_and_every_validation(finished: Path)
         assert line["constant_mae_months"] > 0
 
 
-def test_the_best_checkpoint_is_that_of_the_lowest_validation_error(finished: Path):
+def test_the_best_checkpoint_has_the_lowest_validation_error(finished: Path):
     errors = [line["val_mae_months"] for line in metrics_of(finished) if "val_mae_months" in line]
     progress = load_checkpoint(finished / "best.pt")["progress"]
     assert progress["best_mae_months"] == min(errors)
     assert progress["best_epoch"] == 1 + errors.index(min(errors)) == progress["validated_epochs"]
 
 
-def test_the_checkpoint_says_where_it_comes_from(finished: Path, shards: Path):
+def test_the_checkpoint_records_its_provenance(finished: Path, shards: Path):
     contents, run = load_checkpoint(finished / "last.pt"), json.loads((finished / "run.json").read_text())
     assert contents["config"] == run["config"]
     assert run["config"]["model"] == "shufflenet_v2_x0_5"
@@ -140,7 +140,7 @@ def test_the_run_is_described_before_its_first_step(shards: Path, tmp_path: Path
     assert json.loads((out / "run.json").read_text())["config"]["lr"] == 1e30
 
 
-def test_another_configuration_in_a_used_folder_is_refused_with_both_values(
+def test_different_settings_in_the_folder_of_a_run_are_refused_with_both_values(
     shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert main(train_argv(shards, copied, "--lr", "0.5", "--batch-size", "5")) == 2
@@ -149,7 +149,7 @@ def test_another_configuration_in_a_used_folder_is_refused_with_both_values(
     assert "got:      --batch-size 5, --lr 0.5" in message
 
 
-def test_a_folder_claimed_by_a_run_without_a_checkpoint_is_refused_too(
+def test_the_folder_of_a_run_without_a_checkpoint_is_refused_too(
     shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]
 ):
     (copied / "last.pt").unlink()
@@ -160,11 +160,11 @@ def test_a_folder_claimed_by_a_run_without_a_checkpoint_is_refused_too(
 def test_resume_none_never_overwrites_a_run(shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]):
     before = (copied / "last.pt").read_bytes()
     assert main(train_argv(shards, copied, "--resume", "none")) == 2
-    assert "already holds a run" in capsys.readouterr().err
+    assert "already contains a run" in capsys.readouterr().err
     assert (copied / "last.pt").read_bytes() == before
 
 
-def test_an_earlier_checkpoint_can_be_named_when_the_last_one_is_damaged(
+def test_a_run_can_resume_from_an_earlier_checkpoint_if_the_last_one_is_damaged(
     shards: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "damaged"
@@ -180,7 +180,9 @@ def test_an_earlier_checkpoint_can_be_named_when_the_last_one_is_damaged(
 
 
 @pytest.mark.parametrize("changed", ["train", "val"])
-def test_other_shards_are_refused(changed: str, copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_resuming_with_different_shards_is_refused(
+    changed: str, copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     counts = {"train": [7, 3], "val": [5]} | {changed: [6, 4] if changed == "train" else [4]}
     others = write_set(tmp_path / "others", size=32, **counts)
     assert main(train_argv(others, copied)) == 2
@@ -189,7 +191,7 @@ def test_other_shards_are_refused(changed: str, copied: Path, tmp_path: Path, ca
     assert "(saved)" in message
 
 
-def test_the_same_shards_elsewhere_are_accepted(shards: Path, copied: Path, tmp_path: Path):
+def test_resuming_with_the_same_shards_in_another_folder_is_accepted(shards: Path, copied: Path, tmp_path: Path):
     moved = Path(shutil.copytree(shards, tmp_path / "moved"))
     assert main(train_argv(moved, copied)) == 0
 
@@ -202,7 +204,7 @@ def test_a_checkpoint_of_another_version_is_refused(shards: Path, copied: Path, 
     assert "install wds_bone 0.0.1" in capsys.readouterr().err
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_samples_and_keeps_the_checkpoint(
+def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_samples_and_keeps_the_checkpoint(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "diverged"
@@ -211,16 +213,16 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_samples_and_keeps_the_che
     before = (out / "last.pt").read_bytes()
     assert main(argv) == 2
     message = capsys.readouterr().err
-    assert "error: step 2: the loss or a gradient is not finite, with samples hand-" in message
+    assert "error: step 2: the loss or a gradient is not finite for samples hand-" in message
     assert (out / "last.pt").read_bytes() == before
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_cuda_device_the_step_that_diverged_is_named_and_nothing_of_it_saved(
+def test_on_a_cuda_device_the_step_that_diverged_is_reported_and_not_saved(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """The flag is read one step late there; still no checkpoint may hold what came of it."""
+    """There the flag is read one step late, but the diverged step must not reach a checkpoint."""
     out = tmp_path / "diverged"
     argv = train_argv(shards, out, "--lr", "1e30", "--device", "cuda", "--log-every", "100")
     assert main([*argv, "--max-steps", "1"]) == 0
@@ -230,14 +232,14 @@ def test_on_a_cuda_device_the_step_that_diverged_is_named_and_nothing_of_it_save
     assert (out / "last.pt").read_bytes() == before
 
 
-def test_a_batch_larger_than_the_set_shows_samples_several_times(shards: Path, tmp_path: Path):
+def test_a_batch_larger_than_the_set_contains_samples_several_times(shards: Path, tmp_path: Path):
     out = tmp_path / "large"
     assert main(train_argv(shards, out, "--batch-size", "32")) == 0
     assert [line["step"] for line in metrics_of(out)] == [1, 1]
     assert load_checkpoint(out / "last.pt")["progress"]["validated_epochs"] == 3
 
 
-def test_one_sample_of_one_gender_trains(tmp_path: Path):
+def test_training_works_with_a_single_sample(tmp_path: Path):
     shards = write_set(tmp_path / "one", size=32, train=[1], val=[1])
     assert main(train_argv(shards, tmp_path / "run")) == 0
 
@@ -253,7 +255,7 @@ def test_one_sample_of_one_gender_trains(tmp_path: Path):
         (["--resume", "none.pt"], "none.pt"),
     ],
 )
-def test_settings_that_cannot_work_leave_no_run_behind(
+def test_settings_that_cannot_work_are_refused_and_leave_no_run_behind(
     more: list[str], message: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "run"
@@ -263,7 +265,7 @@ def test_settings_that_cannot_work_leave_no_run_behind(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"config": 3}', "\x00"])
-def test_a_damaged_description_is_named_with_a_way_out(
+def test_a_damaged_description_of_a_run_is_reported_and_can_be_removed(
     text: str, shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]
 ):
     (copied / "run.json").write_text(text)
@@ -273,7 +275,7 @@ def test_a_damaged_description_is_named_with_a_way_out(
     assert main(train_argv(shards, copied)) == 0
 
 
-def test_too_little_memory_is_an_error_that_names_the_batch_size(
+def test_running_out_of_memory_is_an_error_that_names_the_batch_size(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     offer_greedy_model(monkeypatch)
@@ -283,14 +285,14 @@ def test_too_little_memory_is_an_error_that_names_the_batch_size(
     assert "got:      --model greedy, --batch-size 4" in message
 
 
-def test_a_run_stopped_before_its_first_step_names_no_checkpoint(
+def test_the_closing_text_of_a_run_stopped_before_its_first_step_names_no_checkpoint(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    with opened_run(train_argv(shards, tmp_path / "run")) as run:
+    with open_run(train_argv(shards, tmp_path / "run")) as run:
         pass
     assert closing_text(run, Progress()) == f"stopped after step 0 of {NUM_STEPS}; no checkpoint yet; not validated yet"
-    carried_on_elsewhere = Progress(step=3, best_mae_months=12.0, best_epoch=1)
-    assert closing_text(run, carried_on_elsewhere).endswith("best validation MAE 12.00 months after epoch 1")
+    resumed_elsewhere = Progress(step=3, best_mae_months=12.0, best_epoch=1)
+    assert closing_text(run, resumed_elsewhere).endswith("best validation MAE 12.00 months after epoch 1")
 
 
 def test_validation_shards_may_have_one_split_of_any_name(shards: Path, tmp_path: Path):
@@ -310,14 +312,14 @@ def test_validation_shards_without_a_manifest_are_found_by_their_names(shards: P
     assert json.loads((tmp_path / "run" / "run.json").read_text())["samples"]["val"] == 5
 
 
-def test_tars_need_validation_shards_of_their_own(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_training_on_tars_requires_validation_shards(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     argv = train_argv(shards, tmp_path / "run", "--train", str(shards / "train-*.tar"))
     assert main(argv) == 2
-    assert "give --val" in capsys.readouterr().err
+    assert "add --val" in capsys.readouterr().err
     assert main([*argv, "--val", str(shards / "val-*.tar"), "--max-steps", "1"]) == 0
 
 
-def test_validation_images_of_another_geometry_are_refused(
+def test_validation_images_of_a_different_size_are_refused(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     larger = write_set(tmp_path / "larger", size=40, val=[5])
@@ -335,7 +337,7 @@ def test_validation_images_of_another_geometry_are_refused(
         ("shufflenet_v2_x0_5", ["--set", "ema=0", "shuffle_buffer=3"]),
     ],
 )
-def test_models_with_random_layers_and_half_precision_resume_exactly_too(
+def test_models_with_random_layers_or_half_precision_also_resume_exactly(
     model: str, more: list[str], shards: Path, tmp_path: Path
 ):
     options = ["--model", model, "--image-size", "64", *more]
@@ -347,29 +349,29 @@ def test_models_with_random_layers_and_half_precision_resume_exactly_too(
 
 @pytest.mark.stress
 @pytest.mark.timeout(3600)
-def test_a_hundred_kills_at_random_times_change_no_bit_of_the_result(shards: Path, tmp_path: Path):
-    """Anywhere from the first import on: before the first checkpoint, in a step, in a validation, in a save."""
-    long = ["--epochs", "600"]
-    assert main(train_argv(shards, tmp_path / "whole", *long)) == 0
-    out, chance, num_killed = tmp_path / "killed", random.Random(11), 0
+def test_a_hundred_kills_at_random_times_do_not_change_a_bit_of_the_result(shards: Path, tmp_path: Path):
+    """The kills come at any time: during imports, before the first checkpoint, in a step, a validation or a save."""
+    settings = ["--epochs", "600"]
+    assert main(train_argv(shards, tmp_path / "whole", *settings)) == 0
+    out, generator, num_killed = tmp_path / "killed", random.Random(11), 0
     while num_killed < 100:
-        process = start(*train_argv(shards, out, *long))
-        if num_killed % 5:  # most of them while it trains
+        process = start(*train_argv(shards, out, *settings))
+        if num_killed % 5:  # most kills come while it trains
             wait_for_lines(out, 1 + len(metrics_of(out)) if (out / "metrics.jsonl").exists() else 1, process)
-            time.sleep(chance.random() * 0.1)
+            time.sleep(generator.random() * 0.1)
         else:
-            time.sleep(chance.random() * 4)
+            time.sleep(generator.random() * 4)
         process.kill()
         process.communicate()
         num_killed += process.returncode == -signal.SIGKILL
-    assert main(train_argv(shards, out, *long)) == 0
+    assert main(train_argv(shards, out, *settings)) == 0
     assert_same_state(out / "last.pt", tmp_path / "whole" / "last.pt")
     assert_same_state(out / "best.pt", tmp_path / "whole" / "best.pt")
     assert metrics_of(out) == metrics_of(tmp_path / "whole")
 
 
 def start(*argv: str) -> "subprocess.Popen[str]":
-    """Start the command in a process of its own, computing on one core as the runs it is compared with."""
+    """Start the command in a new process, with one thread like the runs to which it is compared."""
     return subprocess.Popen(
         [sys.executable, "-m", "wds_bone.train", *argv],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -381,17 +383,17 @@ def start(*argv: str) -> "subprocess.Popen[str]":
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_killed_processes_end_up_where_an_undisturbed_one_does(shards: Path, tmp_path: Path):
-    long = ["--epochs", "20"]
-    assert main(train_argv(shards, tmp_path / "whole", *long)) == 0
-    out, chance = tmp_path / "killed", random.Random(5)
+def test_a_run_killed_several_times_equals_an_uninterrupted_one(shards: Path, tmp_path: Path):
+    settings = ["--epochs", "20"]
+    assert main(train_argv(shards, tmp_path / "whole", *settings)) == 0
+    out, generator = tmp_path / "killed", random.Random(5)
     for num_lines in (1, 9, 20, 33, 45):
-        process = start(*train_argv(shards, out, *long))
+        process = start(*train_argv(shards, out, *settings))
         wait_for_lines(out, num_lines, process)
-        time.sleep(chance.random() * 0.05)
+        time.sleep(generator.random() * 0.05)
         process.kill()
         process.communicate()
-    assert main(train_argv(shards, out, *long)) == 0
+    assert main(train_argv(shards, out, *settings)) == 0
     assert_same_state(out / "last.pt", tmp_path / "whole" / "last.pt")
     assert_same_state(out / "best.pt", tmp_path / "whole" / "best.pt")
     assert metrics_of(out) == metrics_of(tmp_path / "whole")
@@ -400,19 +402,19 @@ def test_killed_processes_end_up_where_an_undisturbed_one_does(shards: Path, tmp
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_process_told_to_stop_saves_and_exits_with_the_signals_code(
+def test_a_process_that_receives_a_signal_saves_and_exits_with_its_code(
     number: int, exit_code: int, shards: Path, tmp_path: Path
 ):
-    long, out = ["--epochs", "20"], tmp_path / "stopped"
-    assert main(train_argv(shards, tmp_path / "whole", *long)) == 0
-    process = start(*train_argv(shards, out, *long))
+    settings, out = ["--epochs", "20"], tmp_path / "stopped"
+    assert main(train_argv(shards, tmp_path / "whole", *settings)) == 0
+    process = start(*train_argv(shards, out, *settings))
     wait_for_lines(out, 7, process)
     process.send_signal(number)
     printed, _ = process.communicate(timeout=20)
     assert process.returncode == exit_code
     step = load_checkpoint(out / "last.pt")["progress"]["step"]
     assert f"stopped after step {step} of 50" in printed
-    resumed = start(*train_argv(shards, out, *long))
+    resumed = start(*train_argv(shards, out, *settings))
     resumed.communicate(timeout=100)
     assert resumed.returncode == 0
     assert_same_state(out / "last.pt", tmp_path / "whole" / "last.pt")

@@ -1,4 +1,4 @@
-"""What a training can be told beside the everyday settings: folds, patience, a file of settings, a rehearsal."""
+"""Test the less common options of `wds-bone train`: folds, patience, settings from a file, and the dry run."""
 
 import json
 import shlex
@@ -28,7 +28,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_set(tmp_path_factory.mktemp("set") / "shards")
 
 
-def test_the_config_that_a_run_wrote_makes_the_same_run(shards: Path, tmp_path: Path):
+def test_the_config_that_a_run_wrote_reproduces_the_run(shards: Path, tmp_path: Path):
     out = tmp_path / "first"
     assert main(train_argv(shards, out, "--set", "ema=0.5", "augment_turn_degrees=3")) == 0
     written = parse_config(TrainConfig, ["--config", str(out / "config.toml")], TRAIN)
@@ -39,25 +39,25 @@ def test_the_config_that_a_run_wrote_makes_the_same_run(shards: Path, tmp_path: 
     assert main(["--config", str(out / "config.toml")]) == 0  # resumes the first run, which is finished
 
 
-def test_the_settings_that_a_run_prints_can_be_typed_again(
+def test_the_settings_that_a_run_prints_are_a_valid_command_line(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    knobs = ["--set", "augment_flip=false", "freeze_backbone=true", "patience=3", "ema=0.5"]
-    assert main(train_argv(shards, tmp_path / "a run", "--max-steps", "1", *knobs)) == 0
+    settings = ["--set", "augment_flip=false", "freeze_backbone=true", "patience=3", "ema=0.5"]
+    assert main(train_argv(shards, tmp_path / "a run", "--max-steps", "1", *settings)) == 0
     typed = shlex.split(capsys.readouterr().out.splitlines()[0])
-    again = parse_config(TrainConfig, typed, TRAIN)
+    parsed = parse_config(TrainConfig, typed, TRAIN)
     written = parse_config(TrainConfig, ["--config", str(tmp_path / "a run" / "config.toml")], TRAIN)
-    assert again == written
-    assert not again.augment_flip
+    assert parsed == written
+    assert not parsed.augment_flip
 
 
-def test_dropout_beside_a_frozen_backbone_is_refused(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_dropout_with_a_frozen_backbone_is_refused(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     argv = train_argv(shards, tmp_path / "run", "--set", "freeze_backbone=true", "--drop-path", "0.1")
     assert main(argv) == 2
     assert "turns random layers off" in capsys.readouterr().err
 
 
-def test_a_dry_run_says_what_would_be_done_and_leaves_nothing_behind(
+def test_a_dry_run_describes_the_run_and_leaves_nothing_behind(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert main(train_argv(shards, tmp_path / "run", "--dry-run", "--set", "accumulate=2")) == 0
@@ -65,13 +65,14 @@ def test_a_dry_run_says_what_would_be_done_and_leaves_nothing_behind(
     assert "image uint8 (4, 1, 32, 32)" in shown["batch"]
     assert shown["steps"].strip() == "5 of 5 left, 2 validations"
     assert "10 samples in 2 shards" in shown["training"]
-    assert "5 samples in 1 shards" in shown["validation"]
+    assert "5 samples in 1 shard, 2 batches" in shown["validation"]
     assert "each with 4 of 4 samples per step, in 2 parts" in shown["processes"]
-    assert "MB at its highest" in shown["memory"]
+    assert shown["memory"].strip().startswith("peak ")
+    assert "MB on cpu" in shown["memory"]
     assert not (tmp_path / "run").exists()
 
 
-def test_a_dry_run_of_a_run_that_goes_on_changes_nothing_of_it(
+def test_a_dry_run_does_not_change_the_run_that_it_would_resume(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "run"
@@ -93,7 +94,7 @@ def test_the_folds_of_a_cross_validation_validate_every_sample_once(shards: Path
     assert sorted(counts) == [(6, 4), (7, 3), (7, 3)]
 
 
-def test_a_fold_goes_on_as_that_fold_only(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_run_can_only_be_resumed_with_its_own_fold(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     argv = train_argv(shards, tmp_path / "run", "--folds", "3", "--fold")
     assert main([*argv, "0", "--max-steps", "1"]) == 0
     assert main([*argv, "1"]) == 2
@@ -101,11 +102,14 @@ def test_a_fold_goes_on_as_that_fold_only(shards: Path, tmp_path: Path, capsys: 
     assert main([*argv, "0"]) == 0
 
 
-def test_patience_counts_epochs_without_a_better_validation(
-    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_patience_counts_epochs_without_improvement(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     argv = train_argv(shards, tmp_path / "run", "--lr", "0", "--epochs", "9", "--set", "ema=0.9", "patience=2")
-    argv += ["--model", "convnext_tiny", "--drop-path", "0"]  # nothing changes without a rate: no batch statistics
+    argv += [
+        "--model",
+        "convnext_tiny",
+        "--drop-path",
+        "0",
+    ]  # with a rate of zero nothing changes, as there are no batch statistics
     assert main(argv) == 0
     assert "finished, 2 epochs without improvement, after step 8 of 23" in capsys.readouterr().out
     assert [line["best_epoch"] for line in metrics_of(tmp_path / "run") if "best_epoch" in line] == [1, 1, 1]
@@ -114,22 +118,22 @@ def test_patience_counts_epochs_without_a_better_validation(
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
 
 
-def test_a_frozen_backbone_stays_as_it_was(shards: Path, tmp_path: Path):
+def test_a_frozen_backbone_does_not_change(shards: Path, tmp_path: Path):
     assert main(train_argv(shards, tmp_path / "source", "--max-steps", "1")) == 0
-    begun = ["--init-weights", str(tmp_path / "source" / "last.pt"), "--set", "freeze_backbone=true"]
-    assert main(train_argv(shards, tmp_path / "run", *begun)) == 0
+    settings = ["--init-weights", str(tmp_path / "source" / "last.pt"), "--set", "freeze_backbone=true"]
+    assert main(train_argv(shards, tmp_path / "run", *settings)) == 0
     source, tuned = (load_checkpoint(tmp_path / name / "last.pt") for name in ("source", "run"))
     changed = {name for name, value in tuned["model"].items() if not torch.equal(value, source["ema"][name].to(value))}
     assert changed == {"backbone.fc.weight", "backbone.fc.bias", "gender.weight", "head.1.weight", "head.1.bias"}
 
 
-def test_batch_norms_over_all_processes_need_cuda(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_synchronized_batch_norms_require_cuda(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(train_argv(shards, tmp_path / "run", "--set", "sync_batch_norm=true")) == 2
     assert "sync_batch_norm works on CUDA devices only" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
-def test_tensorboard_shows_scalars_the_predictions_and_augmented_inputs_once(shards: Path, tmp_path: Path):
+def test_tensorboard_shows_scalars_and_predictions_and_shows_augmented_inputs_once(shards: Path, tmp_path: Path):
     out = tmp_path / "run"
     assert main(train_argv(shards, out, "--max-steps", "4")) == 0
     assert main(train_argv(shards, out)) == 0

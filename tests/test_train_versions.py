@@ -1,4 +1,4 @@
-"""Runs and checkpoints of other versions: what is refused, what is read, and what is recorded."""
+"""Test runs and checkpoints of other versions: which are refused, which are read, and what is recorded."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def stopped(shards: Path, tmp_path: Path) -> Path:
 
 
 def as_version_0_1_0(path: Path, monkeypatch: pytest.MonkeyPatch, **config: Any) -> None:
-    """Rewrite a checkpoint under the format and the names of wds_bone 0.1.0."""
+    """Rewrite a checkpoint with the format and the names of wds_bone 0.1.0."""
     contents = load_checkpoint(path)
     old = {name: value for name, value in contents.items() if name not in ("code", "format")}
     old["average"], old["optimiser"] = old.pop("ema"), old.pop("optimizer")
@@ -42,7 +42,7 @@ def as_version_0_1_0(path: Path, monkeypatch: pytest.MonkeyPatch, **config: Any)
         save_checkpoint(path, old)
 
 
-def test_resuming_a_run_of_0_1_0_is_refused_for_its_version_before_its_settings(
+def test_resuming_a_run_of_0_1_0_is_refused_because_of_its_version_rather_than_its_settings(
     shards: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     as_version_0_1_0(stopped / "last.pt", monkeypatch, weight_decay=0.3)
@@ -52,7 +52,7 @@ def test_resuming_a_run_of_0_1_0_is_refused_for_its_version_before_its_settings(
     assert "weight_decay" not in message
 
 
-def test_the_folder_of_a_run_of_0_1_0_without_a_checkpoint_is_refused_for_its_version(
+def test_the_folder_of_a_run_of_0_1_0_without_a_checkpoint_is_refused_because_of_its_version(
     shards: Path, stopped: Path, capsys: pytest.CaptureFixture[str]
 ):
     for name in ("last.pt", "best.pt"):
@@ -77,7 +77,7 @@ def test_a_checkpoint_of_0_1_0_evaluates_as_before(
     assert tables[0] == tables[1]
 
 
-def test_a_checkpoint_of_0_1_0_gives_initial_weights(
+def test_a_checkpoint_of_0_1_0_can_provide_initial_weights(
     shards: Path, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     ema = load_checkpoint(stopped / "best.pt")["ema"]
@@ -88,7 +88,9 @@ def test_a_checkpoint_of_0_1_0_gives_initial_weights(
     assert all(torch.equal(model[name], ema[name]) for name in ema if name.endswith("weight"))
 
 
-def test_every_launch_is_in_the_history_of_the_run(shards: Path, stopped: Path, capsys: pytest.CaptureFixture[str]):
+def test_every_launch_is_recorded_in_the_history_of_the_run(
+    shards: Path, stopped: Path, capsys: pytest.CaptureFixture[str]
+):
     assert main(train_argv(shards, stopped)) == 0
     assert "warning" not in capsys.readouterr().err
     run = json.loads((stopped / "run.json").read_text())
@@ -97,7 +99,7 @@ def test_every_launch_is_in_the_history_of_the_run(shards: Path, stopped: Path, 
     assert {launch["versions"]["wds_bone"] for launch in run["history"]} == {__version__}
 
 
-def test_other_code_and_another_torch_are_warned_of_and_recorded(
+def test_changed_code_or_a_changed_torch_causes_a_warning_and_is_recorded(
     shards: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr("wds_bone.learn.assemble.code_digest", lambda: "other code")

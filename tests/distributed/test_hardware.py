@@ -1,3 +1,5 @@
+"""Test which settings are chosen for a machine."""
+
 import pytest
 import torch
 
@@ -7,14 +9,14 @@ from wds_bone.errors import ConfigError
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
-def test_what_is_asked_for_is_taken():
+def test_explicit_settings_are_kept():
     assert pick_device("cpu") == CPU
     assert pick_precision("fp32", CPU) == "fp32"
     assert pick_precision("bf16", CPU) == "bf16"
     assert pick_model("vit_b_16", CPU) == "vit_b_16"
 
 
-def test_auto_suits_the_device():
+def test_auto_chooses_settings_that_suit_the_device():
     assert pick_model("auto", CPU) == "resnet18"
     assert pick_model("auto", GPU) == "convnext_tiny"
     assert pick_precision("auto", CPU) in ("fp32", "bf16")
@@ -24,7 +26,7 @@ def test_auto_suits_the_device():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
-def test_cuda_without_a_device_is_an_error_that_offers_the_cpu():
+def test_requesting_cuda_without_a_device_is_an_error_that_suggests_the_cpu():
     assert pick_device("auto") == CPU
     with pytest.raises(ConfigError, match="no CUDA device") as refused:
         pick_device("cuda")

@@ -1,4 +1,4 @@
-"""How a process reads the variables of its launcher, and reports errors before the processes are connected."""
+"""Test how a process reads the variables of its launcher, and how errors are reported before processes connect."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_without_a_launcher_a_process_is_alone():
+def test_without_a_launcher_there_is_a_single_rank():
     assert not is_launched()
     with open_ranks(CPU, timeout_seconds=1) as ranks:
         assert (ranks.rank, ranks.world_size, ranks.is_first) == (0, 1, True)
@@ -30,14 +30,14 @@ def test_without_a_launcher_a_process_is_alone():
         ranks.refuse_disagreement({"a": 1})
 
 
-def test_leftover_variables_do_not_make_a_launch(monkeypatch: pytest.MonkeyPatch):
+def test_leftover_variables_do_not_count_as_a_launch(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MASTER_PORT", "29500")
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert not is_launched()
 
 
 @pytest.mark.parametrize("missing", VARIABLES)
-def test_an_incomplete_launch_names_what_is_missing(missing: str, monkeypatch: pytest.MonkeyPatch):
+def test_an_incomplete_launch_is_reported_with_the_missing_variable(missing: str, monkeypatch: pytest.MonkeyPatch):
     for name, value in VARIABLES.items():
         if name != missing:
             monkeypatch.setenv(name, value)
@@ -46,15 +46,15 @@ def test_an_incomplete_launch_names_what_is_missing(missing: str, monkeypatch: p
     assert refused.value.got == f"no {missing}"
 
 
-def test_copies_started_by_slurm_that_know_nothing_of_each_other_are_refused(monkeypatch: pytest.MonkeyPatch):
+def test_several_slurm_tasks_without_a_launcher_are_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
-    with pytest.raises(ConfigError, match="do not know of each other"):
+    with pytest.raises(ConfigError, match="do not know about each other"):
         check_launch()
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
     check_launch()
 
 
-def test_one_process_of_a_machine_reports_the_error_of_all(
+def test_one_process_per_machine_reports_an_error_that_all_encounter(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def fail() -> None:
@@ -66,11 +66,11 @@ def test_one_process_of_a_machine_reports_the_error_of_all(
     assert capsys.readouterr().out == "usage\n"
     monkeypatch.setenv("LOCAL_RANK", "3")
     with pytest.raises(ConfigError, match="wrong"):
-        report_errors_once(fail)  # LOCAL_RANK alone makes no launch
+        report_errors_once(fail)  # LOCAL_RANK alone is not a launch
     capsys.readouterr()
     monkeypatch.setenv("RANK", "3")
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exited:
         report_errors_once(fail)
-    assert left.value.code == 2
+    assert exited.value.code == 2
     assert capsys.readouterr().out == ""
     assert report_errors_once(lambda: 7) == 7

@@ -1,3 +1,5 @@
+"""Test the error for running out of device memory."""
+
 import pytest
 import torch
 
@@ -5,7 +7,7 @@ from wds_bone.distributed.memory import memory_errors
 from wds_bone.errors import WdsBoneError
 
 
-def test_too_little_memory_is_an_error_that_names_the_device_and_the_remedy():
+def test_running_out_of_memory_is_reported_with_the_device_and_a_remedy():
     with (
         pytest.raises(WdsBoneError, match="memory of the cuda device") as refused,
         memory_errors("cuda", got="--batch-size 64", do="give a smaller --batch-size"),
@@ -14,6 +16,6 @@ def test_too_little_memory_is_an_error_that_names_the_device_and_the_remedy():
     assert refused.value.do == "give a smaller --batch-size"
 
 
-def test_any_other_error_stays_what_it_is():
+def test_any_other_error_is_raised_unchanged():
     with pytest.raises(RuntimeError, match="a bug"), memory_errors("cuda", got="", do=""):
         raise RuntimeError("a bug")

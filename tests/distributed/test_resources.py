@@ -1,16 +1,18 @@
+"""Test the measurements of memory and waiting time."""
+
 import mmap
 
 from wds_bone.distributed.resources import Stopwatch, resident_bytes
 
 
-def test_resident_memory_grows_with_what_is_held():
+def test_resident_memory_grows_with_allocated_memory():
     before = resident_bytes()
-    with mmap.mmap(-1, 1 << 26) as fresh:  # from the kernel: malloc may hand out pages that other tests have touched
+    with mmap.mmap(-1, 1 << 26) as fresh:  # malloc might reuse pages that other tests have touched
         fresh.write(b"\1" * (1 << 26))
         assert resident_bytes() - before > 0.9 * (1 << 26)
 
 
-def test_a_lap_counts_waits_and_begins_anew():
+def test_a_lap_measures_the_waits_and_restarts_the_stopwatch():
     stopwatch = Stopwatch()
     for _ in range(3):
         with stopwatch.waiting():

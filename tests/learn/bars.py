@@ -1,4 +1,4 @@
-"""Films that can be learned: a bar as long as the age, and a gender that shifts the label."""
+"""Images from which a model can learn: the bar is longer the older the hand, and the gender shifts the label."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ GENDER_SHIFT_MONTHS = 30.0
 
 
 def write_bars(path: Path, *, num_samples: int, seed: int, size: int = 32) -> None:
-    """Write a plain shard: the longer the bar the older, and a girl with the same bar is 30 months older than a boy."""
+    """Write a plain shard: a longer bar means older, and a girl is 30 months older than a boy with the same bar."""
     generator = np.random.default_rng(seed)
     with path.open("wb") as file, webdataset.TarWriter(file, mtime=0) as tar:
         for number in range(num_samples):

@@ -1,4 +1,4 @@
-"""Fixtures of the learning tests."""
+"""Fixtures for the tests of training."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""A backbone that asks a CUDA device, or what stands in for one, for more memory than there is."""
+"""A backbone whose forward pass always runs out of memory, on any device."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ GREEDY_MODEL = "greedy"
 
 
 class Greedy(nn.Module):
-    """Maps gray images to features, or would, if there were memory for it."""
+    """Runs out of memory, except on the meta device."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Greedy(nn.Module):
 
 
 def offer_greedy_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let torchvision list the greedy model among its own for the time of a test."""
+    """Register the greedy model with torchvision for the duration of a test."""
 
     def build(*, num_classes: int) -> nn.Module:
         return Greedy(num_classes)

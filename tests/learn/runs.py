@@ -1,4 +1,4 @@
-"""Small real trainings for the tests: a set, the command line of a run, and what a run left behind."""
+"""Small training runs for the tests: a set, the command line of a run, and the results of a run."""
 
 import json
 import resource
@@ -18,14 +18,14 @@ from wds_bone.learn.run import Run
 from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
 from wds_bone.model.checkpoint import load_checkpoint
 
-ALONE = Ranks(device=torch.device("cpu"))
+SINGLE_RANK = Ranks(device=torch.device("cpu"))
 SMALL_MODEL = "shufflenet_v2_x0_5"
 NUM_STEPS = 5  # 10 samples, batches of 4, 2 epochs
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one core: on tiny tensors more are slower, above all on a busy machine."""
+    """Compute with one thread: with tiny tensors more threads are slower, especially on a busy machine."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -34,7 +34,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def largest_file(num_bytes: int) -> Iterator[None]:
-    """Let no file of this process grow beyond a size, as a disk that fills up; Python ignores the signal for it."""
+    """Limit the size of files that this process writes, like a disk that fills up; Python ignores SIGXFSZ."""
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, usual[1]))
     try:
@@ -49,7 +49,7 @@ def write_small_set(folder: Path) -> Path:
 
 
 def train_argv(shards: Path, out: Path, *more: str) -> list[str]:
-    """Return the command line of a run of five steps, validated after steps 3 and 5."""
+    """Return the command line of a run with five steps and validations after steps 3 and 5."""
     fixed = [
         "--epochs",
         "2",
@@ -68,19 +68,19 @@ def train_argv(shards: Path, out: Path, *more: str) -> list[str]:
 
 
 @contextmanager
-def opened_run(argv: list[str]) -> Iterator[Run]:
-    """Open a new run of this command line, without its folder."""
+def open_run(argv: list[str]) -> Iterator[Run]:
+    """Open a new run with this command line, without creating its folder."""
     config = resolve_config(parse_config(TrainConfig, argv, TRAIN))
     with ExitStack() as stack:
-        streams = open_streams(config, ALONE)
+        streams = open_streams(config, SINGLE_RANK)
         for stream in streams:
             stack.enter_context(stream)
         recipe = make_recipe(config, num_samples=streams[0].num_samples, world_size=1)
-        yield assemble_run(config, recipe, streams, provenance_of(config, *streams), ranks=ALONE, is_new=True)
+        yield assemble_run(config, recipe, streams, provenance_of(config, *streams), ranks=SINGLE_RANK, is_new=True)
 
 
 def state_of(checkpoint: Path) -> dict[str, Any]:
-    """Return all that must be equal in two checkpoints of equal runs, flat: name to tensor or value."""
+    """Return what must be equal in the checkpoints of equal runs, as a flat mapping of names to tensors or values."""
     contents = load_checkpoint(checkpoint)
     for name in ("out", "max_steps", "threads", "resume"):
         del contents["config"][name]
@@ -88,7 +88,7 @@ def state_of(checkpoint: Path) -> dict[str, Any]:
 
 
 def assert_same_state(one: Path, other: Path) -> None:
-    """Fail unless two checkpoints agree in every bit of their state."""
+    """Fail unless two checkpoints have the same state, bit for bit."""
     first, second = state_of(one), state_of(other)
     assert first.keys() == second.keys()
     different = [name for name in first if not _same(first[name], second[name])]
@@ -96,10 +96,10 @@ def assert_same_state(one: Path, other: Path) -> None:
 
 
 def metrics_of(out: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's metrics without what depends on the clock and the memory."""
-    clocked = {"images_per_second", "wait_fraction", "rss_bytes", "val_seconds"}
+    """Return the metrics of a run, line by line, without those that depend on time and memory."""
+    varying = {"images_per_second", "wait_fraction", "rss_bytes", "val_seconds"}
     lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
-    return [{name: value for name, value in line.items() if name not in clocked} for line in lines]
+    return [{name: value for name, value in line.items() if name not in varying} for line in lines]
 
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -1,19 +1,21 @@
+"""Test how the ages of the training samples define the target of a learner."""
+
 import numpy as np
 import pytest
 
 from wds_bone.learn.learner import target_of
 
 
-def test_the_target_is_standardized_by_mean_and_deviation_of_the_training_ages():
+def test_the_target_holds_the_mean_and_standard_deviation_of_the_training_ages():
     target = target_of(np.array([100, 140], np.float32))
     assert (target.mean_months, target.sd_months) == (120.0, 20.0)
 
 
-def test_ages_that_are_all_alike_do_not_divide_by_zero():
+def test_identical_ages_do_not_cause_a_division_by_zero():
     target = target_of(np.array([100, 100], np.float32))
     assert (target.mean_months, target.sd_months) == (100.0, 1.0)
 
 
-def test_the_sum_of_many_ages_keeps_its_precision():
+def test_the_mean_of_many_ages_keeps_its_precision():
     ages = np.full(1_000_000, 127.3, np.float32)
     assert target_of(ages).mean_months == pytest.approx(float(np.float32(127.3)), abs=1e-9)

@@ -1,10 +1,12 @@
+"""Test that a small model learns age and gender."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.learn.bars import GENDER_SHIFT_MONTHS, write_bars
-from tests.learn.runs import ALONE, metrics_of
+from tests.learn.runs import SINGLE_RANK, metrics_of
 from wds_bone.learn.validate import predict_epoch
 from wds_bone.model.predictor import load_predictor
 from wds_bone.stream.stream import BoneAgeStream
@@ -23,7 +25,7 @@ def test_a_small_model_learns_age_and_gender(tmp_path: Path):
     assert last["val_mae_months"] < 12
     predictor = load_predictor(tmp_path / "run" / "best.pt", device="cpu")
     with BoneAgeStream(tmp_path / "val.tar", shuffle=False) as stream:
-        truly = predict_epoch(predictor, stream, ALONE)
-        swapped = predict_epoch(predictor, stream, ALONE, gender_input=1 - stream.genders.astype(np.float32))
-    older_if_girl = (truly.predicted_months - swapped.predicted_months) * np.where(truly.gender == 0, 1, -1)
+        unchanged = predict_epoch(predictor, stream, SINGLE_RANK)
+        swapped = predict_epoch(predictor, stream, SINGLE_RANK, gender_input=1 - stream.genders.astype(np.float32))
+    older_if_girl = (unchanged.predicted_months - swapped.predicted_months) * np.where(unchanged.gender == 0, 1, -1)
     assert older_if_girl.mean() == pytest.approx(GENDER_SHIFT_MONTHS, abs=8)

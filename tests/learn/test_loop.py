@@ -1,3 +1,5 @@
+"""Test the training loop: signals, saves, and what a run leaves behind when it fails."""
+
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.learn.runs import assert_same_state, metrics_of, opened_run, train_argv, write_small_set
+from tests.learn.runs import assert_same_state, metrics_of, open_run, train_argv, write_small_set
 from wds_bone.distributed.interrupt import Interruption
 from wds_bone.errors import WdsBoneError
 from wds_bone.learn import loop
@@ -30,14 +32,14 @@ def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def begun_run(shards: Path, out: Path, *more: str) -> Iterator[Run]:
+def new_run(shards: Path, out: Path, *more: str) -> Iterator[Run]:
     out.mkdir()
-    with opened_run(train_argv(shards, out, *more)) as run:
+    with open_run(train_argv(shards, out, *more)) as run:
         yield run
 
 
 class WatchedLog(MetricsLog):
-    """Calls `after_step(steps so far)` when a step has been made."""
+    """Calls `after_step(number of steps)` after every step."""
 
     after_step: Callable[[int], None]
     num_advanced = 0
@@ -55,12 +57,12 @@ def train_watched(run: Run, after_step: Callable[[int], None]) -> tuple[Progress
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, *(pytest.param(step, marks=pytest.mark.slow) for step in (2, 5))])
-def test_a_signal_ends_after_the_step_with_a_checkpoint_to_go_on_from(
+def test_a_signal_stops_training_after_the_step_with_a_checkpoint_to_resume_from(
     stop_at: int, shards: Path, finished: Path, tmp_path: Path
 ):
-    """Steps 3 and 5 end an epoch: then the signal comes before their validation, which the resumed run makes up for."""
+    """Steps 3 and 5 end an epoch; there the signal arrives before the validation, which the resumed run then makes."""
     out = tmp_path / "interrupted"
-    with begun_run(shards, out) as run:
+    with new_run(shards, out) as run:
         progress, interruption = train_watched(
             run, lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == stop_at else None
         )
@@ -72,35 +74,35 @@ def test_a_signal_ends_after_the_step_with_a_checkpoint_to_go_on_from(
     assert metrics_of(out) == metrics_of(finished)
 
 
-def test_the_state_is_saved_now_and_then_between_validations(
+def test_the_state_is_saved_periodically_between_validations(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
-    with begun_run(shards, tmp_path / "run", "--lr", "1e30") as run, pytest.raises(WdsBoneError, match="step 2"):
+    with new_run(shards, tmp_path / "run", "--lr", "1e30") as run, pytest.raises(WdsBoneError, match="step 2"):
         train_watched(run, lambda step: None)
     assert load_checkpoint(tmp_path / "run" / "last.pt")["progress"]["step"] == 1
 
 
-def test_what_is_prefetched_does_not_count(shards: Path, tmp_path: Path):
+def test_prefetched_batches_do_not_advance_the_position(shards: Path, tmp_path: Path):
     positions = []
-    with begun_run(shards, tmp_path / "run") as run:
+    with new_run(shards, tmp_path / "run") as run:
         train_watched(run, lambda step: positions.append(run.train_stream.position))
     assert positions == [4, 8, 12, 16, 20]
 
 
-def test_predictions_that_are_not_finite_end_the_run_before_anything_of_them_is_kept(shards: Path, tmp_path: Path):
+def test_predictions_that_are_not_finite_end_the_run_before_anything_is_saved(shards: Path, tmp_path: Path):
     out = tmp_path / "run"
-    with begun_run(shards, out) as run, pytest.raises(WdsBoneError, match=r"validation after step 3: 5 predictions"):
+    with new_run(shards, out) as run, pytest.raises(WdsBoneError, match=r"validation after step 3: 5 predictions"):
         train_watched(run, lambda step: run.learner.ema.head[1].bias.fill_(torch.nan))
     assert [path.name for path in out.iterdir() if path.suffix == ".pt"] == []
     assert [line["step"] for line in metrics_of(out)] == [1, 2, 3]
     assert not any("val_mae_months" in line for line in metrics_of(out))
 
 
-def test_a_validation_that_was_written_but_not_saved_is_not_written_twice(shards: Path, finished: Path, tmp_path: Path):
-    """Killed between the line and the checkpoint, after the step had been saved by a signal."""
+def test_a_validation_that_was_logged_but_not_saved_is_not_logged_twice(shards: Path, finished: Path, tmp_path: Path):
+    """The run is killed between logging the validation and saving it, after a signal has already saved the step."""
     out = tmp_path / "killed"
-    with begun_run(shards, out) as run:
+    with new_run(shards, out) as run:
         train_watched(run, lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 3 else None)
     before_validation = (out / "last.pt").read_bytes()
     assert main(train_argv(shards, out, "--max-steps", "3")) == 0

@@ -1,3 +1,5 @@
+"""Test that losses are checked in order, and that errors name the step and its samples."""
+
 from collections import deque
 from collections.abc import Sequence
 
@@ -16,7 +18,7 @@ def keys_of_step(step: int) -> list[str]:
     return [f"hand-{step}-{row}" for row in range(4)]
 
 
-def test_the_last_loss_is_returned_and_as_many_are_left_as_asked():
+def test_the_last_loss_checked_is_returned_and_the_requested_number_is_left():
     pending = deque([pending_loss(1), pending_loss(2), pending_loss(3)])
     assert check_losses(pending, keys_of_step, leave=1) == 1.0
     assert [waiting.step for waiting in pending] == [3]
@@ -24,9 +26,9 @@ def test_the_last_loss_is_returned_and_as_many_are_left_as_asked():
     assert not pending
 
 
-def test_a_skipped_step_is_an_error_with_its_number_and_its_samples():
+def test_a_skipped_step_is_an_error_that_names_the_step_and_its_samples():
     pending = deque([pending_loss(1), pending_loss(2, skipped=True), pending_loss(3)])
-    with pytest.raises(WdsBoneError, match=r"step 2: .* not finite, with samples hand-1-0, .*hand-1-3\n") as refused:
+    with pytest.raises(WdsBoneError, match=r"step 2: .* not finite for samples hand-1-0, .*hand-1-3\n") as refused:
         check_losses(pending, keys_of_step)
     assert "--lr" in refused.value.do
 
@@ -43,10 +45,10 @@ def test_the_loss_is_the_sum_of_the_shares_of_all_ranks():
         ([1.0, 1.0], "hand-0-0, hand-0-1, hand-0-2, hand-0-3"),
     ],
 )
-def test_the_samples_named_are_those_of_the_ranks_whose_share_is_not_finite(shares: list[float], keys: str):
+def test_the_error_names_the_samples_of_the_ranks_whose_loss_is_not_finite(shares: list[float], keys: str):
     with pytest.raises(WdsBoneError) as refused:
         check_losses(deque([pending_loss(1, shares=shares, skipped=True)]), keys_of_step)
-    assert refused.value.problem.endswith(f"with samples {keys}")
+    assert refused.value.problem.endswith(f"for samples {keys}")
 
 
 @pytest.mark.gpu

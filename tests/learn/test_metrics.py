@@ -1,40 +1,42 @@
+"""Test the numbers in `metrics.jsonl`."""
+
 import numpy as np
 import pytest
 
 from wds_bone.learn.metrics import absolute_errors, bootstrap_interval, constant_error, median_ages
 
 
-def test_the_constant_predictor_is_the_median_of_the_training_ages():
+def test_the_constant_predictor_predicts_the_median_of_the_training_ages():
     train, val = np.array([10, 20, 90], np.float32), np.array([0, 20, 100], np.float32)
     assert constant_error(train, val) == pytest.approx(100 / 3)
 
 
-def test_the_interval_holds_the_mean_and_shrinks_with_the_root_of_the_number():
+def test_the_interval_contains_the_mean_and_shrinks_with_the_square_root_of_the_sample_size():
     errors = np.random.default_rng(0).exponential(12, 4000)
     few, many = bootstrap_interval(errors[:40]), bootstrap_interval(errors)
     assert many[0] < errors.mean() < many[1]
     assert (few[1] - few[0]) / (many[1] - many[0]) == pytest.approx(10, rel=0.4)
 
 
-def test_the_interval_is_nearly_that_of_the_normal_approximation():
+def test_the_interval_is_close_to_the_normal_approximation():
     errors = np.random.default_rng(0).normal(12, 3, 2000)
     low, high = bootstrap_interval(errors)
     assert high - low == pytest.approx(2 * 1.96 * 3 / np.sqrt(2000), rel=0.1)
 
 
-def test_the_interval_is_the_same_every_time():
+def test_the_interval_is_reproducible():
     errors = np.arange(50, dtype=np.float64)
     assert bootstrap_interval(errors) == bootstrap_interval(errors)
     assert bootstrap_interval(errors) != bootstrap_interval(errors, seed=1)
 
 
-def test_errors_are_taken_in_double_precision():
+def test_errors_are_computed_in_double_precision():
     errors = absolute_errors(np.array([1e-3], np.float32), np.array([228], np.float32))
     assert errors.dtype == np.float64
     assert errors[0] == 228.0 - float(np.float32(1e-3))
 
 
-def test_median_ages_are_of_all_and_of_each_gender_that_occurs():
+def test_median_ages_cover_all_samples_and_each_gender_that_occurs():
     ages, genders = np.array([10.0, 20.0, 60.0]), np.array([0, 0, 1], np.uint8)
     assert median_ages(ages, genders) == {"all": 20.0, "F": 15.0, "M": 60.0}
     assert median_ages(ages[:2], genders[:2]) == {"all": 15.0, "F": 15.0}

@@ -1,3 +1,5 @@
+"""Test what is written to `metrics.jsonl`, and what is removed from it when a run is resumed."""
+
 import errno
 import json
 from pathlib import Path
@@ -29,7 +31,7 @@ def write_lines(path: Path, *lines: dict[str, Any]) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def test_lines_past_the_resumed_step_are_cut_and_the_others_kept(tmp_path: Path):
+def test_lines_after_the_resumed_step_are_removed_and_the_others_are_kept(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     write_lines(
         path, {"step": 1}, {"step": 2, "loss": 3.0}, {"step": 2, "epoch": 1.2, "val_mae_months": 9.0}, {"step": 3}
@@ -42,21 +44,21 @@ def test_lines_past_the_resumed_step_are_cut_and_the_others_kept(tmp_path: Path)
     ]
 
 
-def test_a_last_line_that_was_cut_short_is_dropped(tmp_path: Path):
+def test_an_incomplete_last_line_is_removed(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2, "lo')
     truncate_metrics(path, Progress(step=5))
     assert path.read_text() == '{"step": 1}\n'
 
 
-def test_a_run_that_is_new_starts_with_an_empty_file(tmp_path: Path):
+def test_a_new_run_starts_with_an_empty_file(tmp_path: Path):
     write_lines(tmp_path / "metrics.jsonl", {"step": 1}, {"step": 2})
     with MetricsLog(tmp_path, progress=Progress(), num_steps=9):
         pass
     assert metrics_of(tmp_path) == []
 
 
-def test_lines_are_in_the_file_at_once_and_validations_on_the_screen(
+def test_lines_are_written_immediately_and_validations_are_also_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     with MetricsLog(tmp_path, progress=Progress(), num_steps=9) as log:
@@ -70,7 +72,7 @@ def test_lines_are_in_the_file_at_once_and_validations_on_the_screen(
     assert shown.startswith("epoch 1  ")
 
 
-def test_numbers_that_are_not_finite_never_become_broken_json(tmp_path: Path):
+def test_numbers_that_are_not_finite_are_never_written_as_invalid_json(tmp_path: Path):
     with (
         MetricsLog(tmp_path, progress=Progress(), num_steps=9) as log,
         pytest.raises(ValueError, match="not JSON compliant"),
@@ -78,7 +80,7 @@ def test_numbers_that_are_not_finite_never_become_broken_json(tmp_path: Path):
         log.write_step({"step": 1, **STEP, "loss": float("nan")})
 
 
-def test_a_validation_past_the_validated_epochs_is_cut(tmp_path: Path):
+def test_a_validation_after_the_validated_epochs_is_removed(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     write_lines(path, {"step": 2, "epoch": 1.2, "loss": 3.0}, {"step": 2, "epoch": 1.2, "val_mae_months": 9.0})
     truncate_metrics(path, Progress(step=2, validated_epochs=0))
@@ -88,7 +90,7 @@ def test_a_validation_past_the_validated_epochs_is_cut(tmp_path: Path):
 @pytest.mark.parametrize(
     "damaged", [b"{", b"7", b"{}", b"\xff", b'{"step": "1"}', b"null", b'{"val_mae_months": 1, "epoch": Infinity}']
 )
-def test_a_damaged_line_is_named_and_the_file_left_as_it_is(tmp_path: Path, damaged: bytes):
+def test_a_damaged_line_is_reported_with_its_number_and_the_file_is_not_changed(tmp_path: Path, damaged: bytes):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n' + damaged + b'\n{"step": 2}\n')
     before = path.read_bytes()
@@ -97,13 +99,13 @@ def test_a_damaged_line_is_named_and_the_file_left_as_it_is(tmp_path: Path, dama
     assert path.read_bytes() == before
 
 
-def test_a_file_that_cannot_be_opened_is_an_error_with_its_name(tmp_path: Path):
+def test_a_file_that_cannot_be_opened_is_reported_with_its_name(tmp_path: Path):
     with pytest.raises(WdsBoneError, match=r"gone/metrics\.jsonl"):
         MetricsLog(tmp_path / "gone", progress=Progress(), num_steps=9)
 
 
-def test_a_full_disk_is_an_error_with_the_name_of_the_file(tmp_path: Path):
-    """The file is large already, so that TensorBoard's stays far below the limit."""
+def test_a_full_disk_is_reported_with_the_name_of_the_file(tmp_path: Path):
+    """The file is already large, so that TensorBoard's file stays far below the limit."""
     path = tmp_path / "metrics.jsonl"
     write_lines(path, *[{"step": 0}] * 1000)
     with (
@@ -115,7 +117,7 @@ def test_a_full_disk_is_an_error_with_the_name_of_the_file(tmp_path: Path):
 
 
 class FullBoard:
-    """A TensorBoard writer whose disk is full: it says so when it is given something, or at the end."""
+    """A TensorBoard writer whose disk is full: it raises an error on every write, and when it is closed."""
 
     def add_scalar(self, *_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -123,7 +125,7 @@ class FullBoard:
     close = add_scalar
 
 
-def test_a_disk_too_full_for_tensorboard_is_an_error_that_says_so(tmp_path: Path):
+def test_a_disk_too_full_for_tensorboard_is_reported(tmp_path: Path):
     log = MetricsLog(tmp_path, progress=Progress(), num_steps=9)
     log._board = FullBoard()
     with pytest.raises(WdsBoneError, match=r"(?s)tensorboard: cannot be written: No space.*do:"):

@@ -1,3 +1,5 @@
+"""Test the update of the weights, the learning rate, and the moving average."""
+
 import math
 
 import pytest
@@ -47,7 +49,7 @@ def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_optimizer(bad
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_changes_nothing_even_if_the_gradients_are(bad: float):
+def test_a_loss_that_is_not_finite_changes_nothing_even_if_the_gradients_are_finite(bad: float):
     model, optimizer = trained_model()
     before = bits_of(model, optimizer)
     model(torch.randn(8, 3)).sum().backward()
@@ -55,11 +57,11 @@ def test_a_loss_that_is_not_finite_changes_nothing_even_if_the_gradients_are(bad
     assert all(map(torch.equal, before, bits_of(model, optimizer)))
 
 
-def test_a_refused_step_leaves_no_trace_in_the_next_one():
+def test_a_skipped_step_does_not_affect_the_next_one():
     results = []
-    for refuse_one in (False, True):
+    for skip_one in (False, True):
         model, optimizer = trained_model()
-        if refuse_one:
+        if skip_one:
             model[0].weight.grad = torch.full((4, 3), math.nan)
             update_weights(model, optimizer, loss=torch.tensor(1.0), rate=0.01, clip_norm=CLIP_NORM)
         torch.manual_seed(1)
@@ -71,7 +73,7 @@ def test_a_refused_step_leaves_no_trace_in_the_next_one():
 
 
 def test_a_huge_gradient_is_clipped():
-    """AdamW moves the weights alike whatever the scale, so look at its mean of the gradients."""
+    """The steps of AdamW do not depend on the scale of the gradients, so this checks their running mean."""
     torch.manual_seed(0)
     model = nn.Linear(3, 4)
     optimizer = build_optimizer(model, weight_decay=0.1)
@@ -83,7 +85,7 @@ def test_a_huge_gradient_is_clipped():
     assert float(torch.cat(means).norm()) / (1 - first_beta) == pytest.approx(CLIP_NORM, rel=1e-3)
 
 
-def test_matrices_decay_and_norms_and_biases_do_not():
+def test_weight_decay_applies_to_matrices_but_not_to_norms_and_biases():
     model, optimizer = trained_model()
     decay = {parameter: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
     assert {name: decay[parameter] for name, parameter in model.named_parameters()} == {
@@ -101,7 +103,7 @@ def small_model() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
 
 
-def test_parameters_and_buffers_move_by_the_same_formula_and_integers_are_copied():
+def test_parameters_and_buffers_are_averaged_by_the_same_formula_and_integers_are_copied():
     model = small_model()
     ema = copy_for_ema(model)
     before = {name: value.clone() for name, value in ema.state_dict().items()}
@@ -116,7 +118,7 @@ def test_parameters_and_buffers_move_by_the_same_formula_and_integers_are_copied
     assert ema.state_dict()["1.num_batches_tracked"] == 1
 
 
-def test_without_decay_the_average_is_the_model():
+def test_with_a_decay_of_zero_the_average_equals_the_model():
     model = small_model()
     ema = copy_for_ema(model)
     model(torch.randn(8, 3))
@@ -124,40 +126,40 @@ def test_without_decay_the_average_is_the_model():
     assert torch.equal(ema.state_dict()["1.running_mean"], model.state_dict()["1.running_mean"])
 
 
-def test_the_average_takes_no_gradients_and_predicts():
+def test_the_average_requires_no_gradients_and_is_in_evaluation_mode():
     ema = copy_for_ema(small_model())
     assert not ema.training
     assert not any(parameter.requires_grad for parameter in ema.parameters())
 
 
 @given(num_samples=st.integers(1, 10**7), epochs=st.integers(1, 500), batch_size=st.integers(1, 4096))
-def test_the_steps_just_suffice_to_show_every_sample(num_samples: int, epochs: int, batch_size: int):
+def test_the_number_of_steps_is_the_smallest_that_shows_every_sample(num_samples: int, epochs: int, batch_size: int):
     steps = count_steps(num_samples, epochs=epochs, batch_size=batch_size)
     assert steps * batch_size >= num_samples * epochs > (steps - 1) * batch_size
 
 
 @given(num_steps=st.integers(1, 3000), peak=st.floats(1e-6, 1.0))
-def test_the_rate_rises_once_then_falls_and_never_reaches_zero(num_steps: int, peak: float):
+def test_the_learning_rate_rises_once_then_falls_and_never_reaches_zero(num_steps: int, peak: float):
     rates = [learning_rate(step, num_steps=num_steps, peak=peak, warmup=0.1) for step in range(num_steps)]
-    top = rates.index(max(rates))
+    peak_step = rates.index(max(rates))
     assert all(0 < rate <= peak for rate in rates)
-    assert rates[: top + 1] == sorted(rates[: top + 1])
-    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[: peak_step + 1] == sorted(rates[: peak_step + 1])
+    assert rates[peak_step:] == sorted(rates[peak_step:], reverse=True)
 
 
-def test_the_rate_is_highest_after_a_tenth_and_nearly_zero_at_the_end():
+def test_the_learning_rate_is_highest_after_the_warmup_and_almost_zero_at_the_end():
     assert learning_rate(100, num_steps=1000, peak=3e-3, warmup=0.1) == pytest.approx(3e-3)
     assert learning_rate(999, num_steps=1000, peak=3e-3, warmup=0.1) < 1e-7
 
 
 @given(step=st.integers(0, 10**6))
-def test_the_average_forgets_quickly_at_first_and_slowly_later(step: int):
+def test_the_decay_of_the_average_rises_with_the_step_up_to_its_maximum(step: int):
     assert ema_decay(step, largest=0.99) <= min(0.99, ema_decay(step + 1, largest=0.99))
     assert ema_decay(step, largest=0.0) == 0.0
 
 
 @given(num_steps=st.integers(1, 10**6))
-def test_the_default_average_reaches_back_a_tenth_of_the_run(num_steps: int):
+def test_the_default_decay_averages_over_a_tenth_of_the_run(num_steps: int):
     decay = default_ema(num_steps)
     assert 0.0 <= decay < 1.0
     assert num_steps <= 10 or 1 / (1 - decay) == pytest.approx(num_steps / 10)

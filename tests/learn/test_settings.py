@@ -1,3 +1,5 @@
+"""Test the options of `wds-bone train` and which values are refused."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,7 +61,7 @@ def parse(*argv: str) -> TrainConfig:
     return parse_config(TrainConfig, argv, TRAIN)
 
 
-def test_the_flags_are_the_documented_ones_and_no_more(capsys: pytest.CaptureFixture[str]):
+def test_the_flags_are_exactly_the_documented_ones(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         parse("--help")
     flags, _, unflagged = capsys.readouterr().out.partition("settings for --set and --config:")
@@ -98,7 +100,7 @@ def test_the_flags_are_the_documented_ones_and_no_more(capsys: pytest.CaptureFix
         ("--seed", str(1 << 31)),
     ],
 )
-def test_values_that_are_out_of_range_are_refused_by_name(flag: str, value: str):
+def test_values_out_of_range_are_refused_with_the_name_of_the_setting(flag: str, value: str):
     argv = ["--set", f"{flag.split()[1]}={value}"] if flag.startswith("--set") else [flag, value]
     with pytest.raises(ConfigError, match=flag):
         parse(*argv)
@@ -114,12 +116,12 @@ def test_values_that_are_out_of_range_are_refused_by_name(flag: str, value: str)
         ["--folds", "5", "--fold", "0", "--val", "other"],
     ],
 )
-def test_folds_that_are_out_of_range_or_contradict_are_refused(argv: list[str]):
+def test_folds_that_are_out_of_range_or_contradictory_are_refused(argv: list[str]):
     with pytest.raises(ConfigError, match="--fold"):
         parse(*argv)
 
 
-def test_a_resolved_config_says_what_the_run_does():
+def test_a_resolved_config_contains_no_automatic_settings():
     config = resolve_config(parse("--device", "cpu"))
     assert (config.device, config.model, config.threads) == ("cpu", "resnet18", 1)
     assert config.precision in ("fp32", "bf16")
@@ -127,7 +129,9 @@ def test_a_resolved_config_says_what_the_run_does():
 
 
 @given(batch_size=st.integers(1, 300), ranks=st.integers(1, 9), parts=st.integers(1, 5))
-def test_a_batch_that_cannot_be_divided_names_the_nearest_that_can(batch_size: int, ranks: int, parts: int):
+def test_an_indivisible_batch_size_is_refused_and_the_nearest_divisible_ones_are_suggested(
+    batch_size: int, ranks: int, parts: int
+):
     unit = ranks * parts
     if batch_size % unit == 0:
         refuse_indivisible(batch_size, num_ranks=ranks, num_parts=parts)

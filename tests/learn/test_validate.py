@@ -1,3 +1,5 @@
+"""Test `predict_epoch`."""
+
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -5,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.learn.runs import ALONE, SMALL_MODEL, write_small_set
+from tests.learn.runs import SINGLE_RANK, SMALL_MODEL, write_small_set
 from tests.sample_sets import age_of
 from wds_bone.learn.validate import predict_epoch
 from wds_bone.model.checkpoint import save_checkpoint
@@ -42,7 +44,7 @@ def predictor(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Predict
 
 
 def test_every_sample_is_predicted_once_with_its_own_label(predictor: Predictor, stream: BoneAgeStream):
-    predictions = predict_epoch(predictor, stream, ALONE)
+    predictions = predict_epoch(predictor, stream, SINGLE_RANK)
     assert predictions is not None
     numbers = [int(key.removeprefix("hand-")) for key in predictions.key]
     assert sorted(numbers) == list(range(10))
@@ -55,35 +57,35 @@ def test_every_sample_is_predicted_once_with_its_own_label(predictor: Predictor,
 def test_predictions_do_not_depend_on_the_batch(
     batch_size: int, predictor: Predictor, stream: BoneAgeStream, shards: Path
 ):
-    expected = predict_epoch(predictor, stream, ALONE)
+    expected = predict_epoch(predictor, stream, SINGLE_RANK)
     with BoneAgeStream(shards, split="train", batch_size=batch_size, shuffle=False, threads=1) as other:
-        predictions = predict_epoch(predictor, other, ALONE)
+        predictions = predict_epoch(predictor, other, SINGLE_RANK)
     assert predictions is not None
     assert expected is not None
     assert predictions.key == expected.key
     np.testing.assert_allclose(predictions.predicted_months, expected.predicted_months, atol=1e-3)
 
 
-def test_validating_twice_gives_the_same(predictor: Predictor, stream: BoneAgeStream):
-    first, second = predict_epoch(predictor, stream, ALONE), predict_epoch(predictor, stream, ALONE)
+def test_validating_twice_gives_the_same_predictions(predictor: Predictor, stream: BoneAgeStream):
+    first, second = predict_epoch(predictor, stream, SINGLE_RANK), predict_epoch(predictor, stream, SINGLE_RANK)
     assert np.array_equal(first.predicted_months, second.predicted_months)
 
 
-def test_the_model_can_be_told_other_genders_while_the_labels_stay(predictor: Predictor, stream: BoneAgeStream):
-    truly = predict_epoch(predictor, stream, ALONE)
-    same = predict_epoch(predictor, stream, ALONE, gender_input=stream.genders.astype(np.float32))
-    swapped = predict_epoch(predictor, stream, ALONE, gender_input=1 - stream.genders.astype(np.float32))
-    assert np.array_equal(same.predicted_months, truly.predicted_months)
-    assert np.array_equal(swapped.gender, truly.gender)
-    assert np.all(swapped.predicted_months != truly.predicted_months)
+def test_overriding_the_genders_changes_the_predictions_but_not_the_labels(predictor: Predictor, stream: BoneAgeStream):
+    unchanged = predict_epoch(predictor, stream, SINGLE_RANK)
+    same = predict_epoch(predictor, stream, SINGLE_RANK, gender_input=stream.genders.astype(np.float32))
+    swapped = predict_epoch(predictor, stream, SINGLE_RANK, gender_input=1 - stream.genders.astype(np.float32))
+    assert np.array_equal(same.predicted_months, unchanged.predicted_months)
+    assert np.array_equal(swapped.gender, unchanged.gender)
+    assert np.all(swapped.predicted_months != unchanged.predicted_months)
 
 
-def test_an_image_and_its_mirror_image_get_the_same_age(predictor: Predictor, stream: BoneAgeStream):
+def test_an_image_and_its_mirror_image_get_the_same_prediction(predictor: Predictor, stream: BoneAgeStream):
     batch = stream[0]
     torch.testing.assert_close(
         predictor.predict_months(batch.image, batch.gender), predictor.predict_months(batch.image.flip(3), batch.gender)
     )
 
 
-def test_giving_up_returns_nothing(predictor: Predictor, stream: BoneAgeStream):
-    assert predict_epoch(predictor, stream, ALONE, give_up=lambda: True) is None
+def test_giving_up_returns_no_predictions(predictor: Predictor, stream: BoneAgeStream):
+    assert predict_epoch(predictor, stream, SINGLE_RANK, give_up=lambda: True) is None

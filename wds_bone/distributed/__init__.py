@@ -1,1 +1,1 @@
-"""Many processes become one run; what the machine has."""
+"""Run several processes as one, and find out what the machine supports."""

@@ -1,7 +1,7 @@
-"""One model on several ranks: the same weights and statistics on each after every step.
+"""Keep the model identical on several ranks: the same weights and statistics after every step.
 
 In: a model.
-Out: the module to call instead of it.
+Out: the module to call in its place.
 Invariant: gradients are sums over the global batch and running statistics are means over the ranks, so that every rank
 holds the same model, bit for bit.
 """
@@ -20,14 +20,14 @@ from wds_bone.errors import ConfigError
 
 _KEYWORDS = inspect.signature(DistributedDataParallel).parameters
 _SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _KEYWORDS else "broadcast_buffers"
-"""The second name is deprecated since torch 2.15, which introduced the first one."""
+"""The second name has been deprecated since torch 2.15, which introduced the first one."""
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def wrap_ddp(model: nn.Module, ranks: Ranks) -> DistributedDataParallel | None:
     """Wrap a model so that its backward pass averages the gradients over the ranks; None for a single process.
 
-    The buffers are excluded: PyTorch would copy the running statistics of rank 0 to all ranks.
+    Buffers are not synchronized here: PyTorch would overwrite the running statistics of all ranks with those of rank 0.
     """
     if ranks.world_size == 1:
         return None
@@ -55,12 +55,12 @@ def warm_up_ddp(ddp: DistributedDataParallel, *, height: int, width: int) -> Non
 
 
 def sync_gradients(ddp: DistributedDataParallel | None, *, now: bool) -> AbstractContextManager[None]:
-    """Return a context whose backward passes add to the gradients, and average them over the ranks if `now`."""
+    """Return a context in which backward passes add to the gradients, and average them over the ranks if `now`."""
     return nullcontext() if ddp is None or now else ddp.no_sync()
 
 
 def convert_sync_batch_norm(model: Model) -> Model:
-    """Replace batch norms by ones that use the statistics of the global batch; weights and names stay.
+    """Replace batch norms with ones that use the statistics of the global batch; weights and names do not change.
 
     Raises:
         ConfigError: if the model is not on a CUDA device.

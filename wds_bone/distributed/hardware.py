@@ -2,8 +2,8 @@
 
 In: settings that may be "auto" or not set.
 Out: resolved settings.
-Invariant: what is resolved here is written to the run folder, so another machine resumes with the same settings or
-reports that it cannot.
+Invariant: resolved settings are written to the run folder, so another machine resumes with the same settings or reports
+that it cannot.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def pick_device(wanted: Device) -> torch.device:
             "--device cuda: no CUDA device is available",
             expected="a device and a driver that this torch supports",
             got=built,
-            do="check `nvidia-smi`, or give --device cpu",
+            do="check `nvidia-smi`, or use --device cpu",
         )
     return torch.device("cuda")
 
@@ -68,14 +68,14 @@ def pick_model(wanted: str, device: torch.device) -> str:
 
 
 def pick_rate(model: str) -> float:
-    """Return the default peak learning rate of a model; layer norms need a lower one than batch norms."""
+    """Return the default peak learning rate of a model; layer norms need a lower one than batch norms do."""
     return 3e-4 if model.startswith(_LAYER_NORMED) else 2e-3
 
 
 def default_threads(device: torch.device) -> int | None:
-    """Return the number of threads that decode: one if the model uses the CPU, otherwise one per core; None means all.
+    """Return the number of decoding threads: one if the model uses the CPU, otherwise one per core (None: all cores).
 
-    The processes of a machine share its cores.
+    The processes on a machine share its cores.
     """
     if device.type != "cuda":
         return 1
@@ -84,7 +84,7 @@ def default_threads(device: torch.device) -> int | None:
 
 
 def code_digest() -> str:
-    """Return the sha256 of the source files of this package, which tells apart two copies of the same version."""
+    """Return the sha256 of the source files of this package, which tells copies of the same version apart."""
     folder = Path(wds_bone.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
@@ -93,7 +93,7 @@ def code_digest() -> str:
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the versions of the packages that compute the numbers."""
+    """Return the versions of the packages that affect the numbers."""
     return {
         "wds_bone": wds_bone.__version__,
         "torch": str(torch.__version__),

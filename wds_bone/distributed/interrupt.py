@@ -1,8 +1,8 @@
-"""Turn SIGTERM and SIGINT into a request that the training loop reads between two steps.
+"""Turn SIGTERM and SIGINT into a request that the training loop checks between steps.
 
 In: signals.
-Out: the number of the first one.
-Invariant: the first signal never interrupts a step or a save; the second one ends the process at once.
+Out: the number of the first signal.
+Invariant: the first signal never interrupts a step or a save; the second one ends the process immediately.
 """
 
 import os
@@ -15,16 +15,16 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption:
-    """Handles signals while it is open; for the main thread only.
+    """Receives signals while it is open; for the main thread only.
 
-    Python runs signal handlers between two of its own instructions, so a call that waits for another rank ends first.
+    Python runs signal handlers between bytecode instructions, so a call that waits for another rank returns first.
 
     Args:
         ignore_repeats_seconds: a second signal within this time after the first one is ignored, because a launcher
             forwards what the terminal has already sent to all processes.
 
     Attributes:
-        signal_number: of the first signal; None until one arrives.
+        signal_number: the number of the first signal; None until one arrives.
     """
 
     def __init__(self, *, ignore_repeats_seconds: float = 0.0) -> None:

@@ -1,4 +1,4 @@
-"""Connect the processes that `torchrun` started, and end them together; without `torchrun`, this process is alone.
+"""Connect the processes that `torchrun` started, and end them together; without it, run alone.
 
 In: the environment variables of the launcher.
 Out: `Ranks`.
@@ -28,7 +28,7 @@ Value = TypeVar("Value")
 FORWARD_SECONDS = 2.0
 """The time within which a launcher forwards a signal that the terminal has already sent to its processes."""
 DIAGNOSIS_SECONDS = 3.0
-"""How long a rank that lost its neighbor waits for the other ranks to report what they know."""
+"""How long a rank that lost contact with another one waits for the others to report what they know."""
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LAUNCH = "start with `torchrun --nproc-per-node N -m wds_bone.train ...`, or without a launcher for one process"
 
@@ -41,7 +41,7 @@ def open_ranks(device: torch.device, *, timeout_seconds: float) -> Iterator[Rank
     without a message.
 
     Args:
-        device: where this rank computes: cpu, or cuda, of which each rank takes its own.
+        device: cpu, or cuda, in which case each rank takes its own device.
         timeout_seconds: how long a rank waits for another one.
 
     Raises:
@@ -65,12 +65,12 @@ def open_ranks(device: torch.device, *, timeout_seconds: float) -> Iterator[Rank
 
 
 def open_interruption() -> Interruption:
-    """Return the handler of signals; under a launcher it ignores the signals that the launcher forwards."""
+    """Return an `Interruption`; under a launcher, it ignores the signals that the launcher forwards."""
     return Interruption(ignore_repeats_seconds=FORWARD_SECONDS if is_launched() else 0.0)
 
 
 def report_errors_once(prepare: Callable[[], Value]) -> Value:
-    """Return `prepare()`, which all processes call before they connect; if it fails, one per machine reports why."""
+    """Return `prepare()`, which all processes call before they connect; if it fails, one per machine reports it."""
     if "RANK" not in os.environ or os.environ.get("LOCAL_RANK", "0") == "0":
         return prepare()
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
@@ -89,11 +89,11 @@ def check_launch() -> None:
     """Refuse a launch whose processes could not find each other.
 
     Raises:
-        ConfigError: if variables are missing, or Slurm started several processes without a launcher.
+        ConfigError: if variables are missing, or if Slurm started several processes without a launcher.
     """
     if not is_launched() and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         raise ConfigError(
-            "several processes were started that do not know of each other",
+            "several processes were started that do not know about each other",
             expected=", ".join(_VARIABLES),
             got=f"SLURM_STEP_NUM_TASKS={os.environ['SLURM_STEP_NUM_TASKS']}",
             do="have srun start one `torchrun` per node, as in examples/slurm.sh",
@@ -114,33 +114,33 @@ def _own_device(device: torch.device, local_rank: int) -> torch.device:
     num_processes = max(local_rank + 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if num_processes > torch.cuda.device_count():
         raise ConfigError(
-            f"there are fewer CUDA devices than processes on this machine, which are {num_processes}",
+            f"{num_processes} processes on this machine need a CUDA device each",
             expected=f"at least {num_processes} devices",
             got=torch.cuda.device_count(),
-            do="give torchrun a smaller --nproc-per-node, or --device cpu",
+            do="pass torchrun a smaller --nproc-per-node, or use --device cpu",
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
 
 
 def _connect(device: torch.device, *, rank: int, world_size: int, timeout_seconds: float) -> Store:
-    """Join the process group, and return a store of this launch alone, through which ranks exchange messages."""
+    """Join the process group, and return a store for this launch only, through which ranks exchange messages."""
     address, timeout = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}", timedelta(seconds=timeout_seconds)
-    # CPU tensors use Gloo even with GPUs: what the host wants to know must not wait for the device.
+    # CPU tensors use Gloo even with GPUs: values that the host needs must not wait for the device.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
         store, _, _ = next(rendezvous("env://", timeout=timeout))
-        # A launcher that restarts its processes keeps the store and what the previous ones wrote to it.
+        # A launcher that restarts its processes keeps the store, with what the previous ones wrote to it.
         store = PrefixStore(f"wds_bone/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
         nonce = torch.from_numpy(np.frombuffer(os.urandom(8), np.int64).copy())
         dist.broadcast(nonce, src=0)
     except (dist.DistError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"the processes cannot connect at {address}",
+            f"the processes cannot connect to each other at {address}",
             expected=f"{world_size} processes within {timeout_seconds:g} seconds",
             got=str(error).partition("\n")[0],
-            do="check that this port is free and reachable from every machine, or give another --master-port; "
+            do="check that this port is free and reachable from every machine, or use another --master-port; "
             "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME select the network interface",
         ) from error
     return PrefixStore(str(nonce.item()), store)
@@ -154,7 +154,7 @@ def _end_together(error: Exception, ranks: Ranks, store: Store) -> NoReturn:
         error = WdsBoneError(
             f"rank {' or '.join(map(str, lost))} does not respond" if lost else "another rank does not respond",
             got=str(error).partition("\n")[0],
-            do="look at that process and its machine, then run the same command again; it resumes from its checkpoint",
+            do="check that process and its machine, then run the same command again; a training run resumes",
         )
     if not _is_first_to_report(f"{ranks.rank} {error}", ranks, store):
         sys.exit(USER_ERROR)
@@ -165,17 +165,17 @@ def _end_together(error: Exception, ranks: Ranks, store: Store) -> NoReturn:
 
 
 def _is_communication_error(error: Exception) -> bool:
-    """Return whether an exchange between ranks failed; within a backward pass only the text of the error says so."""
+    """Return whether an exchange between ranks failed; in a backward pass, only the text of the error says so."""
     is_named = isinstance(error, RuntimeError) and any(name in str(error) for name in ("gloo", "NCCL", "ProcessGroup"))
     return is_named or isinstance(error, dist.DistError)
 
 
 def _is_first_to_report(cause: str, ranks: Ranks, store: Store) -> bool:
-    """Return whether this rank is the first with a cause to report; one per machine, if the store is gone."""
+    """Return whether this rank is the first with a cause to report; if the store is gone, one rank per machine is."""
     try:
         is_first = store.compare_set("cause", "", cause) == cause.encode()
         store.set(f"done/{ranks.rank}", "")
-        if ranks.is_first:  # its process may hold the store, which the other ranks still need
+        if ranks.is_first:  # its process may host the store, which the other ranks still need
             _wait_for(store, [f"done/{rank}" for rank in range(ranks.world_size)])
     except RuntimeError:
         return ranks.local_rank == 0
@@ -185,8 +185,8 @@ def _is_first_to_report(cause: str, ranks: Ranks, store: Store) -> bool:
 def _lost_ranks(ranks: Ranks, store: Store) -> list[int]:
     """Return the ranks that do not respond; empty if another rank reports a cause, or the store is gone as well.
 
-    A rank that waits for a rank which is already here does not respond either, so of four and more ranks some that are
-    alive may be included.
+    With four or more ranks, some that are alive may be included: a rank does not respond either while it waits for one
+    that is already here.
     """
     arrivals = [f"here/{rank}" for rank in range(ranks.world_size)]
     try:

@@ -1,6 +1,6 @@
-"""Turn a lack of device memory into an error that the user can fix.
+"""Turn running out of device memory into an error that the user can fix.
 
-In: what torch raises.
+In: an exception from torch.
 Out: a `WdsBoneError`.
 Invariant: everything that runs on a device runs inside `memory_errors`, starting with building the model.
 """
@@ -15,15 +15,15 @@ from wds_bone.errors import WdsBoneError
 
 @contextmanager
 def memory_errors(device: str | torch.device, *, got: str, do: str) -> Iterator[None]:
-    """Turn a lack of device memory inside the block into an error.
+    """Turn running out of device memory inside the block into a `WdsBoneError`.
 
     Args:
-        device: which is used inside the block.
-        got: the settings that decide how much memory is needed.
+        device: the device that is used inside the block.
+        got: the settings that determine how much memory is needed.
         do: which of them to change.
 
     Raises:
-        WdsBoneError: if the memory was not enough.
+        WdsBoneError: if there was not enough memory.
     """
     try:
         yield

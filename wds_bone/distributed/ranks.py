@@ -1,7 +1,7 @@
 """Exchange values between the ranks of a run.
 
 In: a value of this rank.
-Out: a value that all ranks have.
+Out: a value that is the same on all ranks, or that all ranks can see.
 Invariant: all ranks make the same calls in the same order; for a single process each call returns its argument.
 """
 
@@ -23,14 +23,14 @@ class Ranks:
     """One process among `world_size`; every method is called by all of them, and blocks until all have called it.
 
     Args:
-        device: of this process.
-        rank: of this process, from 0.
+        device: the device of this process.
+        rank: the number of this process, from 0.
         world_size: number of processes.
-        local_rank: of this process among those of its machine.
-        store: where ranks exchange what is not a tensor; None for a single process.
+        local_rank: the number of this process among those on its machine, from 0.
+        store: a key-value store for what is not a tensor; None for a single process.
 
     Attributes:
-        activity: what this rank is doing, for errors: "step 12".
+        activity: what this rank is doing, for error messages, such as "step 12".
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Ranks:
         return self.rank == 0
 
     def any(self, flag: bool) -> bool:
-        """Return whether any rank has set its flag; on the host, so that no device waits for it."""
+        """Return whether the flag of any rank is set; exchanged on the host, so that no device has to wait."""
         if self.world_size == 1:
             return flag
         flags = torch.tensor(int(flag))
@@ -65,7 +65,7 @@ class Ranks:
 
     @contextmanager
     def first_on_host(self) -> Iterator[None]:
-        """Let one process of each machine execute the block before the others do."""
+        """Let one process on each machine execute the block before the others."""
         if self.local_rank:
             self.wait()
         yield
@@ -73,7 +73,7 @@ class Ranks:
             self.wait()
 
     def sum_(self, *tensors: Tensor) -> None:
-        """Replace floating tensors of this rank's device by their sums over all ranks, in one exchange."""
+        """Replace floating-point tensors on this rank's device with their sums over all ranks, in one exchange."""
         if self.world_size == 1:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -90,7 +90,7 @@ class Ranks:
         return torch.stack(gathered)
 
     def share_bytes(self, content: bytes | None) -> bytes:
-        """Return the content of the first rank, at least one byte, so that the others do not need its disk."""
+        """Return the content of the first rank, which must not be empty; the others need no access to its disk."""
         given = bytearray(content or b"")
         if self.world_size > 1:
             num_bytes = torch.tensor(len(given))
@@ -100,13 +100,13 @@ class Ranks:
         return bytes(given)
 
     def refuse_disagreement(self, description: Mapping[str, Any]) -> None:
-        """Check that all ranks describe what they are about to do in the same way.
+        """Check that all ranks are about to do the same thing.
 
         Args:
-            description: plain JSON types by name; nested mappings are compared entry by entry.
+            description: what this rank will do, in plain JSON types; nested mappings are compared entry by entry.
 
         Raises:
-            ConfigError: if they do not, with the entries that differ and the values of two ranks.
+            ConfigError: if not; the error names the entries that differ, with the values of two ranks.
         """
         if self._store is None:
             return
@@ -125,10 +125,10 @@ class Ranks:
 def _disagreement(first: dict[str, Any], other: dict[str, Any], *, rank: int) -> ConfigError:
     names = [name for name in sorted(first.keys() | other.keys()) if first.get(name) != other.get(name)]
     return ConfigError(
-        f"ranks 0 and {rank} are about to do different things",
+        f"ranks 0 and {rank} disagree about what to do",
         expected=", ".join(f"{name} {first.get(name)}" for name in names),
         got=", ".join(f"{name} {other.get(name)}" for name in names),
-        do="start every machine with the same version, settings and shards",
+        do="start the processes on all machines with the same version, settings and shards",
     )
 
 

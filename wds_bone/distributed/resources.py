@@ -1,4 +1,4 @@
-"""Measure the memory of the process and the time that it waits.
+"""Measure the memory of the process and the time that it spends waiting.
 
 Out: bytes and seconds.
 Invariant: a measurement takes microseconds and changes nothing.
@@ -17,7 +17,7 @@ _STATM = Path("/proc/self/statm")
 
 
 def resident_bytes() -> int:
-    """Return the memory that the process holds; on systems that do not report it, the most that it ever held."""
+    """Return the resident memory of the process, or its peak on systems that do not report the current value."""
     if _STATM.exists():
         return int(_STATM.read_text().split()[1]) * resource.getpagesize()
     return peak_bytes(torch.device("cpu"))
@@ -43,7 +43,7 @@ class Stopwatch:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Count the time inside the block as waiting."""
+        """Count the time spent inside the block as waiting."""
         start = time.perf_counter()
         yield
         self._wait_seconds += time.perf_counter() - start

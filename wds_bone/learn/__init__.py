@@ -1,1 +1,1 @@
-"""Batches become a trained model and its checkpoints."""
+"""Train a model on batches, and save its checkpoints and metrics."""

@@ -1,8 +1,8 @@
 """Open and build everything that a training run needs.
 
 In: resolved settings.
-Out: streams, and a `Run` at its very beginning.
-Invariant: the same settings and shards give the same run, including its weights.
+Out: streams, and a `Run` before its first step.
+Invariant: the same settings and shards give the same run, including its initial weights.
 """
 
 from typing import Any, Literal
@@ -27,16 +27,16 @@ from wds_bone.stream.stream import BoneAgeStream
 
 Part = Literal["train", "val"]
 VALIDATION_ROWS = 64
-"""Images per forward pass of a validation, at most. Each rank takes as many as a single process would, because batches
-of a different shape round differently, and the error of a model must not depend on the number of ranks."""
+"""Maximum number of images per forward pass of a validation. Each rank takes as many as a single process would, because
+batches of a different shape round differently, and the error of a model must not depend on the number of ranks."""
 
 
 def open_streams(config: TrainConfig, ranks: Ranks) -> tuple[BoneAgeStream, BoneAgeStream]:
-    """Open this rank's rows of the training and of the validation samples.
+    """Open the training and validation streams of this rank.
 
     Raises:
-        WdsBoneError: if shards are missing or damaged, there are none for validation, or the ranks cannot divide a
-            batch.
+        WdsBoneError: if shards are missing or damaged, there are none for validation, or the ranks cannot share a batch
+            equally.
     """
     refuse_indivisible(config.batch_size, num_ranks=ranks.world_size, num_parts=config.accumulate)
     train_stream = BoneAgeStream(
@@ -61,10 +61,10 @@ def _on_rank(config: TrainConfig, ranks: Ranks) -> dict[str, Any]:
 
 
 def _samples_of(config: TrainConfig, part: Part) -> dict[str, Any]:
-    """Return which samples a stream gets: shards, a split of them, and what to keep of it.
+    """Return the arguments that select the samples of a stream: shards, a split, and the part of it to keep.
 
-    Tars are used as they are, and folders and manifests by their split; what `--val` names may have only one split, of
-    any name. A fold and the samples that train for it both come from the training split.
+    Tars are used whole; of folders and manifests, one split is used. The shards of `--val` may have a single split of
+    any name. With folds, the training and the validation samples are both parts of the training split.
     """
     if config.folds is not None and config.fold is not None:
         keep = keep_fold(part, fold=config.fold, num_folds=config.folds, seed=config.seed)
@@ -75,12 +75,12 @@ def _samples_of(config: TrainConfig, part: Part) -> dict[str, Any]:
         return {"shards": config.val, "split": _split_in(config.val, "val", is_optional=True)}
     split = _split_in(config.train, "val")
     if split is None:
-        raise ConfigError("no validation shards", expected="--val, because --train names tars", do="give --val")
+        raise ConfigError("no validation shards", expected="--val, because --train names tars", do="add --val")
     return {"shards": config.train, "split": split}
 
 
 def _split_in(names: tuple[str, ...], split: str, *, is_optional: bool = False) -> str | None:
-    """Return `split` for folders and manifests, None for tars; if it is optional, None also if one of them lacks it."""
+    """Return `split` for folders and manifests, None for tars; if `is_optional`, also None if one of them lacks it."""
     splits = [found for name in names if (found := find_splits(name)) is not None]
     if len(splits) < len(names) or (is_optional and not all(split in found for found in splits)):
         return None
@@ -88,7 +88,7 @@ def _split_in(names: tuple[str, ...], split: str, *, is_optional: bool = False) 
 
 
 def provenance_of(config: TrainConfig, train_stream: BoneAgeStream, val_stream: BoneAgeStream) -> dict[str, Any]:
-    """Return what `run.json` and every checkpoint say about a run, in plain JSON types."""
+    """Return what `run.json` and every checkpoint record about a run, in plain JSON types."""
     return {
         "config": config_as_json(config),
         "versions": installed_versions(),
@@ -118,12 +118,12 @@ def assemble_run(
     """Build the model and everything else that training needs.
 
     Args:
-        config: resolved.
-        recipe: of this config.
-        streams: for training and for validation.
-        provenance: goes into every checkpoint.
-        ranks: that share the work.
-        is_new: the run starts now; the weights of a resumed run come from its checkpoint later.
+        config: the resolved settings.
+        recipe: the recipe of these settings.
+        streams: the training and the validation stream.
+        provenance: what every checkpoint records.
+        ranks: the ranks that share the work.
+        is_new: whether the run starts now; the weights of a resumed run are loaded from its checkpoint later.
 
     Raises:
         ConfigError: if the model, the image size or the initial weights are not available.
@@ -134,7 +134,7 @@ def assemble_run(
     torch.manual_seed(config.seed)
     model = _build_model(config, preprocessing, num_images=recipe.local_batch_size // recipe.accumulate)
     if is_new and config.init_weights != "none":
-        with ranks.first_on_host():  # a download happens once per machine
+        with ranks.first_on_host():  # download once per machine
             load_initial_weights(model, config.init_weights, name=config.model)
     target = target_of(train_stream.ages_months)
     learner = assemble_learner(model, config, ranks, preprocessing=preprocessing, target=target)
@@ -142,7 +142,7 @@ def assemble_run(
 
 
 def _build_model(config: TrainConfig, preprocessing: Preprocessing, *, num_images: int) -> BoneAgeModel:
-    """Build the model with random weights, refuse images that it does not support, and set its layers."""
+    """Build the model with random weights, refuse images that it does not support, and configure its layers."""
     model = build_model(config.model)
     size = {"height": preprocessing.height, "width": preprocessing.width}
     refuse_unfit_images(model, name=config.model, num_images=num_images, **size)

@@ -1,6 +1,6 @@
-"""Make one step of a run, and describe what the run would do.
+"""Take one step of a run, and describe what the run would do.
 
-In: a run at its beginning, or where it would resume.
+In: a run that is about to start or resume.
 Out: text.
 Invariant: nothing is written.
 """
@@ -18,10 +18,10 @@ from wds_bone.learn.run import Progress, Run
 
 
 def dry_run(run: Run, progress: Progress) -> str:
-    """Make one step, and return a description of it and of the run, which cannot be used afterwards.
+    """Take one step, and return a description of it and of the run; the run cannot be used afterwards.
 
     Raises:
-        WdsBoneError: whatever would stop the first step of the run.
+        WdsBoneError: if the first step of the run would fail.
     """
     stream, ranks, recipe = run.train_stream, run.ranks, run.recipe
     batch = next(stream.endless())
@@ -31,16 +31,16 @@ def dry_run(run: Run, progress: Progress) -> str:
     learned = [weight for weight in weights if weight.requires_grad]
     lines = {
         "batch": ", ".join(f"{name} {_describe(tensor)}" for name, tensor in batch.tensors().items()),
-        "model": f"{_count(weights):,} weights, {_count(learned):,} of them trained",
+        "model": f"{_num_values(weights):,} weights, {_num_values(learned):,} of them trained",
         "first loss": f"{loss:.4f}",
         "memory": f"peak {peak_bytes(ranks.device) / 1e6:,.0f} MB on {ranks.device}",
         "processes": f"{ranks.world_size}, each with {recipe.local_batch_size} of {recipe.global_batch_size} samples "
-        f"per step, in {recipe.accumulate} part{'s' if recipe.accumulate > 1 else ''}",
-        "training": f"{stream.num_samples:,} samples in {stream.num_shards} shards; each process reads from all",
-        "validation": f"{run.val_stream.num_samples:,} samples in {run.val_stream.num_shards} shards, "
-        f"{len(run.val_stream)} batches",
+        f"per step, in {_count(recipe.accumulate, 'part')}",
+        "training": f"{stream.num_samples:,} samples in {_count(stream.num_shards, 'shard')}; every process reads all",
+        "validation": f"{run.val_stream.num_samples:,} samples in {_count(run.val_stream.num_shards, 'shard')}, "
+        f"{_count(len(run.val_stream), 'batch', 'batches')}",
         "steps": f"{recipe.num_steps - progress.step:,} of {recipe.num_steps:,} left, "
-        f"{run.epochs_shown(recipe.num_steps)} validations",
+        f"{_count(run.epochs_shown(recipe.num_steps), 'validation')}",
     }
     width = max(map(len, lines))
     return "\n".join(f"{name:{width}}  {text}" for name, text in lines.items())
@@ -50,5 +50,9 @@ def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
-def _count(weights: Sequence[Parameter]) -> int:
+def _num_values(weights: Sequence[Parameter]) -> int:
     return sum(weight.numel() for weight in weights)
+
+
+def _count(number: int, noun: str, plural: str | None = None) -> str:
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

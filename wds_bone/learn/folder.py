@@ -1,8 +1,8 @@
-"""The folder of a run: which checkpoint to resume from, and whether this command may write there.
+"""Find the checkpoint to resume from in the folder of a run, and check that the run may write there.
 
 In: the settings and the provenance of a run.
 Out: the checkpoint to resume from, or an error.
-Invariant: a folder holds one run only, and nothing in it is overwritten by another run.
+Invariant: a folder contains one run only, and nothing in it is overwritten by another run.
 """
 
 import io
@@ -24,22 +24,22 @@ _COMPUTED_BY = ("torch", "torchvision", "python")
 
 
 def find_checkpoint(folder: Path, resume: str) -> Path | None:
-    """Return the checkpoint to resume from; None starts a new run.
+    """Return the checkpoint to resume from, or None for a new run.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
         resume: "auto" (the folder's `last.pt`, if it exists), "none", or a file.
 
     Raises:
-        ConfigError: if `resume` is "none" but the folder holds a run.
+        ConfigError: if `resume` is "none" but the folder contains a run.
     """
     last = folder / LAST_NAME
     if resume == "none" and last.exists():
         raise ConfigError(
-            f"{folder}: already holds a run",
+            f"{folder}: already contains a run",
             expected="a new or empty folder with --resume none",
             got=str(last),
-            do="give another --out, or move that folder",
+            do="use another --out, or move that folder",
         )
     if resume in ("auto", "none"):
         return last if last.exists() else None
@@ -47,25 +47,25 @@ def find_checkpoint(folder: Path, resume: str) -> Path | None:
 
 
 def claim_folder(folder: Path, provenance: dict[str, Any], *, step: int, world_size: int) -> None:
-    """Write `config.toml` and `run.json` before anything else of the run; refuse the folder of another run.
+    """Write `config.toml` and `run.json` before any other file of the run; refuse the folder of another run.
 
     `run.json` is the provenance of the latest launch, with a history that has one entry for each launch.
 
     Args:
-        folder: is created if it does not exist.
-        provenance: plain JSON types; its "config" decides which run this is.
-        step: number of steps made before this launch.
-        world_size: number of processes of this launch.
+        folder: the folder of the run; created if it does not exist.
+        provenance: the provenance of the run in plain JSON types; its "config" identifies the run.
+        step: number of steps taken before this launch.
+        world_size: number of processes in this launch.
 
     Raises:
-        ConfigError: if the folder cannot be created, or holds a run with other settings.
-        CheckpointError: if its `run.json` is damaged, or of another version.
+        ConfigError: if the folder cannot be created, or contains a run with other settings.
+        CheckpointError: if its `run.json` is damaged, or was written by another version.
         WdsBoneError: if a file cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{folder}: cannot be created: {error.strerror}", do="give another --out") from error
+        raise ConfigError(f"{folder}: cannot be created: {error.strerror}", do="use another --out") from error
     path, history = folder / RUN_NAME, []
     if path.exists():
         saved = _read_provenance(path)
@@ -83,9 +83,9 @@ def load_own_checkpoint(path: Path | None, provenance: dict[str, Any], ranks: Ra
     """Load a checkpoint that was written with the same settings and the same version, on every rank.
 
     Args:
-        path: on the disk of the first rank, which sends the content to the others.
-        provenance: of this run.
-        ranks: that all resume from it.
+        path: the checkpoint on the disk of the first rank, which sends the content to the others.
+        provenance: the provenance of this run.
+        ranks: the ranks, which all resume from it.
 
     Raises:
         CheckpointError: if it is damaged, or was written by another version.
@@ -103,11 +103,11 @@ def load_own_checkpoint(path: Path | None, provenance: dict[str, Any], ranks: Ra
 
 
 def refuse_other_run(saved: dict[str, Any], here: dict[str, Any], *, where: str) -> None:
-    """Check that two provenances agree in the version and in the settings that decide the result.
+    """Check that two provenances have the same version and the same settings that affect the result.
 
     Raises:
         CheckpointError: if the versions differ.
-        ConfigError: if settings differ; names them with both values.
+        ConfigError: if settings differ; the error names them with both values.
     """
     _refuse_other_version(saved, here, where=where)
     before, now = saved["config"], here["config"]
@@ -118,12 +118,12 @@ def refuse_other_run(saved: dict[str, Any], here: dict[str, Any], *, where: str)
             f"{where}: belongs to a run with other settings",
             expected=", ".join(f"{setting_name(TrainConfig, name)} {before.get(name)}" for name in names),
             got=", ".join(f"{setting_name(TrainConfig, name)} {now[name]}" for name in names),
-            do="give the same settings to resume that run, or another --out to start a new one",
+            do="use the same settings to resume that run, or another --out to start a new one",
         )
 
 
 def describe_changes(saved: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Return what computes the numbers differently from before: other packages, or other code of the same version."""
+    """Return what may compute different numbers than before: changed packages, or changed code of the same version."""
     before, now = saved["versions"], here["versions"]
     changes = [f"{name} {before.get(name)} -> {now[name]}" for name in _COMPUTED_BY if before.get(name) != now[name]]
     return changes + (["the code of wds_bone"] if saved["code"] != here["code"] else [])
@@ -133,7 +133,7 @@ def _refuse_other_version(saved: dict[str, Any], here: dict[str, Any], *, where:
     before, now = saved["versions"]["wds_bone"], here["versions"]["wds_bone"]
     if before != now:
         raise CheckpointError(
-            f"{where}: belongs to a run of another version of wds_bone, which may compute different numbers",
+            f"{where}: belongs to a run of another version of wds_bone, whose numbers may differ",
             expected=f"wds_bone {before}",
             got=f"wds_bone {now}",
             do=f"install wds_bone {before}, or start a new run with another --out, and --init-weights if you want its "
@@ -151,7 +151,7 @@ def _read_provenance(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path}: is damaged",
-            expected="what `wds-bone train` wrote about its run",
+            expected="the description of a run that `wds-bone train` wrote",
             got=f"{type(error).__name__}: {error}",
-            do="give another --out, or move that file; the checkpoints next to it hold the same information",
+            do="use another --out, or move that file; the checkpoints next to it contain the same description",
         ) from error

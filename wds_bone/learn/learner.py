@@ -1,8 +1,8 @@
-"""What learns: the model, its moving average, its optimizer, and how its input and output are scaled.
+"""Assemble what training changes: the model, its moving average, and its optimizer.
 
-In: the settings of a run and facts about the training samples.
-Out: a `Learner`, whose state goes into a checkpoint and comes back exactly.
-Invariant: a learner that is built and restored equals the one that was saved, bit for bit.
+In: the settings of a run, the image size, and the ages of the training samples.
+Out: a `Learner`, whose state is saved in checkpoints and restored from them.
+Invariant: a restored learner equals the saved one, bit for bit.
 """
 
 from collections.abc import Callable
@@ -28,17 +28,17 @@ from wds_bone.model.preprocess import Preprocessing
 
 @dataclass
 class Learner:
-    """What a step changes, and what it needs for that.
+    """What a step changes, and what it needs to do so.
 
     Attributes:
-        model: what the gradients change.
-        ema: the moving average of `model`, which is validated and used.
-        forward: `model` as it is called: itself, or wrapped for several ranks, or compiled.
+        model: the model that is trained.
+        ema: the moving average of `model`, which is used for validation and prediction.
+        forward: the function that calls `model`: the model itself, possibly wrapped for several ranks and compiled.
         ddp: the wrapper for several ranks; None for a single process.
-        optimizer: of the parameters of `model`.
-        preprocessing: from stored images to the model's input.
-        target: from the model's output to months.
-        precision: of the forward pass, float32 or bfloat16.
+        optimizer: the optimizer of the parameters of `model`.
+        preprocessing: converts stored images to the model's input.
+        target: converts the model's output to months.
+        precision: the dtype of the forward pass, float32 or bfloat16.
     """
 
     model: BoneAgeModel
@@ -67,7 +67,7 @@ def assemble_learner(
     forward: nn.Module = ddp or model
     return Learner(
         model=model,
-        ema=copy_for_ema(model),  # after the ranks have received the same weights
+        ema=copy_for_ema(model),  # copied after all ranks have received the same weights
         forward=torch.compile(forward) if config.compile else forward,
         ddp=ddp,
         optimizer=build_optimizer(model, weight_decay=config.weight_decay),
@@ -84,12 +84,12 @@ def target_of(ages_months: NDArray[np.float32]) -> Target:
 
 
 def predictor_of(learner: Learner) -> Predictor:
-    """Return the predictor of a learner's average; it changes when the average does."""
+    """Return a predictor with a learner's averaged weights, which changes whenever they do."""
     return Predictor(learner.ema, learner.preprocessing, learner.target, learner.precision)
 
 
 def learner_state(learner: Learner) -> dict[str, Any]:
-    """Return everything that a step changes and that prediction needs, as tensors and plain types."""
+    """Return everything that a step changes or that prediction needs, as tensors and plain types."""
     return {
         "model": learner.model.state_dict(),
         "ema": learner.ema.state_dict(),

@@ -1,9 +1,9 @@
-"""The training loop, on one screen.
+"""Train a model: the loop, its steps and its validations.
 
 In: a run and its progress.
-Out: checkpoints, metrics and the progress made.
+Out: checkpoints, metrics and the new progress.
 Invariant: step k is a function of (the state before it, the seed, global samples [k B, (k + 1) B)); the weights do not
-show where a run was stopped and resumed.
+depend on where a run was stopped and resumed.
 """
 
 import time
@@ -37,7 +37,7 @@ SAVE_SECONDS = 600.0
 def train(run: Run, progress: Progress, *, log: MetricsLog | None, interruption: Interruption) -> Progress:
     """Alternate between steps, validations and saves, until the last step or a signal; leave `last.pt` up to date.
 
-    All ranks make the same steps and stop at the same one; the first rank has a log and writes the checkpoints.
+    All ranks take the same steps and stop after the same one; the first rank has a log and writes the checkpoints.
 
     Raises:
         WdsBoneError: if a loss or gradient is not finite, a shard is damaged, or the disk is full.
@@ -55,13 +55,13 @@ def train(run: Run, progress: Progress, *, log: MetricsLog | None, interruption:
             return progress
         save_at = time.monotonic() + SAVE_SECONDS
         pause = lambda: interruption.is_requested or time.monotonic() > save_at  # noqa: B023, E731
-        progress = make_steps(run, progress, batches, log=log, pause=pause)
+        progress = take_steps(run, progress, batches, log=log, pause=pause)
 
 
-def make_steps(
+def take_steps(
     run: Run, progress: Progress, batches: Iterator[Batch], *, log: MetricsLog | None, pause: Callable[[], bool]
 ) -> Progress:
-    """Make steps until a validation is due, the last step is made or any rank wants to pause; check all losses.
+    """Take steps until a validation is due, the last step is done or any rank wants to pause; check all losses.
 
     Raises:
         WdsBoneError: if a loss or gradient is not finite.
@@ -86,17 +86,17 @@ def make_steps(
 
 
 def train_step(learner: Learner, batch: Batch, *, step: int, recipe: Recipe, ranks: Ranks) -> PendingLoss:
-    """Show the model one batch, each rank its rows, and change the weights and their average equally on all ranks.
+    """Train on one batch, each rank on its rows, and update the weights and their average equally on all ranks.
 
     Args:
-        learner: changed in place.
-        batch: this rank's rows, on its device.
-        step: number of steps made before; decides the learning rate and the EMA decay.
-        recipe: of the run.
-        ranks: which share the batch.
+        learner: the learner, which is updated in place.
+        batch: this rank's rows of the batch, on its device.
+        step: number of steps taken before; determines the learning rate and the EMA decay.
+        recipe: the recipe of the run.
+        ranks: the ranks that share the batch.
 
     Returns:
-        The loss, and whether the step was skipped, on their way to the host.
+        The loss and whether the step was skipped; on CUDA, both are still being copied to the host.
     """
     shares = torch.zeros(ranks.world_size, device=ranks.device)
     first = (step * ranks.world_size + ranks.rank) * len(batch.key)
@@ -116,11 +116,11 @@ def add_gradients(learner: Learner, batch: Batch, *, first: int, recipe: Recipe,
     """Add the gradients of some rows of the global batch, and return their share of its loss, a scalar.
 
     Args:
-        learner: its gradients change.
+        learner: the learner whose gradients are added to.
         batch: the rows.
         first: position of the first row in the endless sequence; seeds the model's random layers.
-        recipe: of the run.
-        world_size: number of ranks over which the gradients are averaged, although their sum is needed.
+        recipe: the recipe of the run.
+        world_size: number of ranks; DDP averages gradients over the ranks, so the loss is scaled up to get their sum.
     """
     torch.manual_seed((recipe.seed << 32) + first)
     image = augmented(learner, batch, recipe)
@@ -149,10 +149,10 @@ def validate(run: Run, progress: Progress, *, log: MetricsLog | None, interrupti
     """Predict the validation samples with the averaged weights, and save them as `best.pt` if they are the best so far.
 
     Returns:
-        The progress including this validation; unchanged if a signal came meanwhile.
+        The progress including this validation, or `progress` itself if a signal arrived meanwhile.
 
     Raises:
-        WdsBoneError: if a prediction is not finite; then nothing is written.
+        WdsBoneError: if a prediction is not finite; nothing is written in that case.
     """
     start = time.perf_counter()
     predictions = predict_epoch(

@@ -1,6 +1,6 @@
 """Check that the loss and the gradients of each step were finite, without making CUDA wait.
 
-In: the loss of each rank and the flag that `update_weights` leaves on the device.
+In: the loss of each rank, and the flag that `update_weights` returns on the device.
 Out: the loss on the host, or an error with the step and its samples.
 Invariant: every flag is read before anything is saved, and at most one step after it was set; all ranks read the same
 flags.
@@ -17,7 +17,7 @@ from torch import Tensor
 from wds_bone.errors import WdsBoneError
 
 KeysOfStep = Callable[[int], list[str]]
-"""Number of a step, from 0 -> the keys of its global batch, rank by rank."""
+"""Maps the number of a step, from 0, to the keys of its global batch, rank by rank."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class PendingLoss:
 
     Attributes:
         step: counted from 1.
-        shares: float32 (world_size,) on the host; what the samples of each rank add to the loss.
-        skipped: float32 scalar on the host; 1 if the loss or a gradient was not finite, so that nothing was changed.
+        shares: float32 (world_size,) on the host; the contribution of each rank's samples to the loss.
+        skipped: float32 scalar on the host; 1 if the loss or a gradient was not finite and the step changed nothing.
         copied: recorded once both have arrived from a CUDA device; None on the CPU.
     """
 
@@ -51,7 +51,7 @@ def check_losses(pending: deque[PendingLoss], keys_of_step: KeysOfStep, *, leave
     """Check and remove the oldest losses until `leave` remain, and return the last one checked.
 
     Raises:
-        WdsBoneError: if the loss or a gradient of a step was not finite; the weights are those before that step.
+        WdsBoneError: if the loss or a gradient of a step was not finite; the weights are those from before that step.
     """
     loss = 0.0
     while len(pending) > leave:
@@ -66,10 +66,10 @@ def _check_loss(pending: PendingLoss, keys_of_step: KeysOfStep) -> float:
     if pending.skipped.item():
         keys = _suspects(keys_of_step(pending.step - 1), pending.shares)
         raise WdsBoneError(
-            f"step {pending.step}: the loss or a gradient is not finite, with samples {', '.join(keys)}",
+            f"step {pending.step}: the loss or a gradient is not finite for samples {', '.join(keys)}",
             expected="finite numbers",
             got=f"loss {loss}",
-            do="lower --lr, or look at these samples; nothing of this step was kept",
+            do="lower --lr, or look at these samples; this step did not change the weights",
         )
     return loss
 

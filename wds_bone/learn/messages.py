@@ -1,8 +1,8 @@
-"""The messages at the beginning and at the end of a training.
+"""The messages at the start and at the end of a training run.
 
 In: a run.
 Out: text.
-Invariant: the settings are printed as they can be typed.
+Invariant: the settings are printed as options that can be pasted into a command line.
 """
 
 import shlex
@@ -28,7 +28,7 @@ def opening_text(run: Run, progress: Progress) -> str:
 
 
 def closing_text(run: Run, progress: Progress) -> str:
-    """Return how a run ended, and the files that it left."""
+    """Return how a run ended, and the paths of its checkpoints."""
     last, best = run.config.out / LAST_NAME, run.config.out / BEST_NAME
     saved = f"checkpoint {last}" if last.exists() else "no checkpoint yet"
     text = f"{_ending(run, progress)} after step {progress.step} of {run.recipe.num_steps}; {saved}"
@@ -39,7 +39,7 @@ def closing_text(run: Run, progress: Progress) -> str:
 
 
 def changes_text(changes: list[str]) -> str:
-    """Return the warning for a resumed run whose numbers are computed differently from before."""
+    """Return the warning that a resumed run may compute different numbers than before."""
     return f"warning: changed since the checkpoint was saved: {', '.join(changes)}; the results may differ slightly"
 
 
@@ -50,7 +50,7 @@ def _ending(run: Run, progress: Progress) -> str:
 
 
 def _as_typed(name: str, value: Any) -> str:
-    """Return a setting as it is typed; nothing for a flag that is off, or a setting without a flag at its default."""
+    """Return a setting as typed; empty for a flag that is off, or a setting without a flag that has its default."""
     typed = setting_name(TrainConfig, name)
     if not options_of(TrainConfig)[name].flag:
         shown = str(value).lower() if isinstance(value, bool) else value

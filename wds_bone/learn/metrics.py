@@ -1,4 +1,4 @@
-"""The numbers in `metrics.jsonl`, and the errors in months that they are made of.
+"""Compute the numbers in `metrics.jsonl`, and the errors in months that they are based on.
 
 In: a run and its loss, or predictions and ages.
 Out: one dictionary for each line, in plain JSON types.
@@ -22,7 +22,7 @@ NUM_RESAMPLES = 1000
 
 
 def step_metrics(run: Run, step: int, *, loss: float, stopwatch: Stopwatch) -> dict[str, Any]:
-    """Return the metrics of a step; rates are means since the last such line."""
+    """Return the metrics of a step; rates are averages since the previous such line."""
     steps_per_second, wait_fraction = stopwatch.lap()
     recipe, device = run.recipe, run.ranks.device
     return {
@@ -63,7 +63,7 @@ def bootstrap_interval(values: Months, *, level: float = 0.95, seed: int = 0) ->
 
 
 def constant_error(train_age_months: Months, age_months: Months) -> float:
-    """Return the MAE of the constant predictor, which always says the median of the training ages."""
+    """Return the MAE of the constant predictor, which always predicts the median of the training ages."""
     return float(np.mean(np.abs(age_months.astype(np.float64) - np.median(train_age_months))))
 
 

@@ -2,8 +2,8 @@
 
 In: numbers by name.
 Out: one line for each step or validation.
-Invariant: after a resume, the file holds what an uninterrupted run would have written, because lines after the resumed
-step are removed first.
+Invariant: after a resume, the file contains what an uninterrupted run would have written, because lines after the
+resumed step are removed first.
 """
 
 import importlib.util
@@ -32,12 +32,12 @@ PLAIN_SECONDS = 10.0
 
 
 class MetricsLog:
-    """Owns the metrics file, the progress bar and, if TensorBoard is installed, its log; a context manager.
+    """A context manager that writes the metrics file, the progress bar and, if it is installed, TensorBoard.
 
     Args:
-        folder: of the run.
-        progress: with which the run starts or resumes; later lines of the file are removed.
-        num_steps: of the whole run, for the progress bar.
+        folder: the folder of the run.
+        progress: the progress from which the run starts or resumes; later lines of the file are removed.
+        num_steps: number of steps in the whole run, for the progress bar.
         draw_predictions: draws the figure that TensorBoard shows for a validation; None for no figure.
     """
 
@@ -74,7 +74,7 @@ class MetricsLog:
         self._bar.update()
 
     def write_step(self, line: dict[str, Any]) -> None:
-        """Write the metrics of a step, and show them next to the bar or, without a terminal, every few seconds."""
+        """Write the metrics of a step, and show them next to the bar, or every few seconds if there is no terminal."""
         self._write(line)
         text = f"loss {line['loss']:.3f}  {line['images_per_second']:.0f} images/s  waiting {line['wait_fraction']:.0%}"
         if "device_peak_bytes" in line:
@@ -85,7 +85,7 @@ class MetricsLog:
             self._show(f"step {line['step']} of {self._num_steps}  epoch {line['epoch']:.2f}  {text}")
 
     def write_inputs(self, draw: Callable[[], Tensor]) -> None:
-        """Show the images that `draw` returns in TensorBoard, if it is installed; float32 (B, 1, H, W), 0 to 1."""
+        """Show the images from `draw` in TensorBoard, if it is installed; float32 (B, 1, H, W), 0 to 1."""
         if self._board is not None:
             with storage_errors(self._board_path):
                 self._board.add_image("augmented inputs", make_grid(draw().clamp(0, 1)), 0)
@@ -144,7 +144,7 @@ def _is_within(line: bytes, progress: Progress, *, where: str) -> bool:
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise CheckpointError(
             f"{where} is damaged",
-            expected="the metrics of a step or of a validation",
+            expected="the metrics of a step or a validation",
             got=f"{type(error).__name__}: {error}",
             do="fix or delete that line, then run the command again",
         ) from error

@@ -1,9 +1,9 @@
-"""Gradients become changed weights: AdamW, its learning rate, and the moving average of the weights.
+"""Update weights from gradients: AdamW, its learning rate, and the moving average of the weights.
 
 In: a model with its gradients, and the number of the step.
-Out: changed weights, and their exponential moving average (EMA), which is the model that is validated and kept.
+Out: updated weights, and their exponential moving average (EMA), which is used for validation and prediction.
 Invariant: a NaN or an infinity never reaches a weight or the optimizer's state; the check stays on the device, so CUDA
-does not wait for it. Learning rate and decay are functions of the step alone, so a resumed run needs no state of them.
+does not wait for it. Learning rate and decay depend on the step alone, so a resumed run needs no state for them.
 """
 
 import copy
@@ -28,13 +28,13 @@ def build_optimizer(model: nn.Module, *, weight_decay: float) -> torch.optim.Ada
 def update_weights(
     model: nn.Module, optimizer: torch.optim.AdamW, *, loss: Tensor, rate: float, clip_norm: float
 ) -> Tensor:
-    """Clip the gradients and make one step; change nothing if the loss or a gradient is not finite.
+    """Clip the gradients and take one step; change nothing if the loss or a gradient is not finite.
 
     This is the mechanism of `torch.amp.GradScaler`: the fused kernel reads `found_inf` on the device.
 
     Args:
-        model: with the gradients of the whole batch.
-        optimizer: of its parameters.
+        model: the model, with the gradients of the whole batch.
+        optimizer: the optimizer of its parameters.
         loss: float32 of any shape, which must be finite as well.
         rate: the learning rate of this step.
         clip_norm: the largest norm of the gradient.
@@ -53,7 +53,7 @@ def update_weights(
 
 
 def count_steps(num_samples: int, *, epochs: int, batch_size: int) -> int:
-    """Return the number of steps that show every sample `epochs` times; the last one may reach into the next epoch."""
+    """Return the number of steps that show every sample `epochs` times; the last one may extend into the next epoch."""
     return -(-num_samples * epochs // batch_size)
 
 
@@ -74,15 +74,15 @@ def learning_rate(step: int, *, num_steps: int, peak: float, warmup: float) -> f
 
 
 def copy_for_ema(model: Model) -> Model:
-    """Return a copy in evaluation mode that takes no gradients."""
+    """Return a copy in evaluation mode whose parameters require no gradients."""
     return copy.deepcopy(model).requires_grad_(False).eval()
 
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, model: nn.Module, *, decay: float) -> None:
-    """Set each floating-point value of `ema` to decay x itself + (1 - decay) x the model's; copy the integers.
+    """Set each float of `ema` to decay x itself + (1 - decay) x the model's; copy the integers.
 
-    Buffers are averaged like parameters, so the average needs no pass over the data for its statistics.
+    Buffers are averaged like parameters, so the batch norms of the average need no pass over the data.
     """
     old, new = list(ema.state_dict().values()), list(model.state_dict().values())
     pairs = list(zip(old, new, strict=True))
@@ -100,5 +100,5 @@ def default_ema(num_steps: int) -> float:
 
 
 def ema_decay(step: int, *, largest: float) -> float:
-    """Return the decay of a step: small at first, later `largest` (TensorFlow's rule)."""
+    """Return the decay at a step: small at first, and `largest` later (TensorFlow's rule)."""
     return min(largest, (1 + step) / (10 + step))

@@ -1,4 +1,4 @@
-"""What a training run is: what stays the same, and how far it has come.
+"""Define a training run: what stays the same, and how far it has come.
 
 In: settings and opened streams.
 Out: values that the loop and the snapshots share.
@@ -19,10 +19,10 @@ class Progress:
     """How far a run has come.
 
     Attributes:
-        step: number of steps made.
-        validated_epochs: number of whole epochs shown before the last validation.
+        step: number of steps taken.
+        validated_epochs: number of whole epochs completed before the last validation.
         best_mae_months: the lowest validation MAE so far; None before the first validation.
-        best_epoch: number of whole epochs shown before that validation.
+        best_epoch: number of whole epochs completed before that validation.
     """
 
     step: int = 0
@@ -36,13 +36,13 @@ class Run:
     """One run, on one rank.
 
     Attributes:
-        config: resolved.
-        recipe: what each step follows.
-        ranks: the processes that work on the run.
-        learner: what learns.
-        train_stream: shuffled; its position is that of the progress.
-        val_stream: not shuffled.
-        provenance: what every checkpoint says besides the state: config, versions, digests.
+        config: the resolved settings.
+        recipe: the parameters of every step.
+        ranks: the ranks that share the work.
+        learner: the model, its average and its optimizer.
+        train_stream: the training samples, shuffled; its position matches the progress.
+        val_stream: the validation samples, not shuffled.
+        provenance: what every checkpoint records in addition to the state: config, versions, digests.
     """
 
     config: TrainConfig
@@ -59,7 +59,7 @@ class Run:
         return min(self.recipe.num_steps, self.config.max_steps or self.recipe.num_steps)
 
     def epochs_shown(self, step: int) -> int:
-        """Return how many whole epochs the first `step` steps show."""
+        """Return how many whole epochs the first `step` steps cover."""
         return step * self.recipe.global_batch_size // self.train_stream.num_samples
 
     def is_validation_due(self, progress: Progress) -> bool:
@@ -67,11 +67,11 @@ class Run:
         return self.epochs_shown(progress.step) > progress.validated_epochs
 
     def is_finished(self, progress: Progress) -> bool:
-        """Return whether nothing is left to do: all steps are made, or the patience is exhausted."""
+        """Return whether nothing is left to do: all steps are taken, or the patience is exhausted."""
         best_epoch = progress.validated_epochs if progress.best_epoch is None else progress.best_epoch
         num_worse, patience = progress.validated_epochs - best_epoch, self.config.patience
         return progress.step >= self.recipe.num_steps or (patience is not None and num_worse >= patience)
 
     def must_stop(self, progress: Progress) -> bool:
-        """Return whether this launch makes no further step."""
+        """Return whether this launch must take no further step."""
         return progress.step >= self.last_step or self.is_finished(progress)

@@ -1,8 +1,8 @@
 """The settings of a training run.
 
-In: a command line, then the machine and the number of samples.
-Out: a checked `TrainConfig`, and the `Recipe` that a step follows.
-Invariant: a resolved config says what the run does, on any machine.
+In: a command line, the machine, and the number of training samples.
+Out: a checked `TrainConfig`, and the `Recipe` of its steps.
+Invariant: a resolved config describes the run completely, on any machine.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -34,11 +34,11 @@ class TrainConfig:
         may_differ=True,
     )
     val: tuple[str, ...] | None = option(
-        "validation shards (default: the split val of --train)", default=None, metavar="PATH", may_differ=True
+        "validation shards (default: the val split of --train)", default=None, metavar="PATH", may_differ=True
     )
     out: Path = option("folder of the run", default=Path("runs/bone-age"), metavar="DIR", may_differ=True)
     model: str = option(
-        "torchvision classifier; auto takes resnet18 on a CPU, convnext_tiny on a GPU", default="auto", metavar="NAME"
+        "torchvision classifier; auto: resnet18 on a CPU, convnext_tiny on a GPU", default="auto", metavar="NAME"
     )
     init_weights: str = option(
         "initial weights: none, imagenet (downloaded if necessary), or a file", default="none", metavar="FILE"
@@ -46,102 +46,111 @@ class TrainConfig:
     image_size: int | None = option(
         "longer side of the model's input in pixels (default: as stored)", default=None, metavar="PIXELS", min=1
     )
-    epochs: int = option("number of times that every sample is shown", default=14, min=1)
+    epochs: int = option("number of passes over the training samples", default=14, min=1)
     max_steps: int | None = option(
         "stop after this step; the learning rate still follows --epochs", default=None, min=1, may_change=True
     )
-    batch_size: int = option("samples per step, over all processes", default=32, min=1)
+    batch_size: int = option("number of samples per step over all processes", default=32, min=1)
     lr: float | None = option(
         "peak learning rate (default: depends on the model; 2e-3 for resnet18)", default=None, min=0
     )
     dropout: float | None = option(
-        "probability of the model's dropout layers; 0 turns them off (default: the model's own)",
+        "dropout probability; 0 turns dropout off (default: that of the model)",
         default=None,
         min=0,
         below=1,
     )
     drop_path: float | None = option(
-        "probability of the model's last stochastic depth layer, to which the others rise from 0 "
-        "(default: the model's own)",
+        "drop probability of the last stochastic depth layer; those of the others rise from 0 to it "
+        "(default: that of the model)",
         default=None,
         min=0,
         below=1,
     )
-    folds: int | None = option("cross-validation: number of folds of the training split", default=None, min=2)
+    folds: int | None = option(
+        "cross-validation: number of folds to divide the training split into", default=None, min=2
+    )
     fold: int | None = option(
-        "cross-validation: the fold to validate on, from 0; the others are for training", default=None, min=0
+        "cross-validation: number of the fold to validate on, from 0; the others are used for training",
+        default=None,
+        min=0,
     )
     seed: int = option("seed of the initial weights, the order and the augmentation", default=0, min=0, below=1 << 31)
     threads: int | None = option(
-        "threads that decode images (default: 1 on a CPU; on a GPU one per core)", default=None, min=1, may_differ=True
+        "number of threads that decode images (default: 1 on a CPU, one per core on a GPU)",
+        default=None,
+        min=1,
+        may_differ=True,
     )
     device: Device = option("device to train on", default="auto", may_change=True)
     precision: Precision = option(
-        "precision of the forward pass; auto takes bf16 if the hardware has it", default="auto"
+        "precision of the forward pass; auto: bf16 if the hardware supports it, otherwise fp32", default="auto"
     )
     compile: bool = option("compile the model with torch.compile", default=False, may_change=True)
     resume: str = option(
-        "auto (resume the run in --out, if there is one), none, or a checkpoint",
+        "what to resume: auto (the run in --out, if there is one), none, or a checkpoint file",
         default="auto",
         metavar="FILE",
         may_differ=True,
     )
-    log_every: int = option("steps between two lines of metrics", default=20, min=1, may_change=True)
+    log_every: int = option("number of steps between lines of metrics", default=20, min=1, may_change=True)
     dry_run: bool = option(
-        "make one step, print what the run would do, and write nothing", default=False, may_change=True
+        "take one step, print what the run would do, and write nothing", default=False, may_change=True
     )
     weight_decay: float = option("weight decay of AdamW", default=0.05, min=0, flag=False)
     warmup: float = option(
-        "fraction of the steps in which the learning rate rises", default=0.1, min=0, below=1, flag=False
+        "fraction of the steps during which the learning rate rises", default=0.1, min=0, below=1, flag=False
     )
     clip_norm: float = option(
-        "largest norm of the gradient; larger ones are scaled down", default=1.0, min=0, flag=False
+        "maximum norm of the gradient; larger ones are scaled down", default=1.0, min=0, flag=False
     )
     loss_beta_months: float = option(
-        "error at which the loss changes from squared to linear, in months", default=3.0, min=0, flag=False
+        "error in months above which the loss is linear, not squared", default=3.0, min=0, flag=False
     )
     ema: float | None = option(
-        "decay of the moving average of the weights; 0: no average; none: averages the last tenth of the steps",
+        "decay of the weight average; 0: off; none: from run length",
         default=None,
         min=0,
         below=1,
         flag=False,
     )
     patience: int | None = option(
-        "stop after this many epochs without a better validation; none: never",
+        "epochs without improvement before stopping; none: no limit",
         default=None,
         min=1,
         flag=False,
         may_change=True,
     )
     accumulate: int = option(
-        "number of parts in which each process computes its batch, to save memory",
+        "number of parts to split a batch into, to save memory",
         default=1,
         min=1,
         flag=False,
         may_change=True,
     )
-    freeze_backbone: bool = option("train the last layers only; for pretrained weights", default=False, flag=False)
-    sync_batch_norm: bool = option("normalize over the batch of all processes; CUDA only", default=False, flag=False)
+    freeze_backbone: bool = option("train only the last layers; for pretrained weights", default=False, flag=False)
+    sync_batch_norm: bool = option(
+        "normalize over the whole batch of all processes; CUDA only", default=False, flag=False
+    )
     shuffle_buffer: int | None = option(
-        "size of the shuffle window, in samples; none: the whole epoch", default=None, min=1, flag=False
+        "shuffle window in samples; none: the whole epoch", default=None, min=1, flag=False
     )
     timeout_seconds: float = option(
         "seconds to wait for an unresponsive process", default=300.0, min=1, flag=False, may_change=True
     )
     augment_flip: bool = option("mirror half of the images", default=True, flag=False)
     augment_turn_degrees: float = option(
-        "largest rotation in degrees, in either direction", default=8.0, min=0, flag=False
+        "maximum rotation in degrees, in either direction", default=8.0, min=0, flag=False
     )
-    augment_scale: float = option("largest change of size, as a fraction", default=0.06, min=0, below=1, flag=False)
-    augment_shift: float = option("largest shift, as a fraction of the image", default=0.04, min=0, below=1, flag=False)
+    augment_scale: float = option("maximum change in size, as a fraction", default=0.06, min=0, below=1, flag=False)
+    augment_shift: float = option("maximum shift, as a fraction of the image", default=0.04, min=0, below=1, flag=False)
     augment_contrast: float = option(
-        "largest change of contrast, as a fraction", default=0.1, min=0, below=1, flag=False
+        "maximum change in contrast, as a fraction", default=0.1, min=0, below=1, flag=False
     )
     augment_brightness: float = option(
-        "largest change of brightness; 1 is the brightness of bone", default=0.05, min=0, flag=False
+        "maximum change in brightness; 1 is the brightness of bone", default=0.05, min=0, flag=False
     )
-    augment_gamma: float = option("largest change of gamma, as a fraction", default=0.05, min=0, below=1, flag=False)
+    augment_gamma: float = option("maximum change in gamma, as a fraction", default=0.05, min=0, below=1, flag=False)
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -157,20 +166,20 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a step needs besides the learner and the batch.
+    """The parameters of a step, apart from the learner and the batch.
 
     Attributes:
-        num_steps: steps of the whole run, which the learning rate spans.
+        num_steps: steps in the whole run, over which the learning rate changes.
         global_batch_size: samples per step, over all processes.
         local_batch_size: samples per step of each process.
-        accumulate: parts in which a process computes its samples, one after another.
+        accumulate: number of parts in which a process computes its samples, one after another.
         peak_rate: the highest learning rate.
-        warmup: fraction of the steps in which the learning rate rises.
-        clip_norm: largest norm of the gradient.
-        loss_beta_months: where the loss changes from squared to linear.
-        ema: the largest decay of the moving average.
-        seed: of the augmentation and the model's random layers.
-        ranges: of the augmentation.
+        warmup: fraction of the steps during which the learning rate rises.
+        clip_norm: maximum norm of the gradient.
+        loss_beta_months: the error above which the loss is linear, not squared.
+        ema: the maximum decay of the moving average.
+        seed: the seed of the augmentation and the model's random layers.
+        ranges: the ranges of the augmentation.
     """
 
     num_steps: int
@@ -187,7 +196,7 @@ class Recipe:
 
 
 def resolve_config(config: TrainConfig) -> TrainConfig:
-    """Replace "auto", and what is not set, by what suits the machine.
+    """Replace "auto", and settings that are not set, with values that suit the machine.
 
     Raises:
         ConfigError: if CUDA is requested and not available.
@@ -205,10 +214,10 @@ def resolve_config(config: TrainConfig) -> TrainConfig:
 
 
 def make_recipe(config: TrainConfig, *, num_samples: int, world_size: int) -> Recipe:
-    """Return the recipe of a resolved config.
+    """Return the recipe for a resolved config.
 
     Args:
-        config: resolved.
+        config: the resolved settings.
         num_samples: number of training samples.
         world_size: number of processes; with `accumulate`, it must divide the batch size.
     """
@@ -230,10 +239,10 @@ def make_recipe(config: TrainConfig, *, num_samples: int, world_size: int) -> Re
 
 
 def refuse_indivisible(batch_size: int, *, num_ranks: int, num_parts: int) -> None:
-    """Check that every rank gets the same number of samples in each of its parts.
+    """Check that the batch can be divided equally among the ranks and their parts.
 
     Raises:
-        ConfigError: if not; names the nearest batch sizes that are possible.
+        ConfigError: if it cannot; the error names the nearest batch sizes that can.
     """
     unit = num_ranks * num_parts
     below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
@@ -243,7 +252,7 @@ def refuse_indivisible(batch_size: int, *, num_ranks: int, num_parts: int) -> No
             f"--batch-size {batch_size} cannot be divided equally among {among}",
             expected=f"a multiple of {unit}",
             got=batch_size,
-            do=f"give --batch-size {f'{below} or {above}' if below else above}",
+            do=f"use --batch-size {f'{below} or {above}' if below else above}",
         )
 
 
@@ -253,7 +262,7 @@ def _check_folds(config: TrainConfig) -> None:
             "--folds and --fold must be given together",
             expected="both or neither",
             got=f"--folds {config.folds}, --fold {config.fold}",
-            do="give --folds 5 --fold 0, then --fold 1 and so on",
+            do="use --folds 5 --fold 0, then --fold 1 and so on",
         )
     if config.folds is None or config.fold is None:
         return

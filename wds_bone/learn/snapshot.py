@@ -2,7 +2,7 @@
 
 In: a run with its progress.
 Out: a checkpoint from which the same run continues.
-Invariant: everything that a step reads and an earlier step wrote is in it; the rest is a function of the settings.
+Invariant: it contains all that a step reads and an earlier step wrote; the rest is a function of the settings.
 """
 
 from dataclasses import asdict
@@ -20,7 +20,7 @@ def save_snapshot(run: Run, progress: Progress, *, name: str) -> None:
     """Write the state of the run to the file `name` in its folder; only the first rank writes.
 
     Raises:
-        WdsBoneError: if it cannot be written; an older file of that name is kept.
+        WdsBoneError: if the file cannot be written; an older file of that name is kept.
     """
     if not run.ranks.is_first:
         return

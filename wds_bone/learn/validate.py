@@ -1,6 +1,6 @@
 """Predict every sample of an unshuffled stream once.
 
-In: one epoch of batches.
+In: a predictor and one epoch of batches.
 Out: `Predictions`.
 Invariant: padding has no effect, and the weights sum to the number of samples in the stream.
 """
@@ -45,13 +45,13 @@ def predict_epoch(
     gender_input: NDArray[np.float32] | None = None,
     give_up: Callable[[], bool] = lambda: False,
 ) -> Predictions | None:
-    """Predict every sample of the stream's first epoch once, each rank its rows; every rank gets all predictions.
+    """Predict every sample of the first epoch once; each rank predicts its rows, and all ranks get all predictions.
 
     Args:
-        predictor: on the stream's device.
-        stream: opened with `shuffle=False`, for these ranks.
-        ranks: which share the work.
-        gender_input: float32 (n,), what the model receives instead of the true genders, in the order of the stream.
+        predictor: the predictor, on the stream's device.
+        stream: the samples, opened with `shuffle=False` for these ranks.
+        ranks: the ranks that share the work.
+        gender_input: float32 (n,), the genders to use instead of the true ones, in the order of the stream.
         give_up: called after each batch; must return the same on all ranks.
 
     Returns:
@@ -65,7 +65,7 @@ def predict_epoch(
         columns.append(torch.stack([predicted_months, batch.weight, batch.gender, batch.age_months]))
         if give_up():
             return None
-    # (ranks, batches, columns, rows): the rows of all ranks side by side make a batch.
+    # (ranks, batches, columns, rows): a batch consists of the rows of all ranks, in the order of the ranks.
     gathered = ranks.gather(torch.stack(columns)).cpu().numpy()
     predicted, weight, gender, age_months = gathered.transpose(2, 1, 0, 3).reshape(4, -1)
     real, num_samples = weight > 0, stream.num_samples
@@ -78,11 +78,11 @@ def refuse_not_finite(predicted_months: NDArray[np.float32], keys: Sequence[str]
 
     Args:
         predicted_months: float32 (n,).
-        keys: n names of the samples or films.
-        where: the origin of the model, for the error.
+        keys: the names of the n samples or films.
+        where: location for the error message.
 
     Raises:
-        WdsBoneError: if one is not; names the first one.
+        WdsBoneError: if one is not; the error names the first one.
     """
     finite = np.isfinite(predicted_months)
     if finite.all():
