@@ -101,7 +101,7 @@ def measure_speeds(
     streams = open_streams(config, ranks)
     with streams[0] as train, streams[1] as val:
         recipe = make_recipe(config, num_samples=train.num_samples, world_size=1)
-        run = assemble_run(config, recipe, streams, {}, ranks=ranks, is_new=True)
+        run = assemble_run(recipe, streams, {}, ranks=ranks, is_new=True)
         batches, waits = train.endless(), list[float]()
         cached = repeat(next(batches))
         runs = {

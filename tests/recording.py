@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wds_bone.learn import loop
-from wds_bone.learn.losses import PendingLoss
+from wds_bone.learn.finite_check import PendingLoss
 from wds_bone.learn.settings import Recipe
 from wds_bone.stream.batch import Batch
 from wds_bone.train import main

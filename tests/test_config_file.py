@@ -137,7 +137,7 @@ def test_an_optional_setting_can_be_unset_again(tmp_path: Path):
 
 
 def test_a_setting_that_is_given_twice_is_refused():
-    with pytest.raises(ConfigError, match="count is given by both --count and --set"):
+    with pytest.raises(ConfigError, match="--count and --set count change the same setting"):
         parse("--count", "3", "--set", "count=4")
     with pytest.raises(ConfigError, match="given twice"):
         parse("--set", "rate=3", "rate=4")

@@ -134,7 +134,7 @@ def test_swapped_genders_raise_the_ages_of_girls_and_lower_those_of_boys(
     (true, _), (swapped, metrics) = results(default_results), results(tmp_path)
     moved = swapped.predicted_months - true.predicted_months
     assert (metrics["gender_input"], metrics["shards"]["split"]) == ("swapped", "val")
-    assert "received swapped genders" in capsys.readouterr().out
+    assert "given swapped genders" in capsys.readouterr().out
     assert swapped.gender.tolist() == true.gender.tolist()
     assert (np.sign(moved) == np.where(true.gender == 1, -1, 1)).all()
 
@@ -159,7 +159,7 @@ def test_the_terminal_shows_the_table_and_the_paths(
     _, metrics = results(tmp_path / "out")
     out = capsys.readouterr().out
     assert f"{metrics['errors']['all']['mae_months']:.2f}" in out
-    assert "The model received" not in out
+    assert "The model was given" not in out
     assert all(str(tmp_path / "out" / name) in out for name in FILES)
 
 

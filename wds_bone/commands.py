@@ -31,7 +31,7 @@ EVALUATE = Command(
     "wds-bone evaluate",
     "measure the errors of a model",
     "Predict every sample of a split once, and write the predictions, their errors and figures.",
-    "wds-bone evaluate --checkpoint best.pt --shards shards --out report",
+    "wds-bone evaluate --checkpoint best.pt --shards shards --split val --out report",
 )
 PREDICT = Command(
     "wds-bone predict",

@@ -76,8 +76,11 @@ class Option:
 
     def range_text(self) -> str:
         """Return the allowed range in words."""
-        upper = f" to {self.max:g}" if self.max is not None else f" to less than {self.below:g}" if self.below else ""
-        return "a finite number" if self.min is None else f"{self.min:g}{upper or ' or more'}"
+        if self.min is None:
+            return "a finite number"
+        if self.max is not None:
+            return f"{self.min} to {self.max}"
+        return f"{self.min} or more, finite" if self.below is None else f"{self.min} to less than {self.below}"
 
 
 def option(help: str, *, default: Any = dataclasses.MISSING, **traits: Any) -> Any:  # noqa: A002
@@ -101,6 +104,15 @@ def setting_name(config_class: Any, name: str) -> str:
     return f"--{name.replace('_', '-')}" if has_flag else f"--set {name}"
 
 
+def assignment(config_class: Any, name: str, value: object) -> str:
+    """Return a setting and its value as they are typed: `--batch-size 32`, or `--set accumulate=2`."""
+    option = setting_name(config_class, name)
+    if value is None:
+        return f"{option} not set"
+    shown = str(value).lower() if isinstance(value, bool) else value
+    return f"{option} {shown}" if options_of(config_class)[name].flag else f"{option}={shown}"
+
+
 def check_bounds(config: Any) -> None:
     """Refuse numbers outside the bounds of their fields, and numbers that are not finite.
 
@@ -111,16 +123,15 @@ def check_bounds(config: Any) -> None:
         value = getattr(config, name)
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float) and not known.allows(number):
-                raise out_of_range(config, name, known.range_text())
+                raise invalid_setting(config, name, known.range_text(), problem="is out of range")
 
 
-def out_of_range(config: Any, name: str, expected: str) -> ConfigError:
+def invalid_setting(config: Any, name: str, expected: str, *, problem: str = "is not valid") -> ConfigError:
     """Return the error for a setting whose value is not allowed."""
-    flag, value = setting_name(config, name), getattr(config, name)
+    value = getattr(config, name)
     shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-    return ConfigError(
-        f"{flag} {shown} is out of range", expected=expected, got=shown, do=f"use another value for {flag}"
-    )
+    do = f"use another value for {setting_name(config, name)}"
+    return ConfigError(f"{assignment(config, name, shown)} {problem}", expected=expected, got=shown, do=do)
 
 
 def parse_config(config_class: type[Config], argv: Sequence[str] | None, command: Command) -> Config:

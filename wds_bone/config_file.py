@@ -78,10 +78,10 @@ def parse_assignments(config_class: type[Any], assignments: Sequence[str]) -> di
     settings: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
-        if not equals or name in settings:
-            expected = "each setting once, as key=value"
-            problem = f"--set {assignment}: is malformed or repeats a setting"
-            raise ConfigError(problem, expected=expected, got=assignment, do="write --set key=value")
+        if not equals:
+            raise ConfigError(f"--set {assignment}: has no value", expected="key=value", do="write --set key=value")
+        if name in settings:
+            raise ConfigError(f"--set {name}: is given twice", expected="each setting once", do="leave one of them out")
         kind = _find_kind(config_class, name, "--set")
         settings[name] = _fit(name, _parse(text, kind), kind, "--set")
     return settings

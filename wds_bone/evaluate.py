@@ -95,7 +95,7 @@ def predict_shards(
     Raises:
         WdsBoneError: if the shards do not match the checkpoint, or a prediction is not finite.
     """
-    got, do = f"--local-batch-size {config.local_batch_size}", "give a smaller --local-batch-size, or --device cpu"
+    got, do = f"--local-batch-size {config.local_batch_size}", "use a smaller --local-batch-size, or --device cpu"
     with memory_errors(ranks.device, got=got, do=do):
         predictor = restore_predictor(contents, device=ranks.device)
         with _open_stream(config, ranks) as stream:
@@ -149,7 +149,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{folder}: cannot be created: {error.strerror}", do="give another --out") from error
+        raise ConfigError(f"{folder}: cannot be created: {error.strerror}", do="use another --out") from error
 
 
 def _write_results(
@@ -176,7 +176,9 @@ def _print_results(metrics: dict[str, Any], paths: Sequence[Path]) -> None:
     """Print the table of errors, an explanation of its last column, and the paths of the results."""
     constant, gender_input = metrics["constant"], metrics["gender_input"]
     table = format_summary(metrics["errors"], constant_mae_months=constant["mae_months"])
-    remark = "" if gender_input == "true" else f"The model received {gender_input} genders; F and M are true.\n"
+    remark = (
+        "" if gender_input == "true" else f"The model was given {gender_input} genders; F and M are the true ones.\n"
+    )
     baseline = "constant: MAE of always predicting the median training age (in rows F and M, of that gender)"
     print(f"{table}\n{remark}{baseline}", *paths, sep="\n")  # noqa: T201
 

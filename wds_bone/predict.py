@@ -58,7 +58,7 @@ def run_prediction(config: PredictConfig) -> int:
     """
     paths = list_films(config.images, sys.stdin)
     device = pick_device(config.device)
-    with memory_errors(device, got=f"{BATCH_SIZE} images at a time", do="give --device cpu"):
+    with memory_errors(device, got=f"{BATCH_SIZE} images at a time", do="use --device cpu"):
         return print_ages(config, paths, device=device)
 
 

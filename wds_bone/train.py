@@ -67,11 +67,11 @@ def _open_run(config: TrainConfig, ranks: Ranks, stack: ExitStack) -> tuple[Run,
     for stream in streams:
         stack.enter_context(stream)
     recipe = make_recipe(config, num_samples=streams[0].num_samples, world_size=ranks.world_size)
-    provenance = provenance_of(config, *streams)
+    provenance = provenance_of(recipe.config, *streams)
     ranks.refuse_disagreement(shared_provenance(provenance, recipe))
     checkpoint = find_checkpoint(config.out, config.resume) if ranks.is_first else None
     is_new = not ranks.any(checkpoint is not None)
-    run = assemble_run(config, recipe, streams, provenance, ranks=ranks, is_new=is_new)
+    run = assemble_run(recipe, streams, provenance, ranks=ranks, is_new=is_new)
     return run, Progress() if is_new else _resume(run, checkpoint)
 
 

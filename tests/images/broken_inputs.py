@@ -182,8 +182,8 @@ _SAVE_AS_CSV = "save the table as CSV: UTF-8, separated by commas"
 _HEAD = b"id,boneage,male\n"
 
 _TABLES: dict[str, tuple[bytes, str, str, str, str]] = {
-    "zero-bytes.csv": (b"", "no labels", "a header and at least one row", "an empty file", "give a table with labels"),
-    "only-header.csv": (_HEAD, "no labels", "a header and at least one row", "1 row", "give a table with labels"),
+    "zero-bytes.csv": (b"", "no labels", "a header and at least one row", "an empty file", "use a table with labels"),
+    "only-header.csv": (_HEAD, "no labels", "a header and at least one row", "1 row", "use a table with labels"),
     "no-header.csv": (
         b"1377,180,False\n1378,12,True\n",
         "line 1: the table has no header",
@@ -239,7 +239,7 @@ _TABLES: dict[str, tuple[bytes, str, str, str, str]] = {
         "line 2: the CSV is not well formed",
         "cells below 128 KiB",
         "field larger than",
-        "shorten the cell",
+        "the long cell on this line",
     ),
     "no-gender.csv": (
         b"id,boneage\n7,12\n",
@@ -324,7 +324,7 @@ _TABLES: dict[str, tuple[bytes, str, str, str, str]] = {
         _HEAD + b"".join(b"%d,%d,1\n" % (n, 1 + n) for n in range(18)),
         "line 1: the column 'boneage': the ages look like years",
         "ages in months",
-        "ages from 1 to 18, 18 of 18 not above 20",
+        "ages 1 to 18; 18 of 18 are 20 or less",
         "--age-unit",
     ),
     "no-gender-in-row.csv": (

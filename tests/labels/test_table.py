@@ -98,5 +98,5 @@ def test_a_bad_workbook_is_refused(sheets: list[list[list[Any]]], message: str, 
 def test_the_error_for_a_missing_openpyxl_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_workbook(tmp_path / "labels.xlsx", ROWS)
     monkeypatch.setitem(sys.modules, "openpyxl", None)
-    with pytest.raises(ConfigError, match=r'pip install openpyxl'):
+    with pytest.raises(ConfigError, match=r"pip install openpyxl"):
         read_labels(path)

@@ -76,7 +76,7 @@ def open_run(argv: list[str]) -> Iterator[Run]:
         for stream in streams:
             stack.enter_context(stream)
         recipe = make_recipe(config, num_samples=streams[0].num_samples, world_size=1)
-        yield assemble_run(config, recipe, streams, provenance_of(config, *streams), ranks=SINGLE_RANK, is_new=True)
+        yield assemble_run(recipe, streams, provenance_of(recipe.config, *streams), ranks=SINGLE_RANK, is_new=True)
 
 
 def state_of(checkpoint: Path) -> dict[str, Any]:

@@ -109,3 +109,17 @@ def test_a_validation_that_was_logged_but_not_saved_is_not_logged_twice(shards: 
     (out / "last.pt").write_bytes(before_validation)
     assert main(train_argv(shards, out)) == 0
     assert metrics_of(out) == metrics_of(finished)
+
+
+@pytest.mark.parametrize("setting", ["warmup=0.5", "clip_norm=0.01", "loss_beta_months=40", "weight_decay=0.5"])
+def test_every_number_of_the_recipe_changes_the_weights(setting: str, shards: Path, finished: Path, tmp_path: Path):
+    assert main(train_argv(shards, tmp_path / "run", "--set", setting)) == 0
+    weights, others = (load_checkpoint(out / "last.pt")["model"] for out in (finished, tmp_path / "run"))
+    assert not all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_a_clip_norm_of_0_does_not_limit_the_gradient(shards: Path, tmp_path: Path):
+    for name, clip_norm in (("none", 0), ("huge", 1e30)):
+        assert main(train_argv(shards, tmp_path / name, "--set", f"clip_norm={clip_norm}")) == 0
+    weights, others = (load_checkpoint(tmp_path / name / "last.pt")["model"] for name in ("none", "huge"))
+    assert all(torch.equal(weights[name], others[name]) for name in weights)

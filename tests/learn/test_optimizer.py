@@ -11,13 +11,12 @@ from torch import nn
 from wds_bone.learn.optimizer import (
     build_optimizer,
     copy_for_ema,
-    count_steps,
-    default_ema,
     ema_decay,
     learning_rate,
     update_ema,
     update_weights,
 )
+from wds_bone.learn.settings import TrainConfig, count_steps, default_ema
 
 CLIP_NORM = 1.0
 
@@ -25,7 +24,7 @@ CLIP_NORM = 1.0
 def trained_model() -> tuple[nn.Module, torch.optim.AdamW]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
-    optimizer = build_optimizer(model, weight_decay=0.1)
+    optimizer = build_optimizer(model, TrainConfig(weight_decay=0.1))
     loss = model(torch.randn(8, 3)).square().sum()
     loss.backward()
     assert update_weights(model, optimizer, loss=loss, rate=0.01, clip_norm=CLIP_NORM) == 0
@@ -76,7 +75,7 @@ def test_a_huge_gradient_is_clipped():
     """The steps of AdamW do not depend on the scale of the gradients, so this checks their running mean."""
     torch.manual_seed(0)
     model = nn.Linear(3, 4)
-    optimizer = build_optimizer(model, weight_decay=0.1)
+    optimizer = build_optimizer(model, TrainConfig(weight_decay=0.1))
     loss = model(torch.randn(8, 3)).sum() * 1e12
     loss.backward()
     assert update_weights(model, optimizer, loss=loss, rate=0.01, clip_norm=CLIP_NORM) == 0

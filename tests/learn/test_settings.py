@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from wds_bone.commands import TRAIN
 from wds_bone.config import parse_config
 from wds_bone.errors import ConfigError
-from wds_bone.learn.settings import TrainConfig, refuse_indivisible, resolve_config
+from wds_bone.learn.settings import TrainConfig, make_recipe, refuse_indivisible, resolve_config
 
 FLAGS = [
     "--train",
@@ -140,3 +140,12 @@ def test_an_indivisible_batch_size_is_refused_and_the_nearest_divisible_ones_are
         refuse_indivisible(batch_size, num_ranks=ranks, num_parts=parts)
     named = [int(word) for word in refused.value.do.split() if word.isdigit()]
     assert named == [size for size in (batch_size // unit * unit, (batch_size // unit + 1) * unit) if size]
+
+
+def test_a_recipe_holds_the_settings_and_what_follows_from_them():
+    config = resolve_config(parse("--device", "cpu", "--batch-size", "6", "--epochs", "10"))
+    recipe = make_recipe(config, num_samples=60, world_size=2)
+    assert (recipe.num_steps, recipe.global_batch_size, recipe.local_batch_size) == (100, 6, 3)
+    assert recipe.ema == recipe.config.ema == pytest.approx(0.9)
+    assert recipe.config.lr == recipe.peak_rate == 2e-3
+    assert recipe.ranges.turn_degrees == config.augment_turn_degrees

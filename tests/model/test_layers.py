@@ -5,6 +5,7 @@ from torchvision.ops import StochasticDepth
 
 from wds_bone.errors import ConfigError
 from wds_bone.learn.optimizer import build_optimizer
+from wds_bone.learn.settings import TrainConfig
 from wds_bone.model.layers import freeze_backbone, set_drop_path, set_dropout
 from wds_bone.model.model import build_model
 
@@ -56,7 +57,7 @@ def test_only_the_last_layer_of_a_frozen_backbone_is_trained(name: str):
     assert len(backbone) == 2  # weight and bias
     assert {tensor.shape[0] for weight, tensor in model.named_parameters() if weight in backbone} == {256}
     assert set(trained) - set(backbone) == {"gender.weight", "head.1.weight", "head.1.bias"}
-    groups = build_optimizer(model, weight_decay=0.1).param_groups
+    groups = build_optimizer(model, TrainConfig(weight_decay=0.1)).param_groups
     assert sum(len(group["params"]) for group in groups) == len(trained)
 
 

@@ -89,7 +89,7 @@ def test_the_summary_is_plain_json_and_deterministic() -> None:
 
 def test_the_table_has_a_line_per_group_and_a_column_for_the_constant() -> None:
     lines = format_summary(summarize(EIGHT), constant_mae_months={"all": 33.25, "F": 30.5, "M": 31.5}).splitlines()
-    assert [line.split()[0] for line in lines] == ["months", "all", "F", "M", "0-24", "24-48", "192-216", "216-240"]
+    assert [line.split()[0] for line in lines] == ["group", "all", "F", "M", "0-24", "24-48", "192-216", "216-240"]
     assert lines[1].split()[1:3] == ["8", "9.06"]
     assert [line.split()[-1] for line in lines[1:4]] == ["33.25", "30.50", "31.50"]
 

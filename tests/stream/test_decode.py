@@ -45,6 +45,15 @@ def test_a_png_of_any_color_type_becomes_gray(mode: str) -> None:
     assert (row == np.asarray(gray)).all()
 
 
+def test_a_gray_png_with_a_transparent_color_keeps_its_gray() -> None:
+    gray = Image.fromarray(gradient_image(STORED))
+    file = io.BytesIO()
+    gray.save(file, "PNG", transparency=7)
+    row = np.zeros(STORED, np.uint8)
+    decode_into(file.getvalue(), "png", row)
+    assert (row == np.asarray(gray)).all()
+
+
 def test_a_png_with_any_flipped_bit_is_decoded_or_refused() -> None:
     intact = encode_image(gradient_image((9, 7)), "png")
     row = np.zeros((9, 7), np.uint8)

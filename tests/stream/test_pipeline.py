@@ -79,8 +79,8 @@ def test_each_batch_is_delivered_with_its_plan(selection: Selection, loader: Loa
         (lambda pairs: pairs[:2] + pairs[1:], "delivered"),
         (lambda pairs: [pairs[1], pairs[0], *pairs[2:]], "delivered"),
         (lambda pairs: [(pairs[0][0], pairs[1][1]), *pairs[1:]], "delivered"),
-        (lambda pairs: pairs[:-1], "ended at position 32, not at .* 40"),
-        (lambda pairs: [], "ended at position 0, not at .* 40"),
+        (lambda pairs: pairs[:-1], "ended at position 32"),
+        (lambda pairs: [], "ended at position 0"),
     ],
     ids=["lost", "repeated", "reordered", "swapped", "ended early", "nothing"],
 )

@@ -2,6 +2,7 @@ import gc
 import os
 import threading
 from collections import Counter
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -200,8 +201,19 @@ def test_a_second_loop_ends_the_first_with_an_error(tiny_shards: Path) -> None:
         first, second = iter(stream), iter(stream)
         next(first)
         next(second)
-        with pytest.raises(ConfigError, match="has moved since this loop began"):
+        with pytest.raises(ConfigError, match="has moved this stream"):
             next(first)
+
+
+@pytest.mark.parametrize("leave", [lambda stream: stream.set_epoch(3), lambda stream: stream.close()])
+def test_a_stream_may_be_moved_or_closed_in_the_last_round_of_a_loop(
+    leave: Callable[[BoneAgeStream], None], tiny_shards: Path
+) -> None:
+    with stream_of(tiny_shards) as stream:
+        for number, _ in enumerate(stream, 1):
+            if number == len(stream):
+                leave(stream)
+    assert number == len(stream)
 
 
 def test_a_stream_is_refused_in_a_loader_worker(tiny_shards: Path) -> None:
@@ -233,7 +245,7 @@ def test_a_stream_is_refused_after_a_fork(tiny_shards: Path) -> None:
         ({"batch_size": 0}, "batch_size 0 is out of range"),
         ({"threads": 0}, "threads 0 is out of range"),
         ({"shuffle_buffer": 0}, "shuffle_buffer 0 is out of range"),
-        ({"shuffle_buffer": 5, "shuffle": False}, "shuffle_buffer has no effect"),
+        ({"shuffle_buffer": 5, "shuffle": False}, "shuffle_buffer=5 has no effect"),
         ({"rank": 2, "world_size": 2}, "rank 2 of 2"),
         ({"batch_size": 10, "world_size": 4}, "batch_size 10 cannot be divided.*8 or 12"),
     ],

@@ -30,7 +30,7 @@ FORWARD_SECONDS = 2.0
 DIAGNOSIS_SECONDS = 3.0
 """How long a rank that lost contact with another one waits for the others to report what they know."""
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-_LAUNCH = "start with `torchrun --nproc-per-node N -m wds_bone.train ...`, or without a launcher for one process"
+_LAUNCH = "start with `torchrun --nproc-per-node N -m wds_bone.train ...` (or wds_bone.evaluate), or without a launcher"
 
 
 @contextmanager

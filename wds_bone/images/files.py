@@ -57,7 +57,7 @@ def find_images(folders: Iterable[str | Path]) -> dict[str, Path]:
         found[path.stem] = path
     if not found:
         where, expected = ", ".join(map(str, searched)), f"files ending in {' '.join(SUFFIXES)}"
-        raise ImageError(f"{where}: no images", expected=expected, got="none", do="give the folders with the images")
+        raise ImageError(f"{where}: no images", expected=expected, got="none", do="use the folders with the images")
     return dict(sorted(found.items()))
 
 

@@ -53,7 +53,7 @@ def _percentiles(film: Film, stretch: tuple[float, float], where: str) -> tuple[
     """Return the values that become black and white."""
     dark, bright = stretch
     if not 0 <= dark < bright <= 100:
-        do = "give two percentiles, such as 1 99"
+        do = "use two percentiles, such as 1 99"
         raise ConfigError(
             "stretch is out of range", expected="0 <= LOW < HIGH <= 100", got=f"{dark:g} {bright:g}", do=do
         )
@@ -64,7 +64,7 @@ def _percentiles(film: Film, stretch: tuple[float, float], where: str) -> tuple[
             f"{where}: the film has no contrast to stretch",
             expected=f"different values at the percentiles {dark:g} and {bright:g}",
             got=f"{black:g} at both",
-            do="leave the film out, or give percentiles that are further apart",
+            do="leave the film out, or use percentiles that are further apart",
         )
     return float(black), float(white)
 

@@ -48,7 +48,7 @@ class LabelColumns:
             if choice is not None and choice not in get_args(kind):
                 expected = " or ".join(get_args(kind))
                 raise ConfigError(
-                    f"{setting}: unknown choice", expected=expected, got=repr(choice), do="give one of these"
+                    f"{setting}: unknown choice", expected=expected, got=repr(choice), do="use one of these"
                 )
 
 

@@ -48,7 +48,7 @@ def read_table(path: str | Path) -> Table:
     rows = [row for row in readers.get(path.suffix.lower(), _csv_rows)(path) if any(cell.strip() for cell in row.cells)]
     if len(rows) < 2:
         got = f"{len(rows)} row" if rows else "an empty file"
-        do = "give a table with labels"
+        do = "use a table with labels"
         raise LabelError(f"{path}: no labels", expected="a header and at least one row", got=got, do=do)
     header, *rows = rows
     _check_separator(header)
@@ -100,7 +100,7 @@ def _read_bytes(path: Path) -> bytes:
             f"{path}: the label table cannot be read",
             expected="a readable file",
             got=error.strerror,
-            do="give the path of a .csv or .xlsx file",
+            do="use the path of a .csv or .xlsx file",
         ) from error
 
 

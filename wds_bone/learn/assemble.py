@@ -13,7 +13,7 @@ from wds_bone.config import config_as_json, options_of
 from wds_bone.distributed.hardware import code_digest, installed_versions
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import ConfigError
-from wds_bone.learn.learner import assemble_learner, target_of
+from wds_bone.learn.learner import build_learner, target_of
 from wds_bone.learn.metrics import median_ages
 from wds_bone.learn.run import Run
 from wds_bone.learn.settings import Recipe, TrainConfig, refuse_indivisible
@@ -107,7 +107,6 @@ def shared_provenance(provenance: dict[str, Any], recipe: Recipe) -> dict[str, A
 
 
 def assemble_run(
-    config: TrainConfig,
     recipe: Recipe,
     streams: tuple[BoneAgeStream, BoneAgeStream],
     provenance: dict[str, Any],
@@ -118,7 +117,6 @@ def assemble_run(
     """Build the model and everything else that training needs.
 
     Args:
-        config: the resolved settings.
         recipe: the recipe of these settings.
         streams: the training and the validation stream.
         provenance: what every checkpoint records.
@@ -128,17 +126,17 @@ def assemble_run(
     Raises:
         ConfigError: if the model, the image size or the initial weights are not available.
     """
-    train_stream, val_stream = streams
+    config, (train_stream, val_stream) = recipe.config, streams
     preprocessing = plan_preprocessing(train_stream.image_format, config.image_size)
     preprocessing.refuse_other_format(val_stream.image_format, where="validation shards")
     torch.manual_seed(config.seed)
-    model = _build_model(config, preprocessing, num_images=recipe.local_batch_size // recipe.accumulate)
+    model = _build_model(config, preprocessing, num_images=recipe.local_batch_size // config.accumulate)
     if is_new and config.init_weights != "none":
         with ranks.first_on_host():  # download once per machine
             load_initial_weights(model, config.init_weights, name=config.model)
     target = target_of(train_stream.ages_months)
-    learner = assemble_learner(model, config, ranks, preprocessing=preprocessing, target=target)
-    return Run(config, recipe, ranks, learner, train_stream, val_stream, provenance)
+    learner = build_learner(model, config, ranks, preprocessing=preprocessing, target=target)
+    return Run(recipe, ranks, learner, train_stream, val_stream, provenance)
 
 
 def _build_model(config: TrainConfig, preprocessing: Preprocessing, *, num_images: int) -> BoneAgeModel:

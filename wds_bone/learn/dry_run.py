@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from wds_bone.distributed.resources import peak_bytes
+from wds_bone.learn.finite_check import check_losses
 from wds_bone.learn.loop import train_step
-from wds_bone.learn.losses import check_losses
 from wds_bone.learn.run import Progress, Run
 
 
@@ -35,7 +35,7 @@ def dry_run(run: Run, progress: Progress) -> str:
         "first loss": f"{loss:.4f}",
         "memory": f"peak {peak_bytes(ranks.device) / 1e6:,.0f} MB on {ranks.device}",
         "processes": f"{ranks.world_size}, each with {recipe.local_batch_size} of {recipe.global_batch_size} samples "
-        f"per step, in {_count(recipe.accumulate, 'part')}",
+        f"per step, in {_count(recipe.config.accumulate, 'part')}",
         "training": f"{stream.num_samples:,} samples in {_count(stream.num_shards, 'shard')}; every process reads all",
         "validation": f"{run.val_stream.num_samples:,} samples in {_count(run.val_stream.num_shards, 'shard')}, "
         f"{_count(len(run.val_stream), 'batch', 'batches')}",

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from wds_bone.config import options_of, setting_name
+from wds_bone.config import assignment, options_of
 from wds_bone.config_file import settings_as_toml
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import CheckpointError, ConfigError
@@ -116,8 +116,8 @@ def refuse_other_run(saved: dict[str, Any], here: dict[str, Any], *, where: str)
     if names:
         raise ConfigError(
             f"{where}: belongs to a run with other settings",
-            expected=", ".join(f"{setting_name(TrainConfig, name)} {before.get(name)}" for name in names),
-            got=", ".join(f"{setting_name(TrainConfig, name)} {now[name]}" for name in names),
+            expected=", ".join(assignment(TrainConfig, name, before.get(name)) for name in names),
+            got=", ".join(assignment(TrainConfig, name, now[name]) for name in names),
             do="use the same settings to resume that run, or another --out to start a new one",
         )
 

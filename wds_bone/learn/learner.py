@@ -20,8 +20,8 @@ from wds_bone.distributed.hardware import dtype_of
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.learn.optimizer import build_optimizer, copy_for_ema
 from wds_bone.learn.settings import TrainConfig
+from wds_bone.model.loss import Target
 from wds_bone.model.model import BoneAgeModel
-from wds_bone.model.objective import Target
 from wds_bone.model.predictor import Predictor
 from wds_bone.model.preprocess import Preprocessing
 
@@ -51,7 +51,7 @@ class Learner:
     precision: torch.dtype
 
 
-def assemble_learner(
+def build_learner(
     model: BoneAgeModel, config: TrainConfig, ranks: Ranks, *, preprocessing: Preprocessing, target: Target
 ) -> Learner:
     """Move a model to its device and add what training needs.
@@ -70,7 +70,7 @@ def assemble_learner(
         ema=copy_for_ema(model),  # copied after all ranks have received the same weights
         forward=torch.compile(forward) if config.compile else forward,
         ddp=ddp,
-        optimizer=build_optimizer(model, weight_decay=config.weight_decay),
+        optimizer=build_optimizer(model, config),
         preprocessing=preprocessing,
         target=target,
         precision=dtype_of(config.precision),

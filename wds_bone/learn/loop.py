@@ -8,7 +8,7 @@ depend on where a run was stopped and resumed.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -18,8 +18,8 @@ from wds_bone.distributed.ddp import average_statistics, sync_gradients
 from wds_bone.distributed.interrupt import Interruption
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.distributed.resources import Stopwatch
+from wds_bone.learn.finite_check import PendingLoss, check_losses, copy_loss_to_host
 from wds_bone.learn.learner import Learner, predictor_of
-from wds_bone.learn.losses import PendingLoss, check_losses, copy_loss_to_host
 from wds_bone.learn.metrics import step_metrics, validation_metrics
 from wds_bone.learn.metrics_log import MetricsLog
 from wds_bone.learn.optimizer import ema_decay, learning_rate, update_ema, update_weights
@@ -28,7 +28,7 @@ from wds_bone.learn.settings import Recipe
 from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME, save_snapshot
 from wds_bone.learn.validate import predict_epoch, refuse_not_finite
 from wds_bone.model.augment import augment
-from wds_bone.model.objective import weighted_loss
+from wds_bone.model.loss import weighted_loss
 from wds_bone.stream.batch import Batch
 
 SAVE_SECONDS = 600.0
@@ -53,20 +53,18 @@ def train(run: Run, progress: Progress, *, log: MetricsLog | None, interruption:
         if stopping:
             run.ranks.wait()  # the launcher must not see a process end while the first rank is still saving
             return progress
-        save_at = time.monotonic() + SAVE_SECONDS
-        pause = lambda: interruption.is_requested or time.monotonic() > save_at  # noqa: B023, E731
-        progress = take_steps(run, progress, batches, log=log, pause=pause)
+        progress = take_steps(run, progress, batches, log=log, interruption=interruption)
 
 
 def take_steps(
-    run: Run, progress: Progress, batches: Iterator[Batch], *, log: MetricsLog | None, pause: Callable[[], bool]
+    run: Run, progress: Progress, batches: Iterator[Batch], *, log: MetricsLog | None, interruption: Interruption
 ) -> Progress:
-    """Take steps until a validation is due, the last step is done or any rank wants to pause; check all losses.
+    """Take steps until it is time to validate, to save or to stop on any rank; then check all losses.
 
     Raises:
         WdsBoneError: if a loss or gradient is not finite.
     """
-    stopwatch, losses = Stopwatch(), deque[PendingLoss]()
+    stopwatch, losses, save_at = Stopwatch(), deque[PendingLoss](), time.monotonic() + SAVE_SECONDS
     while True:
         run.ranks.activity = f"step {progress.step + 1}"
         with stopwatch.waiting():
@@ -76,11 +74,12 @@ def take_steps(
         is_logged = progress.step % run.config.log_every == 0
         leave = 1 if batch.image.is_cuda and not is_logged else 0
         loss = check_losses(losses, run.train_stream.step_keys, leave=leave)
-        if log:
-            log.advance()
         if log and is_logged:
             log.write_step(step_metrics(run, progress.step, loss=loss, stopwatch=stopwatch))
-        if run.is_validation_due(progress) or run.must_stop(progress) or run.ranks.any(pause()):
+        if log:
+            log.advance()
+        must_pause = interruption.is_requested or time.monotonic() > save_at
+        if run.is_validation_due(progress) or run.must_stop(progress) or run.ranks.any(must_pause):
             check_losses(losses, run.train_stream.step_keys)
             return progress
 
@@ -100,13 +99,14 @@ def train_step(learner: Learner, batch: Batch, *, step: int, recipe: Recipe, ran
     """
     shares = torch.zeros(ranks.world_size, device=ranks.device)
     first = (step * ranks.world_size + ranks.rank) * len(batch.key)
-    for number, part in enumerate(batch.parts(recipe.accumulate), 1):
-        with sync_gradients(learner.ddp, now=number == recipe.accumulate):
+    for number, part in enumerate(batch.parts(recipe.config.accumulate), 1):
+        with sync_gradients(learner.ddp, now=number == recipe.config.accumulate):
             shares[ranks.rank] += add_gradients(learner, part, first=first, recipe=recipe, world_size=ranks.world_size)
         first += len(part.key)
     ranks.sum_(shares)
-    rate = learning_rate(step, num_steps=recipe.num_steps, peak=recipe.peak_rate, warmup=recipe.warmup)
-    skipped = update_weights(learner.model, learner.optimizer, loss=shares, rate=rate, clip_norm=recipe.clip_norm)
+    rate = learning_rate(step, num_steps=recipe.num_steps, peak=recipe.peak_rate, warmup=recipe.config.warmup)
+    clip_norm = recipe.config.clip_norm
+    skipped = update_weights(learner.model, learner.optimizer, loss=shares, rate=rate, clip_norm=clip_norm)
     average_statistics(learner.model, ranks)
     update_ema(learner.ema, learner.model, decay=ema_decay(step, largest=recipe.ema))
     return copy_loss_to_host(shares, skipped, step=step + 1)
@@ -122,7 +122,7 @@ def add_gradients(learner: Learner, batch: Batch, *, first: int, recipe: Recipe,
         recipe: the recipe of the run.
         world_size: number of ranks; DDP averages gradients over the ranks, so the loss is scaled up to get their sum.
     """
-    torch.manual_seed((recipe.seed << 32) + first)
+    torch.manual_seed((recipe.config.seed << 32) + first)
     image = augmented(learner, batch, recipe)
     with torch.autocast(image.device.type, torch.bfloat16, enabled=learner.precision is torch.bfloat16):
         standardized = learner.forward(image.contiguous(memory_format=torch.channels_last), batch.gender)
@@ -131,7 +131,7 @@ def add_gradients(learner: Learner, batch: Batch, *, first: int, recipe: Recipe,
         batch.age_months,
         batch.weight,
         target=learner.target,
-        beta_months=recipe.loss_beta_months,
+        beta_months=recipe.config.loss_beta_months,
         weight_sum=recipe.global_batch_size,
     )
     (share * world_size).backward()  # type: ignore[no-untyped-call]
@@ -142,7 +142,7 @@ def add_gradients(learner: Learner, batch: Batch, *, first: int, recipe: Recipe,
 def augmented(learner: Learner, batch: Batch, recipe: Recipe) -> Tensor:
     """Return the images of a batch as the model receives them in training, float32 (B, 1, H, W)."""
     plain = learner.preprocessing.normalize(batch.image)
-    return augment(plain, batch.position, seed=recipe.seed, ranges=recipe.ranges)
+    return augment(plain, batch.position, seed=recipe.config.seed, ranges=recipe.ranges)
 
 
 def validate(run: Run, progress: Progress, *, log: MetricsLog | None, interruption: Interruption) -> Progress:

@@ -28,7 +28,7 @@ def step_metrics(run: Run, step: int, *, loss: float, stopwatch: Stopwatch) -> d
     return {
         **_counters(run, step),
         "loss": loss,
-        "lr": learning_rate(step - 1, num_steps=recipe.num_steps, peak=recipe.peak_rate, warmup=recipe.warmup),
+        "lr": learning_rate(step - 1, num_steps=recipe.num_steps, peak=recipe.peak_rate, warmup=recipe.config.warmup),
         "images_per_second": steps_per_second * recipe.global_batch_size,
         "wait_fraction": wait_fraction,
         "rss_bytes": resident_bytes(),

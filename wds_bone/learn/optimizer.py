@@ -13,15 +13,17 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from wds_bone.learn.settings import TrainConfig
+
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def build_optimizer(model: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """Return a fused AdamW that decays matrices and kernels, not norms and biases; its rate is set at each step."""
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decayed = [parameter for parameter in learned if parameter.ndim > 1]
     plain = [parameter for parameter in learned if parameter.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
@@ -37,12 +39,12 @@ def update_weights(
         optimizer: the optimizer of its parameters.
         loss: float32 of any shape, which must be finite as well.
         rate: the learning rate of this step.
-        clip_norm: the largest norm of the gradient.
+        clip_norm: the maximum norm of the gradient; 0 is no limit.
 
     Returns:
         float32 scalar on the device: 1 if the step was skipped, else 0.
     """
-    norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm or math.inf)
     skipped = 1.0 - (norm + loss.detach().sum()).isfinite().float()
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -50,11 +52,6 @@ def update_weights(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return skipped
-
-
-def count_steps(num_samples: int, *, epochs: int, batch_size: int) -> int:
-    """Return the number of steps that show every sample `epochs` times; the last one may extend into the next epoch."""
-    return -(-num_samples * epochs // batch_size)
 
 
 def learning_rate(step: int, *, num_steps: int, peak: float, warmup: float) -> float:
@@ -92,11 +89,6 @@ def update_ema(ema: nn.Module, model: nn.Module, *, decay: float) -> None:
     for kept, value in pairs:
         if not kept.is_floating_point():
             kept.copy_(value)
-
-
-def default_ema(num_steps: int) -> float:
-    """Return the decay that averages about the last tenth of the steps."""
-    return max(0.0, 1.0 - 10.0 / num_steps)
 
 
 def ema_decay(step: int, *, largest: float) -> float:

@@ -36,7 +36,6 @@ class Run:
     """One run, on one rank.
 
     Attributes:
-        config: the resolved settings.
         recipe: the parameters of every step.
         ranks: the ranks that share the work.
         learner: the model, its average and its optimizer.
@@ -45,13 +44,17 @@ class Run:
         provenance: what every checkpoint records in addition to the state: config, versions, digests.
     """
 
-    config: TrainConfig
     recipe: Recipe
     ranks: Ranks
     learner: Learner
     train_stream: BoneAgeStream
     val_stream: BoneAgeStream
     provenance: dict[str, Any]
+
+    @property
+    def config(self) -> TrainConfig:
+        """The resolved settings."""
+        return self.recipe.config
 
     @property
     def last_step(self) -> int:

@@ -8,7 +8,7 @@ Invariant: a resolved config describes the run completely, on any machine.
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from wds_bone.config import check_bounds, option, out_of_range
+from wds_bone.config import check_bounds, invalid_setting, option
 from wds_bone.distributed.hardware import (
     Device,
     Precision,
@@ -19,7 +19,6 @@ from wds_bone.distributed.hardware import (
     pick_rate,
 )
 from wds_bone.errors import ConfigError
-from wds_bone.learn.optimizer import count_steps, default_ema
 from wds_bone.model.augment import Ranges
 
 
@@ -41,7 +40,7 @@ class TrainConfig:
         "torchvision classifier; auto: resnet18 on a CPU, convnext_tiny on a GPU", default="auto", metavar="NAME"
     )
     init_weights: str = option(
-        "initial weights: none, imagenet (downloaded if necessary), or a file", default="none", metavar="FILE"
+        "initial weights; imagenet is downloaded if necessary", default="none", metavar="none|imagenet|FILE"
     )
     image_size: int | None = option(
         "longer side of the model's input in pixels (default: as stored)", default=None, metavar="PIXELS", min=1
@@ -88,9 +87,9 @@ class TrainConfig:
     )
     compile: bool = option("compile the model with torch.compile", default=False, may_change=True)
     resume: str = option(
-        "what to resume: auto (the run in --out, if there is one), none, or a checkpoint file",
+        "what to resume; auto is the run in --out, if there is one",
         default="auto",
-        metavar="FILE",
+        metavar="auto|none|FILE",
         may_differ=True,
     )
     log_every: int = option("number of steps between lines of metrics", default=20, min=1, may_change=True)
@@ -102,7 +101,7 @@ class TrainConfig:
         "fraction of the steps during which the learning rate rises", default=0.1, min=0, below=1, flag=False
     )
     clip_norm: float = option(
-        "maximum norm of the gradient; larger ones are scaled down", default=1.0, min=0, flag=False
+        "maximum norm of the gradient, larger ones are scaled down; 0: no limit", default=1.0, min=0, flag=False
     )
     loss_beta_months: float = option(
         "error in months above which the loss is linear, not squared", default=3.0, min=0, flag=False
@@ -155,44 +154,38 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_bounds(self)
         _check_folds(self)
-        if self.freeze_backbone and (self.dropout or self.drop_path):
+        random = [f"--{name}" for name in ("dropout", "drop-path") if getattr(self, name.replace("-", "_"))]
+        if self.freeze_backbone and random:
             raise ConfigError(
-                "--dropout and --drop-path have no effect with freeze_backbone, which turns random layers off",
-                expected="one of them",
-                got=f"--dropout {self.dropout}, --drop-path {self.drop_path}",
-                do="leave one of them out",
+                f"{' and '.join(random)}: no effect with freeze_backbone, which turns random layers off",
+                do=f"leave {random[0]} out, or use --set freeze_backbone=false",
             )
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The parameters of a step, apart from the learner and the batch.
+    """What a training step follows: the resolved settings, and what is derived from them.
 
     Attributes:
-        num_steps: steps in the whole run, over which the learning rate changes.
-        global_batch_size: samples per step, over all processes.
+        config: the resolved settings.
+        num_steps: number of steps in the whole run, over which the learning rate changes.
         local_batch_size: samples per step of each process.
-        accumulate: number of parts in which a process computes its samples, one after another.
-        peak_rate: the highest learning rate.
-        warmup: fraction of the steps during which the learning rate rises.
-        clip_norm: maximum norm of the gradient.
-        loss_beta_months: the error above which the loss is linear, not squared.
+        peak_rate: the peak learning rate.
         ema: the maximum decay of the moving average.
-        seed: the seed of the augmentation and the model's random layers.
         ranges: the ranges of the augmentation.
     """
 
+    config: TrainConfig
     num_steps: int
-    global_batch_size: int
     local_batch_size: int
-    accumulate: int
     peak_rate: float
-    warmup: float
-    clip_norm: float
-    loss_beta_months: float
     ema: float
-    seed: int
     ranges: Ranges
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples per step, over all processes."""
+        return self.config.batch_size
 
 
 def resolve_config(config: TrainConfig) -> TrainConfig:
@@ -223,19 +216,25 @@ def make_recipe(config: TrainConfig, *, num_samples: int, world_size: int) -> Re
     """
     assert config.lr is not None, "resolve_config sets it"
     num_steps = count_steps(num_samples, epochs=config.epochs, batch_size=config.batch_size)
+    ema = default_ema(num_steps) if config.ema is None else config.ema
     return Recipe(
+        replace(config, ema=ema),
         num_steps=num_steps,
-        global_batch_size=config.batch_size,
         local_batch_size=config.batch_size // world_size,
-        accumulate=config.accumulate,
         peak_rate=config.lr,
-        warmup=config.warmup,
-        clip_norm=config.clip_norm,
-        loss_beta_months=config.loss_beta_months,
-        ema=default_ema(num_steps) if config.ema is None else config.ema,
-        seed=config.seed,
+        ema=ema,
         ranges=Ranges(**{field.name: getattr(config, f"augment_{field.name}") for field in fields(Ranges)}),
     )
+
+
+def count_steps(num_samples: int, *, epochs: int, batch_size: int) -> int:
+    """Return the number of steps that show every sample `epochs` times; the last one may reach into the next epoch."""
+    return -(-num_samples * epochs // batch_size)
+
+
+def default_ema(num_steps: int) -> float:
+    """Return the decay that averages about the last tenth of the steps."""
+    return max(0.0, 1.0 - 10.0 / num_steps)
 
 
 def refuse_indivisible(batch_size: int, *, num_ranks: int, num_parts: int) -> None:
@@ -247,7 +246,8 @@ def refuse_indivisible(batch_size: int, *, num_ranks: int, num_parts: int) -> No
     unit = num_ranks * num_parts
     below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
     if below != above:
-        among = f"{num_ranks} processes" + (f" of {num_parts} parts each (accumulate)" if num_parts > 1 else "")
+        processes = "1 process" if num_ranks == 1 else f"{num_ranks} processes"
+        among = processes + (f" of {num_parts} parts each (accumulate)" if num_parts > 1 else "")
         raise ConfigError(
             f"--batch-size {batch_size} cannot be divided equally among {among}",
             expected=f"a multiple of {unit}",
@@ -267,7 +267,7 @@ def _check_folds(config: TrainConfig) -> None:
     if config.folds is None or config.fold is None:
         return
     if config.fold >= config.folds:
-        raise out_of_range(config, "fold", f"0 to {config.folds - 1}")
+        raise invalid_setting(config, "fold", f"0 to {config.folds - 1}", problem="is out of range")
     if config.val is not None:
         raise ConfigError(
             "--folds and --val contradict each other",

@@ -23,7 +23,7 @@ FORMAT, OLD_FORMAT = "wds_bone checkpoint 2", "wds_bone checkpoint 1"
 _PREFIX = b"\nwds_bone sha256 "
 _TRAILER_BYTES = len(_PREFIX) + 64 + 1
 _CHUNK_BYTES = 1 << 20
-_USE_ANOTHER = "copy the file again, or give another checkpoint of the run (last.pt, best.pt)"
+_USE_ANOTHER = "copy the file again, or use another checkpoint of the run (last.pt, best.pt)"
 
 
 def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
@@ -60,7 +60,7 @@ def read_checkpoint(stream: BinaryIO, *, where: str) -> dict[str, Any]:
         contents: dict[str, Any] = torch.load(stream, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{where}: is not a checkpoint of tensors and plain types", got=error, do="give another checkpoint"
+            f"{where}: is not a checkpoint of tensors and plain types", got=error, do="use another checkpoint"
         ) from error
     found = contents.get("format") if isinstance(contents, dict) else type(contents).__name__
     if found not in (FORMAT, OLD_FORMAT):

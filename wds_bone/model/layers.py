@@ -52,5 +52,5 @@ def _refuse_missing(layers: Sequence[nn.Module], flag: str, probability: float, 
             f"{flag} {probability} has no effect on {name}, which has no such layers",
             expected="0",
             got=probability,
-            do=f"leave {flag} out, or give another --model, such as convnext_tiny or efficientnet_v2_s",
+            do=f"leave {flag} out, or use another --model, such as convnext_tiny or efficientnet_v2_s",
         )

@@ -78,7 +78,7 @@ def build_backbone(name: str, *, num_features: int) -> nn.Module:
             f"torchvision has no classification model named {name!r}",
             expected=", ".join(known),
             got=name,
-            do=f"give --model {' or '.join(close) if close else 'one of these'}",
+            do=f"use --model {' or '.join(close) if close else 'one of these'}",
         )
     backbone: nn.Module = torchvision.models.get_model(name, num_classes=num_features, **_OPTIONS.get(name, {}))
     return backbone
@@ -105,7 +105,7 @@ def refuse_unfit_images(model: BoneAgeModel, *, name: str, num_images: int, heig
         raise ConfigError(
             f"{name} cannot be trained on images of {width} x {height} pixels, {num_images} at a time per process",
             got=str(error).partition("\n")[0],
-            do="give --image-size 224 (299 for inception_v3), a larger --batch-size, or another --model",
+            do="use --image-size 224 (299 for inception_v3), a larger --batch-size, or another --model",
         ) from error
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from wds_bone.model.checkpoint import load_checkpoint
+from wds_bone.model.loss import Target
 from wds_bone.model.model import BoneAgeModel, build_model
-from wds_bone.model.objective import Target
 from wds_bone.model.preprocess import Preprocessing
 
 

@@ -119,7 +119,7 @@ def plan_preprocessing(image_format: ImageFormat, image_size: int | None) -> Pre
             f"images of {width} x {height} pixels are too small to train on",
             expected=f"at least {SMALLEST_SIDE_PIXELS} pixels per side",
             got=min(height, width),
-            do=f"give --image-size {SMALLEST_SIDE_PIXELS} or more, or make shards with a larger --size",
+            do=f"use --image-size {SMALLEST_SIDE_PIXELS} or more, or make shards with a larger --size",
         )
     return Preprocessing(image_format, height, width)
 

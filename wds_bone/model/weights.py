@@ -63,7 +63,7 @@ def fetch_imagenet(name: str) -> dict[str, Tensor]:
             f"the ImageNet weights of {name} are not available",
             expected=f"{weights.url}, or a copy of it at {cached}",
             got=error,
-            do=f"copy that file to {cached}, or give --init-weights none",
+            do=f"copy that file to {cached}, or use --init-weights none",
         ) from error
     _refuse_other_hash(cached)
     return state
@@ -101,7 +101,7 @@ def load_backbone(backbone: nn.Module, state: dict[str, Tensor], *, origin: str)
             f"{origin}: the weights belong to another architecture",
             expected=f"{len(own)} tensors of this model",
             got=f"{len(given)} tensors, {len(differing)} of which do not match: {', '.join(differing[:3])}",
-            do="give the --model that the weights belong to",
+            do="use the --model that the weights belong to",
         )
     backbone.load_state_dict(fitted | {name: own[name] for name in classifier})
 
@@ -117,7 +117,7 @@ def _copy_model(model: BoneAgeModel, contents: dict[str, Any], *, path: Path, na
             f"{path}: is a checkpoint of another model",
             expected=name,
             got=contents["config"]["model"],
-            do=f"give --model {contents['config']['model']}",
+            do=f"use --model {contents['config']['model']}",
         )
     model.load_state_dict(contents["ema"])
 
@@ -125,10 +125,9 @@ def _copy_model(model: BoneAgeModel, contents: dict[str, Any], *, path: Path, na
 def _read_state(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path}: is not a weights file", got=error, do="give another file to --init-weights"
-        ) from error
+    except Exception as error:  # torch raises arbitrary exceptions for files of other programs
+        got = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{path}: is not a weights file", got=got, do="use another --init-weights") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(
             f"{path}: is not a state dictionary",

@@ -26,10 +26,10 @@ _COLUMNS: dict[str, tuple[int, Callable[[dict[str, Any]], str]]] = {
     "MAE": (7, lambda numbers: f"{numbers['mae_months']:.2f}"),
     "95 % interval": (16, lambda numbers: format_interval(numbers["mae_interval_months"], decimals=2)),
     "RMSE": (7, lambda numbers: f"{numbers['rmse_months']:.2f}"),
-    "median": (7, lambda numbers: f"{numbers['median_absolute_error_months']:.2f}"),
+    "med. AE": (7, lambda numbers: f"{numbers['median_absolute_error_months']:.2f}"),
     "bias": (7, lambda numbers: f"{numbers['bias_months']:+.2f}"),
     **{
-        f"in {months}": (6, lambda numbers, name=f"within_{months}_months": f"{numbers[name]:.0%}")  # type: ignore[misc]
+        f"<= {months}": (6, lambda numbers, name=f"within_{months}_months": f"{numbers[name]:.0%}")  # type: ignore[misc]
         for months in WITHIN_MONTHS
     },
 }
@@ -110,7 +110,7 @@ def format_summary(summary: dict[str, Any], *, constant_mae_months: dict[str, fl
         constant_mae_months: MAE of the constant predictor, for "all", "F" and "M".
     """
     groups = {"all": summary["all"], **summary["gender"], **summary["age_band_months"]}
-    header = _table_line("months", {name: name for name in _COLUMNS}, "constant")
+    header = _table_line("group", {name: name for name in _COLUMNS}, "constant")
     lines = [header]
     for name, numbers in groups.items():
         constant = constant_mae_months.get(name)

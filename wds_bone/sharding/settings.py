@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from wds_bone.config import check_bounds, option, out_of_range
+from wds_bone.config import check_bounds, invalid_setting, option
 from wds_bone.errors import ConfigError
 from wds_bone.shards.encoding import DEFAULT_QUALITY
 from wds_bone.shards.manifest import Encoding
@@ -82,7 +82,7 @@ class MakeShardsConfig:
         "column with the genders (default: recognized by its name)", default=None, metavar="NAME"
     )
     gender_is: Literal["male", "female"] | None = option(
-        "meaning of 1, true and yes in the gender column (default: from the name of the column)", default=None
+        "meaning of 1 and true in the gender column (default: from the name of the column)", default=None
     )
     age_unit: Literal["months", "years"] | None = option(
         "unit of the ages in the table (default: from the name of the column, or months)", default=None
@@ -92,9 +92,9 @@ class MakeShardsConfig:
         check_bounds(self)
         _check_inputs(self)
         if self.stretch is not None and not self.stretch[0] < self.stretch[1]:
-            raise out_of_range(self, "stretch", "two percentiles, the lower one first")
+            raise invalid_setting(self, "stretch", "two percentiles, the lower one first")
         if self.split is not None and not SPLIT_PATTERN.fullmatch(self.split):
-            raise out_of_range(self, "split", "1 to 64 of the characters A-Z a-z 0-9 _ -, not starting with -")
+            raise invalid_setting(self, "split", "1 to 64 of the characters A-Z a-z 0-9 _ -, not starting with -")
         if (self.on_bad == "skip") != (self.max_bad is not None):
             raise ConfigError(
                 "--on-bad skip and --max-bad must be given together",

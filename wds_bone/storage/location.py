@@ -50,7 +50,7 @@ def parse_location(name: str) -> Location:
         # Only the scheme is shown: the rest may contain a password or a signature.
         shown = f"{scheme}://" if separator else scheme.partition(":")[0] + ":"
         raise ConfigError(
-            "not a local path", expected="a path, or file://", got=f"{shown}...", do="copy the shards to a local disk"
+            f"{shown}...: is not a local path", expected="a path, or file://", do="copy the shards to a local disk"
         )
     return Path(name).expanduser()
 

@@ -50,7 +50,10 @@ def decode_into(contents: Contents, encoding: str, row: Row, *, fit: bool = Fals
     elif encoding == "png" and contents[_PNG_KIND] == _GRAY_OF_8_BITS:
         width, height = struct.unpack(">II", contents[_PNG_SIZE])
         _check_shape((height, width), row)
-        _png_pixels(contents, out=row)
+        try:
+            _png_pixels(contents, out=row)
+        except ValueError:  # a tRNS chunk makes imagecodecs return alpha, too; damage fails again below
+            _copy(_decode_png(contents), row)
     else:
         _copy(_DECODERS[encoding](contents), row)
 

@@ -66,7 +66,8 @@ def _choose_split(splits: Splits, split: str | None, name: str) -> list[Location
         (split,) = splits
     if split not in splits:
         problem = f"{name}: has several splits" if split is None else f"{name}: has no split {split!r}"
-        raise ConfigError(problem, expected=f"one of {', '.join(splits)}", got=split, do="name one of these splits")
+        expected = f"one of {', '.join(splits)}" if len(splits) > 1 else next(iter(splits))
+        raise ConfigError(problem, expected=expected, got=split, do="choose a split, or name the shards themselves")
     return splits[split]
 
 

@@ -117,7 +117,12 @@ def _select_all(shards: str | Path | Sequence[str | Path], split: str | None) ->
     image = _common_image([shard.image for shard in located])
     counts = [len(shard.table) for shard in located]
     if not sum(counts):
-        raise ShardError(f"{names}: the shards are empty", expected="at least one sample", got="none", do=REBUILD)
+        raise ShardError(
+            f"{', '.join(map(str, names))}: the shards are empty",
+            expected="at least one sample",
+            got="none",
+            do=REBUILD,
+        )
     return Selection(
         paths=tuple(shard.path for shard in located),
         first_sample=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),

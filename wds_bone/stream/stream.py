@@ -149,11 +149,11 @@ class BoneAgeStream:
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches from the current position to the end of its epoch; padding has weight 0."""
-        return self._hand_out(self._geometry.epoch)
+        return self._hand_out(self._geometry.epoch, is_endless=False)
 
     def endless(self) -> Iterator[Batch]:
         """Yield full batches from the current position on, epoch after epoch, without end."""
-        return self._hand_out(self._geometry.endless)
+        return self._hand_out(self._geometry.endless, is_endless=True)
 
     def keys(self) -> list[str]:
         """Return the keys of all samples, in the order of the shards."""
@@ -205,43 +205,36 @@ class BoneAgeStream:
     def __reduce__(self) -> NoReturn:
         raise _process_error()
 
-    def _hand_out(self, plan_from: Callable[[int], Iterator[BatchPlan]]) -> Iterator[Batch]:
+    def _hand_out(self, plan_from: Callable[[int], Iterator[BatchPlan]], *, is_endless: bool) -> Iterator[Batch]:
         """Yield the batches that `plan_from(position)` plans; the position advances before each one is yielded."""
         self._check_usable()
         self._num_moves += 1
-        num_moves = self._num_moves
-        start, plan = self.position, partial(plan_from, self.position)
+        num_moves, position = self._num_moves, self.position
+        end = None if is_endless else (position // self.num_samples + 1) * self.num_samples
+        plan = partial(plan_from, position)
         pipeline = iter(batch_pipeline(plan, self._selection, self._loader, threads=self._threads, device=self._device))
         self._pipelines.add(pipeline)
         try:
-            while True:
+            while position != end:
                 self._check_not_moved(num_moves)
-                delivered = next(pipeline, None)
-                if delivered is None:
-                    break
-                self._check_delivery(*delivered)
-                self.position = delivered[0].stop
-                yield delivered[1]
+                batch, position = self._check_delivery(next(pipeline, None))
+                self.position = position
+                yield batch
         finally:
             pipeline.close()
-        self._check_end(start)
 
-    def _check_delivery(self, plan: BatchPlan, batch: Batch) -> None:
-        """Fail if the pipeline has lost, repeated or reordered a batch: nothing is dropped silently."""
+    def _check_delivery(self, delivered: tuple[BatchPlan, Batch] | None) -> tuple[Batch, int]:
+        """Return the batch and the position after it; fail if the pipeline has lost, repeated or reordered a batch."""
+        if delivered is None:
+            raise RuntimeError(f"the pipeline ended at position {self.position}")
+        plan, batch = delivered
         # The keys are on the host; reading a GPU tensor would wait for the device.
-        expected = (
-            self.position,
-            len(plan.samples),
-            self._selection.key_of(plan.samples[0]) if len(plan.samples) else "",
-        )
+        first_key = self._selection.key_of(plan.samples[0]) if len(plan.samples) else ""
+        expected = self.position, len(plan.samples), first_key
         got = plan.start, sum(map(bool, batch.key)), batch.key[0]
         if got != expected:
             raise RuntimeError(f"the pipeline delivered {got} (position, samples, first key), not {expected}")
-
-    def _check_end(self, start: int) -> None:
-        end = (start // self.num_samples + 1) * self.num_samples
-        if self.position != end:
-            raise RuntimeError(f"the pipeline ended at position {self.position}, not at the end of the epoch, {end}")
+        return batch, plan.stop
 
     def _move_to(self, position: int) -> None:
         self._num_moves += 1
@@ -251,7 +244,8 @@ class BoneAgeStream:
         self._check_usable()
         if num_moves != self._num_moves:
             raise ConfigError(
-                "the stream has moved since this loop began", do="begin a new loop; a stream has one position"
+                "another loop, or a new position, has moved this stream during the loop",
+                do="start a new loop, or open a second stream",
             )
 
     def _check_usable(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wds_bone.errors import WdsBoneError
-from wds_bone.learn.losses import PendingLoss, check_losses, copy_loss_to_host
+from wds_bone.learn.finite_check import PendingLoss, check_losses, copy_loss_to_host
 
 
 def pending_loss(step: int, *, shares: Sequence[float] | None = None, skipped: bool = False) -> PendingLoss:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from wds_bone.model.objective import Target, weighted_loss
+from wds_bone.model.loss import Target, weighted_loss
 
 TARGET = Target(mean_months=127.0, sd_months=41.0)
 SETTINGS = {"target": TARGET, "beta_months": 3.0}
