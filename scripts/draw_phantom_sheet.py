@@ -13,7 +13,8 @@ if __package__ in (None, ""):
     # Allows running from a checkout without installing the package.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from wds_bone.config import Command, option, parse_config, run_command
+from wds_bone.command_line import Command, parse_config, run_command
+from wds_bone.config import option
 from wds_bone.phantom import Hand, draw_hand
 
 AGES_MONTHS = (12, 24, 36, 48, 60, 84, 108, 132, 156, 168, 192, 216)

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -76,6 +77,7 @@ def test_metavars_describe_the_value_of_each_option(command: Command):
         (["xyz"], "see `wds-bone --help`"),
         (["train", "--batchsize", "4"], "use --batch-size"),
         (["train", "--epoch=3"], "use --epochs"),
+        (["train", "--augment-flip"], "use --set augment_flip=VALUE"),
         (["evaluate", "--checkpiont", "best.pt"], "use --checkpoint"),
         (["predict", "--zzzzzz"], "see `wds-bone predict --help`"),
         (["train", "--epochs", "many"], "see `wds-bone train --help`"),
@@ -97,11 +99,9 @@ def test_an_installed_wheel_runs_all_steps_without_the_clone(tmp_path: Path):
     """The new environment has no access to the clone; it uses the installed dependencies of wds_bone."""
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
     source = tmp_path / "source"
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout.split(b"\0")
-    for name in filter(None, map(os.fsdecode, tracked)):
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
+    shutil.copytree(ROOT / "wds_bone", source / "wds_bone", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
     subprocess.run([*build, str(tmp_path), str(source)], check=True, timeout=300)
     (wheel,) = tmp_path.glob("wds_bone-*.whl")
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True, timeout=300)

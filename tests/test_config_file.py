@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wds_bone.command_line import parse_config
 from wds_bone.commands import TRAIN
-from wds_bone.config import config_as_json, option, parse_config
+from wds_bone.config import config_as_json, option
 from wds_bone.config_file import settings_as_toml
 from wds_bone.errors import ConfigError
 

@@ -10,8 +10,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.learn.runs import assert_same_state, metrics_of, one_thread, train_argv, write_small_set
+from wds_bone.command_line import parse_config
 from wds_bone.commands import TRAIN
-from wds_bone.config import parse_config
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.train import main

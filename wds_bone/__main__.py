@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from wds_bone import __version__
+from wds_bone.command_line import run_command
 from wds_bone.commands import COMMANDS
-from wds_bone.config import run_command
 from wds_bone.config_file import closest
 from wds_bone.errors import ConfigError
 

@@ -1,6 +1,6 @@
 """The commands and their help texts, in the order in which the commands are used."""
 
-from wds_bone.config import Command
+from wds_bone.command_line import Command
 
 MAKE_SHARDS = Command(
     "wds-bone make-shards",

@@ -1,6 +1,4 @@
-"""Parse command lines into one frozen dataclass per command, and turn user errors into exit code 2.
-
-A command is `main(argv) -> exit code`. Its settings are the fields of a dataclass, each with its help text:
+"""Declare the settings of a command as the fields of one frozen dataclass.
 
     @dataclass(frozen=True)
     class VerifyConfig:
@@ -8,35 +6,16 @@ A command is `main(argv) -> exit code`. Its settings are the fields of a datacla
         deep: bool = option("decode every image as well", default=False)
 
 The bounds of a field, and whether it may change when a run is resumed, are declared on the field; `__post_init__` calls
-`check_bounds` and checks combinations of fields.
+`check_bounds` and checks combinations of fields. `command_line.py` makes the parser of a command from its dataclass.
 """
 
-import argparse
 import dataclasses
 import math
-import sys
-import typing
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any
 
-from wds_bone.config_file import Kind, closest, kind_of, parse_assignments, read_settings
-from wds_bone.errors import ConfigError, WdsBoneError
-
-Config = TypeVar("Config")
-USER_ERROR = 2
-_FILE, _SET = "settings file", "settings"  # must differ from the names of all fields
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command in the help texts: its name, a summary of a few words, a description in sentences, and an example."""
-
-    name: str
-    summary: str
-    description: str
-    example: str
+from wds_bone.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -134,151 +113,9 @@ def invalid_setting(config: Any, name: str, expected: str, *, problem: str = "is
     return ConfigError(f"{assignment(config, name, shown)} {problem}", expected=expected, got=shown, do=do)
 
 
-def parse_config(config_class: type[Config], argv: Sequence[str] | None, command: Command) -> Config:
-    """Parse `argv` (default: the command line of the process) into `config_class`.
-
-    Flags and `--set` take precedence over `--config`, which takes precedence over the defaults.
-
-    Raises:
-        ConfigError: if an option is unknown or a value is malformed, out of range or given twice.
-        SystemExit: with code 0 after `--help`.
-    """
-    words = list(sys.argv[1:] if argv is None else argv)
-    parser, flags = _build_parser(config_class, command)
-    _refuse_unknown_flags(words, flags, command)
-    given = vars(parser.parse_args(words))
-    return config_class(**_merge(config_class, given))
-
-
 def config_as_json(config: Any) -> dict[str, Any]:
     """Return the settings as plain JSON types, in the order of the fields."""
     return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
-
-
-def run_command(command: Callable[[], int | None]) -> int:
-    """Run `command` and return its exit code; if the user can fix an error, print it to stderr and return 2."""
-    try:
-        return command() or 0
-    except WdsBoneError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return USER_ERROR
-
-
-def _merge(config_class: type[Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a command line, including those from `--config` and `--set`."""
-    path, assignments = given.pop(_FILE, None), given.pop(_SET, ())
-    from_file = {} if path is None else read_settings(config_class, path)
-    assigned = parse_assignments(config_class, assignments)
-    if twice := sorted(assigned.keys() & given.keys()):
-        flag = f"--{twice[0].replace('_', '-')}"
-        problem = f"{flag} and --set {twice[0]} change the same setting"
-        raise ConfigError(problem, expected="one of them", got="both", do="leave one of them out")
-    return from_file | assigned | given
-
-
-class _Parser(argparse.ArgumentParser):
-    """Raises a `ConfigError` where argparse would exit."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}", do=f"see `{self.prog} --help`")
-
-
-class _HelpFormatter(argparse.HelpFormatter):
-    """Wraps the help of options, but keeps the line breaks of the epilog."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text if "\n" in text else super()._fill_text(text, width, indent)
-
-
-class _Tuple(argparse.Action):
-    """Stores the values as a tuple, because settings are frozen."""
-
-    def __call__(self, _parser: Any, namespace: argparse.Namespace, values: Any, _option: str | None = None) -> None:
-        setattr(namespace, self.dest, tuple(values))
-
-
-def _build_parser(config_class: type[Any], command: Command) -> tuple[argparse.ArgumentParser, list[str]]:
-    """Return the parser of a command and all its flags."""
-    parser = _Parser(
-        prog=command.name,
-        description=command.description,
-        allow_abbrev=False,
-        formatter_class=_HelpFormatter,
-    )
-    hints, fields = typing.get_type_hints(config_class), dataclasses.fields(config_class)
-    flags = ["--help"]
-    for field in fields:
-        if "option" in field.metadata and field.metadata["option"].flag:
-            flags += _add_argument(parser, field, kind_of(hints[field.name]))
-    unflagged = [field for field in fields if "option" in field.metadata and not field.metadata["option"].flag]
-    flags += _add_settings(parser) if unflagged else []
-    parser.epilog = "\n".join([*_settings_help(unflagged), "example:", f"  {command.example}"])
-    return parser, flags
-
-
-def _refuse_unknown_flags(words: Sequence[str], flags: Sequence[str], command: Command) -> None:
-    """Refuse an unknown option and suggest the most similar one; argparse would report missing options first."""
-    for word in words:
-        flag = word.partition("=")[0]
-        if word == "--":
-            return
-        if flag.startswith("--") and flag not in flags:
-            similar = closest(flag, flags)
-            do = f"see `{command.name} --help`" if similar is None else f"use {similar}"
-            raise ConfigError(f"{command.name}: unknown option {flag}", expected=similar, got=flag, do=do)
-
-
-def _add_argument(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any]", kind: Kind) -> Sequence[str]:
-    known, required = field.metadata["option"], field.default is dataclasses.MISSING
-    kwargs: dict[str, Any] = {"help": _help_text(field), **_argument_type(kind)}
-    if known.metavar:
-        kwargs["metavar"] = tuple(known.metavar.split()) if kind.length else known.metavar
-    if known.positional:
-        if not required:
-            kwargs |= {"default": field.default, "nargs": "*"}  # without a default, argparse returns []
-        return parser.add_argument(field.name, **kwargs).option_strings
-    kwargs |= {"required": True} if required else {"default": argparse.SUPPRESS}
-    return parser.add_argument("--" + field.name.replace("_", "-"), dest=field.name, **kwargs).option_strings
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """Add `--config` and `--set`."""
-    common: dict[str, Any] = {"default": argparse.SUPPRESS}
-    config = parser.add_argument(
-        "--config", dest=_FILE, type=Path, metavar="FILE", help="read settings from a TOML file", **common
-    )
-    text = "change any setting by name, including those below that have no flag"
-    assign = parser.add_argument(
-        "--set", dest=_SET, nargs="+", action="extend", metavar="KEY=VALUE", help=text, **common
-    )
-    yield from (*config.option_strings, *assign.option_strings)
-
-
-def _settings_help(unflagged: "Sequence[dataclasses.Field[Any]]") -> list[str]:
-    if not unflagged:
-        return []
-    width = max(len(field.name) for field in unflagged)
-    shown = {field.name: "none" if field.default is None else str(field.default).lower() for field in unflagged}
-    texts = {field.name: field.metadata["option"].help for field in unflagged}
-    lines = [f"  {name:{width}}  {texts[name]} (default: {default})" for name, default in shown.items()]
-    return ["settings for --set and --config:", *lines, ""]
-
-
-def _help_text(field: "dataclasses.Field[Any]") -> str:
-    text = str(field.metadata["option"].help).replace("%", "%%")
-    shown = not isinstance(field.default, bool) and field.default not in (dataclasses.MISSING, None, ())
-    default = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-    return f"{text} (default: {default})" if shown else text
-
-
-def _argument_type(kind: Kind) -> dict[str, Any]:
-    if kind.base is bool:
-        return {"action": argparse.BooleanOptionalAction}
-    several = {"nargs": kind.length or "+", "action": _Tuple} if kind.is_list else {}
-    if typing.get_origin(kind.base) is Literal:
-        return {"choices": list(typing.get_args(kind.base)), **several}
-    metavar = {int: "N", float: "X"}.get(kind.base)
-    return {"type": kind.base, **({"metavar": metavar} if metavar else {}), **several}
 
 
 def _plain(value: Any) -> Any:

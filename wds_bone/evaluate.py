@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import EVALUATE
-from wds_bone.config import check_bounds, option, parse_config, run_command
+from wds_bone.config import check_bounds, option
 from wds_bone.distributed.hardware import Device, code_digest, default_threads, installed_versions, pick_device
 from wds_bone.distributed.interrupt import Interruption
 from wds_bone.distributed.launch import open_interruption, open_ranks, report_errors_once

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import INDEX
-from wds_bone.config import check_bounds, option, parse_config, run_command
+from wds_bone.config import check_bounds, option
 from wds_bone.errors import ConfigError, ShardError
 from wds_bone.progress import BYTES, progress
 from wds_bone.sharding.overview import format_counts

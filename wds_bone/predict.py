@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import PREDICT
-from wds_bone.config import option, parse_config, run_command
+from wds_bone.config import option
 from wds_bone.distributed.hardware import Device, pick_device
 from wds_bone.distributed.memory import memory_errors
 from wds_bone.errors import ConfigError, WdsBoneError

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
+from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import TRAIN
-from wds_bone.config import parse_config, run_command
 from wds_bone.distributed.interrupt import Interruption
 from wds_bone.distributed.launch import open_interruption, open_ranks, report_errors_once
 from wds_bone.distributed.memory import memory_errors

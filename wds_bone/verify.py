@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import VERIFY
-from wds_bone.config import option, parse_config, run_command
+from wds_bone.config import option
 from wds_bone.errors import ConfigError, ShardError, WdsBoneError
 from wds_bone.progress import BYTES, progress
 from wds_bone.shards.manifest import FINISH, MANIFEST_NAME, STAGING_NAME, read_manifest

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from tests.sample_sets import write_set
+from wds_bone.command_line import parse_config
 from wds_bone.commands import TRAIN
-from wds_bone.config import parse_config
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.learn.assemble import assemble_run, open_streams, provenance_of
 from wds_bone.learn.run import Run

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wds_bone.command_line import parse_config
 from wds_bone.commands import TRAIN
-from wds_bone.config import parse_config
 from wds_bone.errors import ConfigError
 from wds_bone.learn.settings import TrainConfig, make_recipe, refuse_indivisible, resolve_config
 

@@ -97,7 +97,7 @@ def test_a_shard_that_shrinks_while_it_is_read_is_an_error(encoding: str, tmp_pa
 READ_WITH_A_SHORT_TIMEOUT = """
 import sys
 from wds_bone import BoneAgeStream
-from wds_bone.config import run_command
+from wds_bone.command_line import run_command
 from wds_bone.stream import load
 
 load.STALL_SECONDS = 1.0

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
 
-from wds_bone.config import USER_ERROR
+from wds_bone.command_line import USER_ERROR
 from wds_bone.distributed.interrupt import Interruption
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import ConfigError, WdsBoneError

@@ -9,7 +9,7 @@ import shlex
 from dataclasses import fields
 from typing import Any
 
-from wds_bone.config import config_as_json, options_of, setting_name
+from wds_bone.config import assignment, config_as_json, options_of, setting_name
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME
@@ -53,8 +53,7 @@ def _as_typed(name: str, value: Any) -> str:
     """Return a setting as typed; empty for a flag that is off, or a setting without a flag that has its default."""
     typed = setting_name(TrainConfig, name)
     if not options_of(TrainConfig)[name].flag:
-        shown = str(value).lower() if isinstance(value, bool) else value
-        return f"{typed}={shown}" if value != _DEFAULTS[name] else ""
+        return assignment(TrainConfig, name, value) if value != _DEFAULTS[name] else ""
     if isinstance(value, bool):
         return typed if value else ""
     return shlex.join([typed, *(value if isinstance(value, list) else [str(value)])])
