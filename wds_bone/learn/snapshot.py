@@ -2,7 +2,7 @@
 
 In: a run with its progress.
 Out: a checkpoint from which the same run continues.
-Invariant: it contains all that a step reads and an earlier step wrote; the rest is a function of the settings.
+Invariant: the checkpoint holds all that a step reads and an earlier step wrote; the rest depends on the settings only.
 """
 
 from dataclasses import asdict
