@@ -24,7 +24,11 @@ from wds_bone.model.augment import Ranges
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of one training run."""
+    """Settings of one training run.
+
+    `flag=False`: set by `--set` or `--config` only. `may_change`: may change when the run is resumed. `may_differ`: may
+    also differ between the processes of the run.
+    """
 
     train: tuple[str, ...] = option(
         "training shards: a manifest, a folder or tars",
@@ -104,7 +108,7 @@ class TrainConfig:
         "maximum norm of the gradient, larger ones are scaled down; 0: no limit", default=1.0, min=0, flag=False
     )
     loss_beta_months: float = option(
-        "error in months above which the loss is linear, not squared", default=3.0, min=0, flag=False
+        "error in months above which the loss is linear, not squared; 0: L1 loss", default=3.0, min=0, flag=False
     )
     ema: float | None = option(
         "decay of the weight average; 0: off; none: from run length",

@@ -4,7 +4,7 @@ In: predictions.
 Out: a dictionary in plain JSON types, and a table.
 Invariant: the numbers are a function of the predictions alone; the intervals come from a seeded bootstrap.
 
-A new metric is one line in `error_metrics`, and one in `_COLUMNS` if the table shows it.
+A new metric is one line in `error_metrics`, from where it goes to `metrics.json`, and one in `_COLUMNS` for the table.
 """
 
 from collections.abc import Callable

@@ -4,8 +4,9 @@ In: what a user types: a path, a `file://` URL, a brace pattern, a glob.
 Out: `Location`s, and their contents.
 Invariant: the schemes are an allow-list, so that nothing in a name can run a program.
 
-A location is a path today. To support another scheme, let `parse_location` return an object for it, and let the
-functions below read that object; `open_storage` chooses the class that reads byte ranges, as `local.py` does for paths.
+A location is a path today, of which callers use only `name`, `parent`, `/` and `str()`. To support another scheme, let
+`parse_location` and `expand` return an object with these for it, let the functions below read that object, and let
+`open_storage` choose the class that reads its byte ranges, as `local.py` does for paths.
 """
 
 import re
