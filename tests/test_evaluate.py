@@ -16,7 +16,7 @@ import pytest
 import torch
 import webdataset
 
-from tests.learn.greedy import GREEDY_MODEL, offer_greedy_model
+from tests.learn.out_of_memory import OUT_OF_MEMORY_MODEL, register_out_of_memory_model
 from tests.report.reading import read_predictions
 from tests.report.trained import (
     LETTERBOXED,
@@ -208,8 +208,8 @@ def test_a_model_without_finite_predictions_is_refused(
 def test_too_little_memory_is_an_error_that_names_the_batch_size(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    offer_greedy_model(monkeypatch)
-    checkpoint = write_checkpoint(tmp_path / "best.pt", LETTERBOXED, name=GREEDY_MODEL)
+    register_out_of_memory_model(monkeypatch)
+    checkpoint = write_checkpoint(tmp_path / "best.pt", LETTERBOXED, name=OUT_OF_MEMORY_MODEL)
     assert evaluate(folder, tmp_path / "out", "--checkpoint", str(checkpoint)) == 2
     assert "got:      --local-batch-size 64" in capsys.readouterr().err
 

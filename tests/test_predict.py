@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tests.images.broken_inputs import write_broken_images
-from tests.learn.greedy import GREEDY_MODEL, offer_greedy_model
+from tests.learn.out_of_memory import OUT_OF_MEMORY_MODEL, register_out_of_memory_model
 from tests.report.reading import read_predictions
 from tests.report.trained import (
     LETTERBOXED,
@@ -209,14 +209,14 @@ def test_a_model_without_finite_predictions_is_refused(folder: Path, tmp_path: P
     assert predict(tmp_path, "F", film(folder, 0)) == 2
     captured = capsys.readouterr()
     assert table(captured.out) == []
-    assert f"not finite, the first for '{film(folder, 0)}'" in captured.err
+    assert f"the prediction for '{film(folder, 0)}' is not finite" in captured.err
 
 
 def test_too_little_memory_is_an_error(
     folder: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    offer_greedy_model(monkeypatch)
-    write_checkpoint(tmp_path / "best.pt", LETTERBOXED, name=GREEDY_MODEL)
+    register_out_of_memory_model(monkeypatch)
+    write_checkpoint(tmp_path / "best.pt", LETTERBOXED, name=OUT_OF_MEMORY_MODEL)
     assert predict(tmp_path, "F", film(folder, 0)) == 2
     assert f"got:      {BATCH_SIZE} images at a time" in capsys.readouterr().err
 

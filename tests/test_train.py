@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.launches import wait_for_lines
-from tests.learn.greedy import GREEDY_MODEL, offer_greedy_model
+from tests.learn.out_of_memory import OUT_OF_MEMORY_MODEL, register_out_of_memory_model
 from tests.learn.runs import (
     NUM_STEPS,
     assert_same_state,
@@ -278,11 +278,11 @@ def test_a_damaged_description_of_a_run_is_reported_and_can_be_removed(
 def test_running_out_of_memory_is_an_error_that_names_the_batch_size(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    offer_greedy_model(monkeypatch)
-    assert main(train_argv(shards, tmp_path / "run", "--model", GREEDY_MODEL)) == 2
+    register_out_of_memory_model(monkeypatch)
+    assert main(train_argv(shards, tmp_path / "run", "--model", OUT_OF_MEMORY_MODEL)) == 2
     message = capsys.readouterr().err
     assert "memory of the cpu device" in message
-    assert "got:      --model greedy, --batch-size 4" in message
+    assert "got:      --model out_of_memory, --batch-size 4" in message
 
 
 def test_the_closing_text_of_a_run_stopped_before_its_first_step_names_no_checkpoint(

@@ -71,7 +71,7 @@ def test_all_problems_are_listed_not_only_the_first(folder: Path, capsys: pytest
     assert "train-000001.idx: missing" in text
     assert "train-000002.index.npy: does not match train-000002.tar" in text
     assert "val-000000.tar: not a wds_bone shard: mismatch at byte" in text
-    assert "train-000009.tar: is not in the manifest" in text
+    assert "train-000009.tar: is not listed in the manifest" in text
 
 
 def test_a_shard_of_another_set_is_reported(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -87,7 +87,7 @@ def list_films(names: Iterable[str], lines: Iterable[str]) -> list[Path]:
     listed = (lines if name == FROM_STDIN else [name] for name in names)
     paths = [Path(name) for part in listed for line in part if (name := line.rstrip("\r\n"))]
     if not paths:
-        raise ConfigError("no films to predict", expected="paths of films", got="none", do="give at least one path")
+        raise ConfigError("no films to predict", expected="paths of films", got="none", do="name at least one film")
     return paths
 
 

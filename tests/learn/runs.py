@@ -33,7 +33,7 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def largest_file(num_bytes: int) -> Iterator[None]:
+def limit_file_size(num_bytes: int) -> Iterator[None]:
     """Limit the size of files that this process writes, like a disk that fills up; Python ignores SIGXFSZ."""
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, usual[1]))

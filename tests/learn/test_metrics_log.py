@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.learn.runs import largest_file, metrics_of
+from tests.learn.runs import limit_file_size, metrics_of
 from wds_bone.errors import CheckpointError, WdsBoneError
 from wds_bone.learn.metrics_log import MetricsLog, truncate_metrics
 from wds_bone.learn.run import Progress
@@ -111,7 +111,7 @@ def test_a_full_disk_is_reported_with_the_name_of_the_file(tmp_path: Path):
     with (
         pytest.raises(WdsBoneError, match=r"metrics\.jsonl: cannot be written"),
         MetricsLog(tmp_path, progress=Progress(), num_steps=9) as log,
-        largest_file(path.stat().st_size),
+        limit_file_size(path.stat().st_size),
     ):
         log.write_step({"step": 1, **STEP})
 

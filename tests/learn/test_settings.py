@@ -1,5 +1,7 @@
 """Test the options of `wds-bone train` and which values are refused."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -138,7 +140,7 @@ def test_an_indivisible_batch_size_is_refused_and_the_nearest_divisible_ones_are
         return
     with pytest.raises(ConfigError, match=f"--batch-size {batch_size}") as refused:
         refuse_indivisible(batch_size, num_ranks=ranks, num_parts=parts)
-    named = [int(word) for word in refused.value.do.split() if word.isdigit()]
+    named = [int(number) for number in re.findall(r"\d+", refused.value.do)]
     assert named == [size for size in (batch_size // unit * unit, (batch_size // unit + 1) * unit) if size]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.learn.runs import largest_file
+from tests.learn.runs import limit_file_size
 from wds_bone.errors import CheckpointError, WdsBoneError
 from wds_bone.model.checkpoint import has_checksum_line, load_checkpoint, save_checkpoint
 
@@ -117,7 +117,7 @@ def test_a_disk_that_fills_up_is_an_error_and_the_old_checkpoint_is_kept(fractio
     larger = {"weights": [torch.ones(20_000) for _ in range(5)]}
     save_checkpoint(tmp_path / "larger.pt", larger)
     num_bytes = int(fraction * (tmp_path / "larger.pt").stat().st_size)
-    with pytest.raises(WdsBoneError, match=r"last\.pt: cannot be written: File too large"), largest_file(num_bytes):
+    with pytest.raises(WdsBoneError, match=r"last\.pt: cannot be written: File too large"), limit_file_size(num_bytes):
         save_checkpoint(path, larger)
     assert path.read_bytes() == before
     assert {file.name for file in tmp_path.iterdir()} == {"last.pt", "larger.pt"}

@@ -95,6 +95,12 @@ def test_the_error_for_mixed_image_sizes_suggests_letterboxing(tmp_path: Path) -
         select_shards(tmp_path)
 
 
+def test_a_shard_without_samples_is_refused(tmp_path: Path) -> None:
+    write_shard(tmp_path / "train-0.tar", range(0))
+    with pytest.raises(ShardError, match=r"train-0\.tar: contains no samples"):
+        select_shards(tmp_path)
+
+
 def test_a_split_of_a_plain_tar_is_refused(shards: Path) -> None:
     with pytest.raises(ConfigError, match="only a folder or a manifest has splits"):
         select_shards(shards / "train-000000.tar", split="train")

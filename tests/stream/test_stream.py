@@ -171,7 +171,7 @@ def test_a_state_of_other_shards_is_refused(tiny_shards: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("position", [-1, 1.5, "3", None, True])
 def test_a_state_without_a_position_is_refused(tiny_shards: Path, position: object) -> None:
-    with stream_of(tiny_shards) as stream, pytest.raises(CheckpointError, match="position differs"):
+    with stream_of(tiny_shards) as stream, pytest.raises(CheckpointError, match="no valid position"):
         stream.load_state_dict(stream.state_dict() | {"position": position})
 
 
@@ -201,7 +201,7 @@ def test_a_second_loop_ends_the_first_with_an_error(tiny_shards: Path) -> None:
         first, second = iter(stream), iter(stream)
         next(first)
         next(second)
-        with pytest.raises(ConfigError, match="has moved this stream"):
+        with pytest.raises(ConfigError, match="moved this stream"):
             next(first)
 
 

@@ -36,12 +36,13 @@ def pick_device(wanted: Device) -> torch.device:
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        built = f"torch {torch.__version__}, built for CUDA {torch.version.cuda}"
+        cuda = torch.version.cuda
+        check = "check `nvidia-smi`" if cuda else "install a torch that is built for CUDA"
         raise ConfigError(
             "--device cuda: no CUDA device is available",
             expected="a device and a driver that this torch supports",
-            got=built,
-            do="check `nvidia-smi`, or use --device cpu",
+            got=f"torch {torch.__version__}, built {f'for CUDA {cuda}' if cuda else 'without CUDA'}",
+            do=f"{check}, or use --device cpu",
         )
     return torch.device("cuda")
 

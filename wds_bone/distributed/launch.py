@@ -185,8 +185,8 @@ def _is_first_to_report(cause: str, ranks: Ranks, store: Store) -> bool:
 def _lost_ranks(ranks: Ranks, store: Store) -> list[int]:
     """Return the ranks that do not respond; empty if another rank reports a cause, or the store is gone as well.
 
-    With four or more ranks, some that are alive may be included: a rank does not respond either while it waits for one
-    that is already here.
+    With four or more ranks, some that are alive may be included: a rank that is still
+    waiting for one that is already here does not respond, although it is alive.
     """
     arrivals = [f"here/{rank}" for rank in range(ranks.world_size)]
     try:

@@ -54,7 +54,8 @@ def decode_dicom(contents: bytes, *, with_voi: bool, where: str) -> Film:
     except ImageError:
         raise
     except Exception as error:  # pydicom and its decoders raise arbitrary exceptions for damaged files
-        do = "fetch or export the file again, or `pip install pylibjpeg-libjpeg pylibjpeg-openjpeg`, its decoders"
+        decoders = "pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+        do = f"fetch or export the file again, or, if a decoder is missing, run `pip install {decoders}`"
         raise damage_error(where, contents, error, do=do) from error
 
 

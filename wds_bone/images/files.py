@@ -142,5 +142,5 @@ def _duplicate_key_error(path: Path, other: Path) -> ImageError:
         f"{path}: another image has the same key",
         expected=f"one image for the key {path.stem!r}",
         got=f"{other} and {path}",
-        do="give only one of the folders, or rename one of the files",
+        do="use only one of the folders, or rename one of the files",
     )

@@ -128,7 +128,9 @@ def _find_column(names: Sequence[str], wanted: str | None, candidates: list[int]
     if candidates:
         found = [names[i] for i in candidates]
         problem = f"{where}: {len(found)} columns could hold the {role}"
-        raise _column_error(found, problem, expected, f"choose one with {setting}")
+        raise _column_error(
+            found, problem, expected, f"choose one with {setting}; if the names are the same, rename one"
+        )
     raise _column_error(names, f"{where}: no column holds the {role}", expected, f"name the column with {setting}")
 
 

@@ -18,7 +18,7 @@ from wds_bone.learn.metrics import median_ages
 from wds_bone.learn.run import Run
 from wds_bone.learn.settings import Recipe, TrainConfig, refuse_indivisible
 from wds_bone.model.layers import freeze_backbone, set_drop_path, set_dropout
-from wds_bone.model.model import BoneAgeModel, build_model, refuse_unfit_images
+from wds_bone.model.model import BoneAgeModel, build_model, refuse_unsupported_images
 from wds_bone.model.preprocess import Preprocessing, plan_preprocessing
 from wds_bone.model.weights import load_initial_weights
 from wds_bone.stream.folds import keep_fold
@@ -143,7 +143,7 @@ def _build_model(config: TrainConfig, preprocessing: Preprocessing, *, num_image
     """Build the model with random weights, refuse images that it does not support, and configure its layers."""
     model = build_model(config.model)
     size = {"height": preprocessing.height, "width": preprocessing.width}
-    refuse_unfit_images(model, name=config.model, num_images=num_images, **size)
+    refuse_unsupported_images(model, name=config.model, num_images=num_images, **size)
     if config.dropout is not None:
         set_dropout(model, config.dropout, name=config.model)
     if config.drop_path is not None:

@@ -69,7 +69,7 @@ def _check_loss(pending: PendingLoss, keys_of_step: KeysOfStep) -> float:
             f"step {pending.step}: the loss or a gradient is not finite for samples {', '.join(keys)}",
             expected="finite numbers",
             got=f"loss {loss}",
-            do="lower --lr, or look at these samples; this step did not change the weights",
+            do="use a lower --lr with another --out, or look at these samples; this step did not change the weights",
         )
     return loss
 

@@ -46,7 +46,8 @@ def changes_text(changes: list[str]) -> str:
 def _ending(run: Run, progress: Progress) -> str:
     if progress.step >= run.recipe.num_steps:
         return "finished"
-    return f"finished, {run.config.patience} epochs without improvement," if run.is_finished(progress) else "stopped"
+    epochs = "1 epoch" if run.config.patience == 1 else f"{run.config.patience} epochs"
+    return f"finished, {epochs} without improvement," if run.is_finished(progress) else "stopped"
 
 
 def _as_typed(name: str, value: Any) -> str:

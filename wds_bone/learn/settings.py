@@ -105,7 +105,7 @@ class TrainConfig:
         "fraction of the steps during which the learning rate rises", default=0.1, min=0, below=1, flag=False
     )
     clip_norm: float = option(
-        "maximum norm of the gradient, larger ones are scaled down; 0: no limit", default=1.0, min=0, flag=False
+        "maximum norm of the gradient (larger ones are scaled down); 0: no limit", default=1.0, min=0, flag=False
     )
     loss_beta_months: float = option(
         "error in months above which the loss is linear, not squared; 0: L1 loss", default=3.0, min=0, flag=False
@@ -162,7 +162,7 @@ class TrainConfig:
         if self.freeze_backbone and random:
             raise ConfigError(
                 f"{' and '.join(random)}: no effect with freeze_backbone, which turns random layers off",
-                do=f"leave {random[0]} out, or use --set freeze_backbone=false",
+                do=f"leave {' and '.join(random)} out, or use --set freeze_backbone=false",
             )
 
 
@@ -250,13 +250,14 @@ def refuse_indivisible(batch_size: int, *, num_ranks: int, num_parts: int) -> No
     unit = num_ranks * num_parts
     below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
     if below != above:
+        nearest = f"{below} or {above}" if below else str(above)
         processes = "1 process" if num_ranks == 1 else f"{num_ranks} processes"
         among = processes + (f" of {num_parts} parts each (accumulate)" if num_parts > 1 else "")
         raise ConfigError(
             f"--batch-size {batch_size} cannot be divided equally among {among}",
             expected=f"a multiple of {unit}",
             got=batch_size,
-            do=f"use --batch-size {f'{below} or {above}' if below else above}",
+            do=f"use --batch-size {nearest}" + (", or another number of processes" if num_ranks > 1 else ""),
         )
 
 

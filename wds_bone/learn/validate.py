@@ -88,11 +88,15 @@ def refuse_not_finite(predicted_months: NDArray[np.float32], keys: Sequence[str]
     if finite.all():
         return
     num_bad, first = int(np.sum(~finite)), int(np.argmin(finite))
+    found = f"the prediction for '{keys[first]}' is not finite"
+    if num_bad > 1:
+        found = f"{num_bad:,} predictions are not finite, the first for '{keys[first]}'"
     raise WdsBoneError(
-        f"{where}: {num_bad:,} predictions are not finite, the first for '{keys[first]}'",
+        f"{where}: {found}",
         expected="ages in months",
         got=predicted_months[first],
-        do="look at that image; if it is like the others, use an earlier checkpoint, or train again with a lower --lr",
+        do="look at that image; if it is like the others, use an earlier checkpoint, or train again with a lower --lr "
+        "and another --out",
     )
 
 

@@ -84,7 +84,7 @@ def build_backbone(name: str, *, num_features: int) -> nn.Module:
     return backbone
 
 
-def refuse_unfit_images(model: BoneAgeModel, *, name: str, num_images: int, height: int, width: int) -> None:
+def refuse_unsupported_images(model: BoneAgeModel, *, name: str, num_images: int, height: int, width: int) -> None:
     """Check that the model can be trained on such batches, by a forward pass on the meta device.
 
     Args:

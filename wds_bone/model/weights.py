@@ -133,6 +133,6 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             f"{path}: is not a state dictionary",
             expected="tensors by name",
             got=type(state).__name__,
-            do="save `model.state_dict()` with torch.save and give that file",
+            do="save `model.state_dict()` with torch.save, and use --init-weights with that file",
         )
     return state

@@ -109,7 +109,7 @@ def _reject_missing(
         f"{table}: no image found for {len(missing):,} of {num_labels:,} labels; the first is '{missing[0]}'",
         expected=f"an image named {missing[0]}.png (or .jpg, .tif, .dcm) in the folders of --images",
         got=f"{len(films):,} images, {num_labels - len(missing):,} of them with a label",
-        do="give all folders to --images, or leave such labels out with --on-bad skip --max-bad N",
+        do="list all folders after --images, or leave such labels out with --on-bad skip --max-bad N",
     )
 
 

@@ -48,7 +48,7 @@ def mixed_sizes_error(where: Path | str, sizes: Iterable[tuple[int, int]]) -> Sh
     return ShardError(
         f"{where}: the images have {len(found):,} different sizes",
         expected="one size",
-        got=shown or "no images",
+        got=shown,
         do="make the sets with the same --size; or letterbox the shards of another tool when they are read: "
         "`wds-bone index --letterbox PIXELS FOLDER`",
     )

@@ -21,8 +21,9 @@ from wds_bone.storage.location import read_file
 
 MANIFEST_NAME = "manifest.json"
 STAGING_NAME = ".building"
-FINISH = "run that `wds-bone make-shards` command again to finish it"
 """Folder for the parts of an unfinished set; readers refuse a set that has it but no manifest."""
+FINISH = "run that `wds-bone make-shards` command again to finish it"
+"""What to do about an unfinished set."""
 FORMAT_VERSION = 1
 INDEX_SUFFIX = ".index.npy"
 DALI_SUFFIX = ".idx"

@@ -79,8 +79,7 @@ def _check_shard(
 ) -> Iterator[WdsBoneError]:
     path = folder / shard.name
     if manifest is not None and entry is None:
-        do = "move it elsewhere; a glob would read it, but the manifest does not list it"
-        yield ShardError(f"{path}: is not in the manifest", do=do)
+        yield ShardError(f"{path}: is not listed in the manifest", do="move it elsewhere")
         return
     yield from _check_sidecars(folder, shard, must_exist=entry is not None)
     if manifest is None or entry is None:

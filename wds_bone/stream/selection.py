@@ -222,6 +222,8 @@ def _scan(path: Location) -> _Located:
 
 
 def _scanned_image(shard: ScannedShard, path: Location) -> ImageFormat:
+    if not shard.image_sizes:
+        raise ShardError(f"{path}: contains no samples", do="leave this shard out, or rewrite it")
     if len(shard.image_sizes) != 1:
         raise mixed_sizes_error(path, shard.image_sizes)
     ((height, width),) = shard.image_sizes
@@ -237,7 +239,7 @@ def _common_image(images: Sequence[ImageFormat]) -> ImageFormat:
     options = {(image.fit, image.stretch) for image in images}
     if len(options) != 1:
         shown = " and ".join(sorted(f"fit {fit}, stretch {stretch}" for fit, stretch in options))
-        do = "rewrite them with the same options, or train on one of them"
+        do = "rewrite them with the same options, or use only shards made with the same options"
         raise ShardError("the shards were made with different options", expected="the same", got=shown, do=do)
     same_encoding = len({image.encoding for image in images}) == 1
     return images[0] if same_encoding else replace(images[0], encoding=None)

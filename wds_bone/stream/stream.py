@@ -184,7 +184,12 @@ class BoneAgeStream:
             if name not in state or state[name] != here:
                 raise _state_error(name, state.get(name), here)
         if type(state.get("position")) is not int or state["position"] < 0:
-            raise _state_error("position", state.get("position"), "a whole number")
+            raise CheckpointError(
+                "the state of the stream has no valid position",
+                expected="a whole number, 0 or more",
+                got=state.get("position"),
+                do="use another checkpoint, or start a new run",
+            )
         self._move_to(state["position"])
 
     def close(self) -> None:
@@ -244,7 +249,7 @@ class BoneAgeStream:
         self._check_usable()
         if num_moves != self._num_moves:
             raise ConfigError(
-                "another loop, or a new position, has moved this stream during the loop",
+                "another loop, set_epoch or load_state_dict moved this stream during the loop",
                 do="start a new loop, or open a second stream",
             )
 
@@ -267,5 +272,6 @@ def _state_error(name: str, saved: object, here: object) -> CheckpointError:
 def _process_error() -> ConfigError:
     return ConfigError(
         "a BoneAgeStream cannot be used in a DataLoader worker or after a fork: each process would read every sample",
-        do="use the stream itself as the loader (it decodes in threads), or give each process its rank and world_size",
+        do="use the stream itself as the loader (it decodes in threads); outside a DataLoader, each process can open a "
+        "stream with its own rank and world_size",
     )

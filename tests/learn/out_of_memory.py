@@ -5,10 +5,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-GREEDY_MODEL = "greedy"
+OUT_OF_MEMORY_MODEL = "out_of_memory"
 
 
-class Greedy(nn.Module):
+class OutOfMemoryModel(nn.Module):
     """Runs out of memory, except on the meta device."""
 
     def __init__(self, num_classes: int) -> None:
@@ -21,11 +21,11 @@ class Greedy(nn.Module):
         return self.layers(image)  # type: ignore[no-any-return]
 
 
-def offer_greedy_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Register the greedy model with torchvision for the duration of a test."""
+def register_out_of_memory_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register the model with torchvision for the duration of a test."""
 
     def build(*, num_classes: int) -> nn.Module:
-        return Greedy(num_classes)
+        return OutOfMemoryModel(num_classes)
 
-    build.__module__ = f"{torchvision.models.__name__}.{GREEDY_MODEL}"
-    monkeypatch.setitem(torchvision.models._api.BUILTIN_MODELS, GREEDY_MODEL, build)
+    build.__module__ = f"{torchvision.models.__name__}.{OUT_OF_MEMORY_MODEL}"
+    monkeypatch.setitem(torchvision.models._api.BUILTIN_MODELS, OUT_OF_MEMORY_MODEL, build)
