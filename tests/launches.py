@@ -64,7 +64,7 @@ def finish(process: "subprocess.Popen[str]", *, timeout: float = 100.0) -> Launc
     return LaunchResult(process.returncode, stdout, stderr)
 
 
-def launch(num_ranks: int, *module_and_argv: str, timeout: float = 100.0, **environment: str) -> LaunchResult:
+def launch(num_ranks: int, *module_and_argv: str, timeout: float = 300.0, **environment: str) -> LaunchResult:
     """Start `num_ranks` processes, and wait for them to end."""
     with started(torchrun(num_ranks, *module_and_argv), **environment) as process:
         return finish(process, timeout=timeout)
