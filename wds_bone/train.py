@@ -112,7 +112,8 @@ def _memory_errors(config: TrainConfig) -> AbstractContextManager[None]:
     return memory_errors(
         config.device,
         got=f"--model {config.model}, --batch-size {config.batch_size}, images {pixels}",
-        do="use --set accumulate=2, or a smaller --batch-size or --image-size with another --out, or --device cpu",
+        do="use a larger --set accumulate, such as 2, or --device cpu; or a smaller --batch-size or --image-size with "
+        "another --out",
     )
 
 

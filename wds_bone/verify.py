@@ -110,7 +110,7 @@ def _resolve_path(name: str) -> list[_Target]:
             )
         return [_Target(folder, tuple(sorted(names)), is_whole_set=True)]
     files = expand(name)
-    if not any(file.is_file() for file in files):
+    if not any(is_file(file) for file in files):
         raise ConfigError(f"{name}: no shards found", expected=".tar files", got="none", do="check the path")
     folders = dict.fromkeys(file.parent for file in files)
     return [_Target(folder, tuple(file.name for file in files if file.parent == folder)) for folder in folders]

@@ -44,7 +44,7 @@ def color_error(where: str, got: object) -> ImageError:
     """Return the error for values whose brightness is not defined."""
     return ImageError(
         f"{where}: the color format is not supported",
-        expected="1 to 16 bits of gray, RGB or a palette",
+        expected="gray (1 to 16 bits), RGB or a palette",
         got=got,
         do="convert the film to 8- or 16-bit gray, and check that black is still black",
     )

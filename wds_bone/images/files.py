@@ -57,7 +57,8 @@ def find_images(folders: Iterable[str | Path]) -> dict[str, Path]:
         found[path.stem] = path
     if not found:
         where, expected = ", ".join(map(str, searched)), f"files ending in {' '.join(SUFFIXES)}"
-        raise ImageError(f"{where}: no images", expected=expected, got="none", do="use the folders with the images")
+        do = "pass the folders that contain the images to --images"
+        raise ImageError(f"{where}: no images", expected=expected, got="none", do=do)
     return dict(sorted(found.items()))
 
 

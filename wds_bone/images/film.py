@@ -76,7 +76,7 @@ def _check_range_is_used(film: Film, where: str) -> None:
             f"{where}: the film uses too little of its range and would be almost uniformly gray",
             expected=f"values that span at least a quarter of {range_ends[0]:g} to {range_ends[1]:g}",
             got=f"{low:g} to {high:g}",
-            do="rescale all films by the same factor, or make the shards of the model with --stretch 1 99",
+            do="rescale all films by the same factor, or make the training shards with --stretch 1 99",
         )
 
 

@@ -114,7 +114,7 @@ def _age_candidates(normalized: Sequence[str]) -> list[int]:
 
 
 def _gender_candidates(normalized: Sequence[str]) -> list[int]:
-    return [i for i, name in enumerate(normalized) if name in _FLAG_NAMES or name in _GENDER_NAMES]
+    return [i for i, name in enumerate(normalized) if name in _FLAG_NAMES or name in map(_normalize, _GENDER_NAMES)]
 
 
 def _find_column(names: Sequence[str], wanted: str | None, candidates: list[int], *, role: str, where: str) -> int:
@@ -131,7 +131,9 @@ def _find_column(names: Sequence[str], wanted: str | None, candidates: list[int]
         raise _column_error(
             found, problem, expected, f"choose one with {setting}; if the names are the same, rename one"
         )
-    raise _column_error(names, f"{where}: no column holds the {role}", expected, f"name the column with {setting}")
+    raise _column_error(
+        names, f"{where}: no column holds the {role}", expected, f"say which column it is with {setting}"
+    )
 
 
 def _known_names(role: str) -> str:

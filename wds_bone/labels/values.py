@@ -56,7 +56,7 @@ def parse_age_months(text: str, *, unit: AgeUnit, where: str) -> float:
             f"{where}: {problem}",
             expected=f"a number from 0 to {MAX_AGE_MONTHS // MONTHS_PER[unit]} {unit}, such as {EXAMPLES[unit]}",
             got=repr(text),
-            do="correct the age or leave the sample out; --age-column and --age-unit select the column and its unit",
+            do="correct the age or leave the sample out",
         )
     return age_months
 

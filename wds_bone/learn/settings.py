@@ -26,8 +26,9 @@ from wds_bone.model.augment import Ranges
 class TrainConfig:
     """Settings of one training run.
 
-    `flag=False`: set by `--set` or `--config` only. `may_change`: may change when the run is resumed. `may_differ`: may
-    also differ between the processes of the run.
+    By default, a setting has a flag and keeps its value when the run is resumed. `flag=False`: it is set by `--set` or
+    `--config` only. `may_change`: it may change when the run is resumed. `may_differ`: it may also differ between the
+    processes of the run.
     """
 
     train: tuple[str, ...] = option(
@@ -111,7 +112,7 @@ class TrainConfig:
         "error in months above which the loss is linear, not squared; 0: L1 loss", default=3.0, min=0, flag=False
     )
     ema: float | None = option(
-        "decay of the weight average; 0: off; none: from run length",
+        "decay of the weight average; 0: off; none: derived from the length of the run",
         default=None,
         min=0,
         below=1,

@@ -88,5 +88,5 @@ def _size_error(path: Path, film: NDArray[np.uint8], image_format: ImageFormat) 
         f"{path}: differs in size from the training images, and their shards do not record how films were resized",
         expected=f"{image_format.width} x {image_format.height} pixels",
         got=f"{film.shape[1]} x {film.shape[0]}",
-        do="resize the film as the training images were, or train on shards of `wds-bone make-shards`",
+        do="resize the film in the same way as the training images, or train on shards of `wds-bone make-shards`",
     )

@@ -113,7 +113,7 @@ def _draw_ages(axis: "Axes", split: SplitEntry) -> None:
         left = np.arange(NUM_AGE_BANDS) * AGE_BAND_MONTHS + shift
         counts, num_samples = split.labels["age_histogram"][gender], split.labels["genders"][gender]
         axis.bar(left, counts, width, align="edge", color=COLORS[gender], label=f"{gender}  {num_samples:,}")
-    axis.set_ylabel("samples per year")
+    axis.set_ylabel("samples per year of age")
     axis.legend(frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
 

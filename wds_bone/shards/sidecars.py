@@ -22,7 +22,7 @@ from wds_bone.storage.durable import write_bytes_atomically
 from wds_bone.storage.location import read_file
 
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
-REINDEX = "rewrite it with `wds-bone index FOLDER`"
+REINDEX = "write the indexes again with `wds-bone index FOLDER`"
 
 
 def write_sidecars(folder: Path, shard: ScannedShard) -> ShardEntry:

@@ -22,7 +22,7 @@ from wds_bone.shards.sidecars import REINDEX, duplicate_keys, read_sidecar, shar
 from wds_bone.shards.statistics import label_statistics
 from wds_bone.storage.location import is_file, open_file, read_file
 
-REBUILD = "fetch it again, or rebuild it with `wds-bone make-shards`"
+REBUILD = "fetch the shards again, or rebuild them with `wds-bone make-shards`"
 MAX_LISTED = 5
 
 

@@ -4,9 +4,9 @@ In: what a user types: a path, a `file://` URL, a brace pattern, a glob.
 Out: `Location`s, and their contents.
 Invariant: the schemes are an allow-list, so that nothing in a name can run a program.
 
-A location is a path today, of which callers use only `name`, `parent`, `/` and `str()`. To support another scheme, let
-`parse_location` and `expand` return an object with these for it, let the functions below read that object, and let
-`open_storage` choose the class that reads its byte ranges, as `local.py` does for paths.
+A location is a path today, of which callers use only `name`, `parent`, `/`, `str()`, order and hash. To support another
+scheme, let `parse_location` and `expand` return an object with these for it, let the functions below read that object,
+and let `open_storage` choose the class that reads its byte ranges, as `local.py` does for paths.
 """
 
 import re
@@ -75,7 +75,7 @@ def expand(name: str) -> list[Location]:
         names = list(braceexpand(str(parse_location(name))))
     except ValueError as error:
         raise ConfigError(f"{name!r}: {error}", do="close the brace") from error
-    return [path for expanded in names for path in _glob(Path(expanded))]
+    return [path for expanded in names for path in _glob(parse_location(expanded))]
 
 
 def exists(location: Location) -> bool:

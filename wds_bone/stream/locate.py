@@ -67,7 +67,7 @@ def _choose_split(splits: Splits, split: str | None, name: str) -> list[Location
     if split not in splits:
         problem = f"{name}: has several splits" if split is None else f"{name}: has no split {split!r}"
         expected = f"one of {', '.join(splits)}" if len(splits) > 1 else next(iter(splits))
-        do = "use --split (evaluate), --val or --folds (train), or name the shards themselves"
+        do = "choose a split of this set, or name the shards themselves"
         raise ConfigError(problem, expected=expected, got=split, do=do)
     return splits[split]
 
