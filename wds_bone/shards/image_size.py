@@ -10,13 +10,13 @@ Sources: ITU-T T.81 (JPEG, through simplejpeg), the IHDR chunk of the PNG specif
 import io
 import struct
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 import simplejpeg
 
 from wds_bone.errors import ShardError
 from wds_bone.images.faults import check_size
+from wds_bone.storage.location import Location
 
 ENCODING_OF_EXTENSION = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "npy": "npy"}
 
@@ -41,7 +41,7 @@ def image_size(contents: bytes, encoding: str, where: str) -> tuple[int, int]:
     return height, width
 
 
-def mixed_sizes_error(where: Path | str, sizes: Iterable[tuple[int, int]]) -> ShardError:
+def mixed_sizes_error(where: Location | str, sizes: Iterable[tuple[int, int]]) -> ShardError:
     """Return the error for shards whose images do not share one size (height, width)."""
     found = sorted(sizes)
     shown = ", ".join(f"{height} x {width}" for height, width in found[:4]) + (", ..." if len(found) > 4 else "")

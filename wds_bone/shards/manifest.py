@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from wds_bone.errors import ShardError
 from wds_bone.storage.durable import write_bytes_atomically
-from wds_bone.storage.location import read_file
+from wds_bone.storage.location import Location, read_file
 
 MANIFEST_NAME = "manifest.json"
 STAGING_NAME = ".building"
@@ -97,7 +97,7 @@ class Manifest:
     splits: dict[str, SplitEntry]
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Location) -> Manifest:
     """Read and check `manifest.json`.
 
     Raises:

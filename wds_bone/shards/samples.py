@@ -7,13 +7,13 @@ Invariant: the rows are in the order of the tar, and the same shard gives the sa
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wds_bone.errors import ShardError
+from wds_bone.storage.location import Location
 
 SampleTable = NDArray[np.void]
 """A structured array with the fields of `sample_dtype`, one row per sample."""
@@ -57,7 +57,7 @@ def table_as_bytes(table: SampleTable) -> bytes:
     return buffer.getvalue()
 
 
-def table_from_bytes(contents: bytes, path: Path | str) -> SampleTable:
+def table_from_bytes(contents: bytes, path: Location | str) -> SampleTable:
     """Return the table in a sidecar's `contents`; `path` is for error messages.
 
     Raises:
@@ -73,7 +73,7 @@ def table_from_bytes(contents: bytes, path: Path | str) -> SampleTable:
     return table  # type: ignore[no-any-return]
 
 
-def _not_a_table(path: Path | str, found: object) -> ShardError:
+def _not_a_table(path: Location | str, found: object) -> ShardError:
     return ShardError(
         f"{path}: not a sample table",
         expected="a .npy file with the fields " + ", ".join(sample_dtype(1).names or ()),

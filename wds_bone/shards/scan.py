@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from zlib_ng.zlib_ng import crc32
@@ -21,7 +20,7 @@ from wds_bone.labels.read import Label, label_from_mapping, states_unit
 from wds_bone.shards.image_size import ENCODING_OF_EXTENSION, image_size
 from wds_bone.shards.samples import SampleTable, make_table
 from wds_bone.shards.tar import Member, members
-from wds_bone.storage.location import open_file
+from wds_bone.storage.location import Location, open_file
 
 LABEL_EXTENSIONS = ("gender", "male", "age", "age_months")
 MAX_LABEL_BYTES = 2**16
@@ -43,7 +42,7 @@ class ScannedShard:
     """Whether every age is stored under a name that states its unit."""
 
 
-def scan_shard(path: Path) -> ScannedShard:
+def scan_shard(path: Location) -> ScannedShard:
     """Read all of `path` and return its sample table and digests; memory holds the table and one sample.
 
     Raises:
@@ -58,7 +57,7 @@ def scan_shard(path: Path) -> ScannedShard:
         raise ShardError(f"{path}: cannot be read: {error.strerror}", do=do) from error
 
 
-def _scan(path: Path) -> ScannedShard:
+def _scan(path: Location) -> ScannedShard:
     digest = hashlib.sha256()
     rows, sizes, components, keys, is_stated = [], set(), [], set(), True
     with open_file(path) as shard:
@@ -109,7 +108,7 @@ def _is_safe(part: str) -> bool:
 
 
 def _read_sample(
-    key: str, parts: list[tuple[str, Member]], path: Path
+    key: str, parts: list[tuple[str, Member]], path: Location
 ) -> tuple[tuple[Any, ...], tuple[int, int], bool]:
     """Return the row of the sample table, the (height, width) of the image, and whether the age states its unit."""
     contents = {extension: member.contents for extension, member in parts}
@@ -131,7 +130,7 @@ def _read_sample(
     return row, size, states_age_unit
 
 
-def _read_label(key: str, contents: dict[str, bytes], path: Path) -> tuple[Label, bool]:
+def _read_label(key: str, contents: dict[str, bytes], path: Location) -> tuple[Label, bool]:
     values = {extension: contents[extension] for extension in LABEL_EXTENSIONS if extension in contents}
     if ("json" in contents) == bool(values):
         raise _sample_error(path, key, "a .json member, or members like .gender and .age_months", ", ".join(contents))
@@ -157,6 +156,6 @@ def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON number")
 
 
-def _sample_error(path: Path, key: str, expected: object, got: object) -> ShardError:
+def _sample_error(path: Location, key: str, expected: object, got: object) -> ShardError:
     do = "rewrite the shard; README.md describes the format"
     return ShardError(f"{path}: sample '{key}' is invalid", expected=expected, got=got, do=do)

@@ -19,7 +19,7 @@ from wds_bone.shards.samples import SampleTable, join_tables, table_as_bytes, ta
 from wds_bone.shards.scan import ScannedShard
 from wds_bone.shards.statistics import label_statistics
 from wds_bone.storage.durable import write_bytes_atomically
-from wds_bone.storage.location import read_file
+from wds_bone.storage.location import Location, read_file
 
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 REINDEX = "write the indexes again with `wds-bone index FOLDER`"
@@ -55,7 +55,7 @@ def split_entry(
     return SplitEntry(len(table), label_statistics(table), tuple(entries), label_table_sha256, plan)
 
 
-def read_sidecar(folder: Path, entry: ShardEntry) -> SampleTable:
+def read_sidecar(folder: Location, entry: ShardEntry) -> SampleTable:
     """Return the sample table of a shard from its sidecar.
 
     Raises:

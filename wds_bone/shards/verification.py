@@ -6,7 +6,6 @@ Invariant: an error names the file and, if possible, the sample; it never hides 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +19,7 @@ from wds_bone.shards.samples import SampleTable, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
 from wds_bone.shards.sidecars import REINDEX, duplicate_keys, read_sidecar, shard_entry, sidecar_contents
 from wds_bone.shards.statistics import label_statistics
-from wds_bone.storage.location import is_file, open_file, read_file
+from wds_bone.storage.location import Location, is_file, open_file, read_file
 
 REBUILD = "fetch the shards again, or rebuild them with `wds-bone make-shards`"
 MAX_LISTED = 5
@@ -34,7 +33,7 @@ class Decoder(Protocol):
 
 
 def check_shards(
-    folder: Path,
+    folder: Location,
     names: Sequence[str],
     manifest: Manifest | None,
     *,
@@ -67,7 +66,7 @@ def check_shards(
     yield from _check_set(folder, tables, sizes, manifest)
 
 
-def _scan(path: Path) -> ScannedShard | WdsBoneError:
+def _scan(path: Location) -> ScannedShard | WdsBoneError:
     try:
         return scan_shard(path)
     except WdsBoneError as error:
@@ -75,7 +74,7 @@ def _scan(path: Path) -> ScannedShard | WdsBoneError:
 
 
 def _check_shard(
-    folder: Path, shard: ScannedShard, entry: ShardEntry | None, manifest: Manifest | None
+    folder: Location, shard: ScannedShard, entry: ShardEntry | None, manifest: Manifest | None
 ) -> Iterator[WdsBoneError]:
     path = folder / shard.name
     if manifest is not None and entry is None:
@@ -92,7 +91,7 @@ def _check_shard(
     yield from _check_images(path, shard, manifest.image)
 
 
-def _check_sidecars(folder: Path, shard: ScannedShard, *, must_exist: bool) -> Iterator[WdsBoneError]:
+def _check_sidecars(folder: Location, shard: ScannedShard, *, must_exist: bool) -> Iterator[WdsBoneError]:
     for name, contents in sidecar_contents(shard).items():
         path = folder / name
         if not is_file(path):
@@ -108,7 +107,7 @@ def _check_sidecars(folder: Path, shard: ScannedShard, *, must_exist: bool) -> I
             yield ShardError(f"{path}: does not match {shard.name}", do=REINDEX)
 
 
-def _check_images(path: Path, shard: ScannedShard, image: ImageFormat) -> Iterator[WdsBoneError]:
+def _check_images(path: Location, shard: ScannedShard, image: ImageFormat) -> Iterator[WdsBoneError]:
     wrong = sorted(shard.image_sizes - {(image.height, image.width)})
     if wrong and not image.is_letterboxed_on_read:
         expected = f"{image.height} x {image.width} pixels"
@@ -124,7 +123,7 @@ def _format_sizes(sizes: Sequence[tuple[int, int]]) -> str:
 
 
 def _check_set(
-    folder: Path, tables: Mapping[str, SampleTable], sizes: set[tuple[int, int]], manifest: Manifest | None
+    folder: Location, tables: Mapping[str, SampleTable], sizes: set[tuple[int, int]], manifest: Manifest | None
 ) -> Iterator[WdsBoneError]:
     """Yield mixed sizes, repeated keys and wrong label statistics."""
     if manifest is None and len(sizes) > 1:
@@ -148,7 +147,7 @@ def _check_set(
                 yield ShardError(problem, expected=split.labels.get(statistic), got=found[statistic], do=REBUILD)
 
 
-def _damaged_samples(folder: Path, entry: ShardEntry | None) -> Iterator[WdsBoneError]:
+def _damaged_samples(folder: Location, entry: ShardEntry | None) -> Iterator[WdsBoneError]:
     """Yield an error that lists the samples whose image fails the checksum in the sidecar."""
     if entry is None:
         return
@@ -165,7 +164,7 @@ def _damaged_samples(folder: Path, entry: ShardEntry | None) -> Iterator[WdsBone
 
 
 def _undecodable_samples(
-    path: Path, shard: ScannedShard, image: ImageFormat | None, decode: Decoder | None
+    path: Location, shard: ScannedShard, image: ImageFormat | None, decode: Decoder | None
 ) -> Iterator[WdsBoneError]:
     sizes = {(image.height, image.width)} if image else shard.image_sizes
     if decode is None or len(sizes) != 1:
@@ -182,14 +181,14 @@ def _undecodable_samples(
             yield ShardError(f"{path}: sample '{key}' cannot be decoded", expected=expected, got=error, do=REBUILD)
 
 
-def _images(path: Path, table: SampleTable) -> Iterator[tuple[np.void, bytes]]:
+def _images(path: Location, table: SampleTable) -> Iterator[tuple[np.void, bytes]]:
     with open_file(path) as tar:
         for row in table:
             tar.seek(int(row["offset"]))
             yield row, tar.read(int(row["size"]))
 
 
-def _as_shard_error(path: Path, error: WdsBoneError | OSError) -> WdsBoneError:
+def _as_shard_error(path: Location, error: WdsBoneError | OSError) -> WdsBoneError:
     if isinstance(error, WdsBoneError):
         return error
     return ShardError(f"{path}: cannot be read: {error.strerror}", do=REBUILD)

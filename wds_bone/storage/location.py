@@ -4,9 +4,10 @@ In: what a user types: a path, a `file://` URL, a brace pattern, a glob.
 Out: `Location`s, and their contents.
 Invariant: the schemes are an allow-list, so that nothing in a name can run a program.
 
-A location is a path today, of which callers use only `name`, `parent`, `/`, `str()`, order and hash. To support another
-scheme, let `parse_location` and `expand` return an object with these for it, let the functions below read that object,
-and let `open_storage` choose the class that reads its byte ranges, as `local.py` does for paths.
+A location is a path today; callers use only its `name`, `parent`, `/`, `str()`, order and hash, and expect `OSError`
+from the functions below. To support another scheme, let `parse_location` return an object for it, let the functions
+below read that object, and let `open_storage` choose the class that reads its byte ranges, as `local.py` does for
+paths. Nothing else changes: other modules treat a location as opaque.
 """
 
 import re
