@@ -40,7 +40,7 @@ class Storage(Protocol):
 
 
 def parse_location(name: str) -> Location:
-    """Return the location that `name`, a path or a `file://` URL, means; `~` is the home folder.
+    """Return the location that `name`, a path or a `file://` URL, means; in a path, `~` is the home folder.
 
     Raises:
         ConfigError: if it is a URL of any other scheme.
