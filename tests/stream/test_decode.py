@@ -45,6 +45,15 @@ def test_a_png_of_any_color_type_becomes_gray(mode: str) -> None:
     assert (row == np.asarray(gray)).all()
 
 
+def test_the_values_of_a_16_bit_png_are_rounded_to_the_nearest_of_8_bits() -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "PNG")
+    row = np.zeros((256, 256), np.uint8)
+    decode_into(file.getvalue(), "png", row)
+    assert (row == np.rint(values / 257)).all()
+
+
 def test_a_gray_png_with_a_transparent_color_keeps_its_gray() -> None:
     gray = Image.fromarray(gradient_image(STORED))
     file = io.BytesIO()

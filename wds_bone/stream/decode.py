@@ -64,10 +64,10 @@ def _decode_jpg(contents: Contents) -> Row:
 
 
 def _decode_png(contents: Contents) -> Row:
-    """Return any PNG as 8-bit gray: alpha is dropped, colors become luma (ITU-R BT.601), 16 bits lose the lower 8."""
+    """Return any PNG as 8-bit gray: alpha is dropped, colors become luma (ITU-R BT.601), 16 bits are scaled."""
     pixels = _png_pixels(contents)
     if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65,535 becomes 255, rounded to nearest
     if pixels.ndim == 2:
         return pixels
     if pixels.shape[2] == 2:  # gray and alpha
