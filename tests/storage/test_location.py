@@ -11,12 +11,20 @@ from wds_bone.storage import location
 
 
 @pytest.mark.parametrize(
-    "name", ["http://host/a.tar", "s3://bucket/a", "pipe:cat a.tar", "a.tar::b.tar", "ftp://x:y@z"]
+    ("name", "secret"),
+    [
+        ("http://host/a.tar", "host"),
+        ("s3://bucket/a", "bucket"),
+        ("pipe:cat a.tar", "cat"),
+        ("a.tar::b.tar", "b.tar"),
+        ("ftp://x:y@z", "x:y"),
+        ("ftp://x:y@z/{0..9", "x:y"),
+    ],
 )
-def test_a_scheme_that_is_not_allowed_is_refused_without_its_secrets(name: str):
+def test_a_scheme_that_is_not_allowed_is_refused_without_its_secrets(name: str, secret: str):
     with pytest.raises(ConfigError, match="not a local path") as refused:
-        location.parse_location(name)
-    assert name not in str(refused.value)
+        location.expand(name)
+    assert secret not in str(refused.value)
 
 
 def test_a_path_and_a_file_url_are_the_same_location(tmp_path: Path):
@@ -30,9 +38,21 @@ def test_braces_expand_in_order(first: int, count: int):
     assert [path.name for path in found] == [f"train-{number:06d}.tar" for number in range(first, first + count)]
 
 
-def test_too_many_names_are_refused_before_they_are_expanded():
+@pytest.mark.parametrize("pattern", ["{0..999999999}", "{-2000000000..-1}", "{0..9999}{0..9999}", "{0..999999999..2}"])
+def test_too_many_names_are_refused_before_they_are_expanded(pattern: str):
     with pytest.raises(ConfigError, match="too many shards"):
-        location.expand("train-{0..999999999}.tar")
+        location.expand(f"train-{pattern}.tar")
+
+
+def test_a_step_reduces_the_number_of_names():
+    assert [path.name for path in location.expand("train-{0..2000000..1000000}.tar")] == [
+        f"train-{number}.tar" for number in (0, 1000000, 2000000)
+    ]
+
+
+@pytest.mark.parametrize("name", ["file:///data/a::b/x.tar", "file://~/x.tar", "~/x.tar", "/data/x.tar"])
+def test_a_name_without_a_pattern_expands_to_its_location(name: str):
+    assert location.expand(name) == [location.parse_location(name)]
 
 
 def test_a_file_is_read_sized_listed_and_identified(tmp_path: Path):

@@ -23,7 +23,7 @@ from wds_bone.storage.local import LocalStorage, WritableBuffer
 
 Location = Path
 MAX_LOCATIONS = 1_000_000
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)")
+_RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)(?:\.\.-?(\d+))?\}")
 
 
 class Storage(Protocol):
@@ -61,10 +61,12 @@ def expand(name: str) -> list[Location]:
     """Return the locations that a brace pattern or a glob means, in its order.
 
     Raises:
-        ConfigError: if a brace is not closed, or the pattern means more than a million locations.
+        ConfigError: if a brace is not closed, or the numeric ranges mean more than a million locations.
     """
     # braceexpand builds a whole range before its first name, so count before expanding.
-    num_locations = prod(abs(int(stop) - int(start)) + 1 for start, stop in _RANGE.findall(name))
+    num_locations = prod(
+        abs(int(stop) - int(start)) // max(1, int(step or 1)) + 1 for start, stop, step in _RANGE.findall(name)
+    )
     if num_locations > MAX_LOCATIONS:
         raise ConfigError(
             f"{name!r}: too many shards",
@@ -72,8 +74,9 @@ def expand(name: str) -> list[Location]:
             got=f"{num_locations:,}",
             do="check the range",
         )
+    parse_location(name)  # refuses a URL before a part of it can appear in another error
     try:
-        names = list(braceexpand(str(parse_location(name))))
+        names = list(braceexpand(name))
     except ValueError as error:
         raise ConfigError(f"{name!r}: {error}", do="close the brace") from error
     return [path for expanded in names for path in _glob(parse_location(expanded))]
