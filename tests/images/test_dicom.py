@@ -121,7 +121,9 @@ def test_a_truncated_codestream_is_detected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, RLELossless])
 def test_a_codestream_of_noise_is_refused(syntax: str, tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"(?s)the image is damaged.*pip install py"):
+    with pytest.raises(
+        ImageError, match=r"(?s)the image is damaged.*pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg`"
+    ):
         read_bytes(compressed_dicom_bytes(RAMP, b"noise" * 20, syntax), tmp_path)
 
 
@@ -166,5 +168,8 @@ def test_a_deflated_file_is_refused_before_it_is_inflated(tmp_path: Path) -> Non
 def test_the_error_for_a_missing_pydicom_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydicom", None)
     monkeypatch.delitem(sys.modules, "wds_bone.images.dicom", raising=False)
-    with pytest.raises(ConfigError, match=r"film.dcm: reading DICOM requires.*\n.*pip install py"):
+    with pytest.raises(
+        ConfigError,
+        match=r"film.dcm: reading DICOM requires.*\n.*pip install pydicom pylibjpeg pylibjpeg-libjpeg ",
+    ):
         read_bytes(dicom_bytes(RAMP), tmp_path)

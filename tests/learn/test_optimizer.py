@@ -18,7 +18,7 @@ from wds_bone.learn.optimizer import (
 )
 from wds_bone.learn.settings import TrainConfig, count_steps, default_ema
 
-CLIP_NORM = 1.0
+CLIP_NORM, WARMUP = TrainConfig().clip_norm, TrainConfig().warmup
 
 
 def trained_model() -> tuple[nn.Module, torch.optim.AdamW]:
@@ -81,7 +81,7 @@ def test_a_huge_gradient_is_clipped():
     assert update_weights(model, optimizer, loss=loss, rate=0.01, clip_norm=CLIP_NORM) == 0
     means = [state["exp_avg"].flatten() for state in optimizer.state.values()]
     first_beta = optimizer.defaults["betas"][0]
-    assert float(torch.cat(means).norm()) / (1 - first_beta) == pytest.approx(CLIP_NORM, rel=1e-3)
+    assert float(torch.cat(means).norm()) / (1 - first_beta) == pytest.approx(1.0, rel=1e-3)
 
 
 def test_weight_decay_applies_to_matrices_but_not_to_norms_and_biases():
@@ -139,7 +139,7 @@ def test_the_number_of_steps_is_the_smallest_that_shows_every_sample(num_samples
 
 @given(num_steps=st.integers(1, 3000), peak=st.floats(1e-6, 1.0))
 def test_the_learning_rate_rises_once_then_falls_and_never_reaches_zero(num_steps: int, peak: float):
-    rates = [learning_rate(step, num_steps=num_steps, peak=peak, warmup=0.1) for step in range(num_steps)]
+    rates = [learning_rate(step, num_steps=num_steps, peak=peak, warmup=WARMUP) for step in range(num_steps)]
     peak_step = rates.index(max(rates))
     assert all(0 < rate <= peak for rate in rates)
     assert rates[: peak_step + 1] == sorted(rates[: peak_step + 1])
@@ -147,8 +147,8 @@ def test_the_learning_rate_rises_once_then_falls_and_never_reaches_zero(num_step
 
 
 def test_the_learning_rate_is_highest_after_the_warmup_and_almost_zero_at_the_end():
-    assert learning_rate(100, num_steps=1000, peak=3e-3, warmup=0.1) == pytest.approx(3e-3)
-    assert learning_rate(999, num_steps=1000, peak=3e-3, warmup=0.1) < 1e-7
+    assert learning_rate(100, num_steps=1000, peak=3e-3, warmup=WARMUP) == pytest.approx(3e-3)
+    assert learning_rate(999, num_steps=1000, peak=3e-3, warmup=WARMUP) < 1e-7
 
 
 @given(step=st.integers(0, 10**6))

@@ -4,10 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from wds_bone.learn.settings import TrainConfig
 from wds_bone.model.loss import Target, weighted_loss
 
 TARGET = Target(mean_months=127.0, sd_months=41.0)
-SETTINGS = {"target": TARGET, "beta_months": 3.0}
+SETTINGS = {"target": TARGET, "beta_months": TrainConfig().loss_beta_months}
 
 
 @given(num=st.integers(1, 8), padding=st.integers(0, 5), seed=st.integers(0, 99))
