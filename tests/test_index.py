@@ -87,6 +87,15 @@ def test_the_manifest_of_foreign_shards_is_replaced_if_the_shards_change(tmp_pat
     assert verify([str(tmp_path / "set")]) == 0
 
 
+def test_letterbox_is_refused_for_a_set_of_make_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    make(out, *write_films(tmp_path / "films", 20))
+    before = digests(out)
+    assert index(out, "--letterbox", 32) == 2
+    assert "--letterbox cannot change a set that `wds-bone make-shards` wrote" in capsys.readouterr().err
+    assert digests(out) == before
+
+
 def test_mixed_sizes_are_refused_without_letterbox(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_foreign(tmp_path / "set", grows=True)
     assert index(tmp_path / "set") == 2

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
-from wds_bone.config import options_of
+from wds_bone.config import options_of, setting_name
 from wds_bone.config_file import Kind, closest, kind_of, parse_assignments, read_settings
 from wds_bone.errors import ConfigError, WdsBoneError
 
@@ -65,7 +65,7 @@ def _merge(config_class: type[Any], given: dict[str, Any]) -> dict[str, Any]:
     from_file = {} if path is None else read_settings(config_class, path)
     assigned = parse_assignments(config_class, assignments)
     if twice := sorted(assigned.keys() & given.keys()):
-        flag = f"--{twice[0].replace('_', '-')}"
+        flag = setting_name(config_class, twice[0])
         problem = f"{flag} and --set {twice[0]} change the same setting"
         raise ConfigError(problem, expected="one of them", got="both", do="leave one of them out")
     return from_file | assigned | given

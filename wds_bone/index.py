@@ -18,7 +18,14 @@ from wds_bone.progress import BYTES, progress
 from wds_bone.sharding.overview import format_counts
 from wds_bone.sharding.settings import MAX_SIDE_PIXELS, MIN_SIDE_PIXELS
 from wds_bone.shards.foreign import DescribedShard, describe_set, describe_shard, describes_same_shards
-from wds_bone.shards.manifest import FINISH, MANIFEST_NAME, STAGING_NAME, Manifest, read_manifest, write_manifest
+from wds_bone.shards.manifest import (
+    MANIFEST_NAME,
+    STAGING_NAME,
+    Manifest,
+    read_manifest,
+    unfinished_error,
+    write_manifest,
+)
 from wds_bone.shards.scan import scan_shard
 from wds_bone.storage.durable import write_bytes_atomically
 from wds_bone.storage.location import exists, expand, file_bytes, is_file, is_folder, list_tars, parse_location
@@ -114,7 +121,7 @@ def _find_shards(names: Sequence[str]) -> list[Path]:
 
 def _read_existing_manifest(folder: Path, paths: Sequence[Path]) -> Manifest | None:
     if exists(folder / STAGING_NAME):
-        raise ShardError(f"{folder}: contains an unfinished run of `wds-bone make-shards`", do=FINISH)
+        raise unfinished_error(folder)
     if not exists(folder / MANIFEST_NAME):
         return None
     existing = read_manifest(folder / MANIFEST_NAME)

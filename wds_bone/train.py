@@ -108,11 +108,12 @@ def _print(text: str, ranks: Ranks) -> None:
 
 
 def _memory_errors(config: TrainConfig) -> AbstractContextManager[None]:
+    batch = f"--batch-size {config.batch_size}, --set accumulate={config.accumulate}"
     pixels = "as stored" if config.image_size is None else f"{config.image_size} pixels"
     return memory_errors(
         config.device,
-        got=f"--model {config.model}, --batch-size {config.batch_size}, images {pixels}",
-        do="use a larger --set accumulate, such as 2, or --device cpu; or a smaller --batch-size or --image-size with "
+        got=f"--model {config.model}, {batch}, images {pixels}",
+        do="use a larger --set accumulate, or --device cpu; or a smaller --batch-size or --image-size with "
         "another --out",
     )
 

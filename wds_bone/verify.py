@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import VERIFY
 from wds_bone.config import option
-from wds_bone.errors import ConfigError, ShardError, WdsBoneError
+from wds_bone.errors import ConfigError, WdsBoneError
 from wds_bone.progress import BYTES, progress
-from wds_bone.shards.manifest import FINISH, MANIFEST_NAME, STAGING_NAME, read_manifest
+from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest, unfinished_error
 from wds_bone.shards.verification import Decoder, check_shards
 from wds_bone.storage.location import (
     Location,
@@ -63,7 +63,7 @@ def find_problems(paths: Sequence[str], *, deep: bool = False) -> Iterator[WdsBo
     Raises:
         ConfigError: if there are no shards at `paths`.
     """
-    targets = _resolve_paths(paths)
+    targets = [target for name in paths for target in _resolve_path(name)]
     total = sum(_file_bytes(target.folder / name) for target in targets for name in target.names)
     decode = _make_decoder() if deep else None
     with progress(total, BYTES, label="verifying") as show:
@@ -88,15 +88,6 @@ def _verify(argv: Sequence[str] | None) -> int:
     noun = "problem" if num_problems == 1 else "problems"
     print(f"{num_problems or 'no'} {noun} found in {', '.join(config.paths)} ({seconds:.1f} s)")  # noqa: T201
     return EXIT_PROBLEMS if num_problems else 0
-
-
-def _resolve_paths(paths: Sequence[str]) -> list[_Target]:
-    targets = [target for name in paths for target in _resolve_path(name)]
-    if not targets:
-        raise ConfigError(
-            f"{', '.join(paths)}: no shards found", expected=".tar files", got="none", do="check the path"
-        )
-    return targets
 
 
 def _resolve_path(name: str) -> list[_Target]:
@@ -124,7 +115,7 @@ def _check_target(target: _Target, decode: Decoder | None, on_checked: Callable[
         except WdsBoneError as error:
             yield error
     elif exists(folder / STAGING_NAME):
-        yield ShardError(f"{folder}: contains an unfinished run of `wds-bone make-shards`", do=FINISH)
+        yield unfinished_error(folder)
     names = list(target.names)
     if manifest is not None and target.is_whole_set:
         listed = [shard.name for split in manifest.splits.values() for shard in split.shards]

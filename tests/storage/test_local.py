@@ -1,4 +1,5 @@
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def shards(tmp_path: Path) -> list[Path]:
 
 
 def test_buffers_are_filled_in_order_from_any_number_of_shards(shards: list[Path]) -> None:
-    with LocalStorage(shards) as storage:
+    with closing(LocalStorage(shards)) as storage:
         for _ in range(2):
             for number in range(len(shards)):
                 assert read(storage, number, 0, 1, 5) == [bytes([number]), CONTENTS[:5]]
@@ -32,12 +33,15 @@ def test_buffers_are_filled_in_order_from_any_number_of_shards(shards: list[Path
 
 @pytest.mark.parametrize("sizes", [(10_300,), (10_000, 300)])
 def test_the_error_for_a_shard_that_is_too_short_states_both_sizes(shards: list[Path], sizes: tuple[int, ...]) -> None:
-    with LocalStorage(shards) as storage, pytest.raises(ShardError, match=r"(?s)000000.tar: ends.*10,300.*10,241"):
+    with (
+        closing(LocalStorage(shards)) as storage,
+        pytest.raises(ShardError, match=r"(?s)000000.tar: ends.*10,300.*10,241"),
+    ):
         read(storage, 0, 0, *sizes)
 
 
 def test_prefetching_does_not_change_what_is_read_and_never_raises(shards: list[Path]) -> None:
-    with LocalStorage(shards) as storage:
+    with closing(LocalStorage(shards)) as storage:
         storage.prefetch(0, 0, 100)  # not open yet
         for number in range(len(shards)):
             assert read(storage, number, 1, 100) == [CONTENTS[:100]]
@@ -51,7 +55,7 @@ def test_prefetching_does_not_change_what_is_read_and_never_raises(shards: list[
 def test_prefetched_ranges_are_announced_to_the_kernel(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     announced = list[tuple[int, int]]()
     monkeypatch.setattr("os.posix_fadvise", lambda _, offset, size, __: announced.append((offset, size)))
-    with LocalStorage(shards) as storage:
+    with closing(LocalStorage(shards)) as storage:
         read(storage, 0, 0, 1)
         storage.prefetch(0, 7, 9)
     assert announced == [(7, 9)]

@@ -1,6 +1,7 @@
 """The stages of the pipeline, separately and together, and what happens when one of them fails to deliver."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -34,7 +35,7 @@ def selection(tiny_shards: Path) -> Selection:
 
 @pytest.fixture
 def loader(selection: Selection) -> Iterator[Loader]:
-    with LocalStorage(selection.paths) as storage:
+    with closing(LocalStorage(selection.paths)) as storage:
         yield Loader(SampleReader(selection, storage), PixelMemory(ROWS * 16 * 16))
 
 

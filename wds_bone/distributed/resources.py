@@ -35,10 +35,9 @@ class Stopwatch:
     """Measures the time since the last lap, how much of it was spent waiting, and the number of waits."""
 
     def __init__(self) -> None:
-        self.restart()
+        self._restart()
 
-    def restart(self) -> None:
-        """Discard what was measured."""
+    def _restart(self) -> None:
         self._start, self._wait_seconds, self._num_waits = time.perf_counter(), 0.0, 0
 
     @contextmanager
@@ -53,5 +52,5 @@ class Stopwatch:
         """Return the waits per second and the fraction of time spent waiting, and restart."""
         seconds = time.perf_counter() - self._start
         measured = self._num_waits / seconds, self._wait_seconds / seconds
-        self.restart()
+        self._restart()
         return measured

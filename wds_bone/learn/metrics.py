@@ -22,7 +22,7 @@ NUM_RESAMPLES = 1000
 
 
 def step_metrics(run: Run, step: int, *, loss: float, stopwatch: Stopwatch) -> dict[str, Any]:
-    """Return the metrics of a step; rates are averages since the previous such line."""
+    """Return the metrics of a step; rates are averages since the previous one, validation or save."""
     steps_per_second, wait_fraction = stopwatch.lap()
     recipe, device = run.recipe, run.ranks.device
     return {

@@ -8,7 +8,7 @@ Invariant: a resolved config describes the run completely, on any machine.
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from wds_bone.config import check_bounds, invalid_setting, option
+from wds_bone.config import check_bounds, invalid_setting, option, setting_name
 from wds_bone.distributed.hardware import (
     Device,
     Precision,
@@ -159,7 +159,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_bounds(self)
         _check_folds(self)
-        random = [f"--{name}" for name in ("dropout", "drop-path") if getattr(self, name.replace("-", "_"))]
+        random = [setting_name(TrainConfig, name) for name in ("dropout", "drop_path") if getattr(self, name)]
         if self.freeze_backbone and random:
             raise ConfigError(
                 f"{' and '.join(random)}: no effect with freeze_backbone, which turns random layers off",

@@ -18,6 +18,7 @@ from wds_bone.shards.manifest import Manifest, ShardEntry, SplitEntry
 from wds_bone.shards.sidecars import read_sidecar
 from wds_bone.shards.statistics import AGE_BAND_MONTHS, NUM_AGE_BANDS
 from wds_bone.storage.durable import write_bytes_atomically
+from wds_bone.storage.location import Location, open_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -132,8 +133,8 @@ def _choose_samples(folder: Path, shards: Sequence[ShardEntry]) -> dict[tuple[st
     return chosen
 
 
-def _thumbnail(shard: Path, row: np.void) -> Image.Image:
-    with shard.open("rb") as tar:
+def _thumbnail(shard: Location, row: np.void) -> Image.Image:
+    with open_file(shard) as tar:
         tar.seek(int(row["offset"]))
         stream = io.BytesIO(tar.read(int(row["size"])))
     image = Image.fromarray(np.load(stream)) if row["encoding"] == b"npy" else Image.open(stream)

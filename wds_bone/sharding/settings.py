@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from wds_bone.config import check_bounds, invalid_setting, option
+from wds_bone.config import check_bounds, invalid_setting, option, setting_name
 from wds_bone.errors import ConfigError
 from wds_bone.shards.encoding import DEFAULT_QUALITY
 from wds_bone.shards.manifest import Encoding
@@ -107,7 +107,7 @@ class MakeShardsConfig:
 def _check_inputs(config: MakeShardsConfig) -> None:
     """Refuse options that contradict each other, or that have no effect without another one."""
     need_labels = ("images", "stretch", "id_column", "age_column", "gender_column", "gender_is", "age_unit")
-    given = ["--" + name.replace("_", "-") for name in need_labels if getattr(config, name)]
+    given = [setting_name(MakeShardsConfig, name) for name in need_labels if getattr(config, name)]
     if config.labels is not None and not config.images:
         raise ConfigError("--labels without --images", expected="both", got="no folder", do="add --images DIR")
     if config.labels is None and given:

@@ -59,7 +59,8 @@ def _jpg_size(contents: bytes) -> tuple[int, int]:
     return height, width
 
 
-def _png_size(contents: bytes) -> tuple[int, int]:
+def png_size(contents: bytes | memoryview) -> tuple[int, int]:
+    """Return the (height, width) that a PNG states; raise `ValueError` if it is none."""
     if contents[:8] != b"\x89PNG\r\n\x1a\n" or contents[12:16] != b"IHDR":
         raise ValueError("the PNG signature is missing")
     width, height = struct.unpack(">II", contents[16:24])
@@ -76,4 +77,4 @@ def _npy_size(contents: bytes) -> tuple[int, int]:
     return shape[0], shape[1]
 
 
-_READERS: dict[str, Callable[[bytes], tuple[int, int]]] = {"jpg": _jpg_size, "png": _png_size, "npy": _npy_size}
+_READERS: dict[str, Callable[[bytes], tuple[int, int]]] = {"jpg": _jpg_size, "png": png_size, "npy": _npy_size}

@@ -22,8 +22,8 @@ from wds_bone.storage.location import Location, read_file
 MANIFEST_NAME = "manifest.json"
 STAGING_NAME = ".building"
 """Folder for the parts of an unfinished set; readers refuse a set that has it but no manifest."""
-FINISH = "run that `wds-bone make-shards` command again to finish it"
-"""What to do about an unfinished set."""
+REBUILD = "fetch the shards again, or rebuild them with `wds-bone make-shards`"
+"""What to do about damaged shards."""
 FORMAT_VERSION = 1
 INDEX_SUFFIX = ".index.npy"
 DALI_SUFFIX = ".idx"
@@ -95,6 +95,16 @@ class Manifest:
 
     image: ImageFormat
     splits: dict[str, SplitEntry]
+
+
+def unfinished_error(folder: Location) -> ShardError:
+    """Return the error for a folder with parts of an unfinished set, and no manifest."""
+    return ShardError(
+        f"{folder}: contains an unfinished run of `wds-bone make-shards`",
+        expected=MANIFEST_NAME,
+        got=STAGING_NAME,
+        do="run that `wds-bone make-shards` command again to finish it",
+    )
 
 
 def read_manifest(path: Location) -> Manifest:

@@ -9,7 +9,6 @@ POSIX.1-2017, pax, "ustar Interchange Format". Python's `tarfile` is not used, b
 and does not limit sizes.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,7 +60,8 @@ class _TarReader:
     def __init__(self, shard: BinaryIO, path: str, digest: _Digest) -> None:
         self._shard, self._path, self._digest = shard, path, digest
         self._position = 0
-        self._file_bytes = os.fstat(shard.fileno()).st_size
+        self._file_bytes = shard.seek(0, 2)
+        shard.seek(0)
 
     def header(self) -> tuple[int, str, int, bytes] | None:
         """Return (offset, name, size, type flag) of the next member, or None at the first zero block."""

@@ -14,14 +14,13 @@ from zlib_ng.zlib_ng import crc32
 
 from wds_bone.errors import ShardError, WdsBoneError
 from wds_bone.shards.image_size import mixed_sizes_error
-from wds_bone.shards.manifest import ImageFormat, Manifest, ShardEntry
+from wds_bone.shards.manifest import REBUILD, ImageFormat, Manifest, ShardEntry
 from wds_bone.shards.samples import SampleTable, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
 from wds_bone.shards.sidecars import REINDEX, duplicate_keys, read_sidecar, shard_entry, sidecar_contents
 from wds_bone.shards.statistics import label_statistics
 from wds_bone.storage.location import Location, is_file, open_file, read_file
 
-REBUILD = "fetch the shards again, or rebuild them with `wds-bone make-shards`"
 MAX_LISTED = 5
 
 

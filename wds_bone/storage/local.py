@@ -13,8 +13,7 @@ import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -59,14 +58,6 @@ class LocalStorage:
         with self._lock:
             self._closed = True
             _close_all(self._descriptors)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _preadv(self, shard: int, offset: int, into: Sequence[WritableBuffer]) -> int:
         if self._closed:

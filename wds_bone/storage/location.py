@@ -1,4 +1,4 @@
-"""Where the files of a set are, and how to read them: the only module through which a set is read.
+"""Where the files of a set are, and how to read them; sets are streamed, verified and indexed only through this module.
 
 In: what a user types: a path, a `file://` URL, a brace pattern, a glob.
 Out: `Location`s, and their contents.

@@ -9,7 +9,6 @@ and NumPy for raw arrays. torchvision's PNG decoder crashes the process on a sin
 """
 
 import io
-import struct
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -20,12 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wds_bone.images.read import letterbox
+from wds_bone.shards.image_size import png_size
 
 Row = NDArray[np.uint8]
 Contents = bytes | memoryview
 NPY_HEADER_BYTES = 128
 """The length of the header that NumPy writes before the pixels of a gray image, whatever its size."""
-_PNG_SIZE, _PNG_KIND = slice(16, 24), slice(24, 26)  # in the IHDR chunk: width and height, bit depth and color type
+_PNG_KIND = slice(24, 26)  # bit depth and color type in the IHDR chunk
 _GRAY_OF_8_BITS = b"\x08\x00"
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
 
@@ -48,8 +48,7 @@ def decode_into(contents: Contents, encoding: str, row: Row, *, fit: bool = Fals
         image = simplejpeg.decode_jpeg(contents, colorspace="GRAY", buffer=row)  # refuses an image larger than the row
         _check_shape(image.shape[:2], row)
     elif encoding == "png" and contents[_PNG_KIND] == _GRAY_OF_8_BITS:
-        width, height = struct.unpack(">II", contents[_PNG_SIZE])
-        _check_shape((height, width), row)
+        _check_shape(png_size(contents), row)
         try:
             _png_pixels(contents, out=row)
         except ValueError:  # a tRNS chunk makes imagecodecs return alpha, too; damage fails again below

@@ -12,10 +12,11 @@ from threading import local
 from zlib_ng.zlib_ng import crc32
 
 from wds_bone.errors import ImageError, ShardError
+from wds_bone.shards.manifest import REBUILD
 from wds_bone.storage.location import Storage
 from wds_bone.stream.decode import NPY_HEADER_BYTES, Row, check_npy_header, decode_into
 from wds_bone.stream.lookup import StoredImage
-from wds_bone.stream.selection import REBUILD, Selection
+from wds_bone.stream.selection import Selection
 
 
 @dataclass(eq=False)

@@ -18,12 +18,13 @@ from wds_bone.errors import ConfigError, ShardError
 from wds_bone.labels.read import check_ages_are_in_months
 from wds_bone.shards.image_size import mixed_sizes_error
 from wds_bone.shards.manifest import (
-    FINISH,
     MANIFEST_NAME,
+    REBUILD,
     STAGING_NAME,
     ImageFormat,
     ShardEntry,
     read_manifest,
+    unfinished_error,
 )
 from wds_bone.shards.samples import SampleTable, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
@@ -32,7 +33,6 @@ from wds_bone.storage.location import Location, exists, file_bytes, identity
 from wds_bone.stream.locate import find_shards
 
 Keep = Callable[[SampleTable], NDArray[np.bool_]]
-REBUILD = "fetch the set again, or rebuild it with `wds-bone make-shards`"
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,12 +190,7 @@ def _set_in(folder: Location) -> _Set | None:
         shards = (shard for split in manifest.splits.values() for shard in split.shards)
         return _Set(manifest.image, {shard.name: shard for shard in shards})
     if exists(folder / STAGING_NAME):
-        raise ShardError(
-            f"{folder}: contains an unfinished run of `wds-bone make-shards`",
-            expected=MANIFEST_NAME,
-            got=STAGING_NAME,
-            do=FINISH,
-        )
+        raise unfinished_error(folder)
     return None
 
 
@@ -209,8 +204,8 @@ def _read_one(path: Location, known: _Set | None) -> _Located:
 
 
 def _read_indexed(path: Location, entry: ShardEntry, image: ImageFormat) -> _Located:
-    if _file_bytes(path) != entry.shard_bytes:
-        expected, got = f"{entry.shard_bytes:,} bytes", f"{_file_bytes(path):,} bytes"
+    if (num_bytes := _file_bytes(path)) != entry.shard_bytes:
+        expected, got = f"{entry.shard_bytes:,} bytes", f"{num_bytes:,} bytes"
         raise ShardError(f"{path}: its size is not that in the manifest", expected=expected, got=got, do=REBUILD)
     return _Located(path, entry.sha256, read_sidecar(path.parent, entry), image)
 
