@@ -1,6 +1,7 @@
 """Test runs and checkpoints of other versions: which are refused, which are read, and what is recorded."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from tests.learn.runs import one_thread, train_argv, write_small_set
 from wds_bone import __version__
 from wds_bone.evaluate import main as evaluate
 from wds_bone.model import checkpoint as checkpoint_module
-from wds_bone.model.checkpoint import OLD_FORMAT, load_checkpoint, save_checkpoint
+from wds_bone.model.checkpoint import OLD_FORMATS, load_checkpoint, save_checkpoint
+from wds_bone.model.predictor import load_predictor
+from wds_bone.model.preprocess import normalize_exposure
 from wds_bone.train import main
 
 
@@ -35,10 +38,11 @@ def as_version_0_1_0(path: Path, monkeypatch: pytest.MonkeyPatch, **config: Any)
     old["average"], old["optimiser"] = old.pop("ema"), old.pop("optimizer")
     old["preprocessing"] = dict(old["preprocessing"])
     old["preprocessing"]["normalisation"] = old["preprocessing"].pop("normalization")
+    del old["preprocessing"]["phase_pixels"]
     old["versions"] = old["versions"] | {"wds_bone": "0.1.0"}
     old["config"] = old["config"] | config
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_module, "FORMAT", OLD_FORMAT)
+        patch.setattr(checkpoint_module, "FORMAT", OLD_FORMATS[0])
         save_checkpoint(path, old)
 
 
@@ -66,15 +70,50 @@ def test_the_folder_of_a_run_of_0_1_0_without_a_checkpoint_is_refused_because_of
     assert "expected: wds_bone 0.1.0" in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_0_1_0_evaluates_as_before(
+def as_version_0_2_0(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rewrite a checkpoint with the format of wds_bone 0.2.0."""
+    contents = load_checkpoint(path)
+    old = {name: value for name, value in contents.items() if name != "format"}
+    old["preprocessing"] = {name: value for name, value in old["preprocessing"].items() if name != "phase_pixels"}
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_module, "FORMAT", OLD_FORMATS[1])
+        save_checkpoint(path, old)
+
+
+@pytest.mark.parametrize("as_version", [as_version_0_1_0, as_version_0_2_0])
+def test_an_older_checkpoint_predicts_the_same_bytes_as_the_version_that_wrote_it(
+    as_version: Callable[[Path, pytest.MonkeyPatch], None], stopped: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Those versions gave the model the normalized image and its mirror image, without resampling."""
+    as_version(stopped / "best.pt", monkeypatch)
+    predictor = load_predictor(stopped / "best.pt", device="cpu")
+    image = torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    gender = torch.tensor([0.0, 1.0, 0.0, 1.0])
+    normalized = normalize_exposure(image.float())
+    both = torch.cat([normalized, normalized.flip(3)]).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected = predictor.target.to_months(predictor.model(both, gender.repeat(2)).view(2, -1).mean(0))
+    assert torch.equal(predictor.predict_months(image, gender), expected)
+
+
+def test_a_checkpoint_of_0_1_0_evaluates_as_one_of_0_2_0(
     shards: Path, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     argv = ["--checkpoint", str(stopped / "best.pt"), "--shards", str(shards), "--split", "val", "--device", "cpu"]
-    assert evaluate([*argv, "--out", str(tmp_path / "now")]) == 0
+    as_version_0_2_0(stopped / "best.pt", monkeypatch)
+    assert evaluate([*argv, "--out", str(tmp_path / "newer")]) == 0
     as_version_0_1_0(stopped / "best.pt", monkeypatch)
-    assert evaluate([*argv, "--out", str(tmp_path / "old")]) == 0
-    tables = [(tmp_path / name / "predictions.csv").read_bytes() for name in ("now", "old")]
+    assert evaluate([*argv, "--out", str(tmp_path / "older")]) == 0
+    tables = [(tmp_path / name / "predictions.csv").read_bytes() for name in ("newer", "older")]
     assert tables[0] == tables[1]
+
+
+def test_a_run_continued_from_an_older_format_keeps_its_preprocessing(
+    shards: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch
+):
+    as_version_0_2_0(stopped / "last.pt", monkeypatch)
+    assert main(train_argv(shards, stopped)) == 0
+    assert load_checkpoint(stopped / "last.pt")["preprocessing"]["phase_pixels"] == 0.0
 
 
 def test_a_checkpoint_of_0_1_0_can_provide_initial_weights(

@@ -4,6 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wds_bone.model.augment import Ranges, augment, uniform_draws
+from wds_bone.model.preprocess import Preprocessing
+from wds_bone.shards.manifest import ImageFormat
 
 RANGES = Ranges(flip=True, turn_degrees=15, scale=0.1, shift=0.05, contrast=0.2, brightness=0.1, gamma=0.2)
 NO_CHANGE = Ranges(flip=False, turn_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0)
@@ -11,7 +13,16 @@ GOLDEN = [[8797065, 5069051, 15787297], [75596, 8971967, 8930946]]
 
 
 def random_images(num: int, size: int = 24) -> torch.Tensor:
-    return torch.rand(num, 1, size, size, generator=torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    return torch.randint(0, 256, (num, 1, size, size), generator=generator, dtype=torch.uint8)
+
+
+def stored(height: int, width: int) -> Preprocessing:
+    """Return a preprocessing that keeps the stored size."""
+    return Preprocessing(ImageFormat("png", height, width), height, width)
+
+
+SQUARE = stored(24, 24)
 
 
 @given(
@@ -23,8 +34,9 @@ def random_images(num: int, size: int = 24) -> torch.Tensor:
 def test_a_sample_is_augmented_the_same_way_in_any_batch(positions: list[int], index: int, seed: int):
     index %= len(positions)
     image, position = random_images(len(positions)), torch.tensor(positions)
-    together = augment(image, position, seed=seed, ranges=RANGES)[index]
-    alone = augment(image[index : index + 1], position[index : index + 1], seed=seed, ranges=RANGES)[0]
+    together = augment(image, position, preprocessing=SQUARE, seed=seed, ranges=RANGES)[index]
+    row = slice(index, index + 1)
+    alone = augment(image[row], position[row], preprocessing=SQUARE, seed=seed, ranges=RANGES)[0]
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
 
 
@@ -55,17 +67,19 @@ def test_draws_are_uniform_and_not_correlated():
     assert correlations.abs().max() < 0.03
 
 
-def test_nothing_changes_when_all_ranges_are_zero():
+def test_training_without_changes_sees_exactly_what_evaluation_sees():
     image = random_images(3)
-    torch.testing.assert_close(augment(image, torch.arange(3), seed=1, ranges=NO_CHANGE), image, atol=1e-5, rtol=0)
+    augmented = augment(image, torch.arange(3), preprocessing=SQUARE, seed=1, ranges=NO_CHANGE)
+    torch.testing.assert_close(augmented, SQUARE.to_input(image), atol=1e-5, rtol=0)
 
 
 def test_half_of_the_samples_are_mirrored_and_not_changed_otherwise():
     image = random_images(1).expand(200, 1, 24, 24)
     ranges = Ranges(flip=True, turn_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0)
-    augmented = augment(image, torch.arange(200), seed=1, ranges=ranges)
-    same = (augmented - image).abs().amax((1, 2, 3)) < 1e-5
-    mirrored = (augmented - image.flip(3)).abs().amax((1, 2, 3)) < 1e-5
+    augmented = augment(image, torch.arange(200), preprocessing=SQUARE, seed=1, ranges=ranges)
+    evaluated = SQUARE.to_input(image)
+    same = (augmented - evaluated).abs().amax((1, 2, 3)) < 1e-5
+    mirrored = (augmented - evaluated.flip(3)).abs().amax((1, 2, 3)) < 1e-5
     assert torch.all(same ^ mirrored)
     assert 70 < int(mirrored.sum()) < 130
 
@@ -73,16 +87,19 @@ def test_half_of_the_samples_are_mirrored_and_not_changed_otherwise():
 def test_rotation_does_not_distort_images_that_are_not_square():
     """A disk remains a disk: the rotation is in pixels, not in the stretched units of the sampling grid."""
     rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(64.0), indexing="ij")
-    disk = (((rows - 15.5) ** 2 + (columns - 31.5) ** 2) < 64).float()[None, None]
+    disk = (255 * (((rows - 15.5) ** 2 + (columns - 31.5) ** 2) < 64)).to(torch.uint8)[None, None]
     ranges = Ranges(flip=False, turn_degrees=45, scale=0, shift=0, contrast=0, brightness=0, gamma=0)
-    rotated = augment(disk.expand(20, 1, 32, 64), torch.arange(20), seed=1, ranges=ranges)
-    assert (rotated - disk).abs().mean() < 0.01
+    many, wide = disk.expand(20, 1, 32, 64), stored(32, 64)
+    rotated = augment(many, torch.arange(20), preprocessing=wide, seed=1, ranges=ranges)
+    assert (rotated - wide.to_input(disk)).abs().mean() < 0.01
 
 
 def test_changes_of_the_exposure_stay_within_their_ranges():
-    image = torch.full((500, 1, 4, 4), 1.0)
+    half_bright = torch.zeros(500, 1, 8, 8, dtype=torch.uint8)
+    half_bright[..., 4:] = 200  # normalized to 1
     ranges = Ranges(flip=False, turn_degrees=0, scale=0, shift=0, contrast=0.2, brightness=0.1, gamma=0.5)
-    level = augment(image, torch.arange(500), seed=1, ranges=ranges)[:, 0, 0, 0]
+    augmented = augment(half_bright, torch.arange(500), preprocessing=stored(8, 8), seed=1, ranges=ranges)
+    level = augmented[:, 0, 3, 6]
     assert level.min() >= 1 - 0.2 - 0.1 - 1e-6
     assert level.max() <= 1 + 0.2 + 0.1 + 1e-6
     assert level.std() > 0.1

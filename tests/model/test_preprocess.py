@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wds_bone.errors import CheckpointError, ConfigError
-from wds_bone.model.preprocess import Preprocessing, plan_preprocessing
+from wds_bone.model.preprocess import Preprocessing, normalize_exposure, plan_preprocessing
 from wds_bone.shards.manifest import ImageFormat
 
 STORED = ImageFormat("jpg", 40, 60, quality=95, fit="letterbox", stretch=(1.0, 99.0))
@@ -16,11 +16,17 @@ def random_images(num: int, *, height: int = 40, width: int = 60) -> torch.Tenso
 
 
 def test_the_darkest_pixel_becomes_0_and_the_99th_percentile_1():
-    normalized = plan_preprocessing(STORED, None).normalize(random_images(3))
-    assert normalized.shape == (3, 1, 40, 60)
-    assert normalized.dtype == torch.float32
+    normalized = normalize_exposure(random_images(3).float())
     assert torch.equal(normalized.amin((1, 2, 3)), torch.zeros(3))
     assert (normalized <= 1).float().mean((1, 2, 3)) == pytest.approx(torch.full((3,), 0.99), abs=0.01)
+
+
+def test_the_input_keeps_the_stored_size_and_the_range_of_the_normalized_exposure():
+    prepared = plan_preprocessing(STORED, None).to_input(random_images(3))
+    assert prepared.shape == (3, 1, 40, 60)
+    assert prepared.dtype == torch.float32
+    assert prepared.min() >= 0
+    assert prepared.max() <= 1.5
 
 
 @given(gain=st.sampled_from([1, 2]), offset=st.integers(0, 15))
@@ -28,25 +34,25 @@ def test_the_darkest_pixel_becomes_0_and_the_99th_percentile_1():
 def test_another_exposure_of_the_same_image_gives_the_same_input(gain: int, offset: int):
     plan = plan_preprocessing(STORED, None)
     image = random_images(2)
-    torch.testing.assert_close(plan.normalize(image), plan.normalize(image * gain + offset), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(plan.to_input(image), plan.to_input(image * gain + offset), atol=1e-5, rtol=1e-5)
 
 
 def test_normalizing_an_image_does_not_depend_on_the_rest_of_the_batch():
     plan = plan_preprocessing(STORED, 48)
     image = random_images(5)
-    assert torch.equal(plan.normalize(image)[2:3], plan.normalize(image[2:3]))
+    assert torch.equal(plan.to_input(image)[2:3], plan.to_input(image[2:3]))
 
 
 @pytest.mark.parametrize("level", [0, 77, 255])
 def test_an_image_of_a_single_gray_value_becomes_black(level: int):
     image = torch.full((1, 1, 40, 60), level, dtype=torch.uint8)
-    assert torch.equal(plan_preprocessing(STORED, None).normalize(image), torch.zeros(1, 1, 40, 60))
+    assert torch.equal(plan_preprocessing(STORED, None).to_input(image), torch.zeros(1, 1, 40, 60))
 
 
 def test_the_image_size_is_that_of_the_longer_side_and_keeps_the_aspect_ratio():
     plan = plan_preprocessing(STORED, 48)
     assert (plan.height, plan.width) == (32, 48)
-    assert plan.normalize(random_images(1)).shape == (1, 1, 32, 48)
+    assert plan.to_input(random_images(1)).shape == (1, 1, 32, 48)
 
 
 def test_the_stored_size_is_kept_when_no_size_is_given():

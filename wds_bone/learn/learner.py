@@ -100,7 +100,12 @@ def learner_state(learner: Learner) -> dict[str, Any]:
 
 
 def restore_learner(learner: Learner, contents: dict[str, Any]) -> None:
-    """Set a learner of the same settings to the state in a checkpoint."""
+    """Set a learner of the same settings to the state in a checkpoint.
+
+    Raises:
+        CheckpointError: if it was trained with a normalization that this version does not support.
+    """
+    learner.preprocessing = Preprocessing.from_json(contents["preprocessing"])
     learner.model.load_state_dict(contents["model"])
     learner.ema.load_state_dict(contents["ema"])
     learner.optimizer.load_state_dict(contents["optimizer"])

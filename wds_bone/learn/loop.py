@@ -141,8 +141,13 @@ def add_gradients(learner: Learner, batch: Batch, *, first: int, recipe: Recipe,
 @torch.no_grad()
 def augmented(learner: Learner, batch: Batch, recipe: Recipe) -> Tensor:
     """Return the images of a batch as the model receives them in training, float32 (B, 1, H, W)."""
-    plain = learner.preprocessing.normalize(batch.image)
-    return augment(plain, batch.position, seed=recipe.config.seed, ranges=recipe.ranges)
+    return augment(
+        batch.image,
+        batch.position,
+        preprocessing=learner.preprocessing,
+        seed=recipe.config.seed,
+        ranges=recipe.ranges,
+    )
 
 
 def validate(run: Run, progress: Progress, *, log: MetricsLog | None, interruption: Interruption) -> Progress:

@@ -1,7 +1,7 @@
 """Augment whole batches on the device.
 
-In: float32 images and the positions of their samples.
-Out: the images, flipped, rotated, scaled, shifted and with a different exposure.
+In: stored images and the positions of their samples.
+Out: the model's input, flipped, rotated, scaled, shifted and with a different exposure.
 Invariant: how a sample is changed is a function of (seed, its position in the endless sequence of epochs). It does not
 depend on the batch, the device or the number of processes.
 """
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from wds_bone.model.preprocess import Preprocessing
 
 NUM_DRAWS = 8
 
@@ -29,21 +30,23 @@ class Ranges:
     gamma: float
 
 
-def augment(image: Tensor, position: Tensor, *, seed: int, ranges: Ranges) -> Tensor:
-    """Change each image at random.
+def augment(image: Tensor, position: Tensor, *, preprocessing: Preprocessing, seed: int, ranges: Ranges) -> Tensor:
+    """Turn stored images into the model's input, as in evaluation, and change each of them at random.
 
     Args:
-        image: float32 (B, 1, H, W), dark is 0 and bright is about 1.
+        image: uint8 (B, 1, H, W), as stored.
         position: int64 (B,), on the same device.
+        preprocessing: converts stored images to the model's input.
         seed: the seed of the training run.
         ranges: the largest changes.
 
     Returns:
-        float32 (B, 1, H, W).
+        float32 (B, 1, height, width); before the exposure changes, dark is 0 and bright is about 1.
     """
     draws = uniform_draws(seed, position, num_draws=NUM_DRAWS)
     signed = 2.0 * draws - 1.0
-    moved = _move(image, draws[:, 0] < 0.5, signed[:, 1:5], ranges)
+    aspect = preprocessing.width / preprocessing.height
+    moved = preprocessing.to_input(image, _moves(draws[:, 0] < 0.5, signed[:, 1:5], ranges, aspect=aspect))
     return _expose(moved, signed[:, 5:8], ranges)
 
 
@@ -67,18 +70,16 @@ def uniform_draws(seed: int, position: Tensor, *, num_draws: int) -> Tensor:
     return _shift_right(bits, 40).float() / float(1 << 24)
 
 
-def _move(image: Tensor, mirrored: Tensor, signed: Tensor, ranges: Ranges) -> Tensor:
-    """Flip, rotate, scale and shift in one resampling; pixels from outside the image repeat its border."""
+def _moves(mirrored: Tensor, signed: Tensor, ranges: Ranges, *, aspect: float) -> Tensor:
+    """Return the maps that flip, rotate, scale and shift, float32 (B, 2, 3), in the coordinates of `resample`."""
     direction = 1.0 - 2.0 * (mirrored & ranges.flip)
     angle = signed[:, 0] * math.radians(ranges.turn_degrees)
     zoom = 1.0 + signed[:, 1] * ranges.scale
     cos, sin = angle.cos() * zoom, angle.sin() * zoom
     shift = signed[:, 2:4] * (2.0 * ranges.shift)
-    aspect = image.shape[3] / image.shape[2]  # the units of the grid are half the width and half the height
     across = torch.stack([cos * direction, -sin / aspect, shift[:, 0]], 1)
     down = torch.stack([sin * aspect * direction, cos, shift[:, 1]], 1)
-    grid = F.affine_grid(torch.stack([across, down], 1), list(image.shape), align_corners=False)
-    return F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+    return torch.stack([across, down], 1)
 
 
 def _expose(image: Tensor, signed: Tensor, ranges: Ranges) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from wds_bone.errors import CheckpointError
 from wds_bone.storage.durable import write_atomically
 
-FORMAT, OLD_FORMAT = "wds_bone checkpoint 2", "wds_bone checkpoint 1"
+FORMAT, OLD_FORMATS = "wds_bone checkpoint 3", ("wds_bone checkpoint 1", "wds_bone checkpoint 2")
 _PREFIX = b"\nwds_bone sha256 "
 _TRAILER_BYTES = len(_PREFIX) + 64 + 1
 _CHUNK_BYTES = 1 << 20
@@ -63,14 +63,14 @@ def read_checkpoint(stream: BinaryIO, *, where: str) -> dict[str, Any]:
             f"{where}: is not a checkpoint of tensors and plain types", got=error, do="use another checkpoint"
         ) from error
     found = contents.get("format") if isinstance(contents, dict) else type(contents).__name__
-    if found not in (FORMAT, OLD_FORMAT):
+    if found not in (FORMAT, *OLD_FORMATS):
         raise CheckpointError(
             f"{where}: the checkpoint has a different format",
             expected=FORMAT,
             got=found,
             do="use the version of wds_bone that wrote it",
         )
-    return _upgrade(contents) if found == OLD_FORMAT else contents
+    return _upgrade(contents) if found in OLD_FORMATS else contents
 
 
 def read_whole(path: Path) -> bytes:
@@ -94,12 +94,16 @@ def has_checksum_line(path: Path) -> bool:
 
 
 def _upgrade(contents: dict[str, Any]) -> dict[str, Any]:
-    """Return the contents of a checkpoint of wds_bone 0.1.0 under their current names."""
+    """Return the contents of a checkpoint of an older format under their current names.
+
+    Format 1 had other names. Formats 1 and 2 did not resample images in evaluation, which `phase_pixels` 0 continues.
+    """
     renamed = {"average": "ema", "optimiser": "optimizer"}
     upgraded = {renamed.get(name, name): value for name, value in contents.items()}
     if "preprocessing" in upgraded:
-        preprocessing = dict(upgraded["preprocessing"])
-        upgraded["preprocessing"] = {"normalization": preprocessing.pop("normalisation"), **preprocessing}
+        names = {"normalisation": "normalization"}
+        preprocessing = {names.get(name, name): value for name, value in upgraded["preprocessing"].items()}
+        upgraded["preprocessing"] = {**preprocessing, "phase_pixels": 0.0}
     return upgraded
 
 

@@ -41,7 +41,7 @@ class BoneAgeModel(nn.Module):
         """Return the standardized ages.
 
         Args:
-            image: float32 (B, 1, H, W), from `Preprocessing.normalize`.
+            image: float32 (B, 1, H, W), from `Preprocessing.to_input`.
             gender: float32 (B,), 1 male and 0 female.
 
         Returns:

@@ -46,8 +46,8 @@ class Predictor:
         Returns:
             float32 (B,), in months, on the same device.
         """
-        normalized = self.preprocessing.normalize(image)
-        both = torch.cat([normalized, normalized.flip(3)]).contiguous(memory_format=torch.channels_last)
+        prepared = self.preprocessing.to_input(image)
+        both = torch.cat([prepared, prepared.flip(3)]).contiguous(memory_format=torch.channels_last)
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
             standardized = self.model(both, gender.repeat(2))
         return self.target.to_months(standardized.view(2, -1).mean(0))

@@ -2,7 +2,7 @@
 
 In: uint8 images as the shards store them.
 Out: float32 images of the model's size; dark is 0 and bright is about 1.
-Invariant: every image that enters a model has passed through the `Preprocessing` in its checkpoint.
+Invariant: every image that enters a model has passed through `to_input` of the `Preprocessing` in its checkpoint.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wds_bone.errors import CheckpointError, ConfigError
+from wds_bone.model.resample import EVEN_PHASE, resample
 from wds_bone.shards.manifest import ImageFormat
 
 NORMALIZATION = "min-p99"
@@ -32,28 +33,32 @@ class Preprocessing:
         image_format: geometry and encoding of the stored images, from the manifest of the training set.
         height: height of the model's input, in pixels.
         width: width of the model's input, in pixels.
+        phase_pixels: where between its pixels an image that does not move is sampled, so that it is as sharp as those
+            that move in training; 0 for checkpoints of formats 1 and 2, which leave such an image unchanged.
         normalization: name of the rule for the gray values.
     """
 
     image_format: ImageFormat
     height: int
     width: int
+    phase_pixels: float = EVEN_PHASE
     normalization: str = NORMALIZATION
 
-    def normalize(self, image: Tensor) -> Tensor:
-        """Resize stored images to the model's size and normalize their exposure, on their device.
+    def to_input(self, image: Tensor, moves: Tensor | None = None) -> Tensor:
+        """Resize stored images to the model's size, normalize their exposure, and resample them, on their device.
 
         Args:
             image: uint8 (B, 1, H, W), as stored.
+            moves: float32 (B, 2, 3), how training moves the images (see `resample`); None leaves them in place.
 
         Returns:
-            float32 (B, 1, height, width); in each image, the darkest pixel is 0, the 99th percentile 1, and no pixel
+            float32 (B, 1, height, width); dark is about 0, the 99th percentile of an image about 1, and no pixel
             exceeds 1.5.
         """
         pixels = image.float()
         if pixels.shape[-2:] != (self.height, self.width):
             pixels = F.interpolate(pixels, (self.height, self.width), mode="bilinear", antialias=True)
-        return normalize_exposure(pixels)
+        return resample(normalize_exposure(pixels), moves, phase_pixels=self.phase_pixels)
 
     def refuse_other_format(self, image_format: ImageFormat, *, where: str) -> None:
         """Check that `image_format` has the geometry and the stretch of the training images.
@@ -96,7 +101,7 @@ class Preprocessing:
             )
         stored = dict(description["image_format"])
         stored["stretch"] = None if stored["stretch"] is None else tuple(stored["stretch"])
-        return cls(ImageFormat(**stored), description["height"], description["width"])
+        return cls(ImageFormat(**stored), description["height"], description["width"], description["phase_pixels"])
 
 
 def plan_preprocessing(image_format: ImageFormat, image_size: int | None) -> Preprocessing:

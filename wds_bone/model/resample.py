@@ -1,0 +1,42 @@
+"""Resample images so that moved images and images in place are equally sharp.
+
+In: float32 images, and where each of them moves.
+Out: the images, sampled bilinearly.
+Invariant: an image that stays in place has the same power at every frequency as it has on average when it moves.
+
+Bilinear sampling at t of the way from one pixel to the next blurs: at the frequency w (in radians per pixel), it
+multiplies the power by 1 - 2 t (1 - t) (1 - cos w). Rotations, scales and shifts sample at all t alike, and the mean of
+t (1 - t) is 1/6. It is 1/6 at `EVEN_PHASE` too, a node of the two-point Gauss-Legendre rule, so sampling an image in
+place there makes the powers equal at all frequencies at once.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+EVEN_PHASE = (1.0 - 1.0 / math.sqrt(3.0)) / 2.0
+"""About 0.2113: where between two pixels images that stay in place are sampled, in both directions."""
+
+
+def resample(image: Tensor, moves: Tensor | None, *, phase_pixels: float) -> Tensor:
+    """Move images in one bilinear sampling; pixels from outside an image repeat its border.
+
+    Args:
+        image: float32 (B, 1, H, W).
+        moves: float32 (B, 2, 3), on the same device: the affine maps from output to input coordinates (x, y), whose
+            units are half the width and half the height, with (0, 0) in the center; None leaves the images in place.
+        phase_pixels: a constant that is added to all sampling positions, in pixels.
+
+    Returns:
+        float32 (B, 1, H, W).
+    """
+    if moves is None and phase_pixels == 0.0:
+        return image  # sampling each pixel at its own position would change nothing but the rounding
+    maps = torch.eye(2, 3, device=image.device)[None] if moves is None else moves
+    height, width = image.shape[2:]
+    grid = F.affine_grid(maps, [len(maps), 1, height, width], align_corners=False)
+    grid[..., 0] += 2.0 * phase_pixels / width
+    grid[..., 1] += 2.0 * phase_pixels / height
+    return F.grid_sample(image, grid.expand(len(image), -1, -1, -1), padding_mode="border", align_corners=False)
