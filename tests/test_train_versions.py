@@ -46,6 +46,7 @@ def as_version_0_1_0(path: Path, monkeypatch: pytest.MonkeyPatch, **config: Any)
         save_checkpoint(path, old)
 
 
+@pytest.mark.fault("E9")
 def test_resuming_a_run_of_0_1_0_is_refused_because_of_its_version_rather_than_its_settings(
     shards: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -56,6 +57,7 @@ def test_resuming_a_run_of_0_1_0_is_refused_because_of_its_version_rather_than_i
     assert "weight_decay" not in message
 
 
+@pytest.mark.fault("E9")
 def test_the_folder_of_a_run_of_0_1_0_without_a_checkpoint_is_refused_because_of_its_version(
     shards: Path, stopped: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -138,6 +140,7 @@ def test_every_launch_is_recorded_in_the_history_of_the_run(
     assert {launch["versions"]["wds_bone"] for launch in run["history"]} == {__version__}
 
 
+@pytest.mark.fault("E9")
 def test_changed_code_or_a_changed_torch_causes_a_warning_and_is_recorded(
     shards: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
