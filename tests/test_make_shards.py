@@ -26,6 +26,7 @@ OPTIONS = [
     *("labels", "images", "out", "split", "val-fraction", "size", "encoding", "quality", "stretch"),
     *("samples-per-shard", "workers", "seed", "on-bad", "max-bad", "synthetic", "replace"),
     *("id-column", "age-column", "gender-column", "gender-is", "age-unit"),
+    *("gender-words", "delimiter", "id-width", "safe-keys"),
 ]
 DEADLINE_SECONDS = 110
 

@@ -5,14 +5,13 @@ Out: a folder of shards, a summary on standard output, and an exit code.
 Invariant: every mistake in the settings is found before the first shard is written.
 """
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import MAKE_SHARDS
-from wds_bone.labels.read import LabelColumns, RejectedSample
+from wds_bone.labels.read import RejectedSample
 from wds_bone.sharding.bad_list import BAD_NAME
 from wds_bone.sharding.build import BuiltSet, build_set
 from wds_bone.sharding.lock import writer_lock
@@ -68,27 +67,26 @@ def make_shards(config: MakeShardsConfig) -> BuiltSet:
 def plan_set(config: MakeShardsConfig) -> SetPlan:
     """Return the plan of the set that `config` describes; this reads the label table, but opens none of the films."""
     rejected: list[RejectedSample] = []
-    sources = _find_sources(config, rejected)
+    sources, table_sha256 = _find_sources(config, rejected)
     check_bad_budget(rejected, config.max_bad)
     image = _image_format(config)
     fraction = DEFAULT_VAL_FRACTION if config.val_fraction is None else config.val_fraction
     parts = assign_splits(sources, named=config.split, val_fraction=fraction, seed=config.seed)
     size = config.samples_per_shard or default_samples_per_shard(len(sources))
     splits = tuple(plan_split(name, part, image, samples_per_shard=size) for name, part in parts.items())
-    table_sha256 = hashlib.sha256(config.labels.read_bytes()).hexdigest() if config.labels else None
     return SetPlan(image, size, splits, tuple(rejected), table_sha256)
 
 
-def _find_sources(config: MakeShardsConfig, rejected: list[RejectedSample]) -> list[Source]:
+def _find_sources(config: MakeShardsConfig, rejected: list[RejectedSample]) -> tuple[list[Source], str | None]:
+    """Return the sources, and the hash of the label table if there is one."""
     if config.labels is None:
-        num_raters = TEST_RATERS if config.split == "test" else 1
-        return synthetic_sources(config.synthetic or DEFAULT_NUM_HANDS, seed=config.seed, num_raters=num_raters)
-    columns = LabelColumns(config.id_column, config.age_column, config.gender_column, config.gender_is, config.age_unit)
+        num_raters, num_hands = TEST_RATERS if config.split == "test" else 1, config.synthetic or DEFAULT_NUM_HANDS
+        return synthetic_sources(num_hands, seed=config.seed, num_raters=num_raters), None
     may_skip = rejected if config.on_bad == "skip" else None
-    sources, num_unlabeled = film_sources(config.labels, config.images, columns, rejected=may_skip)
-    if num_unlabeled:
-        print(f"images without a label, not used: {num_unlabeled:,}")  # noqa: T201
-    return sources
+    found = film_sources(config.labels, config.images, config.label_columns, rejected=may_skip)
+    if found.num_unlabeled:
+        print(f"images without a label, not used: {found.num_unlabeled:,}")  # noqa: T201
+    return found.sources, found.table_sha256
 
 
 def _image_format(config: MakeShardsConfig) -> ImageFormat:

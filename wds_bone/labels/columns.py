@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TypeVar, get_args
 
 from wds_bone.errors import ConfigError, LabelError
+from wds_bone.labels.csv_table import DELIMITERS
+from wds_bone.labels.genders import parse_gender_words
 from wds_bone.labels.values import AgeUnit, Flag
 
 Choice = TypeVar("Choice", bound=str)
@@ -33,23 +35,44 @@ _FLAG_NAMES: dict[str, Flag] = {"male": "male", "ismale": "male", "female": "fem
 class LabelColumns:
     """What the user specifies about a label table; None derives it from the names of the columns.
 
+    Attributes:
+        id_column: the name of the column with the ids.
+        age_column: the name of the column with the ages.
+        gender_column: the name of the column with the genders.
+        gender_is: what 1 or true means in the gender column.
+        age_unit: the unit of the ages.
+        gender_words: words and their genders, such as `男=M`, which replace the built-in ones.
+        id_width: the number of digits of ids that are numbers; None leaves them as they are.
+        safe_keys: whether to make keys from ids that are not keys.
+        delimiter: the separator of the cells of a CSV, a name in `DELIMITERS`. With any other than the comma, `94,5` is
+            a number.
+
     Raises:
-        ConfigError: if `gender_is` or `age_unit` is not one of its choices.
+        ConfigError: if a setting is not one of its choices or contradicts another one.
     """
 
     id_column: str | None = None
     age_column: str | None = None
     gender_column: str | None = None
-    gender_is: Flag | None = None  # what 1 or true means in the gender column
+    gender_is: Flag | None = None
     age_unit: AgeUnit | None = None
+    gender_words: tuple[str, ...] = ()
+    id_width: int | None = None
+    safe_keys: bool = False
+    delimiter: str = ","
 
     def __post_init__(self) -> None:
-        for setting, choice, kind in (("--gender-is", self.gender_is, Flag), ("--age-unit", self.age_unit, AgeUnit)):
-            if choice is not None and choice not in get_args(kind):
-                expected = " or ".join(get_args(kind))
-                raise ConfigError(
-                    f"{setting}: unknown choice", expected=expected, got=repr(choice), do="use one of these"
-                )
+        _check_choice("--gender-is", self.gender_is, (None, *get_args(Flag)))
+        _check_choice("--age-unit", self.age_unit, (None, *get_args(AgeUnit)))
+        _check_choice("--delimiter", self.delimiter, tuple(DELIMITERS))
+        if parse_gender_words(self.gender_words) and self.gender_is:
+            raise ConfigError("--gender-is and --gender-words contradict each other", do="leave one of them out")
+
+
+def _check_choice(option: str, choice: str | None, choices: tuple[str | None, ...]) -> None:
+    if choice not in choices:
+        expected = " or ".join(filter(None, choices))
+        raise ConfigError(f"{option}: unknown choice", expected=expected, got=repr(choice), do="use one of these")
 
 
 BY_NAME = LabelColumns()

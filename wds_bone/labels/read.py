@@ -5,24 +5,37 @@ Out: a `Label` (key, gender, age in months) for each row, in the order of the ta
 Invariant: a label is read as written or refused with its location; a gender is never guessed.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from wds_bone.errors import LabelError
 from wds_bone.labels.columns import BY_NAME, LabelColumns, Roles, find_roles
-from wds_bone.labels.table import Row, Table, read_table
-from wds_bone.labels.values import KEY_PATTERN, Gender, is_flag_value, parse_age_months, parse_gender, parse_key
+from wds_bone.labels.csv_table import DELIMITERS
+from wds_bone.labels.genders import (
+    Vocabulary,
+    WordCounts,
+    check_vocabulary,
+    find_vocabulary,
+    normalize_word,
+    parse_gender,
+)
+from wds_bone.labels.header import find_table_roles
+from wds_bone.labels.keys import KEY_PATTERN, parse_id, parse_key
+from wds_bone.labels.table import Row, Table, open_table
+from wds_bone.labels.values import Gender, parse_age_months
 
 __all__ = [
     "KEY_PATTERN",
     "Gender",
     "Label",
     "LabelColumns",
+    "LabelTable",
     "RejectedSample",
     "check_ages_are_in_months",
     "label_from_mapping",
+    "read_label_table",
     "read_labels",
     "states_unit",
 ]
@@ -35,7 +48,7 @@ _GIVE_UNIT_OPTION = "give the unit with --age-unit years or --age-unit months"
 _WRITE_AGE_MONTHS = "rewrite the labels with the ages in months under the name age_months"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Label:
     """The key, gender and bone age of one sample."""
 
@@ -44,7 +57,7 @@ class Label:
     age_months: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RejectedSample:
     """A sample that is left out: its key, the category that it is counted in, and the full problem."""
 
@@ -53,30 +66,68 @@ class RejectedSample:
     problem: str
 
 
+@dataclass(frozen=True)
+class LabelTable:
+    """The labels of a table, in its order.
+
+    Attributes:
+        labels: one per row that is not rejected.
+        sha256: the hash of the file.
+        ids: the id of each key that was made with `safe_keys` and is therefore not the id itself.
+    """
+
+    labels: list[Label]
+    sha256: str
+    ids: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _SampleRow:
+    """The texts of a sample, and its location for error messages."""
+
+    key: str
+    gender: str
+    age: str
+    where: str
+
+
 def read_labels(
     path: str | Path, columns: LabelColumns = BY_NAME, *, rejected: list[RejectedSample] | None = None
 ) -> list[Label]:
-    """Return the labels of a table, in its order.
+    """Return the labels of a table, in its order; see `read_label_table`."""
+    return read_label_table(path, columns, rejected=rejected).labels
+
+
+def read_label_table(
+    path: str | Path, columns: LabelColumns = BY_NAME, *, rejected: list[RejectedSample] | None = None
+) -> LabelTable:
+    """Read a label table once, row by row; memory holds its labels.
 
     Args:
-        path: a .csv (UTF-8, commas) or .xlsx file with a header.
+        path: a .csv (UTF-8, commas) or .xlsx file with a header, or a pipe with the contents of one; at most 2^20 rows
+            and 256 MiB.
         columns: what the columns mean, if their names do not say so.
         rejected: a list to append rows with a bad age or gender to; None raises an error for the first of them.
 
     Raises:
-        LabelError: if the table cannot be read, or a row is wrong.
+        LabelError: if the table cannot be read or is too large, a row is wrong, or the words of the gender column
+            belong to another vocabulary than the known one.
         ConfigError: if the file is an .xlsx workbook and openpyxl is not installed.
     """
-    table = read_table(path)
-    roles = _table_roles(table, columns)
-    _check_gender_is_stated(table, roles)
-    keys = _unique_keys(table, roles)
-    found = (_read_row(key, row, roles, rejected) for key, row in zip(keys, table.rows, strict=True))
-    labels = [label for label in found if label is not None]
+    words: WordCounts = {}
+    with open_table(path, delimiter=DELIMITERS[columns.delimiter]) as table:
+        roles = find_table_roles(table, columns)
+        vocabulary = find_vocabulary(roles.flag, columns.gender_words)
+        ids: dict[str, str] = {}
+        rows = _sample_rows(table, roles, columns, words=words, ids=ids)
+        labels, first_error = _read_rows(rows, roles, vocabulary, columns, rejected=rejected)
+        check_vocabulary(words, vocabulary, column=table.header.cells[roles.gender].strip())
+    if first_error is not None:
+        raise first_error
     if not roles.states_age_unit:
         where = f"{table.header.where}: the column {table.header.cells[roles.age].strip()!r}"
         check_ages_are_in_months([label.age_months for label in labels], where, do=_GIVE_UNIT_OPTION)
-    return labels
+    return LabelTable(labels, table.digest.hexdigest(), ids)
 
 
 def label_from_mapping(key: str, mapping: Mapping[str, object]) -> Label:
@@ -95,7 +146,7 @@ def label_from_mapping(key: str, mapping: Mapping[str, object]) -> Label:
     gender, age = (_value_text(mapping[names[i]]) for i in (roles.gender, roles.age))
     return Label(
         key,
-        parse_gender(gender, flag=roles.flag, where=where),
+        parse_gender(gender, find_vocabulary(roles.flag), where=where),
         parse_age_months(age, unit=roles.age_unit, where=where),
     )
 
@@ -150,61 +201,57 @@ def _value_text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _table_roles(table: Table, columns: LabelColumns) -> Roles:
-    try:
-        return find_roles(table.header.cells, columns, where=table.header.where)
-    except LabelError as error:
-        if any(_is_number(cell) for cell in table.header.cells):
-            raise LabelError(
-                f"{table.header.where}: the table has no header",
-                expected=error.expected,
-                got=error.got,
-                do="add a first line with the names of the columns, such as id,boneage,male",
-            ) from error
-        raise
-
-
-def _is_number(text: str) -> bool:
-    return text.strip().replace(".", "", 1).isdecimal()
-
-
-def _check_gender_is_stated(table: Table, roles: Roles) -> None:
-    """Refuse a gender column with 1, 0, true or false if it is not known which gender 1 means."""
-    for row in table.rows if roles.flag is None else ():
-        if is_flag_value(row.cells[roles.gender]):
-            column = table.header.cells[roles.gender].strip()
-            raise LabelError(
-                f"{row.where}: the name of the column {column!r} does not say which gender 1 or true means",
-                expected="M, F, male or female, or a column named male or female",
-                got=repr(row.cells[roles.gender]),
-                do=f"state what 1 and true mean in {column!r} with --gender-is male or --gender-is female",
-            )
-
-
-def _unique_keys(table: Table, roles: Roles) -> list[str]:
+def _sample_rows(
+    table: Table, roles: Roles, columns: LabelColumns, *, words: WordCounts, ids: dict[str, str]
+) -> Iterator[_SampleRow]:
+    """Yield the rows with their keys; count the words of the gender column, and collect the ids that are not keys."""
     assert roles.id is not None
-    locations: dict[str, str] = {}
+    numbers: dict[str, int] = {}
     for row in table.rows:
-        key = parse_key(row.cells[roles.id], where=row.where)
-        if key in locations:
-            raise LabelError(
-                f"{row.where}: the id {key!r} occurs twice in the table",
-                expected="each id once, ignoring the image suffix",
-                got=f"{key!r} here and at {locations[key]}",
-                do="remove one of the two rows",
-            )
-        locations[key] = row.where
-    return list(locations)
+        identity = parse_id(row.cells[roles.id], width=columns.id_width)
+        key = parse_key(identity, where=row.where, safe=columns.safe_keys)
+        if numbers.setdefault(key, row.number) != row.number:
+            raise _twice_error(row, identity, replace(row, number=numbers[key]))
+        if key != identity:
+            ids[key] = identity
+        gender = row.cells[roles.gender]
+        first, count = words.get(gender) or (row.where, 0)
+        words[gender] = first, count + 1
+        yield _SampleRow(key, gender, row.cells[roles.age], f"{row.where}: id {identity!r}")
 
 
-def _read_row(key: str, row: Row, roles: Roles, rejected: list[RejectedSample] | None) -> Label | None:
-    where, cause = f"{row.where}: id {key!r}", "bad gender"
-    try:
-        gender = parse_gender(row.cells[roles.gender], flag=roles.flag, where=where)
-        cause = "bad age"
-        return Label(key, gender, parse_age_months(row.cells[roles.age], unit=roles.age_unit, where=where))
-    except LabelError as error:
-        if rejected is None:
-            raise
-        rejected.append(RejectedSample(key, cause, f"{error.problem}: {error.got}"))
-        return None
+def _read_rows(
+    rows: Iterable[_SampleRow],
+    roles: Roles,
+    vocabulary: Vocabulary,
+    columns: LabelColumns,
+    *,
+    rejected: list[RejectedSample] | None,
+) -> tuple[list[Label], LabelError | None]:
+    """Return the labels and, if bad rows are not to be rejected, the error for the first one."""
+    labels, first_error = list[Label](), None
+    for row in rows:
+        try:
+            gender = parse_gender(row.gender, vocabulary, where=row.where)
+            with_comma = columns.delimiter != ","
+            age = parse_age_months(row.age, unit=roles.age_unit, where=row.where, decimal_comma=with_comma)
+            labels.append(Label(row.key, gender, age))
+        except LabelError as error:
+            first_error = first_error or error
+            if rejected is not None:
+                rejected.append(_reject(row, error, vocabulary))
+    return labels, first_error if rejected is None else None
+
+
+def _reject(row: _SampleRow, error: LabelError, vocabulary: Vocabulary) -> RejectedSample:
+    cause = "bad age" if normalize_word(row.gender) in vocabulary.words else "bad gender"
+    return RejectedSample(row.key, cause, f"{error.problem}: {error.got}")
+
+
+def _twice_error(row: Row, identity: str, other: Row) -> LabelError:
+    return LabelError(
+        f"{row.where}: the id {identity!r} occurs twice in the table",
+        expected="each id once, ignoring the image suffix",
+        got=f"{identity!r} here and at {other.where}",
+        do="remove one of the two rows",
+    )

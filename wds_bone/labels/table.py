@@ -1,175 +1,165 @@
-"""Read a label table strictly.
+"""Read a label table strictly, row by row.
 
-In: a CSV file (RFC 4180), or one sheet of an .xlsx workbook.
+In: a CSV file (RFC 4180), or one sheet of an .xlsx workbook; a file or a pipe, which is read once.
 Out: a `Table`: the header and the rows, each with its location in the file.
 Invariant: nothing is repaired; a table that is not UTF-8, or whose rows differ in length from the header, is refused
-with the line or byte offset.
+with the line or byte offset. Memory does not grow with the table, except for the contents of a workbook.
 """
 
-import codecs
-import csv
-import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
-from wds_bone.errors import ConfigError, LabelError
+from wds_bone.errors import LabelError
+from wds_bone.labels.csv_table import MAX_LINE_BYTES, csv_rows
+from wds_bone.labels.formats import OLE_START, detect_format, refuse_ole
+from wds_bone.labels.limits import MAX_ROWS, MAX_TABLE_BYTES, MAX_WORKBOOK_BYTES, table_size_error
+from wds_bone.labels.workbook import workbook_rows
 
-_UTF16_OR_32 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
-_SAVE_AS_CSV = "save the table as CSV: UTF-8, separated by commas"
+Unit = Literal["line", "row"]
+_NUM_FIRST_ROWS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One row: its location (file and line, for error messages) and the text of its cells."""
+    """One row: the text of its cells, and its location; a CSV has lines, a workbook has rows."""
 
-    where: str
+    path: Path
+    unit: Unit
+    number: int
     cells: list[str]
+
+    @property
+    def where(self) -> str:
+        """The location for error messages, such as `labels.csv: line 7`."""
+        return f"{self.path}: {self.unit} {self.number}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A header and the rows below it, which all have as many cells as the header."""
+    """A header and the rows below it.
 
+    Attributes:
+        path: the file.
+        header: the first row that is not empty.
+        first_rows: some rows below the header, as they are, to explain a header that is not understood.
+        rows: all rows below the header that are not empty, once; they have as many cells as the header.
+        digest: the sha256 of the file when all rows were read.
+    """
+
+    path: Path
     header: Row
-    rows: list[Row]
+    first_rows: tuple[Row, ...]
+    rows: Iterator[Row]
+    digest: Any
 
 
-def read_table(path: str | Path) -> Table:
-    """Return the table in `path` without its empty rows.
+@contextmanager
+def open_table(path: str | Path, *, delimiter: str = ",") -> Iterator[Table]:
+    """Open the table in `path`, which may be a pipe; its rows are read as they are needed.
+
+    Args:
+        path: a .csv or .xlsx file.
+        delimiter: the character between the cells of a CSV.
 
     Raises:
-        LabelError: if the file cannot be read or is not a table.
+        LabelError: if the file cannot be read, is not a table, or is too large.
         ConfigError: if the file is an .xlsx workbook and openpyxl is not installed.
     """
-    path = Path(path)
-    readers = {".xlsx": _xlsx_rows, ".xls": _refuse_workbook, ".ods": _refuse_workbook}
-    rows = [row for row in readers.get(path.suffix.lower(), _csv_rows)(path) if any(cell.strip() for cell in row.cells)]
-    if len(rows) < 2:
-        got = f"{len(rows)} row" if rows else "an empty file"
-        do = "use a table with labels"
-        raise LabelError(f"{path}: no labels", expected="a header and at least one row", got=got, do=do)
-    header, *rows = rows
-    _check_separator(header)
-    for row in rows:
-        _check_width(header, row)
-    return Table(header, rows)
-
-
-def _csv_rows(path: Path) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True, skipinitialspace=True)
-    while True:
-        where = f"{path}: line {reader.line_num + 1}"
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise _csv_error(where, error) from error
-        if cells is None:
-            return
-        if any("\n" in cell or "\r" in cell for cell in cells):
-            raise _csv_error(where, "a quoted cell that continues past the end of the line")
-        yield Row(where, cells)
-
-
-def _read_text(path: Path) -> str:
-    contents = _read_bytes(path)
-    if contents.startswith(_UTF16_OR_32):
-        raise _encoding_error(path, contents, 0, "UTF-16 or UTF-32")
-    if b"\0" in contents:
-        raise _encoding_error(path, contents, contents.index(b"\0"), "a NUL byte")
-    text = contents.removeprefix(codecs.BOM_UTF8)
+    path, digest = Path(path), hashlib.sha256()
     try:
-        return text.decode()
-    except UnicodeDecodeError as error:
-        offset = len(contents) - len(text) + error.start
-        raise _encoding_error(path, contents, offset, f"byte {contents[offset]:#04x}, as in Latin-1") from error
-
-
-def _encoding_error(path: Path, contents: bytes, offset: int, got: str) -> LabelError:
-    line = contents.count(b"\n", 0, offset) + 1
-    problem = f"{path}: line {line}: byte offset {offset} is not UTF-8"
-    return LabelError(problem, expected="UTF-8", got=got, do=_SAVE_AS_CSV)
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
+        with _open(path) as file:
+            rows = (row for row in _read_rows(file, path, digest, delimiter) if any(map(str.strip, row.cells)))
+            first = tuple(islice(rows, 1 + _NUM_FIRST_ROWS))
+            if len(first) < 2:
+                raise _empty_error(path, len(first))
+            checked = (_fit(row, first[0]) for row in chain(first[1:], rows))
+            yield Table(path, first[0], first[1:], checked, digest)
     except OSError as error:
-        raise LabelError(
-            f"{path}: the label table cannot be read",
-            expected="a readable file",
-            got=error.strerror,
-            do="use the path of a .csv or .xlsx file",
-        ) from error
+        raise _read_error(path, error.strerror) from error
 
 
-def _csv_error(where: str, got: object) -> LabelError:
-    return LabelError(
-        f"{where}: the CSV is not well formed",
-        expected='paired quotes, "" for a quote inside a quoted cell, no line breaks in cells, cells below 128 KiB',
-        got=got,
-        do="fix the quotes, the line break or the long cell on this line",
-    )
+def _open(path: Path) -> IO[bytes]:
+    if "\0" in str(path):
+        raise _read_error(path, "a NUL character in its name")
+    file = path.open("rb")
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode) and status.st_size > MAX_TABLE_BYTES:
+        file.close()
+        raise table_size_error(path, f"{MAX_TABLE_BYTES:,} bytes", f"{status.st_size:,} bytes")
+    return file
 
 
-def _check_separator(header: Row) -> None:
-    found = next((separator for separator in ";\t|" if separator in header.cells[0]), None)
-    if len(header.cells) == 1 and found:
-        raise LabelError(
-            f"{header.where}: the cells are not separated by commas",
-            expected="',' between the cells",
-            got=repr(found),
-            do=_SAVE_AS_CSV,
-        )
+def _read_rows(file: IO[bytes], path: Path, digest: Any, delimiter: str) -> Iterator[Row]:
+    """Yield all rows, empty ones as well, up to the limit."""
+    first = file.readline(MAX_LINE_BYTES + 1)
+    if first.startswith(OLE_START):
+        refuse_ole(path, first + file.read(MAX_WORKBOOK_BYTES))
+    if detect_format(path, first) == "xlsx":
+        yield from _numbered(path, "row", workbook_rows(_read_workbook(file, path, digest, first), path))
+    else:
+        lines = _read_lines(file, path, digest, first)
+        yield from _numbered(path, "line", csv_rows(lines, path, delimiter=delimiter))
 
 
-def _check_width(header: Row, row: Row) -> None:
-    if len(row.cells) != len(header.cells):
+def _numbered(path: Path, unit: Unit, rows: Iterator[tuple[int, list[str]]]) -> Iterator[Row]:
+    for number, cells in rows:
+        if number > MAX_ROWS:
+            raise table_size_error(path, f"{MAX_ROWS:,} rows, with the header and empty ones", "more")
+        yield Row(path, unit, number, cells)
+
+
+def _read_workbook(file: IO[bytes], path: Path, digest: Any, first: bytes) -> bytes:
+    contents = first + file.read(MAX_WORKBOOK_BYTES)
+    if len(contents) > MAX_WORKBOOK_BYTES:
+        raise table_size_error(path, f"{MAX_WORKBOOK_BYTES:,} bytes of a workbook", f"{len(contents):,} bytes or more")
+    digest.update(contents)
+    return contents
+
+
+def _read_lines(file: IO[bytes], path: Path, digest: Any, line: bytes) -> Iterator[bytes]:
+    num_bytes = 0
+    while line:
+        num_bytes += len(line)
+        if num_bytes > MAX_TABLE_BYTES:
+            raise table_size_error(path, f"{MAX_TABLE_BYTES:,} bytes", f"{num_bytes:,} bytes or more")
+        digest.update(line)
+        yield line
+        line = file.readline(MAX_LINE_BYTES + 1)
+
+
+def _fit(row: Row, header: Row) -> Row:
+    """Return `row` with as many cells as the header: missing cells of a workbook are empty, those of a CSV an error."""
+    missing = len(header.cells) - len(row.cells)
+    if missing > 0 and row.unit == "row":
+        return replace(row, cells=row.cells + [""] * missing)
+    if missing:
         raise LabelError(
             f"{row.where}: the row and the header have different numbers of cells",
-            expected=f"{len(header.cells)} cells: {', '.join(header.cells)}",
+            expected=f"{len(header.cells)} cells: {', '.join(header.cells)[:200]}",
             got=f"{len(row.cells)}: {', '.join(row.cells)[:200]}",
             do="add or remove cells; quote a cell that contains a comma",
         )
+    return row
 
 
-def _refuse_workbook(path: Path) -> Iterator[Row]:
-    raise LabelError(f"{path}: unsupported table format", expected=".csv or .xlsx", got=path.suffix, do=_SAVE_AS_CSV)
+def _empty_error(path: Path, num_rows: int) -> LabelError:
+    got = f"{num_rows} row" if num_rows else "an empty file"
+    return LabelError(
+        f"{path}: no labels", expected="a header and at least one row", got=got, do="use a table with labels"
+    )
 
 
-def _xlsx_rows(path: Path) -> Iterator[Row]:
-    width = 0
-    for number, cells in enumerate(_only_sheet(path), start=1):
-        texts = ["" if cell is None else str(cell) for cell in cells]
-        while texts and not texts[-1]:
-            texts.pop()
-        width = width or len(texts)
-        # Rows of a sheet have no fixed length, so missing cells up to the width of the header count as empty.
-        yield Row(f"{path}: row {number}", texts + [""] * (width - len(texts)))
-
-
-def _only_sheet(path: Path) -> Sequence[Sequence[Any]]:
-    """Return the cells of the only sheet that is not empty."""
-    try:
-        import openpyxl
-    except ImportError as error:
-        do = "run `pip install openpyxl`, or save the table as CSV"
-        raise ConfigError(f"{path}: reading .xlsx requires the package openpyxl", do=do) from error
-    contents = io.BytesIO(_read_bytes(path))
-    try:
-        workbook = openpyxl.load_workbook(contents, read_only=True, data_only=True)
-        sheets = {sheet.title: list(sheet.iter_rows(values_only=True)) for sheet in workbook.worksheets}
-    except Exception as error:  # openpyxl raises arbitrary exceptions for damaged workbooks
-        raise LabelError(
-            f"{path}: the workbook cannot be read", expected="an .xlsx file", got=repr(error), do=_SAVE_AS_CSV
-        ) from error
-    filled = {title: rows for title, rows in sheets.items() if any(cell is not None for row in rows for cell in row)}
-    if len(filled) > 1:
-        raise LabelError(
-            f"{path}: more than one sheet has contents",
-            expected="one sheet with the labels",
-            got=", ".join(map(repr, filled)),
-            do="delete the other sheets, or save the one with the labels as CSV",
-        )
-    return next(iter(filled.values()), [])
+def _read_error(path: Path, reason: str | None) -> LabelError:
+    return LabelError(
+        f"{path}: the label table cannot be read",
+        expected="a readable file",
+        got=reason,
+        do="use the path of a .csv or .xlsx file",
+    )

@@ -6,7 +6,7 @@ Invariant: a manifest is written only after every file it names is on disk; a bu
 gives the same bytes as an uninterrupted one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from wds_bone.labels.read import RejectedSample
 from wds_bone.progress import progress
 from wds_bone.sharding.bad_list import read_bad, write_bad
 from wds_bone.sharding.existing import select_pending
+from wds_bone.sharding.keys_list import write_keys
 from wds_bone.sharding.lock import Lock
 from wds_bone.sharding.overview import write_pictures
 from wds_bone.sharding.plan import SetPlan, SplitPlan
@@ -67,6 +68,7 @@ def build_set(
     known_bad = _find_known_bad(plan, pending, out)
     if base is not None and has_manifest and not pending.splits:
         check_bad_budget(known_bad, max_bad)
+        write_keys(out, _complete_ids(plan, known_bad))
         return BuiltSet(base, tuple(known_bad), was_complete=True)
     staging = open_staging(out, pending, replace=replace)
     settings = WriterSettings(staging, pending.image, max_bad, lock)
@@ -107,6 +109,7 @@ def _publish(pending: SetPlan, out: Path, records: Mapping[str, ShardRecord], ba
     written = {split.name: _split_entry(split, kept[split.name], out, pending) for split in pending.splits}
     manifest = Manifest(pending.image, (base.splits if base else {}) | written)
     write_bad(out, pending.rejected, {split.name: _bad_samples(split, records) for split in pending.splits})
+    write_keys(out, {split.name: _ids(split, _bad_samples(split, records)) for split in pending.splits})
     write_pictures(out, manifest)
     write_manifest(out, manifest)
     remove_staging(out)
@@ -136,3 +139,15 @@ def _split_entry(split: SplitPlan, records: list[ShardRecord], out: Path, pendin
 
 def _bad_samples(split: SplitPlan, records: Mapping[str, ShardRecord]) -> list[RejectedSample]:
     return [bad for shard in split.shards for bad in records[shard.name].rejected]
+
+
+def _ids(split: SplitPlan, rejected: Sequence[RejectedSample]) -> dict[str, str]:
+    """Return the id of each key in a split whose keys are made from ids."""
+    left_out = {bad.key for bad in rejected}
+    sources = (source for shard in split.shards for source in shard.sources if source.label.key not in left_out)
+    return {source.label.key: source.id for source in sources if source.id is not None}
+
+
+def _complete_ids(plan: SetPlan, rejected: Sequence[RejectedSample]) -> dict[str, dict[str, str]]:
+    """Return the ids of the finished splits that have any; the list of keys may have been lost."""
+    return {split.name: ids for split in plan.splits if (ids := _ids(split, rejected))}

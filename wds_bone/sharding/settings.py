@@ -12,6 +12,10 @@ from typing import Literal
 
 from wds_bone.config import check_bounds, invalid_setting, option, setting_name
 from wds_bone.errors import ConfigError
+from wds_bone.labels.csv_table import DELIMITERS
+from wds_bone.labels.keys import MAX_ID_WIDTH
+from wds_bone.labels.read import LabelColumns
+from wds_bone.sharding.keys_list import KEYS_NAME
 from wds_bone.shards.encoding import DEFAULT_QUALITY
 from wds_bone.shards.manifest import Encoding
 
@@ -87,10 +91,50 @@ class MakeShardsConfig:
     age_unit: Literal["months", "years"] | None = option(
         "unit of the ages in the table (default: from the name of the column, or months)", default=None
     )
+    gender_words: tuple[str, ...] = option(
+        "words of the gender column and the genders that they mean, such as 男=M 女=F or 1=M 2=F; "
+        "they replace the words that are known by default",
+        default=(),
+        metavar="WORD=GENDER",
+    )
+    delimiter: str = option(
+        f"separator of the cells of a CSV: {' '.join(DELIMITERS)}; "
+        "with any other than the comma, decimal commas are read as well",
+        default=",",
+        metavar="CHARACTER",
+    )
+    id_width: int | None = option(
+        "number of digits of ids that are numbers: leading zeros are added or dropped, so that 1 finds 00001.png "
+        "with a width of 5 (default: read ids as they are)",
+        default=None,
+        metavar="DIGITS",
+        min=1,
+        max=MAX_ID_WIDTH,
+    )
+    safe_keys: bool = option(
+        f"make keys from ids with spaces, dots, slashes or other characters, and list them in {KEYS_NAME} of the set",
+        default=False,
+    )
+
+    @property
+    def label_columns(self) -> LabelColumns:
+        """What the options say about the label table."""
+        return LabelColumns(
+            id_column=self.id_column,
+            age_column=self.age_column,
+            gender_column=self.gender_column,
+            gender_is=self.gender_is,
+            age_unit=self.age_unit,
+            gender_words=self.gender_words,
+            id_width=self.id_width,
+            safe_keys=self.safe_keys,
+            delimiter=self.delimiter,
+        )
 
     def __post_init__(self) -> None:
         check_bounds(self)
         _check_inputs(self)
+        assert self.label_columns  # its creation checks the options
         if self.stretch is not None and not self.stretch[0] < self.stretch[1]:
             raise invalid_setting(self, "stretch", "two percentiles, the lower one first")
         if self.split is not None and not SPLIT_PATTERN.fullmatch(self.split):
@@ -106,8 +150,15 @@ class MakeShardsConfig:
 
 def _check_inputs(config: MakeShardsConfig) -> None:
     """Refuse options that contradict each other, or that have no effect without another one."""
-    need_labels = ("images", "stretch", "id_column", "age_column", "gender_column", "gender_is", "age_unit")
-    given = [setting_name(MakeShardsConfig, name) for name in need_labels if getattr(config, name)]
+    need_labels = (
+        *("images", "stretch", "id_column", "age_column", "gender_column", "gender_is", "age_unit"),
+        *("gender_words", "delimiter", "id_width", "safe_keys"),
+    )
+    given = [
+        setting_name(MakeShardsConfig, name)
+        for name in need_labels
+        if getattr(config, name) not in (None, (), False, ",")
+    ]
     if config.labels is not None and not config.images:
         raise ConfigError("--labels without --images", expected="both", got="no folder", do="add --images DIR")
     if config.labels is None and given:

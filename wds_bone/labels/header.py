@@ -1,0 +1,100 @@
+"""Find the columns of a table by its header, and explain a header that is not understood.
+
+In: a `Table` whose rows have not been read yet.
+Out: the `Roles` of its columns.
+Invariant: nothing is guessed; a title, a `sep=` line, another separator or a missing header is named and refused.
+"""
+
+import re
+import shlex
+from contextlib import suppress
+
+from wds_bone.errors import LabelError
+from wds_bone.labels.columns import LabelColumns, Roles, find_roles
+from wds_bone.labels.csv_table import DELIMITERS, SAVE_AS_CSV
+from wds_bone.labels.table import Row, Table
+
+_DECIMAL_COMMA = re.compile(r"(?<![^;\t|\s])\d+,\d+(?![^;\t|\s])")
+
+
+def find_table_roles(table: Table, columns: LabelColumns) -> Roles:
+    """Return the columns of `table`.
+
+    Raises:
+        LabelError: if a role has no column or several; if the header shows why, the message says it.
+    """
+    try:
+        return find_roles(table.header.cells, columns, where=table.header.where)
+    except LabelError as error:
+        raise _explain(error, table, columns) from error
+
+
+def _explain(error: LabelError, table: Table, columns: LabelColumns) -> LabelError:
+    """Return the error for a header that `error` was raised for."""
+    header = table.header
+    if header.cells[0].strip().casefold().startswith("sep="):
+        return _sep_line_error(header)
+    if found := _find_delimiter(header, columns):
+        return _delimiter_error(table, found, columns)
+    if below := _find_header_below(table, columns):
+        return LabelError(
+            f"{header.where}: this is not the header, which is {below.unit} {below.number}",
+            expected="the names of the columns first",
+            got=", ".join(cell for cell in header.cells if cell.strip())[:200],
+            do=f"delete everything above {below.unit} {below.number}",
+        )
+    if any(_is_number(cell) for cell in header.cells):
+        return LabelError(
+            f"{header.where}: the table has no header",
+            expected=error.expected,
+            got=error.got,
+            do="add a first line with the names of the columns, such as id,boneage,male",
+        )
+    return error
+
+
+def _find_delimiter(header: Row, columns: LabelColumns) -> str | None:
+    """Return the name of the separator that turns the header of a CSV into at least three cells, more than it has."""
+    text = DELIMITERS[columns.delimiter].join(header.cells)
+    counts = {name: text.count(mark) for name, mark in DELIMITERS.items() if name != columns.delimiter}
+    best = max(counts, key=lambda name: counts[name])
+    is_better = counts[best] >= max(2, len(header.cells))
+    return best if header.unit == "line" and is_better else None
+
+
+def _delimiter_error(table: Table, found: str, columns: LabelColumns) -> LabelError:
+    used = DELIMITERS[columns.delimiter]
+    texts = [used.join(row.cells) for row in table.first_rows]
+    number = next((match[0] for text in texts if (match := _DECIMAL_COMMA.search(text))), None)
+    with_commas = f", and decimal commas such as {number!r}" if number and used == "," else ""
+    option = "without --delimiter" if found == "," else f"with --delimiter {shlex.quote(found)}"
+    return LabelError(
+        f"{table.header.where}: the cells are not separated by {'commas' if used == ',' else repr(used)}",
+        expected=f"{used!r} between the cells",
+        got=f"{DELIMITERS[found]!r}{with_commas}",
+        do=f"read it {option}, or {SAVE_AS_CSV}{', with decimal points' if with_commas else ''}",
+    )
+
+
+def _sep_line_error(header: Row) -> LabelError:
+    mark = header.cells[0].strip()[4:5]
+    name = next((name for name, known in DELIMITERS.items() if known == mark and mark != ","), None)
+    option = f", and pass --delimiter {shlex.quote(name)}" if name else ""
+    return LabelError(
+        f"{header.where}: this is a sep= line, which only spreadsheet programs understand",
+        expected="the names of the columns",
+        got=repr(header.cells[0].strip()),
+        do=f"delete this line{option}",
+    )
+
+
+def _find_header_below(table: Table, columns: LabelColumns) -> Row | None:
+    for row in table.first_rows:
+        with suppress(LabelError):
+            find_roles(row.cells, columns, where=row.where)
+            return row
+    return None
+
+
+def _is_number(text: str) -> bool:
+    return text.strip().replace(".", "", 1).isdecimal()
