@@ -345,7 +345,7 @@ _TABLES: dict[str, tuple[bytes, str, str, str, str]] = {
         b"id,boneage,female\n7,12,F\n",
         r"line 2: the column 'female' has gender words that are not known \('f'\), so none of them is trusted",
         r"\(female\), male or female",
-        "'f' in 1 row",
+        "'F' in 1 row",
         "say what all of them mean",
     ),
     "same-id-twice.csv": (

@@ -44,8 +44,6 @@ def csv_rows(lines: Iterable[bytes], path: Path, *, delimiter: str) -> Iterator[
             raise _csv_error(
                 where, f"{error}: a quoted cell continues past the end of the line" if is_open else error
             ) from error
-        if any("\n" in cell or "\r" in cell for cell in cells):
-            raise _csv_error(where, "a quoted cell that continues past the end of the line")
         yield number, cells
 
 
@@ -90,9 +88,9 @@ def _guess_encoding(line: bytes, bad: int) -> tuple[str | None, str]:
     if line.startswith(_UTF16_OR_32):
         return "UTF-16", "UTF-16"
     if line[bad : bad + 1] == b"\0":
-        halves = {"UTF-16LE": line[1::2], "UTF-16BE": line[0::2]}
-        for encoding, half in halves.items():
-            if 2 * half.count(0) > len(half) > 1:
+        halves = {"UTF-16LE": (line[1::2], line[0::2]), "UTF-16BE": (line[0::2], line[1::2])}
+        for encoding, (high, low) in halves.items():
+            if 2 * high.count(0) > len(high) > 1 and not low.count(0):
                 return encoding, f"a NUL byte; it looks like {encoding}"
         return None, "a NUL byte"
     shown = f"byte {line[bad]:#04x}"

@@ -35,7 +35,6 @@ _OTHER_STARTS = {
 }
 # The members of an archive that say what it is, from the most to the least specific one.
 _ARCHIVES = {
-    "xl/vbaProject.bin": "a workbook with macros (.xlsm)",
     "xl/workbook.bin": "a binary workbook (.xlsb)",
     "word/document.xml": "a Word document",
     "Index/Document.iwa": "a Numbers spreadsheet",

@@ -13,6 +13,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import get_args
 
 from wds_bone.errors import ConfigError, LabelError
@@ -29,6 +30,7 @@ _WHOLE_FLOAT = re.compile(r"\A([0-9]+)[.,]0+\Z")
 # A word that is this common and more common than one of the genders is not a typing error.
 _COMMON_WORD = 10
 _NUM_SHOWN = 6
+_MAX_WORDS = 1000
 WordCounts = dict[str, tuple[str, int]]
 """The texts of a gender column, each with the location of its first row and the number of its rows."""
 _WORDS_EXAMPLE = "words and genders, such as --gender-words 男=M 女=F"
@@ -108,6 +110,7 @@ def _gender_words_error(problem: str, got: str) -> ConfigError:
     return ConfigError(f"--gender-words: {problem}", expected=_WORDS_EXAMPLE, got=got, do=do)
 
 
+@lru_cache(maxsize=256)
 def normalize_word(text: str) -> str:
     """Return a word without case and surrounding space, and without the `.0` of a float."""
     return _WHOLE_FLOAT.sub(r"\1", unicodedata.normalize("NFC", text.strip().casefold()))
@@ -128,6 +131,13 @@ def parse_gender(text: str, vocabulary: Vocabulary = WORDS_ONLY, *, where: str) 
             do="correct the gender or leave the sample out; a gender is never guessed",
         )
     return gender
+
+
+def count_word(found: WordCounts, text: str, where: str) -> None:
+    """Count a text of a gender column; more than a thousand different ones are not a vocabulary."""
+    if text in found or len(found) < _MAX_WORDS:
+        first, count = found.get(text, (where, 0))
+        found[text] = first, count + 1
 
 
 def check_vocabulary(found: WordCounts, vocabulary: Vocabulary, *, column: str) -> None:
@@ -155,9 +165,11 @@ def check_vocabulary(found: WordCounts, vocabulary: Vocabulary, *, column: str) 
     if not unknown or not (is_foreign or has_unstated_flags):
         return
     where = next(first for text, (first, _) in found.items() if normalize_word(text) in unknown)
+    spelled = {normalize_word(text): text.strip() for text in found}
+    shown = Counter({spelled[word]: count for word, count in words.items()})
     if has_unstated_flags and not any(map(_is_code, unknown)):
-        raise _unstated_flag_error(words, column, where)
-    raise _foreign_words_error(words, unknown, vocabulary, column, where)
+        raise _unstated_flag_error(shown, column, where)
+    raise _foreign_words_error(shown, [spelled[word] for word in unknown], vocabulary, column, where)
 
 
 def _count_words(found: WordCounts) -> Counter[str]:
@@ -182,10 +194,10 @@ def _unstated_flag_error(words: Counter[str], column: str, where: str) -> LabelE
 
 
 def _foreign_words_error(
-    words: Counter[str], unknown: Mapping[str, int], vocabulary: Vocabulary, column: str, where: str
+    words: Counter[str], unknown: Sequence[str], vocabulary: Vocabulary, column: str, where: str
 ) -> LabelError:
     kind = "codes" if any(map(_is_code, unknown)) else "words"
-    names = ", ".join(map(repr, list(unknown)[:_NUM_SHOWN]))
+    names = ", ".join(map(repr, unknown[:_NUM_SHOWN]))
     return LabelError(
         f"{where}: the column {column!r} has gender {kind} that are not known ({names}), so none of them is trusted",
         expected=vocabulary.description,

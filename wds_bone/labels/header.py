@@ -33,7 +33,7 @@ def _explain(error: LabelError, table: Table, columns: LabelColumns) -> LabelErr
     """Return the error for a header that `error` was raised for."""
     header = table.header
     if header.cells[0].strip().casefold().startswith("sep="):
-        return _sep_line_error(header)
+        return _sep_line_error(header, DELIMITERS[columns.delimiter])
     if found := _find_delimiter(header, columns):
         return _delimiter_error(table, found, columns)
     if below := _find_header_below(table, columns):
@@ -76,15 +76,14 @@ def _delimiter_error(table: Table, found: str, columns: LabelColumns) -> LabelEr
     )
 
 
-def _sep_line_error(header: Row) -> LabelError:
-    mark = header.cells[0].strip()[4:5]
-    name = next((name for name, known in DELIMITERS.items() if known == mark and mark != ","), None)
-    option = f", and pass --delimiter {shlex.quote(name)}" if name else ""
+def _sep_line_error(header: Row, used: str) -> LabelError:
+    line = used.join(header.cells).strip()
+    name = next((name for name, mark in DELIMITERS.items() if mark == line[4:5] != used), None)
     return LabelError(
         f"{header.where}: this is a sep= line, which only spreadsheet programs understand",
         expected="the names of the columns",
-        got=repr(header.cells[0].strip()),
-        do=f"delete this line{option}",
+        got=repr(line),
+        do=f"delete this line{f', and pass --delimiter {shlex.quote(name)}' if name else ''}",
     )
 
 

@@ -30,7 +30,9 @@ def parse_id(text: str, *, width: int | None = None) -> str:
         text: the cell.
         width: the number of digits of ids that are numbers; leading zeros are added or dropped. None keeps them.
     """
-    identity = _WHOLE_FLOAT.sub(r"\1", _IMAGE_SUFFIX.sub("", unicodedata.normalize("NFC", text.strip())))
+    identity = unicodedata.normalize("NFC", text.strip())
+    if "." in identity:
+        identity = _WHOLE_FLOAT.sub(r"\1", _IMAGE_SUFFIX.sub("", identity))
     if width is None or not _ASCII_DIGITS.match(identity):
         return identity
     return (identity.lstrip("0") or "0").zfill(width)

@@ -17,6 +17,7 @@ from wds_bone.labels.genders import (
     Vocabulary,
     WordCounts,
     check_vocabulary,
+    count_word,
     find_vocabulary,
     normalize_word,
     parse_gender,
@@ -208,16 +209,15 @@ def _sample_rows(
     assert roles.id is not None
     numbers: dict[str, int] = {}
     for row in table.rows:
+        where, gender = row.where, row.cells[roles.gender]
         identity = parse_id(row.cells[roles.id], width=columns.id_width)
-        key = parse_key(identity, where=row.where, safe=columns.safe_keys)
+        key = parse_key(identity, where=where, safe=columns.safe_keys)
         if numbers.setdefault(key, row.number) != row.number:
             raise _twice_error(row, identity, replace(row, number=numbers[key]))
         if key != identity:
             ids[key] = identity
-        gender = row.cells[roles.gender]
-        first, count = words.get(gender) or (row.where, 0)
-        words[gender] = first, count + 1
-        yield _SampleRow(key, gender, row.cells[roles.age], f"{row.where}: id {identity!r}")
+        count_word(words, gender, where)
+        yield _SampleRow(key, gender, row.cells[roles.age], f"{where}: id {identity!r}")
 
 
 def _read_rows(
@@ -230,10 +230,10 @@ def _read_rows(
 ) -> tuple[list[Label], LabelError | None]:
     """Return the labels and, if bad rows are not to be rejected, the error for the first one."""
     labels, first_error = list[Label](), None
+    with_comma = columns.delimiter != ","
     for row in rows:
         try:
             gender = parse_gender(row.gender, vocabulary, where=row.where)
-            with_comma = columns.delimiter != ","
             age = parse_age_months(row.age, unit=roles.age_unit, where=row.where, decimal_comma=with_comma)
             labels.append(Label(row.key, gender, age))
         except LabelError as error:

@@ -111,7 +111,7 @@ def _read_rows(file: IO[bytes], path: Path, digest: Any, delimiter: str) -> Iter
 def _numbered(path: Path, unit: Unit, rows: Iterator[tuple[int, list[str]]]) -> Iterator[Row]:
     for number, cells in rows:
         if number > MAX_ROWS:
-            raise table_size_error(path, f"{MAX_ROWS:,} rows, with the header and empty ones", "more")
+            raise table_size_error(path, f"{MAX_ROWS:,} rows, with the header and empty ones", f"{number:,} or more")
         yield Row(path, unit, number, cells)
 
 
