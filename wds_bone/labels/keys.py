@@ -17,22 +17,26 @@ MAX_ID_WIDTH = 64
 
 _IMAGE_SUFFIX = re.compile(r"\.(png|jpe?g|tiff?|dcm|dicom|ima)\Z", re.IGNORECASE)
 _WHOLE_FLOAT = re.compile(r"\A([0-9]+)\.0+\Z")
+_WHOLE_WITH_COMMA = re.compile(r"\A([0-9]+),0+\Z")
 _ASCII_DIGITS = re.compile(r"\A[0-9]+\Z")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _FORMULA_START = ("=", "+", "-", "@")
 _HASH_LETTERS = 12
 
 
-def parse_id(text: str, *, width: int | None = None) -> str:
+def parse_id(text: str, *, width: int | None = None, decimal_comma: bool = False) -> str:
     """Return the id of a film: `text` without surrounding space, image suffix and the `.0` of a float.
 
     Args:
         text: the cell.
         width: the number of digits of ids that are numbers; leading zeros are added or dropped. None keeps them.
+        decimal_comma: whether the `.0` may be `,0`.
     """
     identity = unicodedata.normalize("NFC", text.strip())
     if "." in identity:
         identity = _WHOLE_FLOAT.sub(r"\1", _IMAGE_SUFFIX.sub("", identity))
+    if decimal_comma:
+        identity = _WHOLE_WITH_COMMA.sub(r"\1", identity)
     if width is None or not _ASCII_DIGITS.match(identity):
         return identity
     return (identity.lstrip("0") or "0").zfill(width)

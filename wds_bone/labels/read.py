@@ -208,9 +208,10 @@ def _sample_rows(
     """Yield the rows with their keys; count the words of the gender column, and collect the ids that are not keys."""
     assert roles.id is not None
     numbers: dict[str, int] = {}
+    with_comma = columns.delimiter != ","
     for row in table.rows:
         where, gender = row.where, row.cells[roles.gender]
-        identity = parse_id(row.cells[roles.id], width=columns.id_width)
+        identity = parse_id(row.cells[roles.id], width=columns.id_width, decimal_comma=with_comma)
         key = parse_key(identity, where=where, safe=columns.safe_keys)
         if numbers.setdefault(key, row.number) != row.number:
             raise _twice_error(row, identity, replace(row, number=numbers[key]))
