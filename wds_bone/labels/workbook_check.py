@@ -20,8 +20,9 @@ from wds_bone.labels.limits import MAX_ROWS, MAX_TABLE_BYTES, table_size_error
 MAX_COLUMNS = 16_384  # of a worksheet (ECMA-376)
 _MAX_STRINGS = 3 * MAX_ROWS
 _MAX_ELEMENTS_PER_ROW = 8 * MAX_COLUMNS
+_MAX_ELEMENTS = 2**22  # of a sheet; openpyxl reads some ten thousand per second
 _MAX_OTHER_ELEMENTS = 200_000  # openpyxl keeps them all, at about a kilobyte each
-_MAX_TAG_BYTES = 2**20  # expat takes quadratic time for long tags
+_MAX_TOKEN_BYTES = 2**20  # expat takes quadratic time for long tags
 _CHUNK_BYTES = 2**16
 _CELL_NAME = re.compile(r"\A([A-Z]{1,3})[0-9]+\Z")
 _RESAVE = "open it in a spreadsheet program, save it as .xlsx, and use that file"
@@ -65,7 +66,7 @@ def _check_member(path: Path, events: Iterator[Event], *, is_stale: bool) -> boo
 
 
 def _check_sheet(path: Path, events: Iterator[Event], *, is_stale: bool) -> None:
-    row, num_others = 0, 0
+    row, num_others, num_elements = 0, 0, 0
     for kind, name, attributes in events:
         if kind == "start" and name == "row":
             number = int(attributes.get("r", row + 1))
@@ -73,17 +74,19 @@ def _check_sheet(path: Path, events: Iterator[Event], *, is_stale: bool) -> None
                 raise _order_error(path, f"row {number} after row {row}")
             row = number
             _check_count(path, row, most=MAX_ROWS, noun="rows")
-            _check_row(path, row, events, is_stale=is_stale)
-        num_others += kind == "start"
-        _check_count(path, num_others - row, most=_MAX_OTHER_ELEMENTS, noun="elements outside its cells")
+            num_elements += _check_row(path, row, events, is_stale=is_stale)
+            _check_count(path, num_elements, most=_MAX_ELEMENTS, noun="cells and values in the sheet")
+        elif kind == "start":
+            num_others += 1
+            _check_count(path, num_others, most=_MAX_OTHER_ELEMENTS, noun="elements outside its cells")
 
 
-def _check_row(path: Path, row: int, events: Iterator[Event], *, is_stale: bool) -> None:
-    """Check the cells of a row, and consume its events up to its end."""
+def _check_row(path: Path, row: int, events: Iterator[Event], *, is_stale: bool) -> int:
+    """Check the cells of a row, consume its events up to its end, and return the number of its elements."""
     column, num_elements = 0, 0
     for kind, name, attributes in events:
         if (kind, name) == ("end", "row"):
-            return
+            break
         num_elements += kind == "start"
         _check_count(path, num_elements, most=_MAX_ELEMENTS_PER_ROW, noun=f"elements in row {row}")
         if (kind, name) == ("start", "c"):
@@ -93,6 +96,7 @@ def _check_row(path: Path, row: int, events: Iterator[Event], *, is_stale: bool)
             column = following
             _check_count(path, column, most=MAX_COLUMNS, noun="columns")
             num_elements += _check_cell(path, f"{_letters(column)}{row}", attributes, events, is_stale=is_stale)
+    return num_elements
 
 
 def _check_cell(path: Path, cell: str, attributes: dict[str, str], events: Iterator[Event], *, is_stale: bool) -> int:
@@ -148,24 +152,24 @@ def _events(stream: IO[bytes], path: Path) -> Iterator[Event]:
     """Yield the starts, ends and texts of XML, a small part of the file at a time.
 
     Raises:
-        LabelError: if the XML has entities, which could expand to any size, or long tags; no spreadsheet program writes
-            them.
+        LabelError: if the XML has entities, which could expand to any size, or long tags or texts; no spreadsheet
+            program writes them.
     """
     found: list[Event] = []
 
     def refuse(*_declaration: object, got: str = "a DOCTYPE") -> None:
         raise LabelError(f"{path}: the workbook has unusual XML", expected="plain XML", got=got, do=_RESAVE)
 
-    parser, num_bytes = expat.ParserCreate(), 0
+    parser, token_bytes = expat.ParserCreate(), 0
     parser.StartElementHandler = lambda name, attributes: found.append(("start", name.rpartition(":")[2], attributes))
     parser.EndElementHandler = lambda name: found.append(("end", name.rpartition(":")[2], {}))
     parser.CharacterDataHandler = lambda text: found.append(("text", text, {}))
     parser.StartDoctypeDeclHandler = refuse
     while chunk := stream.read(_CHUNK_BYTES):
         parser.Parse(chunk)
-        num_bytes += len(chunk)
-        if num_bytes - parser.CurrentByteIndex > _MAX_TAG_BYTES:
-            refuse(got=f"a tag of more than {_MAX_TAG_BYTES:,} bytes")
+        token_bytes = 0 if any(kind != "text" for kind, _, _ in found) else token_bytes + len(chunk)
+        if token_bytes > _MAX_TOKEN_BYTES:
+            refuse(got=f"a tag or text of more than {_MAX_TOKEN_BYTES:,} bytes")
         yield from found
         found.clear()
     parser.Parse(b"", True)
