@@ -47,6 +47,7 @@ def test_words_for_true_and_false_are_known_in_a_column_that_says_what_true_mean
 def test_a_table_with_an_unknown_word_is_refused_whole_unless_the_known_words_name_both_genders(
     known: list[str], unknown: list[str], tmp_path_factory: pytest.TempPathFactory
 ):
+    unknown = [word for word in unknown if not word.isdecimal()]
     foreign = [word for word in unknown if normalize_word(word) not in WORDS_ONLY.words] or ["hombre"]
     genders = {WORDS_ONLY.words[word] for word in known}
     has_flags = any(normalize_word(word) in find_vocabulary("male").words for word in foreign)
@@ -64,6 +65,13 @@ def test_a_table_with_an_unknown_word_is_refused_whole_unless_the_known_words_na
 def test_one_typing_error_does_not_make_a_foreign_vocabulary_known(tmp_path: Path):
     with pytest.raises(LabelError, match=r"'H'(?s:.*)got:      'H' in 12 rows, 'M' in 12 rows, 'F' in 1 row"):
         read(tmp_path, ["H", "M"] * 12 + ["F"], skip=True)
+
+
+@pytest.mark.fault("A5")
+def test_codes_with_0_for_unknown_are_not_flags(tmp_path: Path):
+    with pytest.raises(LabelError, match=r"gender codes that are not known \('2', '9'\)"):
+        read(tmp_path, ["1", "2", "1", "2", "0", "9"], skip=True, gender_is="male")
+    assert read(tmp_path, ["1", "0", "1", "0", "2"], skip=True, gender_is="male") == "MFMF"
 
 
 @pytest.mark.fault("A5")

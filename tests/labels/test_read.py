@@ -88,6 +88,7 @@ def test_gender_is_defines_the_flag_of_a_column_named_gender(tmp_path: Path) -> 
     assert read_labels(path, LabelColumns(gender_is="female")) == LABELS
 
 
+@pytest.mark.fault("A5")
 def test_in_skip_mode_rows_with_bad_values_are_rejected_with_their_cause(tmp_path: Path) -> None:
     path = write_table(tmp_path, "id,boneage,male\n1,300,1\n2,12,maybe\n3,12,0\n4,,1\n")
     rejected: list[RejectedSample] = []
@@ -96,6 +97,7 @@ def test_in_skip_mode_rows_with_bad_values_are_rejected_with_their_cause(tmp_pat
     assert rejected[0].problem == f"{path}: line 2: id '1': the age is out of range: '300'"
 
 
+@pytest.mark.fault("A4", "A6")
 @pytest.mark.parametrize("row", ["1,12", "1,12,1\n1,13,1", "a b,12,1", '1,12,"1'])
 def test_in_skip_mode_a_broken_table_is_still_an_error(row: str, tmp_path: Path) -> None:
     with pytest.raises(LabelError):
@@ -127,6 +129,22 @@ def test_a_few_infants_do_not_look_like_ages_in_years(tmp_path: Path) -> None:
 def test_the_limit_of_ages_in_years_is_20(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="a number from 0 to 20 years"):
         read_labels(write_table(tmp_path, "id,age years,sex\n7,180,F\n"))
+
+
+@pytest.mark.fault("A5")
+@given(
+    age=st.floats() | st.sampled_from([-0.001, 240.001, 1e300]), text=st.text("0123456789.,-+eE ０１９naif", max_size=6)
+)
+def test_any_age_is_a_number_from_0_to_240_or_refused(
+    age: float, text: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("ages")
+    for cell in (repr(age), text):
+        path, rejected = write_table(folder, f'id,boneage,male\n7,"{cell}",1\n'), list[RejectedSample]()
+        labels = read_labels(path, rejected=rejected)
+        assert len(labels) + len(rejected) == 1
+        assert all(0 <= label.age_months <= 240 and label.age_months == float(cell) for label in labels)
+        assert all(bad.cause == "bad age" for bad in rejected)
 
 
 @given(

@@ -148,3 +148,14 @@ def test_a_flipped_bit_gives_labels_or_a_label_error(position, bit, tmp_path_fac
     path.write_bytes(contents)
     with contextlib.suppress(LabelError):
         assert read_labels(path) == LABELS
+
+
+def test_a_strict_workbook_is_named(tmp_path: Path):
+    def edit(xml: bytes) -> bytes:
+        return xml.replace(
+            b"http://schemas.openxmlformats.org/spreadsheetml/2006", b"http://purl.oclc.org/ooxml/spreadsheetml"
+        )
+
+    path = edit_workbook(tmp_path / "labels.xlsx", workbook_bytes(ROWS), edit)
+    with pytest.raises(LabelError, match="Strict Open XML"):
+        read_labels(path)

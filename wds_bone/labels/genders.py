@@ -143,8 +143,9 @@ def count_word(found: WordCounts, text: str, where: str) -> None:
 def check_vocabulary(found: WordCounts, vocabulary: Vocabulary, *, column: str) -> None:
     """Refuse a column whose words belong to another vocabulary.
 
-    It is refused if it contains an unknown word while the known ones name fewer than two genders, if an unknown word is
-    common and more common than one of the genders, or if it contains 1, 0, true or false of unknown meaning.
+    It is refused if it contains an unknown word while the known ones name fewer than two genders; if an unknown word is
+    more common than one of the genders, and is a number or occurs more than ten times; or if it contains 1, 0, true or
+    false of unknown meaning.
 
     Args:
         found: the texts of the column; empty ones are not words.
@@ -160,7 +161,9 @@ def check_vocabulary(found: WordCounts, vocabulary: Vocabulary, *, column: str) 
     for word in words.keys() - unknown.keys():
         named[vocabulary.words[word]] += words[word]
     rarer_gender = min(named["F"], named["M"])
-    is_foreign = rarer_gender == 0 or max(unknown.values(), default=0) > max(rarer_gender, _COMMON_WORD)
+    is_foreign = rarer_gender == 0 or any(
+        count > max(rarer_gender, 0 if _is_code(word) else _COMMON_WORD) for word, count in unknown.items()
+    )
     has_unstated_flags = not vocabulary.knows_flags and bool(unknown.keys() & _FLAGS.keys())
     if not unknown or not (is_foreign or has_unstated_flags):
         return

@@ -25,6 +25,7 @@ _MAX_OTHER_ELEMENTS = 200_000  # openpyxl keeps them all, at about a kilobyte ea
 _MAX_TOKEN_BYTES = 2**20  # expat takes quadratic time for long tags
 _CHUNK_BYTES = 2**16
 _CELL_NAME = re.compile(r"\A([A-Z]{1,3})[0-9]+\Z")
+_STRICT = "http://purl.oclc.org/ooxml/spreadsheetml"  # openpyxl finds no rows in it
 _RESAVE = "open it in a spreadsheet program, save it as .xlsx, and use that file"
 
 Kind = Literal["start", "end", "text"]
@@ -52,7 +53,13 @@ def check_workbook(path: Path, archive: zipfile.ZipFile) -> None:
 
 def _check_member(path: Path, events: Iterator[Event], *, is_stale: bool) -> bool:
     """Check a member, and return whether it says that the values of all formulas are to be computed again."""
-    _, root, _ = next(events)
+    _, root, attributes = next(events)
+    if any(value.startswith(_STRICT) for name, value in attributes.items() if name.startswith("xmlns")):
+        problem, do = (
+            f"{path}: the workbook has the Strict Open XML format",
+            "save it in the format Excel Workbook (.xlsx)",
+        )
+        raise LabelError(problem, expected="an ordinary .xlsx workbook", got=f"a namespace of {_STRICT}", do=do)
     if root == "worksheet":
         _check_sheet(path, events, is_stale=is_stale)
         return False
