@@ -92,7 +92,7 @@ class MakeShardsConfig:
         "unit of the ages in the table (default: from the name of the column, or months)", default=None
     )
     gender_words: tuple[str, ...] = option(
-        "words of the gender column and the genders that they mean, such as 男=M 女=F or 1=M 2=F; "
+        "words of the gender column and the genders that they mean, such as H=M M=F or 1=M 2=F; "
         "they replace the words that are known by default",
         default=(),
         metavar="WORD=GENDER",
