@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.images.broken_inputs import film_bytes, flipped, picture_bytes, png_chunk, write_broken_images
 from wds_bone.errors import ImageError
+from wds_bone.images.raster import decode_png
 from wds_bone.images.read import MAX_PIXELS, read_image
 
 TINY = np.arange(30, dtype=np.uint8).reshape(6, 5) * 8
@@ -128,12 +129,11 @@ def test_a_forged_png_with_correct_checksums_is_an_image_error(
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_interlaced_png_is_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_interlaced_png_is_read(capfd: pytest.CaptureFixture[str]) -> None:
     # A single pixel has only the first of the seven passes of Adam7, so the test needs no interlacing encoder.
-    path = tmp_path / "film.png"
     chunks = gray_header(1, 1, interlaced=1) + image_data(zlib.compress(b"\0\x4d"))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
-    assert read_image(path).tolist() == [[0x4D]]
+    film = decode_png(b"\x89PNG\r\n\x1a\n" + chunks, where="film")
+    assert film.stored.tolist() == [[0x4D]]
     assert capfd.readouterr() == ("", "")
 
 

@@ -1,7 +1,6 @@
 """Test `read_image` and `letterbox`: every format gives the same upright gray image."""
 
 import io
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from PIL import Image, ImageOps
 
 from tests.images.broken_inputs import FILM, film_bytes, picture_bytes
 from wds_bone.errors import ConfigError, ImageError
+from wds_bone.images.film import Film
+from wds_bone.images.raster import decode_png, decode_tiff
 from wds_bone.images.read import letterbox, read_image
 
 DEEP_FILM = FILM.astype(np.uint16) * 257
@@ -74,15 +75,16 @@ def test_every_jpeg_gives_nearly_the_same_film(mode: str, settings: dict[str, An
 
 
 def test_colors_are_converted_to_luma(tmp_path: Path) -> None:
-    colors = Image.new("RGB", (2, 1), (255, 0, 0))
+    colors = Image.fromarray(FILM).convert("RGB")
+    colors.putpixel((0, 0), (255, 0, 0))
     colors.putpixel((1, 0), (0, 255, 0))
-    assert read_bytes(picture_bytes(colors, "PNG"), tmp_path, ".png").tolist() == [[76, 150]]
+    assert read_bytes(picture_bytes(colors, "PNG"), tmp_path, ".png")[0, :3].tolist() == [76, 150, FILM[0, 2]]
 
 
-def test_a_one_bit_film_is_black_and_white(tmp_path: Path) -> None:
-    for kind, suffix in (("PNG", ".png"), ("TIFF", ".tif")):
-        image = read_bytes(picture_bytes(Image.fromarray(FILM > 99), kind), tmp_path, suffix)
-        np.testing.assert_array_equal(image, np.where(FILM > 99, 255, 0))
+@pytest.mark.parametrize(("kind", "decode"), [("PNG", decode_png), ("TIFF", decode_tiff)])
+def test_a_one_bit_film_is_black_and_white(kind: str, decode: Callable[..., Film]) -> None:
+    film = decode(picture_bytes(Image.fromarray(FILM > 99), kind), where="film")
+    np.testing.assert_array_equal(film.stored, np.where(FILM > 99, 255, 0))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
@@ -129,9 +131,11 @@ def test_the_exif_orientation_is_applied(kind: str, suffix: str, orientation: in
 
 
 def test_sixteen_bits_are_scaled_from_their_full_range(tmp_path: Path) -> None:
-    values = np.array([[0, 128, 129, 32768, 65535]], np.uint16)
+    values = DEEP_FILM.copy()
+    values[0, :5] = [0, 128, 129, 32768, 65535]
     image = read_bytes(picture_bytes(Image.fromarray(values), "PNG"), tmp_path, ".png")
-    assert image.tolist() == [[0, 0, 1, 128, 255]]
+    assert image[0, :5].tolist() == [0, 0, 1, 128, 255]
+    np.testing.assert_array_equal(image[1:], FILM[1:])
 
 
 @pytest.mark.parametrize("scale", [1, 16])
@@ -206,6 +210,5 @@ def test_detail_finer_than_the_frame_becomes_gray_without_aliasing() -> None:
 def test_a_gray_png_is_decoded_as_pillow_decodes_it(shape: tuple[int, int], seed: int, filtered: int) -> None:
     values = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     contents = imagecodecs.png_encode(values, filter=filtered)
-    with tempfile.TemporaryDirectory() as folder:
-        film = read_bytes(contents, Path(folder), ".png")
-    assert film.tolist() == np.asarray(Image.open(io.BytesIO(contents))).tolist() == values.tolist()
+    film = decode_png(contents, where="film")
+    assert film.stored.tolist() == np.asarray(Image.open(io.BytesIO(contents))).tolist() == values.tolist()

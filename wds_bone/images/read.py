@@ -67,7 +67,7 @@ def _decode(contents: bytes, file_format: FileFormat, *, with_voi: bool, where: 
 def _decode_dicom(contents: bytes, *, with_voi: bool, where: str) -> Film:
     try:
         from wds_bone.images.dicom import decode_dicom
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         do = "run `pip install pydicom pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg`"
         raise ConfigError(f"{where}: reading DICOM requires the package pydicom", do=do) from error
     return decode_dicom(contents, with_voi=with_voi, where=where)
