@@ -160,7 +160,7 @@ def test_no_file_name_can_become_a_formula_in_the_table(
         "plain.png",
     ]
     for name in names:
-        Image.fromarray(np.full((9, 9), 50, np.uint8)).save(name)
+        Image.fromarray(np.arange(0, 243, 3, dtype=np.uint8).reshape(9, 9)).save(name)
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(names)))
     assert predict(folder, "F", "-") == 0
     shown = [name for name, _, _ in table(capsys.readouterr().out)]
@@ -182,7 +182,7 @@ def test_without_letterboxing_films_must_have_the_size_of_the_training_images(
 ) -> None:
     write_checkpoint(tmp_path / "best.pt", ImageFormat("png", SIZE, SIZE + 8))
     for name, width in (("fits.png", SIZE + 8), ("other.png", SIZE)):
-        Image.fromarray(np.eye(SIZE, width, dtype=np.uint8) * 200).save(tmp_path / name)
+        Image.fromarray(np.add.outer(np.arange(SIZE), np.arange(width)).astype(np.uint8)).save(tmp_path / name)
     assert predict(tmp_path, "F", str(tmp_path / "fits.png"), str(tmp_path / "other.png")) == 1
     captured = capsys.readouterr()
     assert [Path(name).name for name, _, _ in table(captured.out)] == ["fits.png"]

@@ -85,9 +85,9 @@ def _find_sources(config: MakeShardsConfig, rejected: list[RejectedSample]) -> l
         return synthetic_sources(config.synthetic or DEFAULT_NUM_HANDS, seed=config.seed, num_raters=num_raters)
     columns = LabelColumns(config.id_column, config.age_column, config.gender_column, config.gender_is, config.age_unit)
     may_skip = rejected if config.on_bad == "skip" else None
-    sources, num_unlabeled = film_sources(config.labels, config.images, columns, rejected=may_skip)
-    if num_unlabeled:
-        print(f"images without a label, not used: {num_unlabeled:,}")  # noqa: T201
+    sources, unlabeled = film_sources(config.labels, config.images, columns, rejected=may_skip)
+    if unlabeled:
+        print(f"files without a label, not used: {unlabeled}")  # noqa: T201
     return sources
 
 

@@ -137,7 +137,6 @@ def test_an_interlaced_png_is_read(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_error_for_a_missing_file_or_a_folder_names_it(tmp_path: Path) -> None:
-    for path in (tmp_path / "absent.png", tmp_path):
-        with pytest.raises(ImageError, match=re.escape(f"{path}: cannot be read")):
-            read_image(path)
+def test_the_error_for_a_missing_file_names_it(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=re.escape(f"{tmp_path / 'absent.png'}: cannot be read")):
+        read_image(tmp_path / "absent.png")

@@ -1,6 +1,7 @@
 """Test `read_image` and `letterbox`: every format gives the same upright gray image."""
 
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from tests.images.broken_inputs import FILM, film_bytes, picture_bytes
+from tests.images.broken_inputs import FILM, film_bytes, picture_bytes, png_chunk
 from wds_bone.errors import ConfigError, ImageError
 from wds_bone.images.film import Film
 from wds_bone.images.raster import decode_png, decode_tiff
@@ -128,6 +129,59 @@ def test_the_exif_orientation_is_applied(kind: str, suffix: str, orientation: in
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(contents))))
     assert (upright.shape != FILM.shape) == (orientation > 4)
     np.testing.assert_array_equal(read_bytes(contents, tmp_path, suffix), upright)
+
+
+def _with_jfif_density(unit: int, across: int, down: int) -> bytes:
+    contents = film_bytes("JPEG")
+    start = contents.index(b"JFIF\0") + 7
+    return contents[:start] + struct.pack(">BHH", unit, across, down) + contents[start + 5 :]
+
+
+def _with_physical_size(across: int, down: int, unit: int) -> bytes:
+    contents = film_bytes("PNG")
+    return contents[:33] + png_chunk(b"pHYs", struct.pack(">IIB", across, down, unit)) + contents[33:]
+
+
+def _with_resolution(kind: str, across: float, down: float) -> bytes:
+    tags = Image.Exif()
+    tags[282], tags[283], tags[296] = across, down, 2
+    return film_bytes(kind, exif=tags.tobytes()) if kind != "TIFF" else film_bytes(kind, tiffinfo=tags)
+
+
+@pytest.mark.parametrize(
+    "with_sizes",
+    [
+        lambda across, down: _with_jfif_density(0, across, down),
+        lambda across, down: _with_jfif_density(1, across, down),
+        lambda across, down: _with_physical_size(across, down, 0),
+        lambda across, down: _with_physical_size(across * 40, down * 40, 1),
+        lambda across, down: _with_resolution("TIFF", across, down),
+        lambda across, down: _with_resolution("JPEG", across, down),
+        lambda across, down: _with_resolution("PNG", across, down),
+    ],
+)
+def test_pixels_that_are_not_square_are_refused(with_sizes: Callable[[int, int], bytes], tmp_path: Path) -> None:
+    for across, down in ((1, 2), (150, 100), (100, 102)):
+        with pytest.raises(ImageError, match="the pixels are not square"):
+            read_bytes(with_sizes(across, down), tmp_path)
+    for across, down in ((1, 1), (150, 150), (200, 201), (0, 0)):
+        assert read_bytes(with_sizes(across, down), tmp_path).shape == FILM.shape
+
+
+@pytest.mark.parametrize("kind", ["lossless", "extended"])
+def test_a_jpeg_of_12_bits_is_named_with_a_remedy_that_works(kind: str, tmp_path: Path) -> None:
+    values = FILM.astype(np.uint16) * 16
+    lossless = {"lossless": kind == "lossless"}
+    with pytest.raises(ImageError, match=r"a JPEG of 12 bits.*\n.*\n.*\n.*16-bit PNG or TIFF .* multiplied by 16"):
+        read_bytes(imagecodecs.jpeg8_encode(values, bitspersample=12, **lossless), tmp_path)
+    np.testing.assert_array_equal(
+        read_bytes(picture_bytes(Image.fromarray(values * 16), "PNG"), tmp_path), np.rint(values * 16 / 257)
+    )
+
+
+def test_signed_values_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"not supported\n.*\n  got:      signed values"):
+        read_bytes(film_bytes("TIFF", tiffinfo={339: 2}), tmp_path)
 
 
 def test_sixteen_bits_are_scaled_from_their_full_range(tmp_path: Path) -> None:

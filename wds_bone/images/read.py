@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wds_bone.errors import ConfigError
+from wds_bone.images.contents import FileFormat, read_contents
 from wds_bone.images.faults import MAX_PIXELS
-from wds_bone.images.files import FileFormat, find_images, read_contents
+from wds_bone.images.files import ImageFiles, find_images
 from wds_bone.images.film import Film, gray_image
 from wds_bone.images.raster import decode_jpeg, decode_png, decode_tiff
 
-__all__ = ["MAX_PIXELS", "find_images", "letterbox", "read_image"]
+__all__ = ["MAX_PIXELS", "ImageFiles", "find_images", "letterbox", "read_image"]
 
 
 def read_image(path: str | Path, *, stretch: tuple[float, float] | None = None) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ Invariant: every label becomes a source, a rejected sample, or an error.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wds_bone.errors import ImageError
-from wds_bone.images.read import find_images, letterbox, read_image
+from wds_bone.images.read import ImageFiles, find_images, letterbox, read_image
 from wds_bone.labels.read import Label, LabelColumns, RejectedSample, read_labels
 from wds_bone.phantom import Hand, draw_hand, hand_ground_truth, synthetic_hands
 from wds_bone.shards.manifest import ImageFormat
@@ -39,27 +39,31 @@ class Source:
 
 def film_sources(
     table: Path, folders: Sequence[Path], columns: LabelColumns, *, rejected: list[RejectedSample] | None
-) -> tuple[list[Source], int]:
-    """Return a source per label that has a film, and the number of films in `folders` that have no label.
+) -> tuple[list[Source], str]:
+    """Return a source per label that has a film, and the numbers of files in `folders` without a label ("" for none).
 
     Args:
         table: the label table.
         folders: the folders of the films, whose file names are the ids.
         columns: the columns of the table, as for `read_labels`.
-        rejected: collects bad rows and labels without a film; None makes the first of them an error.
+        rejected: collects bad rows and labels without a readable film; None makes the first of them an error.
 
     Raises:
         LabelError: if `read_labels` refuses the table.
-        ImageError: if `find_images` refuses the folders, or if labels have no film.
+        ImageError: if `find_images` refuses the folders, if labels have no film, or if one of them has several.
     """
     labels = read_labels(table, columns, rejected=rejected)
-    films = find_images(folders)
-    missing = [label.key for label in labels if label.key not in films]
-    num_unlabeled = len(films) - (len(labels) - len(missing)) - sum(bad.key in films for bad in rejected or ())
+    files = find_images(folders)
+    films = {label.key: files.find(label.key) for label in labels}
+    known = {path for bad in rejected or () for path in files.by_name.get(bad.key, ())}
+    missing = [key for key, film in films.items() if film is None]
     if missing:
-        _reject_missing(missing, len(labels), table, films, rejected)
-    sources = [Source(label, films[label.key], _file_bytes(films[label.key])) for label in labels if label.key in films]
-    return sources, num_unlabeled
+        _reject_missing(missing, len(labels), table, files, rejected)
+    found = [(label, film) for label in labels if (film := films[label.key]) is not None]
+    sources = [source for label, film in found if (source := _film_source(label, film, rejected)) is not None]
+    known.update(film for _, film in found)
+    is_all_used = known.issuperset(files.images) and known.issuperset(files.others)
+    return sources, "" if is_all_used else files.describe(known)
 
 
 def synthetic_sources(num_samples: int, *, seed: int, num_raters: int = 1) -> list[Source]:
@@ -99,7 +103,7 @@ def _reject_missing(
     missing: Sequence[str],
     num_labels: int,
     table: Path,
-    films: Mapping[str, Path],
+    files: ImageFiles,
     rejected: list[RejectedSample] | None,
 ) -> None:
     if rejected is not None:
@@ -108,9 +112,19 @@ def _reject_missing(
     raise ImageError(
         f"{table}: no image found for {len(missing):,} of {num_labels:,} labels; the first is '{missing[0]}'",
         expected=f"an image named {missing[0]}.png (or .jpg, .tif, .dcm) in the folders of --images",
-        got=f"{len(films):,} images, {num_labels - len(missing):,} of them with a label",
+        got=f"{files.describe()}; {num_labels - len(missing):,} with a label",
         do="list all folders after --images, or leave such labels out with --on-bad skip --max-bad N",
     )
+
+
+def _film_source(label: Label, film: Path, rejected: list[RejectedSample] | None) -> Source | None:
+    try:
+        return Source(label, film, _file_bytes(film))
+    except ImageError as error:
+        if rejected is None:
+            raise
+        rejected.append(RejectedSample(label.key, "bad image", error.problem.replace(str(film), film.name)))
+        return None
 
 
 def _file_bytes(film: Path) -> int:
