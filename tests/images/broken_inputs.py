@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.images.dicom_films import dicom_bytes
+from tests.images.dicom_films import dicom_bytes, lut_sequence
 
 FILM = np.add.outer(np.arange(48) * 2, np.arange(40) * 3).astype(np.uint8)
 DEEP_FILM = FILM.astype(np.uint16) * 16
@@ -173,6 +173,34 @@ _IMAGES: dict[str, tuple[Callable[[], bytes], str, str, str, str]] = {
         "two equal numbers in PixelSpacing",
         "0.1 and 0.2",
         "resample the film to square pixels",
+    ),
+    "slope-0.dcm": (
+        _dicom(RescaleSlope="0", RescaleIntercept="0"),
+        "the rescale slope gives all pixels the same value",
+        "a slope other than 0",
+        "0",
+        "leave the film out",
+    ),
+    "constant-table.dcm": (
+        _dicom(VOILUTSequence=lut_sequence(np.full(4096, 7))),
+        "black and white are the same value.*",
+        "two different values",
+        "7 and 7",
+        "export the film again with another rescale slope",
+    ),
+    "window-off.dcm": (
+        _dicom(WindowCenter=30000, WindowWidth=100),
+        "the film would be almost uniformly gray",
+        "at least 2% of the pixels between black and white",
+        "0.0% of the pixels between black and white",
+        "export the film again with a window",
+    ),
+    "30-bits.dcm": (
+        _dicom(BitsAllocated=32, BitsStored=30, HighBit=29),
+        "the bits of the pixels are not supported",
+        "BitsAllocated 8 or 16",
+        "BitsAllocated 32, BitsStored 30, HighBit 29",
+        "leave the film out",
     ),
     "narrow.dcm": (
         _dicom(WindowCenter=100, WindowWidth=1),

@@ -28,6 +28,7 @@ SIGNATURES = [
 ]
 
 
+@pytest.mark.fault("A8", "A9")
 def test_every_broken_image_gives_its_own_clear_error(tmp_path: Path) -> None:
     patterns = write_broken_images(tmp_path)
     for name, pattern in patterns.items():
@@ -38,6 +39,7 @@ def test_every_broken_image_gives_its_own_clear_error(tmp_path: Path) -> None:
     assert len(patterns) >= 30
 
 
+@pytest.mark.fault("A8")
 def test_every_flipped_bit_of_a_png_is_detected(tmp_path: Path) -> None:
     contents = picture_bytes(Image.fromarray(TINY), "PNG")
     path = tmp_path / "film.png"
@@ -49,6 +51,7 @@ def test_every_flipped_bit_of_a_png_is_detected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("PNG", ".png"), ("JPEG", ".jpg"), ("TIFF", ".tif")])
+@pytest.mark.fault("A8")
 def test_every_truncation_is_detected(kind: str, suffix: str, tmp_path: Path) -> None:
     contents = picture_bytes(Image.fromarray(TINY), kind)
     path = tmp_path / f"film{suffix}"
@@ -119,6 +122,7 @@ FORGED_PNGS = {
 
 
 @pytest.mark.parametrize("chunks", FORGED_PNGS.values(), ids=FORGED_PNGS)
+@pytest.mark.fault("A8")
 def test_a_forged_png_with_correct_checksums_is_an_image_error(
     chunks: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,6 +141,7 @@ def test_an_interlaced_png_is_read(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.fault("A8")
 def test_the_error_for_a_missing_file_names_it(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=re.escape(f"{tmp_path / 'absent.png'}: cannot be read")):
         read_image(tmp_path / "absent.png")

@@ -1,6 +1,7 @@
 """Test which bits of a DICOM pixel are its value, and that degenerate tables and elements are refused by name."""
 
 import contextlib
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def test_overlays_in_spare_bits_are_not_part_of_the_picture(
     np.testing.assert_array_equal(read_bytes(contents, tmp_path), FULL)
 
 
+@pytest.mark.fault("A8")
 def test_spare_bits_that_nothing_explains_are_refused(tmp_path: Path) -> None:
     for pixels, elements in ((RAMP | 0x8000, {}), (RAMP * 4, {"BitsStored": 10, "HighBit": 9})):
         with pytest.raises(ImageError, match="the pixels use bits outside the stored bits"):
@@ -179,6 +181,30 @@ def test_a_degenerate_element_is_an_error_that_names_the_film(
 ) -> None:
     with pytest.raises(ImageError, match=rf"film\.dcm: ({problem})"):
         read_bytes(dicom_bytes(RAMP, **elements), tmp_path)
+
+
+@pytest.mark.fault("A9")
+def test_too_many_bits_are_refused_before_anything_is_allocated(tmp_path: Path) -> None:
+    pixels = np.zeros((1000, 2000), np.uint32)
+    contents = dicom_bytes(pixels, BitsAllocated=32, BitsStored=30, HighBit=29)
+    tracemalloc.start()
+    with pytest.raises(ImageError, match="the bits of the pixels are not supported"):
+        read_bytes(contents, tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * len(contents)
+
+
+@pytest.mark.parametrize("name", ["FloatPixelData", "DoubleFloatPixelData"])
+def test_floating_point_pixels_are_named(name: str, tmp_path: Path) -> None:
+    contents = dicom_bytes(RAMP, **{name: RAMP.astype("f4" if name[0] == "F" else "f8").tobytes()})
+    with pytest.raises(ImageError, match="the pixels are floating-point numbers"):
+        read_bytes(contents, tmp_path)
+
+
+def test_an_unknown_compression_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="the compression is not supported"):
+        read_bytes(compressed_dicom_bytes(RAMP, b"mpeg", "1.2.840.10008.1.2.4.100"), tmp_path)
 
 
 @pytest.mark.parametrize("stated", [(1, 4096), (4095, 1), (65535, 0)])

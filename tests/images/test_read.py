@@ -89,6 +89,7 @@ def test_a_one_bit_film_is_black_and_white(kind: str, decode: Callable[..., Film
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.fault("A8")
 def test_transparent_pixels_become_black(mode: str, tmp_path: Path) -> None:
     image = read_bytes(picture_bytes(with_alpha(mode), "PNG"), tmp_path, ".png")
     np.testing.assert_array_equal(image, np.where(OPAQUE_LEFT > 0, FILM, 0))
@@ -122,6 +123,7 @@ def _white_is_zero(contents: bytes) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("kind", "suffix"), [("JPEG", ".jpg"), ("PNG", ".png"), ("TIFF", ".tif")])
+@pytest.mark.fault("A8")
 def test_the_exif_orientation_is_applied(kind: str, suffix: str, orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -160,6 +162,7 @@ def _with_resolution(kind: str, across: float, down: float) -> bytes:
         lambda across, down: _with_resolution("PNG", across, down),
     ],
 )
+@pytest.mark.fault("A8")
 def test_pixels_that_are_not_square_are_refused(with_sizes: Callable[[int, int], bytes], tmp_path: Path) -> None:
     for across, down in ((1, 2), (150, 100), (100, 102)):
         with pytest.raises(ImageError, match="the pixels are not square"):
@@ -169,6 +172,7 @@ def test_pixels_that_are_not_square_are_refused(with_sizes: Callable[[int, int],
 
 
 @pytest.mark.parametrize("kind", ["lossless", "extended"])
+@pytest.mark.fault("A8")
 def test_a_jpeg_of_12_bits_is_named_with_a_remedy_that_works(kind: str, tmp_path: Path) -> None:
     values = FILM.astype(np.uint16) * 16
     lossless = {"lossless": kind == "lossless"}
@@ -184,6 +188,7 @@ def test_signed_values_are_refused(tmp_path: Path) -> None:
         read_bytes(film_bytes("TIFF", tiffinfo={339: 2}), tmp_path)
 
 
+@pytest.mark.fault("A8")
 def test_sixteen_bits_are_scaled_from_their_full_range(tmp_path: Path) -> None:
     values = DEEP_FILM.copy()
     values[0, :5] = [0, 128, 129, 32768, 65535]

@@ -110,13 +110,13 @@ def _read_unchanged(path: Path) -> bytes:
     try:
         with _open_regular(path) as file:
             before = os.fstat(file.fileno())
-            contents = file.read(MAX_FILE_BYTES + 1) if before.st_size <= MAX_FILE_BYTES else b""
+            contents = file.read(before.st_size + 1) if before.st_size <= MAX_FILE_BYTES else b""
             after = os.fstat(file.fileno())
     except ImageError:
         raise
     except (OSError, ValueError) as error:
         raise read_error(path, error) from error
-    if max(before.st_size, len(contents)) > MAX_FILE_BYTES:
+    if before.st_size > MAX_FILE_BYTES:
         expected, got = f"at most {MAX_FILE_BYTES:,} bytes", f"{before.st_size:,} bytes"
         raise ImageError(f"{path}: the file is too large", expected=expected, got=got, do="leave the file out")
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(contents) != after.st_size:

@@ -9,13 +9,14 @@ This module is imported only for the first DICOM file, because pydicom is an opt
 """
 
 import io
-import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
-import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import get_frame
+from pydicom.filereader import read_partial
 from pydicom.multival import MultiValue
 from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders.base import Decoder
@@ -37,6 +38,7 @@ from wds_bone.images.faults import check_pixels_are_square, check_size, damage_e
 from wds_bone.images.film import Film
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
+_MAX_ELEMENTS = 100_000
 _GRAYS = ("MONOCHROME1", "MONOCHROME2")
 _DO_DECODE = (
     "fetch or export the file again, or, if a decoder is missing, run `pip install pylibjpeg pylibjpeg-libjpeg "
@@ -68,9 +70,7 @@ def decode_dicom(contents: bytes, *, with_voi: bool, where: str) -> Film:
         problem = "the DICOM file is deflated and could expand to any size"
         raise film_error(where, problem, "a transfer syntax that is not deflated", "deflated")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom warns about values that it can still read
-            return _read_film(contents, with_voi=with_voi, where=where)
+        return _read_film(contents, with_voi=with_voi, where=where)
     except ImageError:
         raise
     except Exception as error:  # pydicom and its decoders raise arbitrary exceptions for damaged files
@@ -78,7 +78,7 @@ def decode_dicom(contents: bytes, *, with_voi: bool, where: str) -> Film:
 
 
 def _read_film(contents: bytes, *, with_voi: bool, where: str) -> Film:
-    dataset = pydicom.dcmread(io.BytesIO(contents), force=True)
+    dataset = read_partial(io.BytesIO(contents), _stop_after_too_many_elements(where), force=True)
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = _infer_transfer_syntax(*dataset.original_encoding)
     _check_is_single_film(dataset, where)
@@ -90,6 +90,17 @@ def _read_film(contents: bytes, *, with_voi: bool, where: str) -> Film:
         check_spare_bits(dataset, layout, pixels, where=where)
     film = film_of(pixels, dataset, layout, num_stated_bits=stated.num_bits, with_voi=with_voi, where=where)
     return replace(film, black=film.white, white=film.black) if is_inverted else film
+
+
+def _stop_after_too_many_elements(where: str) -> Callable[..., bool]:
+    num_elements = count()
+
+    def stop(*_: object) -> bool:
+        if next(num_elements) >= _MAX_ELEMENTS:
+            raise film_error(where, "the DICOM header is too long", f"at most {_MAX_ELEMENTS:,} elements", "more")
+        return False
+
+    return stop
 
 
 def _infer_transfer_syntax(is_implicit: bool | None, is_little_endian: bool | None) -> UID:

@@ -126,7 +126,7 @@ def check_spare_bits(dataset: Any, layout: PixelLayout, pixels: NDArray[Any], *,
     upper = spare & ~(2 ** (layout.high_bit + 1) - 1)
     is_sign = layout.is_signed & (stored < 0) & (patterns & spare == upper)
     is_wrong = (patterns & spare != 0) & ~is_sign & ~_is_padding(dataset, layout, stored, where)
-    if is_wrong[pixels].any():
+    if any(is_wrong[row].any() for row in pixels):
         problem = "the pixels use bits outside the stored bits, and no overlay explains them"
         expected = f"bits {layout.high_bit - layout.num_bits + 1} to {layout.high_bit} (BitsStored {layout.num_bits})"
         raise film_error(where, problem, expected, f"values up to {pixels.max()}")

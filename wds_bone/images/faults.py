@@ -64,7 +64,16 @@ def film_error(
 def damage_error(
     where: str, contents: bytes, error: object, *, do: str = "fetch or export the file again"
 ) -> ImageError:
-    """Return the error for contents that cannot be decoded completely."""
+    """Return the error for contents that cannot be decoded completely, or for which memory did not suffice."""
+    if isinstance(error, MemoryError):
+        size, expected = f"{len(contents):,} bytes of file", "enough memory to decode it"
+        do = "free memory, or leave the image out"
+        return ImageError(
+            f"{where}: too little memory for the image",
+            expected=expected,
+            got=f"{len(contents):,} bytes of file",
+            do=do,
+        )
     got = f"{len(contents):,} bytes: {error}"
     return ImageError(f"{where}: the image is damaged", expected="an intact file", got=got, do=do)
 

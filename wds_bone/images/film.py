@@ -9,6 +9,7 @@ Every step from a stored number to its gray is a function of that number alone, 
 everything that is judged about it follows from one histogram.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ MIN_GRAY_RANGE = 17
 MIN_GRAY_LEVELS = 5
 _COUNTED_SHARE = 0.99
 _MIN_GRAY_SHARE = 0.02
-_ROWS_AT_A_TIME = 512
+_ROWS_AT_A_TIME = 256
 _MULTIPLY = (
     "multiply the values of all films by the same factor, which is 16 for 12 bits in a 16-bit file, and save them "
     "again; or make the training shards with --stretch 1 99"
@@ -76,7 +77,7 @@ def gray_image(film: Film, stretch: tuple[float, float] | None, *, where: str) -
     if film.stored.dtype == np.uint8 and np.array_equal(grays, np.arange(256)):
         image: NDArray[np.uint8] = film.stored
         return image
-    return grays.take(film.stored)
+    return _look_up(grays, film.stored)
 
 
 def _check_information(counts: NDArray[Any], *, where: str) -> None:
@@ -110,9 +111,21 @@ def _count_stored(stored: NDArray[Any]) -> NDArray[np.int64]:
     if stored.dtype == np.uint8:  # Pillow counts bytes four times as fast as NumPy
         return np.array(Image.fromarray(stored).histogram())
     counts = np.zeros(np.iinfo(stored.dtype).max + 1, np.int64)
-    for start in range(0, len(stored), _ROWS_AT_A_TIME):  # bincount needs eight bytes per value
-        counts += np.bincount(stored[start : start + _ROWS_AT_A_TIME].ravel(), minlength=len(counts))
+    for rows in _blocks(stored):
+        counts += np.bincount(rows.ravel(), minlength=len(counts))
     return counts
+
+
+def _look_up(grays: NDArray[np.uint8], stored: NDArray[Any]) -> NDArray[np.uint8]:
+    image = np.empty(stored.shape, np.uint8)
+    for rows, block in zip(_blocks(stored), _blocks(image), strict=True):
+        np.take(grays, rows, out=block)
+    return image
+
+
+def _blocks(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield a few rows at a time, because NumPy counts and looks up numbers of eight bytes."""
+    return (pixels[start : start + _ROWS_AT_A_TIME] for start in range(0, len(pixels), _ROWS_AT_A_TIME))
 
 
 def _limits(

@@ -11,6 +11,7 @@ Pillow's file classes are called directly, because `Image.open` warns about larg
 import io
 import struct
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 import imagecodecs
@@ -41,6 +42,7 @@ _SAMPLE_FORMAT_TAG, _SIGNED = 339, 2
 _RESOLUTION_TAGS = 282, 283
 _BITS_TAG, _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 258, 262, 0
 _PNG_BITS_OFFSET = 24
+_MAX_CHUNKS = 100_000
 # Bit depth, color type, compression, filter and interlace method (PNG specification 11.2.2): 8-bit gray, row by row.
 _PNG_FORMAT, _GRAY_FORMAT = slice(24, 29), b"\x08\0\0\0\0"
 _MODES_UP_TO_8_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
@@ -65,8 +67,10 @@ def decode_png(contents: bytes, *, where: str) -> Film:
     Raises:
         ImageError: if the image is too large, truncated or animated, or if a checksum is wrong.
     """
+    chunk_types = list(islice(_png_chunk_types(contents, where), _MAX_CHUNKS + 1))
+    if len(chunk_types) > _MAX_CHUNKS:
+        raise damage_error(where, contents, f"more than {_MAX_CHUNKS:,} chunks")
     image = _open(PngImageFile, contents, where)
-    chunk_types = list(_png_chunk_types(contents, where))
     density = image.info.get("aspect") or image.info.get("dpi") or (1, 1)
     check_pixels_are_square("the chunk pHYs", *density, where=where)
     if b"acTL" in chunk_types:
