@@ -108,7 +108,7 @@ _SIZE = "1 to 67,108,864 pixels"
 _DAMAGED = ("the image is damaged", "an intact file")
 _SMALLER = "leave the image out, or scale it down"
 _SEVERAL = ("the file does not hold a single image", "one image")
-_COLORS = ("the color format is not supported", r"gray \(1 to 16 bits\), RGB or a palette")
+_COLORS = ("the color format is not supported", r"gray \(4 to 16 bits\), RGB or a palette")
 
 _IMAGES: dict[str, tuple[Callable[[], bytes], str, str, str, str]] = {
     "zero-bytes.png": (bytes, "the file is empty", "an image", "0 bytes", _FETCH),

@@ -169,6 +169,7 @@ def test_a_deflated_file_is_refused_before_it_is_inflated(tmp_path: Path) -> Non
 
 
 def test_the_error_for_a_missing_pydicom_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = dicom_bytes(RAMP)
     for name in [name for name in sys.modules if name.partition(".")[0] == "pydicom"]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "wds_bone.images.dicom", raising=False)
@@ -176,4 +177,4 @@ def test_the_error_for_a_missing_pydicom_names_the_package(tmp_path: Path, monke
         ConfigError,
         match=r"film.dcm: reading DICOM requires.*\n.*pip install pydicom pylibjpeg pylibjpeg-libjpeg ",
     ):
-        read_bytes(dicom_bytes(RAMP), tmp_path)
+        read_bytes(contents, tmp_path)

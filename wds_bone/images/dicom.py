@@ -116,7 +116,7 @@ def _check_is_single_film(dataset: Any, where: str) -> None:
         raise film_error(where, "the DICOM file has no image", "pixel data", dataset.get("Modality") or "none")
     rows, columns = (int(read_number(dataset, name, where=where)) for name in ("Rows", "Columns"))
     check_size(rows, columns, where=where)
-    num_frames = int(read_number(dataset, "NumberOfFrames", 1, where=where))
+    num_frames = int(read_number(dataset, "NumberOfFrames", 1, where=where)) or 1
     if num_frames != 1:
         raise frame_count_error(where, f"{num_frames} frames")
     if dataset.get("PhotometricInterpretation") not in _GRAYS or dataset.get("SamplesPerPixel") != 1:

@@ -66,14 +66,8 @@ def damage_error(
 ) -> ImageError:
     """Return the error for contents that cannot be decoded completely, or for which memory did not suffice."""
     if isinstance(error, MemoryError):
-        size, expected = f"{len(contents):,} bytes of file", "enough memory to decode it"
-        do = "free memory, or leave the image out"
-        return ImageError(
-            f"{where}: too little memory for the image",
-            expected=expected,
-            got=f"{len(contents):,} bytes of file",
-            do=do,
-        )
+        problem, do = f"{where}: too little memory for the image", "free memory, or leave the image out"
+        return ImageError(problem, expected="enough memory to decode it", got=f"{len(contents):,} bytes of file", do=do)
     got = f"{len(contents):,} bytes: {error}"
     return ImageError(f"{where}: the image is damaged", expected="an intact file", got=got, do=do)
 
@@ -88,7 +82,7 @@ def color_error(where: str, got: object) -> ImageError:
     """Return the error for values whose brightness is not defined."""
     return ImageError(
         f"{where}: the color format is not supported",
-        expected="gray (1 to 16 bits), RGB or a palette",
+        expected="gray (4 to 16 bits), RGB or a palette",
         got=got,
         do="convert the film to 8- or 16-bit gray, and check that black is still black",
     )

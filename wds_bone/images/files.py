@@ -79,7 +79,7 @@ def find_images(folders: Iterable[str | Path]) -> ImageFiles:
         where, expected = ", ".join(map(str, searched)), f"files ending in {' '.join(SUFFIXES)}"
         do = "pass the folders that contain the images to --images"
         raise ImageError(f"{where}: no images", expected=expected, got="no files", do=do)
-    return ImageFiles(tuple(sorted(images)), tuple(sorted(others)), by_name)
+    return ImageFiles(tuple(images), tuple(others), by_name)
 
 
 def _files_in(folders: Iterable[Path]) -> Iterator[Path]:
@@ -89,14 +89,18 @@ def _files_in(folders: Iterable[Path]) -> Iterator[Path]:
         folder = pending.pop()
         try:
             status = folder.stat()
-            entries = [] if (status.st_dev, status.st_ino) in searched else list(os.scandir(folder))
+            entries = [] if (status.st_dev, status.st_ino) in searched else sorted(os.scandir(folder), key=_name)
         except (OSError, ValueError) as error:
             raise read_error(folder, error) from error
         searched.add((status.st_dev, status.st_ino))
         shown = [entry for entry in entries if not entry.name.startswith(".")]
         inner = {entry.name for entry in shown if _is_folder(entry)}
-        pending += [folder / name for name in sorted(inner, reverse=True)]
+        pending += [folder / name for name in sorted(inner, reverse=True)]  # the last one is searched first
         yield from (folder / entry.name for entry in shown if entry.name not in inner)
+
+
+def _name(entry: "os.DirEntry[str]") -> str:
+    return entry.name
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

@@ -113,7 +113,8 @@ def _reject_missing(
         f"{table}: no image found for {len(missing):,} of {num_labels:,} labels; the first is '{missing[0]}'",
         expected=f"an image named {missing[0]}.png (or .jpg, .tif, .dcm) in the folders of --images",
         got=f"{files.describe()}; {num_labels - len(missing):,} with a label",
-        do="list all folders after --images, or leave such labels out with --on-bad skip --max-bad N",
+        do="list all folders after --images, convert films of other kinds to PNG, or leave such labels out with "
+        "--on-bad skip --max-bad N",
     )
 
 
