@@ -78,7 +78,7 @@ def test_films_that_cannot_be_opened_are_skipped_and_counted(
     assert str(tmp_path) not in bad
 
 
-@pytest.mark.fault("A1", "A7")
+@pytest.mark.fault("A7")
 def test_a_folder_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) -> None:
     arguments = write_films(tmp_path / "films", 2)
     (tmp_path / "films" / "itself").symlink_to("itself")
