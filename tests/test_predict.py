@@ -112,6 +112,7 @@ def test_every_broken_film_gets_its_own_error_and_the_others_are_predicted(
 
 
 @pytest.mark.parametrize("name", ["missing.png", "."])
+@pytest.mark.fault("H1")
 def test_a_path_that_is_not_a_file_gets_its_own_error(
     folder: Path, tmp_path: Path, capsys: Captured, name: str
 ) -> None:
@@ -121,12 +122,14 @@ def test_a_path_that_is_not_a_file_gets_its_own_error(
     assert captured.err.count("error: ") == captured.err.count("  do:") == 1
 
 
+@pytest.mark.fault("H1")
 def test_paths_can_come_from_standard_input(folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{film(folder, 2)}\n\n{film(folder, 3)}\r\n"))
     assert predict(folder, "F", film(folder, 1), "-", film(folder, 4)) == 0
     assert [name for name, _, _ in table(capsys.readouterr().out)] == [film(folder, number) for number in (1, 2, 3, 4)]
 
 
+@pytest.mark.fault("H1")
 def test_having_no_films_to_predict_is_an_error(
     folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
