@@ -22,7 +22,7 @@ def encode_films(images: Path | None, *, size: int, encoding: str) -> list[bytes
     if images is None:
         films = (draw_hand(hand, size) for hand in synthetic_hands(NUM_FILMS, seed=0))
     else:
-        paths = islice(find_images([images]).values(), NUM_FILMS)
+        paths = islice(find_images([images]).images, NUM_FILMS)
         films = (letterbox(read_image(path), size) for path in paths)
     return [encode_image(film, encoding, quality=95) for film in films]
 

@@ -53,7 +53,7 @@ def gather_films(images: Path | None, folder: Path, *, num_films: int, repeat: i
 
 
 def _copy_films(images: Path, folder: Path, num_films: int) -> Iterator[Path]:
-    for path in islice(find_images([images]).values(), num_films):
+    for path in islice(find_images([images]).images, num_films):
         yield Path(shutil.copyfile(path, folder / path.name))
 
 

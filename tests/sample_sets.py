@@ -29,8 +29,12 @@ def age_of(number: int) -> int:
 
 
 def image_of(number: int, size: int) -> NDArray[np.uint8]:
-    """Return a (size, size) image: its gray value is the age, and one corner is bright for boys, dark for girls."""
+    """Return a (size, size) image: its gray value is the age, and one corner is bright for boys, dark for girls.
+
+    The last rows are a step wedge, because a film with a narrow range of gray levels is refused.
+    """
     image = np.full((size, size), age_of(number), np.uint8)
+    image[-(size // 8) :] = np.linspace(20, 235, size)
     image[: size // 4, : size // 4] = 250 if number % 2 else 5
     return image
 

@@ -84,8 +84,8 @@ def _find_sources(config: MakeShardsConfig, rejected: list[RejectedSample]) -> t
         return synthetic_sources(num_hands, seed=config.seed, num_raters=num_raters), None
     may_skip = rejected if config.on_bad == "skip" else None
     found = film_sources(config.labels, config.images, config.label_columns, rejected=may_skip)
-    if found.num_unlabeled:
-        print(f"images without a label, not used: {found.num_unlabeled:,}")  # noqa: T201
+    if found.unlabeled:
+        print(f"files without a label, not used: {found.unlabeled}")  # noqa: T201
     return found.sources, found.table_sha256
 
 

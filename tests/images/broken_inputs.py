@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.images.dicom_films import dicom_bytes
+from tests.images.dicom_films import dicom_bytes, lut_sequence
 
 FILM = np.add.outer(np.arange(48) * 2, np.arange(40) * 3).astype(np.uint8)
 DEEP_FILM = FILM.astype(np.uint16) * 16
@@ -108,7 +108,7 @@ _SIZE = "1 to 67,108,864 pixels"
 _DAMAGED = ("the image is damaged", "an intact file")
 _SMALLER = "leave the image out, or scale it down"
 _SEVERAL = ("the file does not hold a single image", "one image")
-_COLORS = ("the color format is not supported", r"gray \(1 to 16 bits\), RGB or a palette")
+_COLORS = ("the color format is not supported", r"gray \(4 to 16 bits\), RGB or a palette")
 
 _IMAGES: dict[str, tuple[Callable[[], bytes], str, str, str, str]] = {
     "zero-bytes.png": (bytes, "the file is empty", "an image", "0 bytes", _FETCH),
@@ -138,8 +138,8 @@ _IMAGES: dict[str, tuple[Callable[[], bytes], str, str, str, str]] = {
         _twelve_bits,
         "the film uses too little of its range.*",
         "values that span at least a quarter of 0 to 65535",
-        "0 to 3376",
-        "--stretch 1 99",
+        "0 to 3376, as of 12 bits",
+        "multiply the values of all films by .* 16 for 12 bits .* --stretch 1 99",
     ),
     "cut.jpg": (_cut("JPEG", 0.8), *_DAMAGED, "Premature end", _FETCH),
     "only-header.jpg": (_cut("JPEG", 0.2), *_DAMAGED, "bytes: ", _FETCH),
@@ -160,12 +160,46 @@ _IMAGES: dict[str, tuple[Callable[[], bytes], str, str, str, str]] = {
     "bomb.dcm": (_dicom(Rows=65000, Columns=65000), "the image is too large", _SIZE, "65000 x 65000", _SMALLER),
     "no-rows.dcm": (_dicom(Rows=0), "the image is empty", _SIZE, "40 x 0 = 0 pixels", "leave the image out"),
     "frames.dcm": (_dicom(NumberOfFrames=3), *_SEVERAL, "3 frames", _ONE_FRAME),
-    "color.dcm": (_dicom(PhotometricInterpretation="RGB"), *_COLORS, "RGB", _CONVERT),
+    "color.dcm": (
+        _dicom(PhotometricInterpretation="RGB", SamplesPerPixel=3),
+        "the DICOM film is in color.*",
+        "MONOCHROME1 or MONOCHROME2, one sample per pixel",
+        "RGB, 3 samples per pixel",
+        "save it as an 8-bit PNG, which may be gray or RGB",
+    ),
     "not-square.dcm": (
         _dicom(PixelSpacing=[0.1, 0.2]),
         "the pixels are not square",
         "two equal numbers in PixelSpacing",
         "0.1 and 0.2",
+        "resample the film to square pixels",
+    ),
+    "slope-0.dcm": (
+        _dicom(RescaleSlope="0", RescaleIntercept="0"),
+        "the rescale slope gives all pixels the same value",
+        "a slope other than 0",
+        "0",
+        "leave the film out",
+    ),
+    "constant-table.dcm": (
+        _dicom(VOILUTSequence=lut_sequence(np.full(4096, 7))),
+        "black and white are the same value.*",
+        "two different values",
+        "7 and 7",
+        "export the film again with another rescale slope",
+    ),
+    "window-off.dcm": (
+        _dicom(WindowCenter=30000, WindowWidth=100),
+        "the film would be almost uniformly gray",
+        "at least 2% of the pixels between black and white",
+        "0.0% of the pixels between black and white",
+        "export the film again with a window",
+    ),
+    "30-bits.dcm": (
+        _dicom(BitsAllocated=32, BitsStored=30, HighBit=29),
+        "the bits of the pixels are not supported",
+        "BitsAllocated 8 or 16",
+        "BitsAllocated 32, BitsStored 30, HighBit 29",
         "leave the film out",
     ),
     "narrow.dcm": (

@@ -16,7 +16,7 @@ def dicom_bytes(values: NDArray[Any], *, headerless: bool = False, **elements: A
     Args:
         values: the pixels.
         headerless: whether to omit the preamble and the file meta information.
-        elements: data elements to add or replace.
+        elements: data elements to add or replace, by keyword; those of a `Dataset` are added under any name.
     """
     dataset = _film(values, ImplicitVRLittleEndian if headerless else ExplicitVRLittleEndian, elements)
     buffer = io.BytesIO()
@@ -40,7 +40,7 @@ def compressed_dicom_bytes(values: NDArray[Any], codestream: bytes, syntax: str,
 def lut_sequence(entries: NDArray[Any], *, first: int = 0, bits: int = 16) -> list[Dataset]:
     """Return a modality or VOI LUT sequence with one LUT."""
     table = Dataset()
-    table.add_new("LUTDescriptor", "US", [len(entries), first, bits])
+    table.add_new("LUTDescriptor", "US", [len(entries) % 2**16, first, bits])
     table.add_new("LUTData", "US", entries.tolist())
     table.ModalityLUTType = "US"
     return [table]
@@ -59,5 +59,8 @@ def _film(values: NDArray[Any], syntax: str, elements: dict[str, Any]) -> Datase
     dataset.PixelRepresentation = int(values.dtype == np.int16)
     dataset.add_new("PixelData", "OW", values.tobytes())
     for name, value in elements.items():
-        setattr(dataset, name, value)
+        if isinstance(value, Dataset):
+            dataset.update(value)
+        else:
+            setattr(dataset, name, value)
     return dataset

@@ -1,7 +1,7 @@
 """Test `read_image` and `letterbox`: every format gives the same upright gray image."""
 
 import io
-import tempfile
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from tests.images.broken_inputs import FILM, film_bytes, picture_bytes
+from tests.images.broken_inputs import FILM, film_bytes, picture_bytes, png_chunk
 from wds_bone.errors import ConfigError, ImageError
+from wds_bone.images.film import Film
+from wds_bone.images.raster import decode_png, decode_tiff
 from wds_bone.images.read import letterbox, read_image
 
 DEEP_FILM = FILM.astype(np.uint16) * 257
@@ -74,18 +76,20 @@ def test_every_jpeg_gives_nearly_the_same_film(mode: str, settings: dict[str, An
 
 
 def test_colors_are_converted_to_luma(tmp_path: Path) -> None:
-    colors = Image.new("RGB", (2, 1), (255, 0, 0))
+    colors = Image.fromarray(FILM).convert("RGB")
+    colors.putpixel((0, 0), (255, 0, 0))
     colors.putpixel((1, 0), (0, 255, 0))
-    assert read_bytes(picture_bytes(colors, "PNG"), tmp_path, ".png").tolist() == [[76, 150]]
+    assert read_bytes(picture_bytes(colors, "PNG"), tmp_path, ".png")[0, :3].tolist() == [76, 150, FILM[0, 2]]
 
 
-def test_a_one_bit_film_is_black_and_white(tmp_path: Path) -> None:
-    for kind, suffix in (("PNG", ".png"), ("TIFF", ".tif")):
-        image = read_bytes(picture_bytes(Image.fromarray(FILM > 99), kind), tmp_path, suffix)
-        np.testing.assert_array_equal(image, np.where(FILM > 99, 255, 0))
+@pytest.mark.parametrize(("kind", "decode"), [("PNG", decode_png), ("TIFF", decode_tiff)])
+def test_a_one_bit_film_is_black_and_white(kind: str, decode: Callable[..., Film]) -> None:
+    film = decode(picture_bytes(Image.fromarray(FILM > 99), kind), where="film")
+    np.testing.assert_array_equal(film.stored, np.where(FILM > 99, 255, 0))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.fault("A8")
 def test_transparent_pixels_become_black(mode: str, tmp_path: Path) -> None:
     image = read_bytes(picture_bytes(with_alpha(mode), "PNG"), tmp_path, ".png")
     np.testing.assert_array_equal(image, np.where(OPAQUE_LEFT > 0, FILM, 0))
@@ -119,6 +123,7 @@ def _white_is_zero(contents: bytes) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("kind", "suffix"), [("JPEG", ".jpg"), ("PNG", ".png"), ("TIFF", ".tif")])
+@pytest.mark.fault("A8")
 def test_the_exif_orientation_is_applied(kind: str, suffix: str, orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -128,10 +133,68 @@ def test_the_exif_orientation_is_applied(kind: str, suffix: str, orientation: in
     np.testing.assert_array_equal(read_bytes(contents, tmp_path, suffix), upright)
 
 
+def _with_jfif_density(unit: int, across: int, down: int) -> bytes:
+    contents = film_bytes("JPEG")
+    start = contents.index(b"JFIF\0") + 7
+    return contents[:start] + struct.pack(">BHH", unit, across, down) + contents[start + 5 :]
+
+
+def _with_physical_size(across: int, down: int, unit: int) -> bytes:
+    contents = film_bytes("PNG")
+    return contents[:33] + png_chunk(b"pHYs", struct.pack(">IIB", across, down, unit)) + contents[33:]
+
+
+def _with_resolution(kind: str, across: float, down: float) -> bytes:
+    tags = Image.Exif()
+    tags[282], tags[283], tags[296] = across, down, 2
+    return film_bytes(kind, exif=tags.tobytes()) if kind != "TIFF" else film_bytes(kind, tiffinfo=tags)
+
+
+@pytest.mark.parametrize(
+    "with_sizes",
+    [
+        lambda across, down: _with_jfif_density(0, across, down),
+        lambda across, down: _with_jfif_density(1, across, down),
+        lambda across, down: _with_physical_size(across, down, 0),
+        lambda across, down: _with_physical_size(across * 40, down * 40, 1),
+        lambda across, down: _with_resolution("TIFF", across, down),
+        lambda across, down: _with_resolution("JPEG", across, down),
+        lambda across, down: _with_resolution("PNG", across, down),
+    ],
+)
+@pytest.mark.fault("A8")
+def test_pixels_that_are_not_square_are_refused(with_sizes: Callable[[int, int], bytes], tmp_path: Path) -> None:
+    for across, down in ((1, 2), (150, 100), (100, 102)):
+        with pytest.raises(ImageError, match="the pixels are not square"):
+            read_bytes(with_sizes(across, down), tmp_path)
+    for across, down in ((1, 1), (150, 150), (200, 201), (0, 0)):
+        assert read_bytes(with_sizes(across, down), tmp_path).shape == FILM.shape
+
+
+@pytest.mark.parametrize("kind", ["lossless", "extended"])
+@pytest.mark.fault("A8")
+def test_a_jpeg_of_12_bits_is_named_with_a_remedy_that_works(kind: str, tmp_path: Path) -> None:
+    values = FILM.astype(np.uint16) * 16
+    lossless = {"lossless": kind == "lossless"}
+    with pytest.raises(ImageError, match=r"a JPEG of 12 bits.*\n.*\n.*\n.*16-bit PNG or TIFF .* multiplied by 16"):
+        read_bytes(imagecodecs.jpeg8_encode(values, bitspersample=12, **lossless), tmp_path)
+    np.testing.assert_array_equal(
+        read_bytes(picture_bytes(Image.fromarray(values * 16), "PNG"), tmp_path), np.rint(values * 16 / 257)
+    )
+
+
+def test_signed_values_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"not supported\n.*\n  got:      signed values"):
+        read_bytes(film_bytes("TIFF", tiffinfo={339: 2}), tmp_path)
+
+
+@pytest.mark.fault("A8")
 def test_sixteen_bits_are_scaled_from_their_full_range(tmp_path: Path) -> None:
-    values = np.array([[0, 128, 129, 32768, 65535]], np.uint16)
+    values = DEEP_FILM.copy()
+    values[0, :5] = [0, 128, 129, 32768, 65535]
     image = read_bytes(picture_bytes(Image.fromarray(values), "PNG"), tmp_path, ".png")
-    assert image.tolist() == [[0, 0, 1, 128, 255]]
+    assert image[0, :5].tolist() == [0, 0, 1, 128, 255]
+    np.testing.assert_array_equal(image[1:], FILM[1:])
 
 
 @pytest.mark.parametrize("scale", [1, 16])
@@ -206,6 +269,5 @@ def test_detail_finer_than_the_frame_becomes_gray_without_aliasing() -> None:
 def test_a_gray_png_is_decoded_as_pillow_decodes_it(shape: tuple[int, int], seed: int, filtered: int) -> None:
     values = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     contents = imagecodecs.png_encode(values, filter=filtered)
-    with tempfile.TemporaryDirectory() as folder:
-        film = read_bytes(contents, Path(folder), ".png")
-    assert film.tolist() == np.asarray(Image.open(io.BytesIO(contents))).tolist() == values.tolist()
+    film = decode_png(contents, where="film")
+    assert film.stored.tolist() == np.asarray(Image.open(io.BytesIO(contents))).tolist() == values.tolist()

@@ -178,4 +178,4 @@ def test_films_without_a_label_are_counted_and_left_out(tmp_path: Path, capsys: 
     films = write_films(tmp_path / "films", 12)
     write_films(tmp_path / "films" / "more", 3, first=12)
     assert make(tmp_path / "out", *films) == 0
-    assert "images without a label, not used: 3" in capsys.readouterr().out
+    assert "files without a label, not used: 3 images; other files: 2 .csv" in capsys.readouterr().out

@@ -1,147 +1,130 @@
-"""Find image files and read their bytes.
+"""Find the image files in folders.
 
-In: folders, or the path of one file.
-Out: the path of each key, or the contents of the file and their format.
-Invariant: the format follows from the contents, and a suffix that contradicts it is refused; a file is read once and
-completely, and refused if it changes while it is read.
+In: folders.
+Out: the files that may be the image of a name.
+Invariant: only files that are asked for by name, and whose suffix does not tell their format, are opened.
 """
 
 import os
-import re
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from unicodedata import normalize
 
 from wds_bone.errors import ImageError
+from wds_bone.images.contents import SUFFIXES, has_image_suffix, read_error, starts_as_image
 
-FileFormat = Literal["PNG", "JPEG", "TIFF", "DICOM"]
-
-MAX_FILE_BYTES = 2**29
-SUFFIXES: dict[str, FileFormat] = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".dcm": "DICOM",
-}
-_SIGNATURES: tuple[tuple[bytes, FileFormat], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),
-    (b"MM\0+", "TIFF"),
-)
-_HEAD_BYTES = 132
-# DICOM without preamble starts with an element of group 0002 or 0008: a tag, then a VR or the high half of a length.
-_DICOM_WITHOUT_PREAMBLE = re.compile(rb"\A[\x02\x08]\x00.\x00(?:[A-Z]{2}|..\x00\x00)", re.DOTALL)
+_MAX_SUFFIXES = 5
 
 
-def find_images(folders: Iterable[str | Path]) -> dict[str, Path]:
-    """Return the path of each image in `folders` and their subfolders by key, sorted by key.
+@dataclass(frozen=True)
+class ImageFiles:
+    """The files in some folders, of which only those that are asked for are opened.
 
-    The key is the file name without suffix. Images are the files that end in .png, .jpg, .jpeg, .tif, .tiff or .dcm, in
-    upper or lower case, and the files without suffix that contain DICOM. Hidden files and folders, links to folders and
-    all other files are skipped.
+    Attributes:
+        images: the files whose suffix is that of an image, .png, .jpg, .jpeg, .tif, .tiff or .dcm.
+        others: all other files.
+        by_name: the files of each name: the file name without its suffix and, of other files, also with it.
+    """
+
+    images: tuple[Path, ...]
+    others: tuple[Path, ...]
+    by_name: Mapping[str, Sequence[Path]]
+
+    def find(self, name: str, folders: Sequence[str] = ()) -> Path | None:
+        """Return the image called `name`, or None; files whose suffix does not tell their format are opened.
+
+        Args:
+            name: a file name without its suffix, in Unicode normal form C.
+            folders: the names of the innermost folders that the image is in; () accepts any folder.
+
+        Raises:
+            ImageError: if there are several images of that name.
+        """
+        paths = [path for path in self.by_name.get(name, ()) if _is_in(path, folders)]
+        paths = [path for path in paths if has_image_suffix(path) or starts_as_image(path)]
+        if len(paths) > 1 and not all(_is_same_file(path, paths[0]) for path in paths):
+            raise _duplicate_key_error(name, paths)
+        return paths[0] if paths else None
+
+    def describe(self, used: Collection[Path] = ()) -> str:
+        """Return the number of images, and of the other files by suffix, all without those `used`."""
+        num_images = sum(path not in used for path in self.images)
+        suffixes = Counter(path.suffix.lower() or "without suffix" for path in self.others if path not in used)
+        others = [f"{count:,} {suffix}" for suffix, count in suffixes.most_common(_MAX_SUFFIXES)]
+        num_rest = suffixes.total() - sum(count for _, count in suffixes.most_common(_MAX_SUFFIXES))
+        others += [f"{num_rest:,} of other kinds"] if num_rest else []
+        return f"{num_images:,} images" + (f"; other files: {', '.join(others)}" if others else "")
+
+
+def find_images(folders: Iterable[str | Path]) -> ImageFiles:
+    """Return the files in `folders`, their subfolders and linked folders; none of them is opened.
+
+    Hidden files and folders are skipped, and a folder that is found twice is searched once.
 
     Raises:
-        ImageError: if a folder cannot be read, two files have the same key, or there are no images.
+        ImageError: if a folder cannot be read, or there are no files.
     """
-    found: dict[str, Path] = {}
-    searched = [Path(folder) for folder in folders]
-    for path in chain.from_iterable(map(_image_paths, searched)):
-        if path.stem in found:
-            raise _duplicate_key_error(path, found[path.stem])
-        found[path.stem] = path
-    if not found:
+    searched = tuple(map(Path, folders))
+    images: list[Path] = []
+    others: list[Path] = []
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for path in _files_in(searched):
+        is_named = has_image_suffix(path)
+        (images if is_named else others).append(path)
+        for name in {path.stem} if is_named else {path.stem, path.name}:
+            by_name[normalize("NFC", name)].append(path)
+    if not by_name:
         where, expected = ", ".join(map(str, searched)), f"files ending in {' '.join(SUFFIXES)}"
         do = "pass the folders that contain the images to --images"
-        raise ImageError(f"{where}: no images", expected=expected, got="none", do=do)
-    return dict(sorted(found.items()))
+        raise ImageError(f"{where}: no images", expected=expected, got="no files", do=do)
+    return ImageFiles(tuple(images), tuple(others), by_name)
 
 
-def read_contents(path: Path) -> tuple[bytes, FileFormat]:
-    """Return the bytes of an image file and their format.
-
-    Raises:
-        ImageError: if the file cannot be read, is empty or too large, changes while it is read, or has an unknown
-            format or a different one than its suffix says.
-    """
-    contents = _read_unchanged(path)
-    file_format, named = _detect_format(contents[:_HEAD_BYTES]), SUFFIXES.get(path.suffix.lower())
-    if file_format is None or named not in (None, file_format):
-        raise ImageError(
-            f"{path}: not {f'a {named} image' if named else 'an image in a supported format'}",
-            expected=named or "PNG, JPEG, TIFF or DICOM",
-            got=file_format or f"bytes {contents[:16]!r}",
-            do="fetch or export the file again, or rename it so that its suffix matches its contents",
-        )
-    return contents, file_format
+def _files_in(folders: Iterable[Path]) -> Iterator[Path]:
+    """Yield all files that are not hidden; links to folders are followed, and each folder is searched once."""
+    pending, searched = [*folders], set()
+    while pending:
+        folder = pending.pop()
+        try:
+            status = folder.stat()
+            entries = [] if (status.st_dev, status.st_ino) in searched else sorted(os.scandir(folder), key=_name)
+        except (OSError, ValueError) as error:
+            raise read_error(folder, error) from error
+        searched.add((status.st_dev, status.st_ino))
+        shown = [entry for entry in entries if not entry.name.startswith(".")]
+        inner = {entry.name for entry in shown if _is_folder(entry)}
+        pending += [folder / name for name in sorted(inner, reverse=True)]  # the last one is searched first
+        yield from (folder / entry.name for entry in shown if entry.name not in inner)
 
 
-def _image_paths(folder: Path) -> Iterator[Path]:
+def _name(entry: "os.DirEntry[str]") -> str:
+    return entry.name
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _image_paths(folder / entry.name)
-                elif entry.is_file() and _is_image(folder / entry.name):
-                    yield folder / entry.name
-    except OSError as error:
-        raise _read_error(Path(error.filename or folder), error) from error
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
-def _is_image(path: Path) -> bool:
-    if path.suffix:
-        return path.suffix.lower() in SUFFIXES
-    with path.open("rb") as file:
-        return _detect_format(file.read(_HEAD_BYTES)) == "DICOM"
+def _is_in(path: Path, folders: Sequence[str]) -> bool:
+    return not folders or [normalize("NFC", part) for part in path.parent.parts[-len(folders) :]] == [*folders]
 
 
-def _detect_format(head: bytes) -> FileFormat | None:
-    if head[128:132] == b"DICM":
-        return "DICOM"
-    matches = (file_format for signature, file_format in _SIGNATURES if head.startswith(signature))
-    return next(matches, "DICOM" if _DICOM_WITHOUT_PREAMBLE.match(head) else None)
-
-
-def _read_unchanged(path: Path) -> bytes:
+def _is_same_file(path: Path, other: Path) -> bool:
     try:
-        with path.open("rb") as file:
-            before = os.fstat(file.fileno())
-            contents = file.read(MAX_FILE_BYTES + 1)
-            after = os.fstat(file.fileno())
-    except OSError as error:
-        raise _read_error(path, error) from error
-    if len(contents) > MAX_FILE_BYTES:
-        expected, got = f"at most {MAX_FILE_BYTES:,} bytes", f"{before.st_size:,} bytes"
-        raise ImageError(f"{path}: the file is too large", expected=expected, got=got, do="leave the file out")
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(contents) != after.st_size:
-        raise ImageError(
-            f"{path}: the file changed while it was being read",
-            expected=f"{before.st_size:,} bytes, modification time {before.st_mtime_ns} ns",
-            got=f"{len(contents):,} bytes read, then {after.st_size:,} bytes, modification time {after.st_mtime_ns} ns",
-            do="wait until the file is complete, then run the command again",
-        )
-    if not contents:
-        do = "fetch or export the file again"
-        raise ImageError(f"{path}: the file is empty", expected="an image", got="0 bytes", do=do)
-    return contents
+        return path.samefile(other)
+    except OSError:
+        return False
 
 
-def _read_error(path: Path, error: OSError) -> ImageError:
-    do = "check the path and its permissions"
-    return ImageError(f"{path}: cannot be read", expected="a readable file or folder", got=error.strerror, do=do)
-
-
-def _duplicate_key_error(path: Path, other: Path) -> ImageError:
+def _duplicate_key_error(name: str, paths: Sequence[Path]) -> ImageError:
     return ImageError(
-        f"{path}: another image has the same key",
-        expected=f"one image for the key {path.stem!r}",
-        got=f"{other} and {path}",
+        f"{paths[0]}: another image has the same key",
+        expected=f"one image for the key {name!r}",
+        got=" and ".join(map(str, paths)),
         do="use only one of the folders, or rename one of the files",
     )

@@ -11,6 +11,7 @@ Pillow's file classes are called directly, because `Image.open` warns about larg
 import io
 import struct
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 import imagecodecs
@@ -23,14 +24,25 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from zlib_ng.zlib_ng import crc32
 
-from wds_bone.images.faults import check_size, color_error, damage_error, frame_count_error
+from wds_bone.images.codestream import read_codestream
+from wds_bone.images.faults import (
+    check_pixels_are_square,
+    check_size,
+    color_error,
+    damage_error,
+    film_error,
+    frame_count_error,
+)
 from wds_bone.images.film import Film
 
 PillowImage = TypeVar("PillowImage", bound=ImageFile.ImageFile)
 
 _ORIENTATION_TAG = 0x0112
+_SAMPLE_FORMAT_TAG, _SIGNED = 339, 2
+_RESOLUTION_TAGS = 282, 283
 _BITS_TAG, _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 258, 262, 0
 _PNG_BITS_OFFSET = 24
+_MAX_CHUNKS = 100_000
 # Bit depth, color type, compression, filter and interlace method (PNG specification 11.2.2): 8-bit gray, row by row.
 _PNG_FORMAT, _GRAY_FORMAT = slice(24, 29), b"\x08\0\0\0\0"
 _MODES_UP_TO_8_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
@@ -55,8 +67,12 @@ def decode_png(contents: bytes, *, where: str) -> Film:
     Raises:
         ImageError: if the image is too large, truncated or animated, or if a checksum is wrong.
     """
+    chunk_types = list(islice(_png_chunk_types(contents, where), _MAX_CHUNKS + 1))
+    if len(chunk_types) > _MAX_CHUNKS:
+        raise damage_error(where, contents, f"more than {_MAX_CHUNKS:,} chunks")
     image = _open(PngImageFile, contents, where)
-    chunk_types = list(_png_chunk_types(contents, where))
+    density = image.info.get("aspect") or image.info.get("dpi") or (1, 1)
+    check_pixels_are_square("the chunk pHYs", *density, where=where)
     if b"acTL" in chunk_types:
         raise frame_count_error(where, "an animation")
     if contents[_PNG_FORMAT] == _GRAY_FORMAT and _NEUTRAL_CHUNKS.issuperset(chunk_types):
@@ -72,7 +88,10 @@ def decode_jpeg(contents: bytes, *, where: str) -> Film:
     Raises:
         ImageError: if the image is too large, truncated, damaged or CMYK, or if there are several images.
     """
+    _check_num_bits(contents, where)
     image = _open(JpegImageFile, contents, where)
+    if "jfif_density" in image.info:
+        check_pixels_are_square("the JFIF density", *image.info["jfif_density"], where=where)
     if "mpoffset" in image.info:
         raise frame_count_error(where, "several JPEG images (MPO)")
     if image.mode not in ("L", "RGB"):
@@ -81,7 +100,7 @@ def decode_jpeg(contents: bytes, *, where: str) -> Film:
         gray = simplejpeg.decode_jpeg(contents, "GRAY", strict=True)[:, :, 0]
     except ValueError as error:
         raise damage_error(where, contents, error) from error
-    return Film(_apply_orientation(image, gray, contents, where), black=0, white=255)
+    return Film(_upright(image, gray, contents, where), black=0, white=255)
 
 
 def decode_tiff(contents: bytes, *, where: str) -> Film:
@@ -93,13 +112,35 @@ def decode_tiff(contents: bytes, *, where: str) -> Film:
         ImageError: if the image is too large, truncated, damaged, CMYK, float or 32-bit, or if there are several pages.
     """
     image = _open(TiffImageFile, contents, where)
+    if _has_second_page(image, contents, where):
+        raise frame_count_error(where, "at least 2 pages")
+    film = _decode_with_pillow(image, contents, where)
+    if _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT_TAG, ()):  # Pillow reads signed bytes as if they were unsigned
+        raise color_error(where, "signed values")
+    return film
+
+
+def _has_second_page(image: TiffImageFile, contents: bytes, where: str) -> bool:
     try:
-        num_pages = image.n_frames
+        image.seek(1)
+    except EOFError:
+        return False
     except Exception as error:  # Pillow raises arbitrary exceptions for damaged files
         raise damage_error(where, contents, error) from error
-    if num_pages > 1:
-        raise frame_count_error(where, f"{num_pages} pages")
-    return _decode_with_pillow(image, contents, where)
+    return True
+
+
+def _check_num_bits(contents: bytes, where: str) -> None:
+    codestream = read_codestream(contents)
+    if codestream is not None and codestream.num_bits != 8:
+        factor = 2 ** max(16 - codestream.num_bits, 0)
+        raise film_error(
+            where,
+            f"the film is a JPEG of {codestream.num_bits} bits, which is not supported",
+            "a JPEG of 8 bits",
+            f"{codestream.num_bits} bits",
+            do=f"convert it to a 16-bit PNG or TIFF with its values multiplied by {factor}",
+        )
 
 
 def _open(file_class: type[PillowImage], contents: bytes, where: str) -> PillowImage:
@@ -140,10 +181,10 @@ def _decode_with_pillow(image: ImageFile.ImageFile, contents: bytes, where: str)
     if not (above_8_bits or image.mode in _MODES_UP_TO_8_BITS) or (above_8_bits and image.has_transparency_data):
         raise color_error(where, f"mode {image.mode}")
     try:
-        values = np.asarray(image) if above_8_bits else _gray_values(image)
+        values = np.asarray(image).astype(np.uint16, copy=False) if above_8_bits else _gray_values(image)
     except Exception as error:  # Pillow raises arbitrary exceptions for damaged files
         raise damage_error(where, contents, error) from error
-    values = _apply_orientation(image, values, contents, where)
+    values = _upright(image, values, contents, where)
     num_bits = _num_bits(image, contents)
     # Pillow reduces colors of 16 bits to their upper 8 bits, so the limit of gray converted from them is 255.
     limit = 2**num_bits - 1 if above_8_bits else 255
@@ -154,7 +195,7 @@ def _decode_with_pillow(image: ImageFile.ImageFile, contents: bytes, where: str)
 def _gray_values(image: ImageFile.ImageFile) -> NDArray[np.uint8]:
     """Return luma (ITU-R BT.601); palette indices are replaced by their colors, and transparent pixels become black."""
     if image.has_transparency_data:
-        colors = image.convert("RGBA")
+        colors = image if image.mode == "RGBA" else image.convert("RGBA")
         return np.asarray(ImageChops.multiply(colors.convert("L"), colors.getchannel("A")))
     return np.asarray(image.convert("L"))
 
@@ -170,11 +211,13 @@ def _white_is_zero(image: ImageFile.ImageFile) -> bool:
     return isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
 
 
-def _apply_orientation(image: ImageFile.ImageFile, values: NDArray[Any], contents: bytes, where: str) -> NDArray[Any]:
+def _upright(image: ImageFile.ImageFile, values: NDArray[Any], contents: bytes, where: str) -> NDArray[Any]:
     """Return the values made upright by the EXIF orientation; Pillow does this for TIFF itself and removes the tag."""
     try:
-        orientation = image.getexif().get(_ORIENTATION_TAG)
+        exif = image.getexif()
+        orientation, densities = exif.get(_ORIENTATION_TAG), [float(exif.get(tag) or 0) for tag in _RESOLUTION_TAGS]
     except Exception as error:  # Pillow raises arbitrary exceptions for damaged files
         raise damage_error(where, contents, error) from error
+    check_pixels_are_square("the tags XResolution and YResolution", *densities, where=where)
     transformation = _TRANSFORMATIONS.get(orientation) if isinstance(orientation, int) else None
     return transformation(values) if transformation else values

@@ -5,6 +5,7 @@ Out: uint8 (H, W), 0 black and 255 white.
 Invariant: the aspect ratio is kept, and the contrast depends on the values of a film only if `stretch` is set.
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,32 +13,40 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wds_bone.errors import ConfigError
-from wds_bone.images.faults import MAX_PIXELS
-from wds_bone.images.files import FileFormat, find_images, read_contents
+from wds_bone.images.contents import FileFormat, read_contents
+from wds_bone.images.faults import MAX_PIXELS, damage_error
+from wds_bone.images.files import ImageFiles, find_images
 from wds_bone.images.film import Film, gray_image
 from wds_bone.images.raster import decode_jpeg, decode_png, decode_tiff
 
-__all__ = ["MAX_PIXELS", "find_images", "letterbox", "read_image"]
+__all__ = ["MAX_PIXELS", "ImageFiles", "find_images", "letterbox", "read_image"]
 
 
 def read_image(path: str | Path, *, stretch: tuple[float, float] | None = None) -> NDArray[np.uint8]:
     """Return the film in `path` as uint8 (H, W), upright, 0 black and 255 white.
 
     Colors are converted to luma (ITU-R BT.601), transparent pixels become black, and 9 to 16 bits are scaled from the
-    full range of their bits. The modality LUT and the VOI of a DICOM file are applied; `stretch` replaces the VOI.
+    full range of their bits. The modality LUT and the VOI of a DICOM file are applied, and its padding becomes black;
+    `stretch` replaces the VOI.
 
     Args:
         path: a PNG, JPEG, TIFF or DICOM file, recognized by its contents, which its suffix must not contradict.
         stretch: the two percentiles of brightness that become black and white; None takes the range from the file.
 
     Raises:
-        ImageError: if the file cannot be read, is damaged, has more than `MAX_PIXELS` or is not a single gray film.
+        ImageError: if the file cannot be read, is damaged, has more than `MAX_PIXELS`, is not a single gray film with
+            square pixels, or would be almost uniformly gray.
         ConfigError: if the file is DICOM and pydicom is not installed, or if `stretch` is out of range.
     """
     path = Path(path)
     contents, file_format = read_contents(path)
-    film = _decode(contents, file_format, with_voi=stretch is None, where=str(path))
-    return np.require(gray_image(film, stretch, where=str(path)), requirements=["C", "W"])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # decoders warn about what they can still read, without naming the file
+            film = _decode(contents, file_format, with_voi=stretch is None, where=str(path))
+            return np.require(gray_image(film, stretch, where=str(path)), requirements=["C", "W"])
+    except MemoryError as error:
+        raise damage_error(str(path), contents, error) from error
 
 
 def letterbox(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -67,7 +76,7 @@ def _decode(contents: bytes, file_format: FileFormat, *, with_voi: bool, where: 
 def _decode_dicom(contents: bytes, *, with_voi: bool, where: str) -> Film:
     try:
         from wds_bone.images.dicom import decode_dicom
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         do = "run `pip install pydicom pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg`"
         raise ConfigError(f"{where}: reading DICOM requires the package pydicom", do=do) from error
     return decode_dicom(contents, with_voi=with_voi, where=where)

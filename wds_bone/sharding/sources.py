@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wds_bone.errors import ImageError
-from wds_bone.images.read import find_images, letterbox, read_image
+from wds_bone.images.read import ImageFiles, find_images, letterbox, read_image
 from wds_bone.labels.read import Label, LabelColumns, RejectedSample, read_label_table
 from wds_bone.phantom import Hand, draw_hand, hand_ground_truth, synthetic_hands
 from wds_bone.shards.manifest import ImageFormat
@@ -43,10 +42,16 @@ class Source:
 
 @dataclass(frozen=True)
 class FilmSources:
-    """The sources of all labels that have a film, the number of films without a label, and the hash of the table."""
+    """The sources of all labels that have a film.
+
+    Attributes:
+        sources: one per label that has a readable film.
+        unlabeled: the numbers of files without a label, in words; "" if there are none.
+        table_sha256: the hash of the label table.
+    """
 
     sources: list[Source]
-    num_unlabeled: int
+    unlabeled: str
     table_sha256: str
 
 
@@ -59,40 +64,38 @@ def film_sources(
         table: the label table.
         folders: the folders of the films, whose file names are the ids.
         columns: the columns of the table, as for `read_label_table`.
-        rejected: collects bad rows and labels without a film; None makes the first of them an error.
+        rejected: collects bad rows and labels without a readable film; None makes the first of them an error.
 
     Raises:
         LabelError: if `read_label_table` refuses the table.
-        ImageError: if `find_images` refuses the folders, or if labels have no film.
+        ImageError: if `find_images` refuses the folders, if labels have no film, or if one of them has several.
     """
     read = read_label_table(table, columns, rejected=rejected)
-    bad_keys = [bad.key for bad in rejected or ()]
-    films = find_images(folders)
-    by_name = {normalize("NFC", name): film for name, film in films.items()} if columns.safe_keys else films
-    found = {label.key: find_film(read.ids.get(label.key, label.key), by_name) for label in read.labels}
-    missing = {key: read.ids.get(key, key) for key, film in found.items() if film is None}
-    num_rejected = sum(find_film(read.ids.get(key, key), by_name) is not None for key in bad_keys)
+    files = find_images(folders)
+    ids = {label.key: read.ids.get(label.key, label.key) for label in read.labels}
+    films = {key: find_film(identity, files) for key, identity in ids.items()}
+    known = {path for bad in rejected or () for path in _files_of(read.ids.get(bad.key, bad.key), files)}
+    missing = {key: ids[key] for key, film in films.items() if film is None}
     if missing:
-        _reject_missing(missing, len(found), table, films, rejected)
-    sources = [
-        Source(label, film, _file_bytes(film), read.ids.get(label.key, label.key) if columns.safe_keys else None)
-        for label in read.labels
-        if (film := found[label.key]) is not None
-    ]
-    return FilmSources(sources, len(films) - len(sources) - num_rejected, read.sha256)
+        _reject_missing(missing, len(ids), table, files, rejected)
+    sources = []
+    for label in read.labels:
+        if (film := films[label.key]) is not None:
+            known.add(film)
+            identity = ids[label.key] if columns.safe_keys else None
+            sources += _film_source(label, film, identity, rejected=rejected)
+    is_all_used = known.issuperset(files.images) and known.issuperset(files.others)
+    return FilmSources(sources, "" if is_all_used else files.describe(known), read.sha256)
 
 
-def find_film(identity: str, films: Mapping[str, Path]) -> Path | None:
+def find_film(identity: str, files: ImageFiles) -> Path | None:
     """Return the film of an id: its name is the last part of the id, its folders end in the others, if there are any.
 
-    Args:
-        identity: an id such as `1377` or `train/1377`.
-        films: the path of each film by its name without suffix.
+    Raises:
+        ImageError: if there are several films.
     """
-    *folders, name = [part for part in re.split(r"[/\\]", identity) if part not in ("", ".")] or [identity]
-    film = films.get(name)
-    is_there = film is not None and (not folders or list(film.parent.parts[-len(folders) :]) == folders)
-    return film if is_there else None
+    *folders, name = _parts(identity)
+    return files.find(name, folders)
 
 
 def synthetic_sources(num_samples: int, *, seed: int, num_raters: int = 1) -> list[Source]:
@@ -128,11 +131,21 @@ def sample_fields(source: Source) -> dict[str, Any]:
     return facts | (hand_ground_truth(source.image) if isinstance(source.image, Hand) else {})
 
 
+def _parts(identity: str) -> list[str]:
+    """Return the parts of an id such as `1377` or `train/1377`."""
+    return [part for part in re.split(r"[/\\]", identity) if part not in ("", ".")] or [identity]
+
+
+def _files_of(identity: str, files: ImageFiles) -> Sequence[Path]:
+    """Return the files that may be the film of an id; none of them is opened."""
+    return files.by_name.get(_parts(identity)[-1], ())
+
+
 def _reject_missing(
     missing: Mapping[str, str],
     num_labels: int,
     table: Path,
-    films: Mapping[str, Path],
+    files: ImageFiles,
     rejected: list[RejectedSample] | None,
 ) -> None:
     """Reject the labels without a film, given as the id of each key, or raise the error for the first of them."""
@@ -140,9 +153,12 @@ def _reject_missing(
         rejected += [RejectedSample(key, "no image", "no image of this name in the folders") for key in missing]
         return
     first = next(iter(missing.values()))
-    got = f"{len(films):,} images, {num_labels - len(missing):,} of them with a label"
-    do = "list all folders after --images, or leave such labels out with --on-bad skip --max-bad N"
-    if (similar := _find_padded(first, films)) is not None:
+    got = f"{files.describe()}; {num_labels - len(missing):,} with a label"
+    do = (
+        "list all folders after --images, convert films of other kinds to PNG, or leave such labels out with "
+        "--on-bad skip --max-bad N"
+    )
+    if (similar := _find_padded(first, files)) is not None:
         got += f"; {similar.name!r} has other leading zeros than {first!r}"
         do = f"join '{first}' and '{similar.name}' with --id-width {len(similar.stem)}; or {do}"
     raise ImageError(
@@ -153,12 +169,26 @@ def _reject_missing(
     )
 
 
-def _find_padded(identity: str, films: Mapping[str, Path]) -> Path | None:
-    """Return a film whose name is the same number as the id, with other leading zeros."""
+def _find_padded(identity: str, files: ImageFiles) -> Path | None:
+    """Return a file whose name is the same number as the id, with other leading zeros."""
     if not identity.isdecimal():
         return None
     number = identity.lstrip("0")
-    return next((film for name, film in films.items() if name.isdecimal() and name.lstrip("0") == number), None)
+    names = (name for name in files.by_name if name.isdecimal() and name.lstrip("0") == number)
+    return next((files.by_name[name][0] for name in names), None)
+
+
+def _film_source(
+    label: Label, film: Path, identity: str | None, *, rejected: list[RejectedSample] | None
+) -> list[Source]:
+    """Return the source of a film, or none if it cannot be read and may be rejected."""
+    try:
+        return [Source(label, film, _file_bytes(film), identity)]
+    except ImageError as error:
+        if rejected is None:
+            raise
+        rejected.append(RejectedSample(label.key, "bad image", error.problem.replace(str(film), film.name)))
+        return []
 
 
 def _file_bytes(film: Path) -> int:
