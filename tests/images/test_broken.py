@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.images.broken_inputs import film_bytes, flipped, picture_bytes, png_chunk, write_broken_images
+from tests.images.dicom_films import dicom_bytes
 from wds_bone.errors import ImageError
 from wds_bone.images.raster import decode_png
 from wds_bone.images.read import MAX_PIXELS, read_image
@@ -145,3 +146,16 @@ def test_an_interlaced_png_is_read(capfd: pytest.CaptureFixture[str]) -> None:
 def test_the_error_for_a_missing_file_names_it(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=re.escape(f"{tmp_path / 'absent.png'}: cannot be read")):
         read_image(tmp_path / "absent.png")
+
+
+@pytest.mark.fault("A9")
+def test_endless_headers_are_refused(tmp_path: Path) -> None:
+    png, film = film_bytes("PNG"), dicom_bytes(np.zeros((4, 4), np.uint16))
+    image_group = film.index(b"\x28\x00\x02\x00")
+    (tmp_path / "film.png").write_bytes(png[:33] + png_chunk(b"tEXt", b"a\0b") * 100_001 + png[33:])
+    (tmp_path / "film.dcm").write_bytes(
+        film[:image_group] + b"\x09\x00\x10\x10LO\x02\x00ab" * 100_001 + film[image_group:]
+    )
+    for name, problem in (("film.png", "more than 100,000 chunks"), ("film.dcm", "the DICOM header is too long")):
+        with pytest.raises(ImageError, match=problem):
+            read_image(tmp_path / name)
