@@ -12,11 +12,12 @@ from pathlib import Path
 
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import MAKE_SHARDS
-from wds_bone.labels.read import LabelColumns, RejectedSample
+from wds_bone.labels.read import LabelColumns, PatientColumn, RejectedSample
 from wds_bone.sharding.bad_list import BAD_NAME
 from wds_bone.sharding.build import BuiltSet, build_set
 from wds_bone.sharding.lock import writer_lock
 from wds_bone.sharding.overview import HISTOGRAM_NAME, SHEET_NAME, format_counts, format_num_samples
+from wds_bone.sharding.patients import NO_PATIENTS, describe_patients
 from wds_bone.sharding.plan import SetPlan, assign_splits, default_samples_per_shard, plan_split
 from wds_bone.sharding.settings import (
     DEFAULT_FILM_PIXELS,
@@ -61,31 +62,42 @@ def make_shards(config: MakeShardsConfig) -> BuiltSet:
             max_bad=config.max_bad,
             replace=config.replace,
         )
-    print(_describe_result(built, config.out))  # noqa: T201
+    print(_describe_result(built, plan, config.out))  # noqa: T201
     return built
 
 
 def plan_set(config: MakeShardsConfig) -> SetPlan:
     """Return the plan of the set that `config` describes; this reads the label table, but opens none of the films."""
     rejected: list[RejectedSample] = []
-    sources = _find_sources(config, rejected)
+    patients = PatientColumn()
+    sources = _find_sources(config, rejected, patients)
     check_bad_budget(rejected, config.max_bad)
     image = _image_format(config)
     fraction = DEFAULT_VAL_FRACTION if config.val_fraction is None else config.val_fraction
-    parts = assign_splits(sources, named=config.split, val_fraction=fraction, seed=config.seed)
+    known = NO_PATIENTS if config.patient_column is None else patients.patients
+    parts = assign_splits(sources, named=config.split, val_fraction=fraction, seed=config.seed, patients=known)
+    for line in describe_patients(patients, parts, is_used=config.patient_column is not None):
+        print(line)  # noqa: T201
     size = config.samples_per_shard or default_samples_per_shard(len(sources))
     splits = tuple(plan_split(name, part, image, samples_per_shard=size) for name, part in parts.items())
     table_sha256 = hashlib.sha256(config.labels.read_bytes()).hexdigest() if config.labels else None
     return SetPlan(image, size, splits, tuple(rejected), table_sha256)
 
 
-def _find_sources(config: MakeShardsConfig, rejected: list[RejectedSample]) -> list[Source]:
+def _find_sources(config: MakeShardsConfig, rejected: list[RejectedSample], patients: PatientColumn) -> list[Source]:
     if config.labels is None:
         num_raters = TEST_RATERS if config.split == "test" else 1
         return synthetic_sources(config.synthetic or DEFAULT_NUM_HANDS, seed=config.seed, num_raters=num_raters)
-    columns = LabelColumns(config.id_column, config.age_column, config.gender_column, config.gender_is, config.age_unit)
+    columns = LabelColumns(
+        id_column=config.id_column,
+        patient_column=config.patient_column,
+        age_column=config.age_column,
+        gender_column=config.gender_column,
+        gender_is=config.gender_is,
+        age_unit=config.age_unit,
+    )
     may_skip = rejected if config.on_bad == "skip" else None
-    sources, num_unlabeled = film_sources(config.labels, config.images, columns, rejected=may_skip)
+    sources, num_unlabeled = film_sources(config.labels, config.images, columns, rejected=may_skip, patients=patients)
     if num_unlabeled:
         print(f"images without a label, not used: {num_unlabeled:,}")  # noqa: T201
     return sources
@@ -104,8 +116,12 @@ def _describe_plan(plan: SetPlan, out: Path) -> str:
     return f"{out}: {', '.join(parts)}; {image.height} x {image.width} {image.encoding}{quality}"
 
 
-def _describe_result(built: BuiltSet, out: Path) -> str:
+def _describe_result(built: BuiltSet, plan: SetPlan, out: Path) -> str:
     lines = [format_counts(built.manifest), f"figures: {out / SHEET_NAME}  {out / HISTOGRAM_NAME}"]
+    others = built.manifest.splits.keys() - {split.name for split in plan.splits}
+    if plan.has_groups and others:
+        names = ", ".join(sorted(others))
+        lines.append(f"patients were not compared with those in {names}, because the ids of patients are not stored")
     if built.rejected:
         lines.append(f"skipped samples, listed in {out / BAD_NAME}: {format_causes(list(built.rejected))}")
     if built.was_complete:

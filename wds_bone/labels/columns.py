@@ -26,6 +26,12 @@ _ID_TIERS = (
 _AGE_NAMES = ("age", "bone age", "skeletal age", "ground truth bone age")
 _UNIT_ENDINGS: dict[str, AgeUnit] = {"months": "months", "inmonths": "months", "years": "years", "inyears": "years"}
 _GENDER_NAMES = ("gender", "sex")
+_PATIENT_NAMES = (
+    *("patient", "pat", "pt", "mrn", "subject", "subj", "participant", "proband", "pseudonym"),
+    *("person", "individual", "child", "case", "paciente", "患者", "病人", "病历"),
+)
+_PATIENT_ENDINGS = ("", "id", "no", "nr", "num", "number", "code", "key", "name", "index", "uid", "编号", "号")
+_OTHER_PATIENT_NAMES = ("pid", "medical record number", "hospital number", "nhs number")
 _FLAG_NAMES: dict[str, Flag] = {"male": "male", "ismale": "male", "female": "female", "isfemale": "female"}
 
 
@@ -42,6 +48,7 @@ class LabelColumns:
     gender_column: str | None = None
     gender_is: Flag | None = None  # what 1 or true means in the gender column
     age_unit: AgeUnit | None = None
+    patient_column: str | None = None
 
     def __post_init__(self) -> None:
         for setting, choice, kind in (("--gender-is", self.gender_is, Flag), ("--age-unit", self.age_unit, AgeUnit)):
@@ -57,11 +64,16 @@ BY_NAME = LabelColumns()
 
 @dataclass(frozen=True)
 class Roles:
-    """The index of the column of each role, and what the values of the column mean."""
+    """The index of the column of each role, and what the values of the column mean.
+
+    `patient` is the column that the user named, or else one that looks like it.
+    """
 
     id: int | None
+    patient: int | None
     age: int
     gender: int
+    patient_is_named: bool
     flag: Flag | None  # what 1 or true means; with None only words and letters are read
     age_unit: AgeUnit
     states_age_unit: bool  # by the user, or as years in the name of the column
@@ -82,17 +94,24 @@ def find_roles(names: Sequence[str], columns: LabelColumns, *, where: str, with_
     normalized = [_normalize(name) for name in names]
     age = _find_column(names, columns.age_column, _age_candidates(normalized), role="age", where=where)
     gender = _find_column(names, columns.gender_column, _gender_candidates(normalized), role="gender", where=where)
-    identity = None
+    patient = identity = None
+    if columns.patient_column is not None:
+        patient = _find_column(names, columns.patient_column, [], role="patient", where=where)
     if with_id:
-        identity = _find_column(names, columns.id_column, _id_candidates(normalized), role="id", where=where)
-    if len({age, gender, identity}) < 3:
-        expected, do = "a different column for each of id, age and gender", "choose another column for one of them"
+        candidates = _id_candidates(normalized, without=patient)
+        identity = _find_column(names, columns.id_column, candidates, role="id", where=where)
+    chosen = [index for index in (age, gender, identity, patient) if index is not None]
+    if len(set(chosen)) < len(chosen):
+        expected = "a different column for each of id, age, gender and patient"
+        do = "choose another column for one of them"
         raise _column_error(names, f"{where}: one column has two roles", expected, do)
     named_unit = next((unit for ending, unit in _UNIT_ENDINGS.items() if normalized[age].endswith(ending)), None)
     return Roles(
         id=identity,
+        patient=_first_patient(normalized, without=chosen) if patient is None else patient,
         age=age,
         gender=gender,
+        patient_is_named=patient is not None,
         flag=_reconcile(columns.gender_is, _FLAG_NAMES.get(normalized[gender]), names[gender], "--gender-is", where),
         age_unit=_reconcile(columns.age_unit, named_unit, names[age], "--age-unit", where) or "months",
         states_age_unit=columns.age_unit is not None or named_unit == "years",
@@ -103,9 +122,20 @@ def _normalize(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
-def _id_candidates(normalized: Sequence[str]) -> list[int]:
-    tiers = [[i for i, name in enumerate(normalized) if name in map(_normalize, tier)] for tier in _ID_TIERS]
+def _id_candidates(normalized: Sequence[str], *, without: int | None) -> list[int]:
+    free = [(i, name) for i, name in enumerate(normalized) if i != without]
+    tiers = [[i for i, name in free if name in map(_normalize, tier)] for tier in _ID_TIERS]
     return next(filter(None, tiers), [])
+
+
+def _first_patient(normalized: Sequence[str], *, without: Sequence[int]) -> int | None:
+    """Return the column that looks most like a patient, such as `patient_ID`, `Subject No.` or `id_patient`."""
+    names = [name for start in _PATIENT_NAMES for end in _PATIENT_ENDINGS for name in (start + end, end + start)]
+    ranks = {
+        name: rank for rank, name in reversed(list(enumerate(names + list(map(_normalize, _OTHER_PATIENT_NAMES)))))
+    }
+    found = [(ranks[name], i) for i, name in enumerate(normalized) if name in ranks and i not in without]
+    return min(found)[1] if found else None
 
 
 def _age_candidates(normalized: Sequence[str]) -> list[int]:

@@ -6,20 +6,29 @@ Invariant: a label is read as written or refused with its location; a gender is 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from wds_bone.errors import LabelError
 from wds_bone.labels.columns import BY_NAME, LabelColumns, Roles, find_roles
 from wds_bone.labels.table import Row, Table, read_table
-from wds_bone.labels.values import KEY_PATTERN, Gender, is_flag_value, parse_age_months, parse_gender, parse_key
+from wds_bone.labels.values import (
+    KEY_PATTERN,
+    Gender,
+    is_flag_value,
+    parse_age_months,
+    parse_gender,
+    parse_key,
+    parse_patient,
+)
 
 __all__ = [
     "KEY_PATTERN",
     "Gender",
     "Label",
     "LabelColumns",
+    "PatientColumn",
     "RejectedSample",
     "check_ages_are_in_months",
     "label_from_mapping",
@@ -53,15 +62,32 @@ class RejectedSample:
     problem: str
 
 
+@dataclass
+class PatientColumn:
+    """The column with the patients, or one that looks like it: its name, and the patient of each key.
+
+    The patients are kept apart from the labels, so that nothing that writes labels can write them.
+    """
+
+    name: str | None = None
+    patients: dict[str, str] = field(default_factory=dict, repr=False)
+
+
 def read_labels(
-    path: str | Path, columns: LabelColumns = BY_NAME, *, rejected: list[RejectedSample] | None = None
+    path: str | Path,
+    columns: LabelColumns = BY_NAME,
+    *,
+    rejected: list[RejectedSample] | None = None,
+    patients: PatientColumn | None = None,
 ) -> list[Label]:
     """Return the labels of a table, in its order.
 
     Args:
         path: a .csv (UTF-8, commas) or .xlsx file with a header.
         columns: what the columns mean, if their names do not say so.
-        rejected: a list to append rows with a bad age or gender to; None raises an error for the first of them.
+        rejected: a list to append rows with a bad age, gender or patient to; None raises an error for the first.
+        patients: receives the column that `columns` names, in which no patient may be missing, or else a column that
+            looks like it.
 
     Raises:
         LabelError: if the table cannot be read, or a row is wrong.
@@ -71,7 +97,10 @@ def read_labels(
     roles = _table_roles(table, columns)
     _check_gender_is_stated(table, roles)
     keys = _unique_keys(table, roles)
-    found = (_read_row(key, row, roles, rejected) for key, row in zip(keys, table.rows, strict=True))
+    patients = PatientColumn() if patients is None else patients
+    if roles.patient is not None:
+        patients.name = table.header.cells[roles.patient].strip()
+    found = (_read_row(key, row, roles, rejected, patients) for key, row in zip(keys, table.rows, strict=True))
     labels = [label for label in found if label is not None]
     if not roles.states_age_unit:
         where = f"{table.header.where}: the column {table.header.cells[roles.age].strip()!r}"
@@ -197,14 +226,32 @@ def _unique_keys(table: Table, roles: Roles) -> list[str]:
     return list(locations)
 
 
-def _read_row(key: str, row: Row, roles: Roles, rejected: list[RejectedSample] | None) -> Label | None:
+def _read_row(
+    key: str, row: Row, roles: Roles, rejected: list[RejectedSample] | None, patients: PatientColumn
+) -> Label | None:
     where, cause = f"{row.where}: id {key!r}", "bad gender"
     try:
         gender = parse_gender(row.cells[roles.gender], flag=roles.flag, where=where)
         cause = "bad age"
-        return Label(key, gender, parse_age_months(row.cells[roles.age], unit=roles.age_unit, where=where))
+        age_months = parse_age_months(row.cells[roles.age], unit=roles.age_unit, where=where)
+        cause = "no patient"
+        if roles.patient is not None and (patient := _parse_patient(row.cells[roles.patient], roles, where)):
+            patients.patients[key] = patient
+        return Label(key, gender, age_months)
     except LabelError as error:
         if rejected is None:
             raise
         rejected.append(RejectedSample(key, cause, f"{error.problem}: {error.got}"))
         return None
+
+
+def _parse_patient(text: str, roles: Roles, where: str) -> str | None:
+    """Return the patient in a cell; None if there is none and the user did not name the column."""
+    if (patient := parse_patient(text)) or not roles.patient_is_named:
+        return patient
+    raise LabelError(
+        f"{where}: the patient is missing",
+        expected="a patient in every row, because films without one could be in two splits",
+        got=repr(text),
+        do="fill in the patient, or leave such films out with --on-bad skip --max-bad N",
+    )

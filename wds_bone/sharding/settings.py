@@ -75,6 +75,12 @@ class MakeShardsConfig:
     id_column: str | None = option(
         "column with the ids (default: recognized by its name)", default=None, metavar="NAME"
     )
+    patient_column: str | None = option(
+        "column with the patients; all films of a patient stay in one split, and later in one fold "
+        "(default: films are independent)",
+        default=None,
+        metavar="NAME",
+    )
     age_column: str | None = option(
         "column with the bone ages (default: recognized by its name)", default=None, metavar="NAME"
     )
@@ -106,7 +112,8 @@ class MakeShardsConfig:
 
 def _check_inputs(config: MakeShardsConfig) -> None:
     """Refuse options that contradict each other, or that have no effect without another one."""
-    need_labels = ("images", "stretch", "id_column", "age_column", "gender_column", "gender_is", "age_unit")
+    columns = "id_column", "patient_column", "age_column", "gender_column"
+    need_labels = ("images", "stretch", *columns, "gender_is", "age_unit")
     given = [setting_name(MakeShardsConfig, name) for name in need_labels if getattr(config, name)]
     if config.labels is not None and not config.images:
         raise ConfigError("--labels without --images", expected="both", got="no folder", do="add --images DIR")

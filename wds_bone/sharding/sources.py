@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wds_bone.errors import ImageError
 from wds_bone.images.read import find_images, letterbox, read_image
-from wds_bone.labels.read import Label, LabelColumns, RejectedSample, read_labels
+from wds_bone.labels.read import Label, LabelColumns, PatientColumn, RejectedSample, read_labels
 from wds_bone.phantom import Hand, draw_hand, hand_ground_truth, synthetic_hands
 from wds_bone.shards.manifest import ImageFormat
 
@@ -30,15 +30,22 @@ class Source:
         label: its key, gender and age.
         image: the path of the film, or the hand to draw.
         fingerprint: the size of the film in bytes, or a digest of the hand; the image is not read for it.
+        group: a number that all films of a patient share; None if patients are not known.
     """
 
     label: Label
     image: Path | Hand
     fingerprint: int | str
+    group: int | None = None
 
 
 def film_sources(
-    table: Path, folders: Sequence[Path], columns: LabelColumns, *, rejected: list[RejectedSample] | None
+    table: Path,
+    folders: Sequence[Path],
+    columns: LabelColumns,
+    *,
+    rejected: list[RejectedSample] | None,
+    patients: PatientColumn | None = None,
 ) -> tuple[list[Source], int]:
     """Return a source per label that has a film, and the number of films in `folders` that have no label.
 
@@ -47,12 +54,13 @@ def film_sources(
         folders: the folders of the films, whose file names are the ids.
         columns: the columns of the table, as for `read_labels`.
         rejected: collects bad rows and labels without a film; None makes the first of them an error.
+        patients: receives the patients, as for `read_labels`.
 
     Raises:
         LabelError: if `read_labels` refuses the table.
         ImageError: if `find_images` refuses the folders, or if labels have no film.
     """
-    labels = read_labels(table, columns, rejected=rejected)
+    labels = read_labels(table, columns, rejected=rejected, patients=patients)
     films = find_images(folders)
     missing = [label.key for label in labels if label.key not in films]
     num_unlabeled = len(films) - (len(labels) - len(missing)) - sum(bad.key in films for bad in rejected or ())
