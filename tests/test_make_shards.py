@@ -25,7 +25,7 @@ from wds_bone.verify import main as verify
 OPTIONS = [
     *("labels", "images", "out", "split", "val-fraction", "size", "encoding", "quality", "stretch"),
     *("samples-per-shard", "workers", "seed", "on-bad", "max-bad", "synthetic", "replace"),
-    *("id-column", "age-column", "gender-column", "gender-is", "age-unit"),
+    *("id-column", "patient-column", "age-column", "gender-column", "gender-is", "age-unit"),
 ]
 DEADLINE_SECONDS = 110
 
@@ -41,6 +41,7 @@ def test_the_command_has_exactly_these_options():
         (["--labels", "x.csv"], "--labels without --images"),
         (["--images", "films"], "--images without --labels"),
         (["--gender-is", "male"], "--gender-is without --labels"),
+        (["--patient-column", "patient"], "--patient-column without --labels"),
         (["--labels", "x.csv", "--images", "x", "--synthetic", "5"], "--labels and --synthetic contradict"),
         (["--split", "test", "--val-fraction", "0.1"], "--split and --val-fraction contradict"),
         (["--on-bad", "skip"], "--on-bad skip and --max-bad must be given together"),
