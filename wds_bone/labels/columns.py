@@ -31,7 +31,11 @@ _PATIENT_NAMES = (
     *("person", "individual", "child", "case", "paciente", "患者", "病人", "病历"),
 )
 _PATIENT_ENDINGS = ("", "id", "no", "nr", "num", "number", "code", "key", "name", "index", "uid", "编号", "号")
-_OTHER_PATIENT_NAMES = ("pid", "medical record number", "hospital number", "nhs number")
+_PATIENT_SPELLINGS = [
+    *(name for start in _PATIENT_NAMES for end in _PATIENT_ENDINGS for name in (start + end, end + start)),
+    *("pid", "medicalrecordnumber", "hospitalnumber", "nhsnumber"),
+]
+_PATIENT_RANKS = {name: rank for rank, name in reversed(list(enumerate(_PATIENT_SPELLINGS)))}
 _FLAG_NAMES: dict[str, Flag] = {"male": "male", "ismale": "male", "female": "female", "isfemale": "female"}
 
 
@@ -130,12 +134,8 @@ def _id_candidates(normalized: Sequence[str], *, without: int | None) -> list[in
 
 def _first_patient(normalized: Sequence[str], *, without: Sequence[int]) -> int | None:
     """Return the column that looks most like a patient, such as `patient_ID`, `Subject No.` or `id_patient`."""
-    names = [name for start in _PATIENT_NAMES for end in _PATIENT_ENDINGS for name in (start + end, end + start)]
-    ranks = {
-        name: rank for rank, name in reversed(list(enumerate(names + list(map(_normalize, _OTHER_PATIENT_NAMES)))))
-    }
-    found = [(ranks[name], i) for i, name in enumerate(normalized) if name in ranks and i not in without]
-    return min(found)[1] if found else None
+    found = [(_PATIENT_RANKS[name], i) for i, name in enumerate(normalized) if name in _PATIENT_RANKS]
+    return next((i for _, i in sorted(found) if i not in without), None)
 
 
 def _age_candidates(normalized: Sequence[str]) -> list[int]:
