@@ -59,6 +59,7 @@ def test_the_films_of_a_patient_are_in_one_split_and_have_one_group(tmp_path: Pa
     assert len(set(numbers.values())) == len({group for group, _ in numbers.values()}) == 10
     assert verify([str(out), "--deep"]) == 0
     text = capsys.readouterr().out
+    assert text.count("; films are grouped by patient") == 2
     assert "patients: 10, with up to 3 films; the films of each stay together" in text
     assert "patients with films of both genders: 10; the first of them has the films 'hand-" in text
     assert "looks like" not in text
@@ -150,7 +151,7 @@ def test_too_few_patients_for_two_splits_is_an_error_with_their_number(tmp_path:
     assert make(tmp_path / "out", *write_patients(tmp_path / "films", 20, of=lambda number: "one"), *USED) == 2
     message = capsys.readouterr().err
     assert "split 'val' would be empty" in message
-    assert "20 samples of 1 patients, --val-fraction 0.1" in message
+    assert "20 samples, patients: 1, --val-fraction 0.1" in message
 
 
 def test_a_repeated_run_writes_nothing_and_another_use_of_patients_is_a_different_setting(

@@ -109,7 +109,7 @@ def assign_splits(
             raise ConfigError(
                 f"split '{name}' would be empty",
                 expected="at least one sample in every split",
-                got=f"{len(sources)} samples{_count_patients(labels, patients)}, --val-fraction {val_fraction:g}",
+                got=f"{len(sources)} samples, {_count_patients(labels, patients)}--val-fraction {val_fraction:g}",
                 do="add samples, change --val-fraction, or put all samples into one split with --split NAME",
             )
     ordered = {name: [by_key[label.key] for label in shuffle_labels(part, seed=seed)] for name, part in parts.items()}
@@ -161,7 +161,7 @@ def describe_difference(new: Mapping[str, object], old: Mapping[str, object]) ->
 
 
 def _count_patients(labels: Sequence[Label], patients: Mapping[str, str]) -> str:
-    return f" of {len(films_by_patient(labels, patients))} patients" if patients else ""
+    return f"patients: {len(films_by_patient(labels, patients))}, " if patients else ""
 
 
 def _format_values(plan: Mapping[str, object], names: Sequence[str]) -> str:
