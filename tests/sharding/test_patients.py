@@ -11,7 +11,7 @@ from tests.sharding.film_sets import digests, keys, make, names_in, write_films
 from tests.sharding.test_staging import interrupt
 from wds_bone.index import main as index
 from wds_bone.shards.groups import read_groups
-from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest
+from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest
 from wds_bone.shards.sidecars import read_sidecar
 from wds_bone.verify import main as verify
 
@@ -200,6 +200,16 @@ def test_an_unfinished_run_without_patients_is_not_continued_with_them(
     message = capsys.readouterr().err
     assert "unfinished run" in message
     assert "expected: patient_groups true" in message
+
+
+def test_an_unfinished_run_of_a_version_without_patients_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    films, out = write_films(tmp_path / "films", 20), tmp_path / "out"
+    interrupt(out, films, monkeypatch, "train-000001.tar")
+    path = out / STAGING_NAME / "plan.json"
+    plan = json.loads(path.read_text())
+    assert plan.pop("patient_groups") is False
+    path.write_text(json.dumps(plan))
+    assert make(out, *films) == 0
 
 
 def test_a_split_that_is_added_has_other_numbers_and_the_limit_of_the_comparison_is_stated(

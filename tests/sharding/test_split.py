@@ -89,7 +89,7 @@ def test_no_patient_is_on_both_sides_and_the_share_is_exact_to_within_one_patien
     train, val = split_labels(labels, fraction, seed=seed, patients=patients)
     assert Counter(train + val) == Counter(labels)
     assert not {patients[label.key] for label in train} & {patients[label.key] for label in val}
-    assert abs(len(val) - len(labels) * fraction) <= max(map(len, patient_films), default=0)
+    assert abs(len(val) - len(labels) * fraction) <= max(map(len, patient_films), default=0) / 2 + 0.5
 
 
 @given(patient_lists, fractions, seeds)
