@@ -12,7 +12,8 @@ from pathlib import Path
 
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import MAKE_SHARDS
-from wds_bone.labels.read import LabelColumns, PatientColumn, RejectedSample
+from wds_bone.labels.patients import PatientColumn
+from wds_bone.labels.read import LabelColumns, RejectedSample
 from wds_bone.sharding.bad_list import BAD_NAME
 from wds_bone.sharding.build import BuiltSet, build_set
 from wds_bone.sharding.lock import writer_lock

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from wds_bone.errors import LabelError
-from wds_bone.labels.read import Label, LabelColumns, PatientColumn, RejectedSample, read_labels
+from wds_bone.labels.patients import PatientColumn
+from wds_bone.labels.read import Label, LabelColumns, RejectedSample, read_labels
 
 NAMED = LabelColumns(patient_column="who")
 

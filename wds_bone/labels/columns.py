@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar, get_args
 
 from wds_bone.errors import ConfigError, LabelError
+from wds_bone.labels.patients import find_patient_column
 from wds_bone.labels.values import AgeUnit, Flag
 
 Choice = TypeVar("Choice", bound=str)
@@ -26,16 +27,6 @@ _ID_TIERS = (
 _AGE_NAMES = ("age", "bone age", "skeletal age", "ground truth bone age")
 _UNIT_ENDINGS: dict[str, AgeUnit] = {"months": "months", "inmonths": "months", "years": "years", "inyears": "years"}
 _GENDER_NAMES = ("gender", "sex")
-_PATIENT_NAMES = (
-    *("patient", "pat", "pt", "mrn", "subject", "subj", "participant", "proband", "pseudonym"),
-    *("person", "individual", "child", "case", "paciente", "患者", "病人", "病历"),
-)
-_PATIENT_ENDINGS = ("", "id", "no", "nr", "num", "number", "code", "key", "name", "index", "uid", "编号", "号")
-_PATIENT_SPELLINGS = [
-    *(name for start in _PATIENT_NAMES for end in _PATIENT_ENDINGS for name in (start + end, end + start)),
-    *("pid", "medicalrecordnumber", "hospitalnumber", "nhsnumber"),
-]
-_PATIENT_RANKS = {name: rank for rank, name in reversed(list(enumerate(_PATIENT_SPELLINGS)))}
 _FLAG_NAMES: dict[str, Flag] = {"male": "male", "ismale": "male", "female": "female", "isfemale": "female"}
 
 
@@ -112,7 +103,7 @@ def find_roles(names: Sequence[str], columns: LabelColumns, *, where: str, with_
     named_unit = next((unit for ending, unit in _UNIT_ENDINGS.items() if normalized[age].endswith(ending)), None)
     return Roles(
         id=identity,
-        patient=_first_patient(normalized, without=chosen) if patient is None else patient,
+        patient=find_patient_column(normalized, without=chosen) if patient is None else patient,
         age=age,
         gender=gender,
         patient_is_named=patient is not None,
@@ -130,12 +121,6 @@ def _id_candidates(normalized: Sequence[str], *, without: int | None) -> list[in
     free = [(i, name) for i, name in enumerate(normalized) if i != without]
     tiers = [[i for i, name in free if name in map(_normalize, tier)] for tier in _ID_TIERS]
     return next(filter(None, tiers), [])
-
-
-def _first_patient(normalized: Sequence[str], *, without: Sequence[int]) -> int | None:
-    """Return the column that looks most like a patient, such as `patient_ID`, `Subject No.` or `id_patient`."""
-    found = [(_PATIENT_RANKS[name], i) for i, name in enumerate(normalized) if name in _PATIENT_RANKS]
-    return next((i for _, i in sorted(found) if i not in without), None)
 
 
 def _age_candidates(normalized: Sequence[str]) -> list[int]:

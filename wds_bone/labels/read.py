@@ -6,29 +6,21 @@ Invariant: a label is read as written or refused with its location; a gender is 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from wds_bone.errors import LabelError
 from wds_bone.labels.columns import BY_NAME, LabelColumns, Roles, find_roles
+from wds_bone.labels.patients import PatientColumn, parse_patient
 from wds_bone.labels.table import Row, Table, read_table
-from wds_bone.labels.values import (
-    KEY_PATTERN,
-    Gender,
-    is_flag_value,
-    parse_age_months,
-    parse_gender,
-    parse_key,
-    parse_patient,
-)
+from wds_bone.labels.values import KEY_PATTERN, Gender, is_flag_value, parse_age_months, parse_gender, parse_key
 
 __all__ = [
     "KEY_PATTERN",
     "Gender",
     "Label",
     "LabelColumns",
-    "PatientColumn",
     "RejectedSample",
     "check_ages_are_in_months",
     "label_from_mapping",
@@ -60,17 +52,6 @@ class RejectedSample:
     key: str
     cause: str
     problem: str
-
-
-@dataclass
-class PatientColumn:
-    """The column with the patients, or one that looks like it: its name, and the patient of each key.
-
-    The patients are kept apart from the labels, so that nothing that writes labels can write them.
-    """
-
-    name: str | None = None
-    patients: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 def read_labels(
@@ -235,7 +216,8 @@ def _read_row(
         cause = "bad age"
         age_months = parse_age_months(row.cells[roles.age], unit=roles.age_unit, where=where)
         cause = "no patient"
-        if roles.patient is not None and (patient := _parse_patient(row.cells[roles.patient], roles, where)):
+        patient = _read_patient(row, roles, where)
+        if patient is not None:
             patients.patients[key] = patient
         return Label(key, gender, age_months)
     except LabelError as error:
@@ -245,13 +227,7 @@ def _read_row(
         return None
 
 
-def _parse_patient(text: str, roles: Roles, where: str) -> str | None:
-    """Return the patient in a cell; None if there is none and the user did not name the column."""
-    if (patient := parse_patient(text)) or not roles.patient_is_named:
-        return patient
-    raise LabelError(
-        f"{where}: the patient is missing",
-        expected="a patient in every row, because films without one could be in two splits",
-        got=repr(text),
-        do="fill in the patient, or leave such films out with --on-bad skip --max-bad N",
-    )
+def _read_patient(row: Row, roles: Roles, where: str) -> str | None:
+    if roles.patient is None:
+        return None
+    return parse_patient(row.cells[roles.patient], where=where, must_exist=roles.patient_is_named)

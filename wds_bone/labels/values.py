@@ -6,7 +6,6 @@ Invariant: nothing is guessed; an ambiguous value is refused.
 """
 
 import re
-import unicodedata
 from typing import Literal
 
 from wds_bone.errors import LabelError
@@ -24,7 +23,6 @@ _IMAGE_SUFFIX = re.compile(r"\.(png|jpe?g|tiff?|dcm)\Z", re.IGNORECASE)
 _WHOLE_FLOAT = re.compile(r"\A([0-9]+)\.0+\Z")
 _NUMBER = re.compile(r"\A[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\Z")
 _GENDERS: dict[str, Gender] = {"f": "F", "female": "F", "m": "M", "male": "M"}
-_NO_PATIENT = {"", "nan", "na", "n/a", "#n/a", "none", "null", "nil", "unknown", "missing", "-", "--", "?"}
 _FLAG_VALUES = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 
 
@@ -85,16 +83,6 @@ def parse_gender(text: str, *, flag: Flag | None, where: str) -> Gender:
             do="correct the gender or leave the sample out; a gender is never guessed",
         )
     return "M" if _FLAG_VALUES[value] == (flag == "male") else "F"
-
-
-def parse_patient(text: str) -> str | None:
-    """Return the patient in `text`, in one spelling; None if there is none.
-
-    Spellings that differ in case, spaces, width or the `.0` of a float are one patient: taking two patients for one
-    separates nothing, but taking one for two could.
-    """
-    patient = _WHOLE_FLOAT.sub(r"\1", " ".join(unicodedata.normalize("NFKC", text).casefold().split()))
-    return None if patient in _NO_PATIENT else patient
 
 
 def is_flag_value(text: str) -> bool:

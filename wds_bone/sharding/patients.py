@@ -12,7 +12,8 @@ from dataclasses import replace
 from itertools import chain, combinations
 from types import MappingProxyType
 
-from wds_bone.labels.read import Label, PatientColumn
+from wds_bone.labels.patients import PatientColumn
+from wds_bone.labels.read import Label
 from wds_bone.sharding.sources import Source
 
 NO_PATIENTS: Mapping[str, str] = MappingProxyType({})

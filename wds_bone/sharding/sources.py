@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from wds_bone.errors import ImageError
 from wds_bone.images.read import find_images, letterbox, read_image
-from wds_bone.labels.read import Label, LabelColumns, PatientColumn, RejectedSample, read_labels
+from wds_bone.labels.patients import PatientColumn
+from wds_bone.labels.read import Label, LabelColumns, RejectedSample, read_labels
 from wds_bone.phantom import Hand, draw_hand, hand_ground_truth, synthetic_hands
 from wds_bone.shards.manifest import ImageFormat
 
