@@ -137,6 +137,7 @@ def test_the_script_runs_from_any_folder_without_installation(tmp_path: Path, wh
 
 
 @pytest.mark.slow
+@pytest.mark.fault("B6")
 def test_one_worker_and_three_workers_write_the_same_bytes(tmp_path: Path, whole_set):
     status, _, err = finish(start(tmp_path / "out", *HANDS[:-1], "3"))
     assert status == 0
@@ -145,6 +146,7 @@ def test_one_worker_and_three_workers_write_the_same_bytes(tmp_path: Path, whole
 
 
 @pytest.mark.slow
+@pytest.mark.fault("B1")
 def test_after_kills_at_several_stages_a_repeated_run_gives_the_same_bytes(tmp_path: Path, whole_set):
     out, num_kills = tmp_path / "out", 0
     for num_staged in (1, 3, 5, 8, 11):
@@ -161,6 +163,7 @@ def test_after_kills_at_several_stages_a_repeated_run_gives_the_same_bytes(tmp_p
 
 @pytest.mark.slow
 @needs_proc
+@pytest.mark.fault("D8")
 def test_a_killed_worker_is_reported_and_leaves_no_process(tmp_path: Path, whole_set):
     out = tmp_path / "out"
     process = start(out, *HANDS)
@@ -191,6 +194,7 @@ def test_workers_end_with_the_command_whichever_signal_ends_it(tmp_path: Path, s
 
 @pytest.mark.slow
 @needs_proc
+@pytest.mark.fault("B5")
 def test_a_second_writer_is_refused_and_the_first_is_not_disturbed(tmp_path: Path, whole_set):
     out = tmp_path / "out"
     first = start(out, *HANDS)
@@ -253,6 +257,7 @@ def test_a_system_call_that_fails_in_a_worker_stops_the_run_and_a_repeated_run_r
 
 
 @pytest.mark.slow
+@pytest.mark.fault("B6")
 def test_a_manifest_contains_no_paths_hosts_or_times(tmp_path: Path):
     films = write_films(tmp_path / "films", 8)
     assert finish(start(tmp_path / "out", *films, "--size", "16", "--workers", "1"))[0] == 0

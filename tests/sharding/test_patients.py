@@ -46,7 +46,6 @@ def _groups_of(out: Path, shards: tuple) -> Iterator[tuple[str, int]]:
         yield from zip(names, read_groups(out, shard).tolist(), strict=True)
 
 
-@pytest.mark.fault("A7")
 def test_the_films_of_a_patient_are_in_one_split_and_have_one_group(tmp_path: Path, capsys: Captured):
     out = tmp_path / "out"
     assert make(out, *write_patients(tmp_path / "films", 30), *USED, "--val-fraction", "0.3") == 0
@@ -93,6 +92,7 @@ def test_group_numbers_count_patients_in_the_shuffled_order(tmp_path: Path):
     assert list(dict.fromkeys(numbers)) == list(range(10))
 
 
+@pytest.mark.fault("B6")
 def test_the_set_does_not_depend_on_the_order_of_the_table_and_groups_fit_after_films_were_skipped(tmp_path: Path):
     films = write_patients(tmp_path / "films", 30)
     (tmp_path / "films" / "hand-5.png").write_bytes(b"damaged")
@@ -120,7 +120,6 @@ def test_without_the_option_the_set_has_the_bytes_of_a_table_without_patients(tm
     assert manifests[0].keys() == manifests[1].keys() == {"format", "version", "image", "splits", "sha256"}
 
 
-@pytest.mark.fault("A7")
 @pytest.mark.parametrize(
     ("more", "of", "mention"),
     [
@@ -154,6 +153,7 @@ def test_too_few_patients_for_two_splits_is_an_error_with_their_number(tmp_path:
     assert "20 samples, patients: 1, --val-fraction 0.1" in message
 
 
+@pytest.mark.fault("B4")
 def test_a_repeated_run_writes_nothing_and_another_use_of_patients_is_a_different_setting(
     tmp_path: Path, capsys: Captured
 ):
@@ -169,6 +169,7 @@ def test_a_repeated_run_writes_nothing_and_another_use_of_patients_is_a_differen
     assert digests(out) == before
 
 
+@pytest.mark.fault("B4")
 def test_replacing_a_set_by_one_without_patients_leaves_no_groups_and_back(tmp_path: Path):
     out, films = tmp_path / "out", write_patients(tmp_path / "films", 20)
     assert make(out, *films, *USED) == 0
@@ -191,6 +192,7 @@ def test_an_interrupted_run_continues_to_the_same_bytes(tmp_path: Path, monkeypa
     assert digests(out) == digests(tmp_path / "fresh")
 
 
+@pytest.mark.fault("B4")
 def test_an_unfinished_run_without_patients_is_not_continued_with_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ):
@@ -230,7 +232,7 @@ def test_a_split_that_is_added_has_other_numbers_and_the_limit_of_the_comparison
     assert verify([str(out)]) == 0
 
 
-@pytest.mark.fault("B2", "D7")
+@pytest.mark.fault("D7")
 def test_missing_or_damaged_groups_are_found_by_verify_and_by_a_repeated_run(tmp_path: Path, capsys: Captured):
     out, films = tmp_path / "out", write_patients(tmp_path / "films", 20)
     make(out, *films, *USED)

@@ -45,7 +45,7 @@ def test_groups_survive_a_round_trip_and_numpy_reads_them(tmp_path_factory: pyte
     assert (plain.dtype, plain.tolist()) == (np.uint32, groups.tolist())
 
 
-@pytest.mark.fault("A7", "D7")
+@pytest.mark.fault("D7")
 @given(numbers.filter(len), st.data())
 def test_every_flipped_bit_and_every_truncation_is_found(
     tmp_path_factory: pytest.TempPathFactory, groups: np.ndarray, data: st.DataObject
@@ -102,7 +102,6 @@ def test_groups_of_unknown_shards_are_refused(tmp_path: Path, groups: object, mo
         read_manifest(folder / MANIFEST_NAME)
 
 
-@pytest.mark.fault("A7")
 def test_a_patient_in_two_splits_is_a_problem_but_not_in_two_shards(tmp_path: Path):
     folder = write_set(tmp_path / "set", train=[3, 2], val=[2], test=[1])
     write_groups(folder, train=[[0, 1, 0], [1, 2]], val=[[3, 3]], test=[[4]])

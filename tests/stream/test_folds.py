@@ -85,7 +85,6 @@ grouped_tables = st.tuples(st.integers(1, 120), st.integers(1, 60), st.integers(
 )
 
 
-@pytest.mark.fault("A7")
 @given(grouped_tables, st.integers(2, 7), st.integers(0, 99))
 def test_all_films_of_a_patient_are_in_one_fold_and_folds_are_equal_to_within_one_patient(
     table: np.ndarray, num_folds: int, seed: int
@@ -120,7 +119,6 @@ def test_patients_with_one_film_each_have_the_folds_of_samples_without_patients(
     assert fold_numbers(alone, num_folds=num_folds, seed=seed).tolist() == folds.tolist()
 
 
-@pytest.mark.fault("A7")
 def test_streams_of_two_sets_keep_the_patients_of_each_set_together(tmp_path: Path):
     first = write_set(tmp_path / "first", train=[12, 8])
     second = write_set(tmp_path / "second", first=50, train=[10])
@@ -142,7 +140,7 @@ def test_streams_of_two_sets_keep_the_patients_of_each_set_together(tmp_path: Pa
         assert len(set(zip(table["group"].tolist(), folds.tolist(), strict=True))) == num_patients
 
 
-@pytest.mark.fault("A7", "D7")
+@pytest.mark.fault("D7")
 def test_damaged_groups_are_refused_when_folds_are_asked_for_and_without_folds_they_are_not_read(tmp_path: Path):
     folder = write_set(tmp_path / "set", train=[9])
     plain = select_shards(folder).order_digest
