@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 
 from wds_bone.shards.dali import dali_index
 from wds_bone.shards.encoding import encode_image
+from wds_bone.shards.groups import adopt_groups, groups_as_bytes
 from wds_bone.shards.manifest import (
+    MANIFEST_NAME,
     ImageFormat,
     Manifest,
     ShardEntry,
     SplitEntry,
     dali_name,
+    groups_name,
     index_name,
+    read_manifest,
     write_manifest,
 )
 from wds_bone.shards.samples import join_tables, table_as_bytes
@@ -76,6 +80,17 @@ def write_set(folder: Path, *, first: int = 0, size: int = 16, encoding: str = "
         first += sum(sizes)
     write_manifest(folder, Manifest(ImageFormat(encoding, size, size), splits))  # type: ignore[arg-type]
     return folder
+
+
+def write_groups(folder: Path, **splits: list[list[int]]) -> Manifest:
+    """Write the groups of each shard of each split, and list them in the manifest."""
+    for split, shards in splits.items():
+        for number, groups in enumerate(shards):
+            path = folder / groups_name(f"{split}-{number:06d}.tar")
+            path.write_bytes(groups_as_bytes(np.array(groups, np.uint32)))
+    manifest = adopt_groups(folder, read_manifest(folder / MANIFEST_NAME))
+    write_manifest(folder, manifest)
+    return manifest
 
 
 def _sha256(contents: bytes) -> str:

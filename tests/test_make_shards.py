@@ -25,7 +25,7 @@ from wds_bone.verify import main as verify
 OPTIONS = [
     *("labels", "images", "out", "split", "val-fraction", "size", "encoding", "quality", "stretch"),
     *("samples-per-shard", "workers", "seed", "on-bad", "max-bad", "synthetic", "replace"),
-    *("id-column", "age-column", "gender-column", "gender-is", "age-unit"),
+    *("id-column", "patient-column", "age-column", "gender-column", "gender-is", "age-unit"),
     *("gender-words", "delimiter", "id-width", "safe-keys"),
 ]
 DEADLINE_SECONDS = 110
@@ -44,6 +44,7 @@ def test_the_command_has_exactly_these_options():
         (["--gender-is", "male"], "--gender-is without --labels"),
         (["--gender-words", "1=M"], "--gender-words without --labels"),
         (["--safe-keys"], "--safe-keys without --labels"),
+        (["--patient-column", "patient"], "--patient-column without --labels"),
         (["--labels", "x", "--images", "x", "--gender-words", "男"], "--gender-words: '男' is not a word and a gender"),
         (["--labels", "x", "--images", "x", "--delimiter", "x"], "--delimiter: unknown choice"),
         (["--labels", "x", "--images", "x", "--id-width", "0"], "--id-width "),

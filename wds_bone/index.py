@@ -18,6 +18,7 @@ from wds_bone.progress import BYTES, progress
 from wds_bone.sharding.overview import format_counts
 from wds_bone.sharding.settings import MAX_SIDE_PIXELS, MIN_SIDE_PIXELS
 from wds_bone.shards.foreign import DescribedShard, describe_set, describe_shard, describes_same_shards
+from wds_bone.shards.groups import adopt_groups
 from wds_bone.shards.manifest import (
     MANIFEST_NAME,
     STAGING_NAME,
@@ -90,13 +91,13 @@ def index_shards(names: Sequence[str], *, letterbox: int | None = None) -> Manif
             got="different contents; `wds-bone verify` lists the differences",
             do="fetch or rebuild the set, or delete its manifest.json to keep these shards",
         )
+    written = existing if existing is not None and has_plan else adopt_groups(folder, manifest)
     for shard in shards:
         for name, contents in shard.sidecars.items():
             write_bytes_atomically(folder / name, contents)
-    if existing is not None and has_plan:
-        return existing
-    write_manifest(folder, manifest)
-    return manifest
+    if written is not existing:
+        write_manifest(folder, written)
+    return written
 
 
 def _find_shards(names: Sequence[str]) -> list[Path]:

@@ -16,6 +16,7 @@ from wds_bone.sharding.bad_list import BAD_NAME
 from wds_bone.sharding.build import BuiltSet, build_set
 from wds_bone.sharding.lock import writer_lock
 from wds_bone.sharding.overview import HISTOGRAM_NAME, SHEET_NAME, format_counts, format_num_samples
+from wds_bone.sharding.patients import NO_PATIENTS, describe_patients
 from wds_bone.sharding.plan import SetPlan, assign_splits, default_samples_per_shard, plan_split
 from wds_bone.sharding.settings import (
     DEFAULT_FILM_PIXELS,
@@ -24,7 +25,7 @@ from wds_bone.sharding.settings import (
     DEFAULT_VAL_FRACTION,
     MakeShardsConfig,
 )
-from wds_bone.sharding.sources import Source, film_sources, synthetic_sources
+from wds_bone.sharding.sources import FilmSources, film_sources, synthetic_sources
 from wds_bone.sharding.writer import check_bad_budget, format_causes
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.stream.settings import available_cores
@@ -60,33 +61,35 @@ def make_shards(config: MakeShardsConfig) -> BuiltSet:
             max_bad=config.max_bad,
             replace=config.replace,
         )
-    print(_describe_result(built, config.out))  # noqa: T201
+    print(_describe_result(built, plan, config.out))  # noqa: T201
     return built
 
 
 def plan_set(config: MakeShardsConfig) -> SetPlan:
     """Return the plan of the set that `config` describes; this reads the label table, but opens none of the films."""
     rejected: list[RejectedSample] = []
-    sources, table_sha256 = _find_sources(config, rejected)
+    found = _find_sources(config, rejected)
     check_bad_budget(rejected, config.max_bad)
     image = _image_format(config)
     fraction = DEFAULT_VAL_FRACTION if config.val_fraction is None else config.val_fraction
-    parts = assign_splits(sources, named=config.split, val_fraction=fraction, seed=config.seed)
-    size = config.samples_per_shard or default_samples_per_shard(len(sources))
+    known = NO_PATIENTS if config.patient_column is None else found.patients.patients
+    parts = assign_splits(found.sources, named=config.split, val_fraction=fraction, seed=config.seed, patients=known)
+    for line in describe_patients(found.patients, parts, is_used=config.patient_column is not None):
+        print(line)  # noqa: T201
+    size = config.samples_per_shard or default_samples_per_shard(len(found.sources))
     splits = tuple(plan_split(name, part, image, samples_per_shard=size) for name, part in parts.items())
-    return SetPlan(image, size, splits, tuple(rejected), table_sha256)
+    return SetPlan(image, size, splits, tuple(rejected), found.table_sha256)
 
 
-def _find_sources(config: MakeShardsConfig, rejected: list[RejectedSample]) -> tuple[list[Source], str | None]:
-    """Return the sources, and the hash of the label table if there is one."""
+def _find_sources(config: MakeShardsConfig, rejected: list[RejectedSample]) -> FilmSources:
     if config.labels is None:
         num_raters, num_hands = TEST_RATERS if config.split == "test" else 1, config.synthetic or DEFAULT_NUM_HANDS
-        return synthetic_sources(num_hands, seed=config.seed, num_raters=num_raters), None
+        return FilmSources(synthetic_sources(num_hands, seed=config.seed, num_raters=num_raters))
     may_skip = rejected if config.on_bad == "skip" else None
     found = film_sources(config.labels, config.images, config.label_columns, rejected=may_skip)
     if found.unlabeled:
         print(f"files without a label, not used: {found.unlabeled}")  # noqa: T201
-    return found.sources, found.table_sha256
+    return found
 
 
 def _image_format(config: MakeShardsConfig) -> ImageFormat:
@@ -102,8 +105,12 @@ def _describe_plan(plan: SetPlan, out: Path) -> str:
     return f"{out}: {', '.join(parts)}; {image.height} x {image.width} {image.encoding}{quality}"
 
 
-def _describe_result(built: BuiltSet, out: Path) -> str:
+def _describe_result(built: BuiltSet, plan: SetPlan, out: Path) -> str:
     lines = [format_counts(built.manifest), f"figures: {out / SHEET_NAME}  {out / HISTOGRAM_NAME}"]
+    others = built.manifest.splits.keys() - {split.name for split in plan.splits}
+    if plan.has_groups and others:
+        names = ", ".join(sorted(others))
+        lines.append(f"patients were not compared with those in {names}, because the ids of patients are not stored")
     if built.rejected:
         lines.append(f"skipped samples, listed in {out / BAD_NAME}: {format_causes(list(built.rejected))}")
     if built.was_complete:

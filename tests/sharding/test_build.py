@@ -35,6 +35,7 @@ def test_no_shard_is_sorted_by_age_or_key(tmp_path: Path):
         assert sum(a < b for a, b in pairwise(column)) in range(10, 27)
 
 
+@pytest.mark.fault("B4")
 def test_a_repeated_run_reports_a_complete_set_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     films = write_films(tmp_path / "films", 12)
     make(tmp_path / "out", *films)
@@ -62,6 +63,7 @@ def test_films_that_changed_but_kept_their_size_are_read_again_with_replace(
     assert digests(out) == digests(tmp_path / "fresh") != before
 
 
+@pytest.mark.fault("B6")
 def test_the_set_does_not_depend_on_the_folder_of_the_films_or_the_order_of_the_table(tmp_path: Path):
     make(tmp_path / "one", *write_films(tmp_path / "films", 12))
     films = write_films(tmp_path / "elsewhere", 12)
@@ -86,6 +88,7 @@ def test_adding_a_split_leaves_the_others_unchanged(tmp_path: Path):
     assert {name: split.num_samples for name, split in manifest.splits.items()} == {"train": 10, "test": 6}
 
 
+@pytest.mark.fault("B4")
 def test_a_key_that_is_already_in_another_split_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "out"
     make(out, *write_films(tmp_path / "a", 10), "--split", "train")
@@ -96,6 +99,7 @@ def test_a_key_that_is_already_in_another_split_is_refused(tmp_path: Path, capsy
     assert modification_times(out) == before
 
 
+@pytest.mark.fault("B4")
 def test_a_different_image_format_is_refused_and_both_formats_are_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -107,6 +111,7 @@ def test_a_different_image_format_is_refused_and_both_formats_are_shown(
     assert "got:      height 32" in message
 
 
+@pytest.mark.fault("B4")
 def test_a_set_made_with_different_settings_is_only_replaced_with_replace(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -122,6 +127,7 @@ def test_a_set_made_with_different_settings_is_only_replaced_with_replace(
     assert digests(out) == digests(tmp_path / "fresh")
 
 
+@pytest.mark.fault("B4")
 def test_replacing_one_split_keeps_the_other(tmp_path: Path):
     out = tmp_path / "out"
     make(out, *write_films(tmp_path / "a", 10), "--split", "train")
@@ -174,6 +180,7 @@ def test_the_remedy_for_a_damaged_manifest_works(tmp_path: Path, capsys: pytest.
     assert index([str(out)]) == 0
 
 
+@pytest.mark.fault("A7")
 def test_films_without_a_label_are_counted_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     films = write_films(tmp_path / "films", 12)
     write_films(tmp_path / "films" / "more", 3, first=12)

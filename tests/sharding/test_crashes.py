@@ -28,6 +28,7 @@ def is_complete_set(out: Path) -> bool:
     return False
 
 
+@pytest.mark.fault("B1")
 def test_after_a_kill_before_any_name_change_a_repeated_run_gives_the_same_set(tmp_path: Path):
     films = write_films(tmp_path / "films", 6)
     make(tmp_path / "whole", *films, "--val-fraction", "0.3")
@@ -42,6 +43,7 @@ def test_after_a_kill_before_any_name_change_a_repeated_run_gives_the_same_set(t
     assert completed == sorted(completed)  # once the set is complete, it stays complete
 
 
+@pytest.mark.fault("B1")
 def test_a_kill_during_replacement_leaves_the_old_set_or_the_new_set_or_one_marked_as_incomplete(tmp_path: Path):
     old, new = write_films(tmp_path / "old", 20), write_films(tmp_path / "new", 6)
     make(tmp_path / "whole", *new, "--val-fraction", "0.3")
@@ -63,6 +65,7 @@ def test_a_kill_during_replacement_leaves_the_old_set_or_the_new_set_or_one_mark
 
 
 @pytest.mark.parametrize(("call", "code"), [("fsync", errno.EIO), ("rename", errno.ENOSPC)])
+@pytest.mark.fault("B2", "B3")
 def test_a_failing_disk_stops_the_run_and_a_repeated_run_gives_the_same_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], call: str, code: int
 ):

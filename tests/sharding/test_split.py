@@ -68,3 +68,58 @@ def test_chunks_differ_by_at_most_one_and_hold_all_samples_in_order(samples, siz
     assert [sample for chunk in chunks for sample in chunk] == samples
     assert all(0 < len(chunk) <= size for chunk in chunks)
     assert len({len(chunk) for chunk in chunks}) <= 2
+
+
+patient_lists = st.lists(st.lists(st.tuples(st.sampled_from("FM"), ages), min_size=1, max_size=5), max_size=40)
+
+
+def labels_of(patient_films) -> tuple[list[Label], dict[str, str]]:
+    """Return the labels of all films, and the patient of each key."""
+    labels, patients = [], {}
+    for patient, films in enumerate(patient_films):
+        for gender, age in films:
+            patients[f"hand-{len(labels)}"] = f"p{patient}"
+            labels.append(Label(f"hand-{len(labels)}", gender, age))
+    return labels, patients
+
+
+@given(patient_lists, fractions, seeds)
+def test_no_patient_is_on_both_sides_and_the_share_is_exact_to_within_one_patient(patient_films, fraction, seed):
+    labels, patients = labels_of(patient_films)
+    train, val = split_labels(labels, fraction, seed=seed, patients=patients)
+    assert Counter(train + val) == Counter(labels)
+    assert not {patients[label.key] for label in train} & {patients[label.key] for label in val}
+    assert abs(len(val) - len(labels) * fraction) <= max(map(len, patient_films), default=0) / 2 + 0.5
+
+
+@given(patient_lists, fractions, seeds)
+def test_patients_of_every_gender_and_age_band_are_held_out_in_proportion(patient_films, fraction, seed):
+    labels, patients = labels_of([films[:1] * len(films) for films in patient_films])  # all films in one stratum
+    _, val = split_labels(labels, fraction, seed=seed, patients=patients)
+    held_out, totals = Counter(map(stratum, val)), Counter(map(stratum, labels))
+    for band, count in totals.items():
+        assert abs(held_out[band] - count * fraction) <= max(map(len, patient_films))
+
+
+@given(patient_lists, fractions, seeds, st.randoms(use_true_random=False))
+def test_neither_the_order_of_the_table_nor_the_ids_of_patients_change_the_split(patient_films, fraction, seed, random):
+    labels, patients = labels_of(patient_films)
+    renamed = {key: f"someone else {patient[::-1]}" for key, patient in patients.items()}
+    split = split_labels(labels, fraction, seed=seed, patients=patients)
+    again = split_labels(random.sample(labels, len(labels)), fraction, seed=seed, patients=renamed)
+    assert [set(part) for part in split] == [set(part) for part in again]
+
+
+@given(label_lists, fractions, seeds)
+def test_patients_with_one_film_each_are_split_like_samples_without_patients(labels, fraction, seed):
+    patients = {label.key: f"patient of {label.key}" for label in labels}
+    assert split_labels(labels, fraction, seed=seed, patients=patients) == split_labels(labels, fraction, seed=seed)
+
+
+def test_the_split_without_patients_is_that_of_all_versions():
+    labels = [Label(f"hand-{number}", "FM"[number % 2], 5 * number) for number in range(40)]
+    _, val = split_labels(labels, 0.2, seed=0)
+    assert [label.key for label in val] == GOLDEN
+
+
+GOLDEN = [f"hand-{number}" for number in (4, 12, 26, 34, 7, 15, 25, 35)]

@@ -23,6 +23,7 @@ def interrupt(out: Path, films: list[str], monkeypatch: pytest.MonkeyPatch, name
         assert make(out, *films, *more) == 130
 
 
+@pytest.mark.fault("B4")
 def test_shards_that_are_not_in_a_manifest_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out, films = tmp_path / "out", write_films(tmp_path / "films", 20)
     out.mkdir()
@@ -33,6 +34,7 @@ def test_shards_that_are_not_in_a_manifest_are_not_overwritten(tmp_path: Path, c
     assert make(out, *films, "--replace") == 0
 
 
+@pytest.mark.fault("B1")
 def test_an_interrupted_run_keeps_its_shards_and_continues_to_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -47,6 +49,7 @@ def test_an_interrupted_run_keeps_its_shards_and_continues_to_the_same_bytes(
     assert digests(out) == digests(tmp_path / "fresh")
 
 
+@pytest.mark.fault("B4")
 def test_an_unfinished_run_of_another_plan_is_refused_and_discarded_with_replace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -61,6 +64,7 @@ def test_an_unfinished_run_of_another_plan_is_refused_and_discarded_with_replace
     assert digests(out) == digests(tmp_path / "fresh")
 
 
+@pytest.mark.fault("B1")
 def test_the_old_set_stays_intact_until_the_new_one_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     films, out = write_films(tmp_path / "films", 20), tmp_path / "out"
     make(out, *films)
@@ -85,6 +89,7 @@ def test_a_staging_folder_left_after_the_manifest_was_written_does_not_block_the
     assert not (out / STAGING_NAME).exists()
 
 
+@pytest.mark.fault("B1")
 def test_a_kept_split_survives_an_interrupted_and_discarded_replacement_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -101,6 +106,7 @@ def test_a_kept_split_survives_an_interrupted_and_discarded_replacement_of_anoth
     assert digests(out) == before
 
 
+@pytest.mark.fault("I3")
 def test_a_symbolic_link_instead_of_the_staging_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     films, out = write_films(tmp_path / "films", 20), tmp_path / "out"
     (tmp_path / "elsewhere").mkdir()

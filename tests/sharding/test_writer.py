@@ -44,6 +44,7 @@ def test_plain_webdataset_reads_the_labels_and_images_that_were_written(tmp_path
         assert np.array_equal(sample["png"], image_of(number, 16))
 
 
+@pytest.mark.fault("B6")
 def test_tar_members_contain_no_user_host_or_time(tmp_path: Path):
     write(plan(tmp_path / "films"), tmp_path / "out")
     with tarfile.open(tmp_path / "out" / "train-000000.tar") as tar:
@@ -59,6 +60,7 @@ def test_whole_ages_are_written_as_integers_and_others_as_floats(tmp_path: Path)
 
 
 @pytest.mark.parametrize("image", [PNG, ImageFormat("jpg", 24, 24, 95, "letterbox"), ImageFormat("npy", 8, 8)])
+@pytest.mark.fault("B6")
 def test_the_same_plan_gives_the_same_bytes_in_any_folder(tmp_path: Path, image: ImageFormat):
     for name in ("one", "two"):
         write(plan(tmp_path / f"films-{name}"), tmp_path / name, image)
@@ -90,6 +92,7 @@ def corrupt(folder: Path, *numbers: int) -> None:
         film.write_bytes(film.read_bytes()[:40].ljust(film.stat().st_size, b"\0"))
 
 
+@pytest.mark.fault("A8")
 def test_a_bad_film_stops_the_shard_and_is_reported(tmp_path: Path):
     shard = plan(tmp_path / "films")
     corrupt(tmp_path / "films", 2)
@@ -98,6 +101,7 @@ def test_a_bad_film_stops_the_shard_and_is_reported(tmp_path: Path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.fault("A8")
 def test_bad_films_are_left_out_and_recorded_within_the_budget(tmp_path: Path):
     shard = plan(tmp_path / "films")
     corrupt(tmp_path / "films", 1, 2)
@@ -110,6 +114,7 @@ def test_bad_films_are_left_out_and_recorded_within_the_budget(tmp_path: Path):
         write(shard, tmp_path / "again", max_bad=1)
 
 
+@pytest.mark.fault("A10")
 def test_a_film_that_changed_after_planning_is_refused(tmp_path: Path):
     shard = plan(tmp_path / "films")
     Image.fromarray(image_of(2, 64)).save(tmp_path / "films" / "hand-2.png")

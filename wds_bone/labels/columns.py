@@ -16,6 +16,7 @@ from typing import TypeVar, get_args
 from wds_bone.errors import ConfigError, LabelError
 from wds_bone.labels.csv_table import DELIMITERS
 from wds_bone.labels.genders import parse_gender_words
+from wds_bone.labels.patients import find_patient_column
 from wds_bone.labels.values import AgeUnit, Flag
 
 Choice = TypeVar("Choice", bound=str)
@@ -46,6 +47,7 @@ class LabelColumns:
         safe_keys: whether to make keys from ids that are not keys.
         delimiter: the separator of the cells of a CSV, a name in `DELIMITERS`. With any other than the comma, `94,5` is
             a number.
+        patient_column: the name of the column with the patients.
 
     Raises:
         ConfigError: if a setting is not one of its choices or contradicts another one.
@@ -60,6 +62,7 @@ class LabelColumns:
     id_width: int | None = None
     safe_keys: bool = False
     delimiter: str = ","
+    patient_column: str | None = None
 
     def __post_init__(self) -> None:
         _check_choice("--gender-is", self.gender_is, (None, *get_args(Flag)))
@@ -80,11 +83,16 @@ BY_NAME = LabelColumns()
 
 @dataclass(frozen=True)
 class Roles:
-    """The index of the column of each role, and what the values of the column mean."""
+    """The index of the column of each role, and what the values of the column mean.
+
+    `patient` is the column that the user named, or else one that looks like it.
+    """
 
     id: int | None
+    patient: int | None
     age: int
     gender: int
+    patient_is_named: bool
     flag: Flag | None  # what 1 or true means; with None only words and letters are read
     age_unit: AgeUnit
     states_age_unit: bool  # by the user, or as years in the name of the column
@@ -105,17 +113,24 @@ def find_roles(names: Sequence[str], columns: LabelColumns, *, where: str, with_
     normalized = [_normalize(name) for name in names]
     age = _find_column(names, columns.age_column, _age_candidates(normalized), role="age", where=where)
     gender = _find_column(names, columns.gender_column, _gender_candidates(normalized), role="gender", where=where)
-    identity = None
+    patient = identity = None
+    if columns.patient_column is not None:
+        patient = _find_column(names, columns.patient_column, [], role="patient", where=where)
     if with_id:
-        identity = _find_column(names, columns.id_column, _id_candidates(normalized), role="id", where=where)
-    if len({age, gender, identity}) < 3:
-        expected, do = "a different column for each of id, age and gender", "choose another column for one of them"
+        candidates = _id_candidates(normalized, without=patient)
+        identity = _find_column(names, columns.id_column, candidates, role="id", where=where)
+    chosen = [index for index in (age, gender, identity, patient) if index is not None]
+    if len(set(chosen)) < len(chosen):
+        expected = "a different column for each of id, age, gender and patient"
+        do = "choose another column for one of them"
         raise _column_error(names, f"{where}: one column has two roles", expected, do)
     named_unit = next((unit for ending, unit in _UNIT_ENDINGS.items() if normalized[age].endswith(ending)), None)
     return Roles(
         id=identity,
+        patient=find_patient_column(normalized, without=chosen) if patient is None else patient,
         age=age,
         gender=gender,
+        patient_is_named=patient is not None,
         flag=_reconcile(columns.gender_is, _FLAG_NAMES.get(normalized[gender]), names[gender], "--gender-is", where),
         age_unit=_reconcile(columns.age_unit, named_unit, names[age], "--age-unit", where) or "months",
         states_age_unit=columns.age_unit is not None or named_unit == "years",
@@ -126,8 +141,9 @@ def _normalize(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
-def _id_candidates(normalized: Sequence[str]) -> list[int]:
-    tiers = [[i for i, name in enumerate(normalized) if name in map(_normalize, tier)] for tier in _ID_TIERS]
+def _id_candidates(normalized: Sequence[str], *, without: int | None) -> list[int]:
+    free = [(i, name) for i, name in enumerate(normalized) if i != without]
+    tiers = [[i for i, name in free if name in map(_normalize, tier)] for tier in _ID_TIERS]
     return next(filter(None, tiers), [])
 
 

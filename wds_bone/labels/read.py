@@ -19,11 +19,11 @@ from wds_bone.labels.genders import (
     check_vocabulary,
     count_word,
     find_vocabulary,
-    normalize_word,
     parse_gender,
 )
 from wds_bone.labels.header import find_table_roles
 from wds_bone.labels.keys import KEY_PATTERN, parse_id, parse_key
+from wds_bone.labels.patients import PatientColumn, parse_patient
 from wds_bone.labels.table import Row, Table, open_table
 from wds_bone.labels.values import Gender, parse_age_months
 
@@ -75,11 +75,13 @@ class LabelTable:
         labels: one per row that is not rejected.
         sha256: the hash of the file.
         ids: the id of each key that was made with `safe_keys` and is therefore not the id itself.
+        patients: the column that the user named, in which no patient may be missing, or else one that looks like it.
     """
 
     labels: list[Label]
     sha256: str
     ids: Mapping[str, str]
+    patients: PatientColumn
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class _SampleRow:
     key: str
     gender: str
     age: str
+    patient: str
     where: str
 
 
@@ -108,7 +111,7 @@ def read_label_table(
         path: a .csv (UTF-8, commas) or .xlsx file with a header, or a pipe with the contents of one; at most 2^20 rows
             and 256 MiB.
         columns: what the columns mean, if their names do not say so.
-        rejected: a list to append rows with a bad age or gender to; None raises an error for the first of them.
+        rejected: a list to append rows with a bad age, gender or patient to; None raises an error for the first.
 
     Raises:
         LabelError: if the table cannot be read or is too large, a row is wrong, or the words of the gender column
@@ -120,15 +123,16 @@ def read_label_table(
         roles = find_table_roles(table, columns)
         vocabulary = find_vocabulary(roles.flag, columns.gender_words)
         ids: dict[str, str] = {}
+        patients = PatientColumn(None if roles.patient is None else table.header.cells[roles.patient].strip())
         rows = _sample_rows(table, roles, columns, words=words, ids=ids)
-        labels, first_error = _read_rows(rows, roles, vocabulary, columns, rejected=rejected)
+        labels, first_error = _read_rows(rows, roles, vocabulary, columns, rejected=rejected, patients=patients)
         check_vocabulary(words, vocabulary, column=table.header.cells[roles.gender].strip())
     if first_error is not None:
         raise first_error
     if not roles.states_age_unit:
         where = f"{table.header.where}: the column {table.header.cells[roles.age].strip()!r}"
         check_ages_are_in_months([label.age_months for label in labels], where, do=_GIVE_UNIT_OPTION)
-    return LabelTable(labels, table.digest.hexdigest(), ids)
+    return LabelTable(labels, table.digest.hexdigest(), ids, patients)
 
 
 def label_from_mapping(key: str, mapping: Mapping[str, object]) -> Label:
@@ -218,7 +222,8 @@ def _sample_rows(
         if key != identity:
             ids[key] = identity
         count_word(words, gender, where)
-        yield _SampleRow(key, gender, row.cells[roles.age], f"{where}: id {identity!r}")
+        patient = "" if roles.patient is None else row.cells[roles.patient]
+        yield _SampleRow(key, gender, row.cells[roles.age], patient, f"{where}: id {identity!r}")
 
 
 def _read_rows(
@@ -228,25 +233,27 @@ def _read_rows(
     columns: LabelColumns,
     *,
     rejected: list[RejectedSample] | None,
+    patients: PatientColumn,
 ) -> tuple[list[Label], LabelError | None]:
-    """Return the labels and, if bad rows are not to be rejected, the error for the first one."""
+    """Return the labels and, if bad rows are not to be rejected, the error for the first one; collect the patients."""
     labels, first_error = list[Label](), None
     with_comma = columns.delimiter != ","
     for row in rows:
+        cause = "bad gender"
         try:
             gender = parse_gender(row.gender, vocabulary, where=row.where)
+            cause = "bad age"
             age = parse_age_months(row.age, unit=roles.age_unit, where=row.where, decimal_comma=with_comma)
+            cause = "no patient"
+            patient = parse_patient(row.patient, where=row.where, must_exist=roles.patient_is_named)
             labels.append(Label(row.key, gender, age))
+            if patient is not None:
+                patients.patients[row.key] = patient
         except LabelError as error:
             first_error = first_error or error
             if rejected is not None:
-                rejected.append(_reject(row, error, vocabulary))
+                rejected.append(RejectedSample(row.key, cause, f"{error.problem}: {error.got}"))
     return labels, first_error if rejected is None else None
-
-
-def _reject(row: _SampleRow, error: LabelError, vocabulary: Vocabulary) -> RejectedSample:
-    cause = "bad age" if normalize_word(row.gender) in vocabulary.words else "bad gender"
-    return RejectedSample(row.key, cause, f"{error.problem}: {error.got}")
 
 
 def _twice_error(row: Row, identity: str, other: Row) -> LabelError:

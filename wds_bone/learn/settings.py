@@ -72,7 +72,9 @@ class TrainConfig:
         below=1,
     )
     folds: int | None = option(
-        "cross-validation: number of folds to divide the training split into", default=None, min=2
+        "cross-validation: number of folds to divide the training split into; all films of a known patient are in one",
+        default=None,
+        min=2,
     )
     fold: int | None = option(
         "cross-validation: number of the fold to validate on, from 0; the others are used for training",

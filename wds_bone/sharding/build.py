@@ -105,7 +105,7 @@ def _publish(pending: SetPlan, out: Path, records: Mapping[str, ShardRecord], ba
     """Turn the finished shards into the set; if it is interrupted, running it again completes it."""
     kept = {split.name: _nonempty_records(split, records) for split in pending.splits}
     retire_splits(out, list(kept))
-    move_shards(out, {name: [record.entry.name for record in part] for name, part in kept.items()})
+    move_shards(out, {name: [record.entry for record in part] for name, part in kept.items()})
     written = {split.name: _split_entry(split, kept[split.name], out, pending) for split in pending.splits}
     manifest = Manifest(pending.image, (base.splits if base else {}) | written)
     write_bad(out, pending.rejected, {split.name: _bad_samples(split, records) for split in pending.splits})

@@ -8,11 +8,24 @@ same image format.
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from wds_bone.errors import ShardError
-from wds_bone.sharding.plan import SetPlan, SplitPlan, describe_difference
-from wds_bone.shards.manifest import Manifest, ShardEntry, SplitEntry, dali_name, index_name
+from wds_bone.sharding.plan import SetPlan, SplitPlan, describe_difference, shift_groups
+from wds_bone.shards.groups import read_groups
+from wds_bone.shards.manifest import (
+    DALI_SUFFIX,
+    INDEX_SUFFIX,
+    ImageFormat,
+    Manifest,
+    ShardEntry,
+    SplitEntry,
+    groups_name,
+    index_name,
+    sidecar_names,
+)
 from wds_bone.shards.sidecars import REINDEX, read_sidecar
 from wds_bone.storage.durable import read_parsed
 
@@ -36,9 +49,12 @@ def select_pending(plan: SetPlan, base: Manifest | None, out: Path, *, replace: 
         if base is not None and split.name in existing and not replace:
             raise _mismatch_error(out, split, plan, base)
     pending = dataclasses.replace(plan, splits=tuple(splits))
-    if base is not None and splits:
-        _check_other_splits(pending, base, out)
-    return pending
+    if base is None or not splits:
+        return pending
+    written = {split.name for split in splits}
+    kept = {name: entry for name, entry in base.splits.items() if name not in written}
+    _check_other_splits(pending, kept, base.image, out)
+    return shift_groups(pending, _first_free_group(kept, out))
 
 
 def _is_complete(split: SplitPlan, entry: SplitEntry | None, out: Path) -> bool:
@@ -56,22 +72,24 @@ def _invalid_tar(shard: ShardEntry, out: Path) -> list[Path]:
 
 def _invalid_sidecars(shard: ShardEntry, out: Path) -> list[Path]:
     """Return the sidecars of a shard that are missing or do not match the manifest."""
+    digests = {index_name(shard.name): shard.index_sha256, groups_name(shard.name): shard.groups_sha256}
 
-    def is_index(contents: bytes) -> bool:
-        return hashlib.sha256(contents).hexdigest() == shard.index_sha256
-
-    def is_dali(contents: bytes) -> bool:
+    def is_valid(name: str, contents: bytes) -> bool:
+        if name in digests:
+            return hashlib.sha256(contents).hexdigest() == digests[name]
         return contents.count(b"\n") == shard.num_samples + 1 and contents.endswith(b"\n")
 
-    checks = {out / index_name(shard.name): is_index, out / dali_name(shard.name): is_dali}
-    return [path for path, check in checks.items() if not path.is_file() or not read_parsed(path, check, do=REINDEX)]
+    paths = [out / name for name in sidecar_names(shard)]
+    return [
+        path for path in paths if not path.is_file() or not read_parsed(path, partial(is_valid, path.name), do=REINDEX)
+    ]
 
 
 def _incomplete_error(out: Path, split: SplitPlan, entry: SplitEntry) -> ShardError:
     invalid = _invalid_files(entry, out)
-    num_files = 3 * len(entry.shards)
-    is_tar_invalid = any(_invalid_tar(shard, out) for shard in entry.shards)
-    remedy = "fetch the files again" if is_tar_invalid else REINDEX
+    num_files = sum(1 + len(sidecar_names(shard)) for shard in entry.shards)
+    are_indexes_only = all(path.name.endswith((INDEX_SUFFIX, DALI_SUFFIX)) for path in invalid)
+    remedy = REINDEX if are_indexes_only else "fetch the files again"
     more = f" (and {len(invalid) - 1} more)" if len(invalid) > 1 else ""
     return ShardError(
         f"{invalid[0]}: missing, or does not match the manifest{more}",
@@ -85,8 +103,10 @@ def _mismatch_error(out: Path, split: SplitPlan, plan: SetPlan, base: Manifest) 
     entry = base.splits[split.name]
     if entry.plan == split.digest:
         return _incomplete_error(out, split, entry)
-    old = vars(base.image) | {"num_samples": entry.num_samples, "num_shards": len(entry.shards)}
-    new = vars(plan.image) | {"num_samples": split.num_samples, "num_shards": len(split.shards)}
+    num_grouped = sum(shard.groups_sha256 is not None for shard in entry.shards)
+    names = "num_samples", "num_shards", "patient_groups"
+    old = vars(base.image) | dict(zip(names, (entry.num_samples, len(entry.shards), num_grouped > 0), strict=True))
+    new = vars(plan.image) | dict(zip(names, (split.num_samples, len(split.shards), split.has_groups), strict=True))
     expected, got = describe_difference(new, old)
     return ShardError(
         f"{out}: already has a split '{split.name}' that was made from different inputs or settings",
@@ -96,12 +116,16 @@ def _mismatch_error(out: Path, split: SplitPlan, plan: SetPlan, base: Manifest) 
     )
 
 
-def _check_other_splits(pending: SetPlan, base: Manifest, out: Path) -> None:
-    """Refuse a plan that shares keys with the kept splits or has a different image format."""
-    written = {split.name for split in pending.splits}
-    kept = {name: split for name, split in base.splits.items() if name not in written}
-    if kept and base.image != pending.image:
-        expected, got = describe_difference(vars(pending.image), vars(base.image))
+def _first_free_group(kept: Mapping[str, SplitEntry], out: Path) -> int:
+    """Return the first number after all patient groups of the kept splits."""
+    shards = [shard for entry in kept.values() for shard in entry.shards if shard.groups_sha256 is not None]
+    return max((int(groups.max()) + 1 for shard in shards if len(groups := read_groups(out, shard))), default=0)
+
+
+def _check_other_splits(pending: SetPlan, kept: Mapping[str, SplitEntry], image: ImageFormat, out: Path) -> None:
+    """Refuse a plan that shares keys with the kept splits or has a different image format than their `image`."""
+    if kept and image != pending.image:
+        expected, got = describe_difference(vars(pending.image), vars(image))
         raise ShardError(
             f"{out}: its other splits ({', '.join(kept)}) have a different image format",
             expected=expected,

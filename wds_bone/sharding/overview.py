@@ -99,6 +99,7 @@ def format_counts(manifest: Manifest) -> str:
         lines.append(
             f"{name}: {format_num_samples(split.num_samples, len(split.shards))}, {megabytes:,.1f} MB; "
             f"age {age['mean']:.1f} ± {age['sd']:.1f} months, {age['min']:g} to {age['max']:g}"
+            + ("; films are grouped by patient" if all(shard.groups_sha256 for shard in split.shards) else "")
         )
     return "\n".join(lines)
 

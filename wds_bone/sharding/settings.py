@@ -79,6 +79,12 @@ class MakeShardsConfig:
     id_column: str | None = option(
         "column with the ids (default: recognized by its name)", default=None, metavar="NAME"
     )
+    patient_column: str | None = option(
+        "column with the patients; all films of a patient stay in one split, and later in one fold "
+        "(default: films are independent)",
+        default=None,
+        metavar="NAME",
+    )
     age_column: str | None = option(
         "column with the bone ages (default: recognized by its name)", default=None, metavar="NAME"
     )
@@ -129,6 +135,7 @@ class MakeShardsConfig:
             id_width=self.id_width,
             safe_keys=self.safe_keys,
             delimiter=self.delimiter,
+            patient_column=self.patient_column,
         )
 
     def __post_init__(self) -> None:
@@ -151,7 +158,7 @@ class MakeShardsConfig:
 def _check_inputs(config: MakeShardsConfig) -> None:
     """Refuse options that contradict each other, or that have no effect without another one."""
     need_labels = (
-        *("images", "stretch", "id_column", "age_column", "gender_column", "gender_is", "age_unit"),
+        *("images", "stretch", "id_column", "patient_column", "age_column", "gender_column", "gender_is", "age_unit"),
         *("gender_words", "delimiter", "id_width", "safe_keys"),
     )
     given = [

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from wds_bone.errors import ImageError
 from wds_bone.images.read import ImageFiles, find_images, letterbox, read_image
+from wds_bone.labels.patients import PatientColumn
 from wds_bone.labels.read import Label, LabelColumns, RejectedSample, read_label_table
 from wds_bone.phantom import Hand, draw_hand, hand_ground_truth, synthetic_hands
 from wds_bone.shards.manifest import ImageFormat
@@ -32,12 +33,14 @@ class Source:
         image: the path of the film, or the hand to draw.
         fingerprint: the size of the film in bytes, or a digest of the hand; the image is not read for it.
         id: the id in the label table if its keys are made from ids, else None.
+        group: a number that all films of a patient share; None if patients are not known.
     """
 
     label: Label
     image: Path | Hand
     fingerprint: int | str
     id: str | None = None
+    group: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,14 @@ class FilmSources:
     Attributes:
         sources: one per label that has a readable film.
         unlabeled: the numbers of files without a label, in words; "" if there are none.
-        table_sha256: the hash of the label table.
+        table_sha256: the hash of the label table; None if there is none.
+        patients: what the table says about patients.
     """
 
     sources: list[Source]
-    unlabeled: str
-    table_sha256: str
+    unlabeled: str = ""
+    table_sha256: str | None = None
+    patients: PatientColumn = field(default_factory=PatientColumn)
 
 
 def film_sources(
@@ -85,7 +90,7 @@ def film_sources(
             identity = ids[label.key] if columns.safe_keys else None
             sources += _film_source(label, film, identity, rejected=rejected)
     is_all_used = known.issuperset(files.images) and known.issuperset(files.others)
-    return FilmSources(sources, "" if is_all_used else files.describe(known), read.sha256)
+    return FilmSources(sources, "" if is_all_used else files.describe(known), read.sha256, read.patients)
 
 
 def find_film(identity: str, files: ImageFiles) -> Path | None:

@@ -17,12 +17,13 @@ from wds_bone.sharding.plan import SetPlan, describe_difference, plan_as_json
 from wds_bone.sharding.writer import ShardRecord, read_record
 from wds_bone.shards.manifest import (
     MANIFEST_NAME,
+    SHARD_SUFFIXES,
     STAGING_NAME,
     Manifest,
-    dali_name,
-    index_name,
+    ShardEntry,
     manifest_as_bytes,
     read_manifest,
+    sidecar_names,
 )
 from wds_bone.storage.durable import read_parsed, storage_errors, sync_folder, write_bytes_atomically
 
@@ -65,7 +66,7 @@ def open_staging(out: Path, plan: SetPlan, *, replace: bool) -> Path:
 def finished_record(out: Path, shard_name: str) -> ShardRecord | None:
     """Return the record of a shard if all its files exist, in staging or (after a crash) already in the set."""
     record = read_record(out / STAGING_NAME, shard_name)
-    if record is None or any(_find_file(out, name) is None for name in _file_names(shard_name)):
+    if record is None or any(_find_file(out, name) is None for name in _file_names(record.entry)):
         return None
     shard = _find_file(out, shard_name)
     return record if shard and shard.stat().st_size == record.entry.shard_bytes else None
@@ -86,11 +87,11 @@ def retire_splits(out: Path, names: Sequence[str]) -> None:
         sync_folder(out)
 
 
-def move_shards(out: Path, shards: Mapping[str, Sequence[str]]) -> None:
-    """Move the shards (names per split) from staging into `out`, and delete all other shards of these splits."""
+def move_shards(out: Path, shards: Mapping[str, Sequence[ShardEntry]]) -> None:
+    """Move the shards of each split from staging into `out`, and delete all other files of these splits."""
     with storage_errors(out):
-        for split, names in shards.items():
-            wanted = [name for shard in names for name in _file_names(shard)]
+        for split, entries in shards.items():
+            wanted = [name for entry in entries for name in _file_names(entry)]
             for name in wanted:
                 staged = out / STAGING_NAME / name
                 if staged.exists():
@@ -124,7 +125,7 @@ def _read_plan(staging: Path) -> dict[str, Any] | None:
 
 
 def _parse_plan(contents: bytes) -> dict[str, Any]:
-    plan: dict[str, Any] = json.loads(contents)
+    plan: dict[str, Any] = {"patient_groups": False} | json.loads(contents)  # 0.2.0 and earlier do not write it
     if not all("digest" in split for split in plan["splits"].values()):
         raise ValueError("a split without a digest")
     return plan
@@ -160,8 +161,8 @@ def _clear(staging: Path, *, with_kept: bool = False) -> None:
         (staging / PLAN_NAME).unlink(missing_ok=True)
 
 
-def _file_names(shard_name: str) -> tuple[str, str, str]:
-    return shard_name, index_name(shard_name), dali_name(shard_name)
+def _file_names(entry: ShardEntry) -> tuple[str, ...]:
+    return entry.name, *sidecar_names(entry)
 
 
 def _find_file(out: Path, name: str) -> Path | None:
@@ -171,4 +172,4 @@ def _find_file(out: Path, name: str) -> Path | None:
 
 def _shard_files(out: Path, split: str) -> list[Path]:
     numbered = f"{split}-" + "[0-9]" * 6
-    return [path for suffix in (".tar", ".index.npy", ".idx") for path in out.glob(numbered + suffix)]
+    return [path for suffix in SHARD_SUFFIXES for path in out.glob(numbered + suffix)]

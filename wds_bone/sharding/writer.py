@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from wds_bone.errors import ImageError, WdsBoneError
 from wds_bone.labels.read import RejectedSample
 from wds_bone.sharding.plan import ShardPlan
 from wds_bone.sharding.sources import Source, read_source, sample_fields
 from wds_bone.shards.encoding import encode_image
+from wds_bone.shards.groups import Groups
 from wds_bone.shards.manifest import ImageFormat, ShardEntry
-from wds_bone.shards.scan import scan_shard
+from wds_bone.shards.scan import ScannedShard, scan_shard
 from wds_bone.shards.sidecars import write_sidecars
 from wds_bone.storage.durable import read_parsed, write_atomically, write_bytes_atomically
 
@@ -62,10 +65,19 @@ def write_shard(
                 count(number)
 
     write_atomically(folder / shard.name, write)
-    entry = write_sidecars(folder, scan_shard(folder / shard.name))
+    scanned = scan_shard(folder / shard.name)
+    entry = write_sidecars(folder, scanned, groups=_groups_of(shard, scanned))
     record = ShardRecord(entry, tuple(rejected))
     write_bytes_atomically(record_path(folder, shard.name), json.dumps(dataclasses.asdict(record)).encode())
     return record
+
+
+def _groups_of(shard: ShardPlan, scanned: ScannedShard) -> Groups | None:
+    """Return the patient groups in the order of the finished shard; None if patients are not known."""
+    by_key = {source.label.key.encode(): source.group for source in shard.sources}
+    if None in by_key.values():
+        return None
+    return np.array([by_key[key] for key in scanned.table["key"].tolist()], np.uint32)
 
 
 def read_record(folder: Path, shard_name: str) -> ShardRecord | None:

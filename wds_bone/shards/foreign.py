@@ -79,10 +79,18 @@ def split_name(shard_name: str) -> str:
 
 
 def describes_same_shards(manifest: Manifest, original: Manifest) -> bool:
-    """Return whether both manifests describe the same shards; only `original` records where they came from."""
-    bare = {name: replace(split, plan=None, label_table_sha256=None) for name, split in original.splits.items()}
+    """Return whether both manifests describe the same shards.
+
+    Only `original` records where they came from, and their groups.
+    """
+    bare = {name: _without_origin(split) for name, split in original.splits.items()}
     sizes = {(image.height, image.width) for image in (manifest.image, original.image)}
     return bare == manifest.splits and len(sizes) == 1
+
+
+def _without_origin(split: SplitEntry) -> SplitEntry:
+    shards = tuple(replace(shard, groups_sha256=None) for shard in split.shards)
+    return replace(split, shards=shards, plan=None, label_table_sha256=None)
 
 
 def _split(name: str, shards: Sequence[DescribedShard], where: str) -> SplitEntry:

@@ -27,6 +27,9 @@ REBUILD = "fetch the shards again, or rebuild them with `wds-bone make-shards`"
 FORMAT_VERSION = 1
 INDEX_SUFFIX = ".index.npy"
 DALI_SUFFIX = ".idx"
+GROUPS_SUFFIX = ".groups.npy"
+SHARD_SUFFIXES = (".tar", INDEX_SUFFIX, DALI_SUFFIX, GROUPS_SUFFIX)
+"""The suffixes of a shard and of the files next to it."""
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.tar")
 _REMEDY = "fetch the set again, rebuild it with `wds-bone make-shards`, or index existing shards with `wds-bone index`"
 
@@ -61,13 +64,14 @@ class ImageFormat:
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """One shard in the manifest; digests cover whole files."""
+    """One shard in the manifest; digests cover whole files, and `groups_sha256` is None without patient groups."""
 
     name: str
     num_samples: int
     shard_bytes: int
     sha256: str
     index_sha256: str
+    groups_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -163,12 +167,16 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
 
 def manifest_as_bytes(manifest: Manifest) -> bytes:
     """Return the canonical text of `manifest`."""
+    splits = {name: dataclasses.asdict(split) for name, split in manifest.splits.items()}
+    # Versions up to 0.2.0 refuse unknown names in the entries of shards, and ignore them here.
+    shards = [shard for split in splits.values() for shard in split["shards"]]
+    groups = {shard["name"]: digest for shard in shards if (digest := shard.pop("groups_sha256"))}
     contents = {
         "format": "wds_bone",
         "version": FORMAT_VERSION,
         "image": dataclasses.asdict(manifest.image),
-        "splits": {name: dataclasses.asdict(split) for name, split in manifest.splits.items()},
-    }
+        "splits": splits,
+    } | ({"groups": groups} if groups else {})
     return _canonical(contents | {"sha256": _digest(contents)})
 
 
@@ -180,6 +188,17 @@ def index_name(shard_name: str) -> str:
 def dali_name(shard_name: str) -> str:
     """Return the name of a shard's DALI index, for example `train-000000.idx`."""
     return shard_name.removesuffix(".tar") + DALI_SUFFIX
+
+
+def groups_name(shard_name: str) -> str:
+    """Return the name of a shard's patient groups, for example `train-000000.groups.npy`."""
+    return shard_name.removesuffix(".tar") + GROUPS_SUFFIX
+
+
+def sidecar_names(entry: ShardEntry) -> tuple[str, ...]:
+    """Return the names of the files next to a shard that belong to it."""
+    groups = () if entry.groups_sha256 is None else (groups_name(entry.name),)
+    return (index_name(entry.name), dali_name(entry.name), *groups)
 
 
 def _canonical(contents: dict[str, Any]) -> bytes:
@@ -194,11 +213,16 @@ def _parse(contents: dict[str, Any]) -> Manifest:
     image = dict(contents["image"])
     if image["stretch"] is not None:
         image["stretch"] = tuple(image["stretch"])
-    return Manifest(ImageFormat(**image), {name: _parse_split(split) for name, split in contents["splits"].items()})
+    groups = dict(contents.get("groups", {}))
+    splits = {name: _parse_split(split, groups) for name, split in contents["splits"].items()}
+    if groups:
+        raise ValueError(f"groups of unknown shards: {', '.join(map(repr, groups))}")
+    return Manifest(ImageFormat(**image), splits)
 
 
-def _parse_split(split: dict[str, Any]) -> SplitEntry:
-    shards = tuple(ShardEntry(**shard) for shard in split["shards"])
+def _parse_split(split: dict[str, Any], groups: dict[str, str]) -> SplitEntry:
+    """Return the entry of a split, and take the digests of its shards out of `groups`."""
+    shards = tuple(ShardEntry(**shard, groups_sha256=groups.pop(shard["name"], None)) for shard in split["shards"])
     for shard in shards:
         if not _SHARD_NAME.fullmatch(shard.name):
             raise ValueError(f"shard name {shard.name!r}")

@@ -50,6 +50,15 @@ def join_tables(tables: Sequence[SampleTable]) -> SampleTable:
     return joined
 
 
+def add_field(table: SampleTable, name: str, values: NDArray[np.int64]) -> SampleTable:
+    """Return a copy of `table` with one more field, int64, that has these values."""
+    extended = np.empty(len(table), [*table.dtype.descr, (name, "<i8")])
+    for field in table.dtype.names or ():
+        extended[field] = table[field]
+    extended[name] = values
+    return extended
+
+
 def table_as_bytes(table: SampleTable) -> bytes:
     """Return the contents of the sidecar for `table`."""
     buffer = io.BytesIO()

@@ -1,12 +1,13 @@
-"""Write and read the sidecars of a shard: our sample table and DALI's index.
+"""Write and read the sidecars of a shard: our sample table, DALI's index and, optionally, the patient groups.
 
 In: a scanned shard, or its manifest entry.
 Out: the sidecars and the manifest entry, or the verified sample table.
-Invariant: the sidecars match the tar, because `scan_shard` is their only source.
+Invariant: the indexes match the tar, because `scan_shard` is their only source.
 """
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from wds_bone.errors import ShardError
 from wds_bone.shards.dali import dali_index
-from wds_bone.shards.manifest import ShardEntry, SplitEntry, dali_name, index_name
+from wds_bone.shards.groups import Groups, groups_as_bytes
+from wds_bone.shards.manifest import ShardEntry, SplitEntry, dali_name, groups_name, index_name
 from wds_bone.shards.samples import SampleTable, join_tables, table_as_bytes, table_from_bytes
 from wds_bone.shards.scan import ScannedShard
 from wds_bone.shards.statistics import label_statistics
@@ -25,11 +27,15 @@ _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 REINDEX = "write the indexes again with `wds-bone index FOLDER`"
 
 
-def write_sidecars(folder: Path, shard: ScannedShard) -> ShardEntry:
-    """Write the sample table and DALI's index of `shard` into `folder` and return its manifest entry."""
-    for name, contents in sidecar_contents(shard).items():
+def write_sidecars(folder: Path, shard: ScannedShard, *, groups: Groups | None = None) -> ShardEntry:
+    """Write the sample table, DALI's index and the groups of `shard` into `folder` and return its manifest entry."""
+    files, entry = sidecar_contents(shard), shard_entry(shard)
+    if groups is not None:
+        contents = files[groups_name(shard.name)] = groups_as_bytes(groups)
+        entry = replace(entry, groups_sha256=hashlib.sha256(contents).hexdigest())
+    for name, contents in files.items():
         write_bytes_atomically(folder / name, contents)
-    return shard_entry(shard)
+    return entry
 
 
 def sidecar_contents(shard: ScannedShard) -> dict[str, bytes]:

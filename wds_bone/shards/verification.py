@@ -6,6 +6,7 @@ Invariant: an error names the file and, if possible, the sample; it never hides 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from zlib_ng.zlib_ng import crc32
 
 from wds_bone.errors import ShardError, WdsBoneError
+from wds_bone.shards.groups import check_groups
 from wds_bone.shards.image_size import mixed_sizes_error
 from wds_bone.shards.manifest import REBUILD, ImageFormat, Manifest, ShardEntry
 from wds_bone.shards.samples import SampleTable, join_tables
@@ -63,6 +65,8 @@ def check_shards(
             yield from _undecodable_samples(folder / name, shard, manifest.image if manifest else None, decode)
         on_checked(name)
     yield from _check_set(folder, tables, sizes, manifest)
+    if manifest is not None:
+        yield from check_groups(folder, manifest, names)
 
 
 def _scan(path: Location) -> ScannedShard | WdsBoneError:
@@ -82,7 +86,7 @@ def _check_shard(
     yield from _check_sidecars(folder, shard, must_exist=entry is not None)
     if manifest is None or entry is None:
         return
-    if (found := shard_entry(shard)) != entry:
+    if (found := replace(shard_entry(shard), groups_sha256=entry.groups_sha256)) != entry:
         names = [name for name, value in vars(entry).items() if value != vars(found)[name]]
         expected, got = (", ".join(f"{name} {vars(each)[name]}" for name in names) for each in (entry, found))
         yield ShardError(f"{path}: does not match the manifest", expected=expected, got=got, do=REBUILD)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from wds_bone.errors import ConfigError, ShardError
 from wds_bone.labels.read import check_ages_are_in_months
+from wds_bone.shards.groups import join_groups
 from wds_bone.shards.image_size import mixed_sizes_error
 from wds_bone.shards.manifest import (
     MANIFEST_NAME,
@@ -26,7 +27,7 @@ from wds_bone.shards.manifest import (
     read_manifest,
     unfinished_error,
 )
-from wds_bone.shards.samples import SampleTable, join_tables
+from wds_bone.shards.samples import SampleTable, add_field, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
 from wds_bone.shards.sidecars import duplicate_keys, read_sidecar
 from wds_bone.storage.location import Location, exists, file_bytes, identity
@@ -98,19 +99,20 @@ def select_shards(
     Args:
         shards: a brace pattern, a glob, a tar, a list of these, a folder, or a `manifest.json`.
         split: the split of a folder or manifest; may be omitted if there is only one.
-        keep: maps the table of all samples to a mask, bool (n,), of those to select; None selects all.
+        keep: maps the table of all samples to a mask, bool (n,), of those to select; None selects all. The table also
+            has the field `group`, int64, if the patients of any shard are known.
 
     Raises:
         ConfigError: if no shards are named, no sample is kept, or a name is not a local path.
         ShardError: if a shard or index is missing, incomplete or damaged.
     """
-    selection = _select_all(shards, split)
-    return selection if keep is None else _filter(selection, keep(selection.table))
-
-
-def _select_all(shards: str | Path | Sequence[str | Path], split: str | None) -> Selection:
     names = [shards] if isinstance(shards, str | Path) else list(shards)
     located = _read_shards(path for name in names or [""] for path in find_shards(str(name), split))
+    selection = _select_all(located, names)
+    return selection if keep is None else _filter(selection, keep(_with_groups(selection.table, located)))
+
+
+def _select_all(located: Sequence["_Located"], names: Sequence[str | Path]) -> Selection:
     _check_distinct(located)
     _check_keys({str(shard.path): shard.table for shard in located})
     _check_unit(located)
@@ -153,6 +155,7 @@ class _Located:
     table: SampleTable
     image: ImageFormat
     states_age_unit: bool = True
+    entry: ShardEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,15 @@ def _read_indexed(path: Location, entry: ShardEntry, image: ImageFormat) -> _Loc
     if (num_bytes := _file_bytes(path)) != entry.shard_bytes:
         expected, got = f"{entry.shard_bytes:,} bytes", f"{num_bytes:,} bytes"
         raise ShardError(f"{path}: its size is not that in the manifest", expected=expected, got=got, do=REBUILD)
-    return _Located(path, entry.sha256, read_sidecar(path.parent, entry), image)
+    return _Located(path, entry.sha256, read_sidecar(path.parent, entry), image, entry=entry)
+
+
+def _with_groups(table: SampleTable, located: Sequence[_Located]) -> SampleTable:
+    """Return the table with a field `group` if the patients of any shard are known."""
+    if not any(shard.entry and shard.entry.groups_sha256 for shard in located):
+        return table
+    groups = join_groups([(shard.path.parent, shard.entry, len(shard.table)) for shard in located])
+    return add_field(table, "group", groups)
 
 
 def _scan(path: Location) -> _Located:

@@ -55,7 +55,8 @@ class BoneAgeStream:
         world_size: number of slices; must divide `batch_size`.
         threads: number of decoding threads; None takes one per core.
         device: where batches go; to CUDA they are copied one batch ahead.
-        keep: maps the table of all samples to a mask, bool (n,), of those in the stream; None keeps all.
+        keep: maps the table of all samples to a mask, bool (n,), of those in the stream; None keeps all. The table also
+            has the field `group`, int64, if the patients of any shard are known.
 
     Attributes:
         position: number of samples handed out so far, over all ranks and epochs.
