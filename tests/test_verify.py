@@ -84,10 +84,10 @@ def test_a_shard_of_another_set_is_reported(folder: Path, tmp_path: Path, capsys
 
 def test_wrong_label_statistics_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]):
     manifest = read_manifest(folder / MANIFEST_NAME)
-    manifest.splits["val"].labels["genders"]["F"] += 1
+    manifest.splits["val"].labels["age_months"]["mean"] += 1
     write_bytes_atomically(folder / MANIFEST_NAME, manifest_as_bytes(manifest))
     assert verify(folder) == 1
-    assert "split 'val': wrong label statistic 'genders'" in capsys.readouterr().out
+    assert "split 'val': wrong label statistic 'age_months'" in capsys.readouterr().out
 
 
 def test_a_sample_in_two_splits_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -167,3 +167,44 @@ def test_a_sidecar_that_cannot_be_read_is_reported(folder: Path, suffix: str, ca
     text = capsys.readouterr().out
     assert f"val-000000{suffix}: cannot be read: Input/output error" in text
     assert "1 problem found in" in text
+
+
+def test_a_damaged_shard_with_brackets_in_its_name_is_not_taken_for_another_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    write_shard(tmp_path / "train1.tar", range(3))
+    write_shard(tmp_path / "train[1].tar", range(3))
+    flip(tmp_path / "train[1].tar", 150)
+    assert verify(tmp_path / "train1.tar") == 0
+    assert verify(tmp_path / "train[1].tar") == 1
+    assert "train[1].tar: not a wds_bone shard" in capsys.readouterr().out
+
+
+def test_a_split_without_samples_is_reported_without_a_manifest_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_shard(tmp_path / "val-000000.tar", range(3))
+    write_shard(tmp_path / "train-000000.tar", range(0))
+    assert verify(tmp_path) == 1
+    assert "the split 'train' has no samples" in capsys.readouterr().out
+    write_shard(tmp_path / "train-000001.tar", range(3, 4))
+    assert verify(tmp_path) == 0
+
+
+def test_members_that_are_neither_image_nor_label_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from tests.shards.tars import sample, tar_of
+
+    extra = [("hand-1.txt", b"x"), ("hand-1.pth", b"\x80\x02"), ("hand-1.mask.png", b"x")]
+    (tmp_path / "train-000000.tar").write_bytes(tar_of([*sample(), *extra]))
+    assert verify(tmp_path, "--deep") == 0
+    text = capsys.readouterr().out
+    assert "ignored members that are neither image nor label: 1 .txt, 1 .pth, 1 .mask.png" in text
+
+
+@pytest.mark.parametrize("name", ["", ".building"])
+def test_a_set_whose_first_run_was_interrupted_is_reported_as_not_finished(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / ".building").mkdir()
+    assert verify(tmp_path / name) == 1
+    text = capsys.readouterr().out
+    assert "not finished" in text
+    assert "run the same `wds-bone make-shards` command again" in text

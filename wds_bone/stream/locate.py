@@ -2,51 +2,87 @@
 
 In: what the user names: a manifest, a folder, a tar, a brace pattern or a glob.
 Out: the paths of shards, in order.
-Invariant: `find_splits` and `find_shards` agree on which splits exist.
+Invariant: `find_splits` and `find_shards` agree on which splits exist; every command finds the tars of a folder with
+`tars_in`.
 """
+
+from collections import Counter
+from pathlib import Path
 
 from wds_bone.errors import ConfigError
 from wds_bone.shards.foreign import split_name
-from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest
-from wds_bone.storage.location import Location, exists, expand, is_folder, list_tars, parse_location
+from wds_bone.shards.manifest import MANIFEST_NAME, is_unfinished, read_manifest, unfinished_error
+from wds_bone.storage.location import (
+    Location,
+    exists,
+    expand,
+    is_folder,
+    list_files,
+    list_tars,
+    parse_location,
+)
 
 Splits = dict[str, list[Location]]
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 
 
-def find_shards(name: str, split: str | None) -> list[Location]:
+def find_shards(name: str | Path, split: str | None) -> list[Location]:
     """Return the paths of the shards that `name` refers to.
 
     Args:
-        name: a manifest, a folder, a tar, a brace pattern or a glob.
+        name: a manifest, a folder, a tar, a brace pattern or a glob; a path that exists means itself.
         split: the split of a manifest or folder; None takes the only one.
 
     Raises:
         ConfigError: if there are no shards, the split does not exist, or one must be chosen.
-        ShardError: if the manifest is damaged.
+        ShardError: if the manifest is damaged, or the set is unfinished.
     """
     splits = find_splits(name)
-    if splits is None:
-        _refuse_split(name, split)
-        paths = expand(name)
-    else:
-        paths = _choose_split(splits, split, name) if splits else []
-    if not name or not paths:
-        raise ConfigError(f"no shards in {name!r}", expected="at least one .tar", got="none", do="check the path")
-    return paths
+    if splits is not None:
+        return _choose_split(splits, split, str(name))
+    _refuse_split(str(name), split)
+    return expand(name)
 
 
-def find_splits(name: str) -> Splits | None:
+def find_splits(name: str | Path) -> Splits | None:
     """Return the shards of a manifest or folder by split; None for anything else, which has no splits.
 
     A folder without a manifest is divided by the names of its tars, as `wds-bone index` would divide it.
 
     Raises:
-        ShardError: if the manifest is damaged.
+        ConfigError: if there are no shards.
+        ShardError: if the manifest is damaged, or the set is unfinished.
     """
+    if not str(name):
+        raise ConfigError("no shards in ''", expected="at least one .tar", got="none", do="check the path")
     path = parse_location(name)
     if path.name == MANIFEST_NAME or (is_folder(path) and exists(path / MANIFEST_NAME)):
         return _splits_of_manifest(path if path.name == MANIFEST_NAME else path / MANIFEST_NAME)
     return _splits_of_folder(path) if is_folder(path) else None
+
+
+def tars_in(folder: Location) -> list[Location]:
+    """Return the tars of a folder that has no manifest, sorted by name.
+
+    Raises:
+        ConfigError: if there are none; the error counts what is there.
+        ShardError: if the folder is an unfinished set, or cannot be read.
+    """
+    if is_unfinished(folder):
+        raise unfinished_error(folder)
+    tars = list_tars(folder)
+    if not tars:
+        found = Counter(_suffix(path.name) for path in list_files(folder))
+        shown = ", ".join(f"{count:,} {suffix}" for suffix, count in found.most_common(5))
+        compressed = sorted(found.keys() & set(_COMPRESSED))
+        do = f"decompress the {compressed[0]} files" if compressed else "check the path"
+        raise ConfigError(f"no shards in {str(folder)!r}", expected="at least one .tar", got=shown or "none", do=do)
+    return tars
+
+
+def _suffix(name: str) -> str:
+    known = next((suffix for suffix in _COMPRESSED if name.endswith(suffix)), "")
+    return known or (Path(name).suffix or "without suffix")
 
 
 def _splits_of_manifest(manifest: Location) -> Splits:
@@ -56,7 +92,7 @@ def _splits_of_manifest(manifest: Location) -> Splits:
 
 def _splits_of_folder(folder: Location) -> Splits:
     splits: Splits = {}
-    for path in list_tars(folder):
+    for path in tars_in(folder):
         splits.setdefault(split_name(path.name), []).append(path)
     return splits
 
