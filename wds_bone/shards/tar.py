@@ -140,13 +140,13 @@ class _TarReader:
         records, path, start = self.contents(header), None, 0
         while start < len(records):
             length = _PAX_LENGTH.match(records, start)
-            record = records[length.end() : start + int(length[1])] if length else b""
-            name, equals, value = record.partition(b"=")
-            if not equals or record[-1:] != b"\n" or name not in _PAX_NAMES:
+            end = start + int(length[1]) if length else start
+            name, equals, value = records[length.end() if length else start : end].partition(b"=")
+            if not equals or value[-1:] != b"\n" or end > len(records) or name not in _PAX_NAMES:
                 expected = "only times, owners and paths in a PAX header"
                 raise self._pax_error(header, expected, repr(records[start : start + 80]))
             path = self._decode(value[:-1], header.offset) if name == b"path" else path
-            start += int(length[1]) if length else 0
+            start = end
         return path
 
     def header_after(self, pax: _Header) -> _Header:

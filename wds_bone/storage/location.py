@@ -55,8 +55,9 @@ def parse_location(name: str | Path) -> Location:
     Raises:
         ConfigError: if it is a URL of any other scheme, or can be no path.
     """
-    if "\0" in str(name):
-        raise ConfigError(f"{str(name)!r}: is not a path", got="a NUL character", do="check the path")
+    if not _can_be_a_path(str(name)):
+        got = "a NUL character, or half of a character"
+        raise ConfigError(f"{str(name)!r}: is not a path", got=got, do="check the path")
     if isinstance(name, Path) or os.path.lexists(name):
         return Path(name) if os.path.lexists(name) else _expand_home(name)
     scheme, separator, rest = name.partition("://")
@@ -166,6 +167,13 @@ def open_file(location: Location) -> BinaryIO:
 def open_storage(locations: Sequence[Location]) -> Storage:
     """Return what reads byte ranges of the shards at these locations."""
     return LocalStorage(locations)
+
+
+def _can_be_a_path(name: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def _split_at_folder(path: Path) -> tuple[Path, str]:
