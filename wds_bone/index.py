@@ -30,8 +30,8 @@ from wds_bone.shards.manifest import (
 )
 from wds_bone.shards.scan import describe_ignored, scan_shard
 from wds_bone.storage.durable import write_bytes_atomically
-from wds_bone.storage.location import exists, expand, file_bytes, is_file, is_folder, list_tars, parse_location
-from wds_bone.stream.locate import tars_in
+from wds_bone.storage.location import exists, file_bytes, is_file, is_folder, list_tars, parse_location
+from wds_bone.stream.locate import expand_shards, tars_in
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _find_shards(names: Sequence[str]) -> list[Path]:
 def _tars_of(name: str) -> list[Path]:
     path = parse_location(name)
     if not is_folder(path):
-        return expand(name)
+        return expand_shards(name)
     return list_tars(path) if exists(path / MANIFEST_NAME) else tars_in(path)
 
 

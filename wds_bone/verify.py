@@ -22,14 +22,13 @@ from wds_bone.shards.verification import Decoder, check_shards
 from wds_bone.storage.location import (
     Location,
     exists,
-    expand,
     file_bytes,
     is_file,
     is_folder,
     list_tars,
     parse_location,
 )
-from wds_bone.stream.locate import tars_in
+from wds_bone.stream.locate import expand_shards, tars_in
 
 EXIT_PROBLEMS = 1
 
@@ -114,7 +113,7 @@ def _resolve_path(name: str) -> list[_Target]:
         has_parts = exists(path / MANIFEST_NAME) or is_unfinished(path)
         tars = list_tars(path) if has_parts else tars_in(path)
         return [_Target(path, tuple(file.name for file in tars), is_whole_set=True)]
-    files = expand(name)
+    files = expand_shards(name)
     if not any(is_file(file) for file in files):
         got = f"{files[0]} is not a file" + f", nor is any of {len(files):,}" * (len(files) > 1)
         raise ConfigError(f"{name}: no shards found", expected=".tar files", got=got, do="check the path")

@@ -1,5 +1,9 @@
 import json
+import signal
 import struct
+import subprocess
+import sys
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -9,7 +13,7 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.shards.tars import LABEL, image, sample, tar_of
+from tests.shards.tars import LABEL, header, image, sample, tar_of
 from wds_bone.errors import ShardError, WdsBoneError
 from wds_bone.shards.scan import ScannedShard, scan_shard
 
@@ -119,6 +123,7 @@ def test_an_image_with_an_impossible_header_is_refused(tmp_path: Path, name: str
         scan([(f"hand-1.{name}", contents), ("hand-1.json", LABEL)], tmp_path)
 
 
+@pytest.mark.fault("C1")
 def test_the_error_for_an_unreadable_shard_gives_path_cause_and_remedy(tmp_path: Path):
     with pytest.raises(ShardError, match=r"train\.tar: cannot be read: No such file(?s:.*)do: "):
         scan_shard(tmp_path / "train.tar")
@@ -236,3 +241,32 @@ def test_any_sequence_of_members_gives_whole_samples_or_an_error(tmp_path_factor
     else:
         assert 2 * len(shard.table) + shard.ignored.get(".txt", 0) == len(sequence)
         assert len(set(shard.table["key"].tolist())) == len(shard.table)
+
+
+SCAN = """
+import sys
+from pathlib import Path
+from wds_bone.shards.scan import scan_shard
+
+print("scanning", flush=True)
+scan_shard(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_a_scan_is_answered_within_seconds(tmp_path: Path, number: signal.Signals):
+    with (tmp_path / "shard.tar").open("wb") as shard:
+        shard.write(header(b"hand-1.bin", b"77777777777\0"))
+        shard.truncate(2**33)  # a hole, which takes no space
+    with subprocess.Popen([sys.executable, "-c", SCAN, tmp_path / "shard.tar"], stdout=-1, stderr=-1) as process:
+        try:
+            process.stdout.readline()
+            time.sleep(0.5)
+            process.send_signal(number)
+            began = time.monotonic()
+            process.wait(timeout=60)
+            assert time.monotonic() - began < 10  # at once on an idle machine
+        finally:
+            process.kill()
+    assert process.returncode in (-number, 128 + number, 1)

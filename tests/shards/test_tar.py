@@ -111,7 +111,7 @@ def test_pax_headers_that_only_carry_times_are_skipped(tmp_path: Path):
 @pytest.mark.fault("D1")
 def test_a_tar_truncated_at_any_byte_is_refused_with_shard_and_offset(tmp_path: Path):
     path = tmp_path / "shard.tar"
-    path.write_bytes(tar_of(sample()))
+    path.write_bytes(tar_of([*sample(), *sample("hand-2"), *sample("hand-3")]))
     with path.open("r+b") as shard:
         for length in reversed(range(path.stat().st_size)):
             shard.truncate(length)

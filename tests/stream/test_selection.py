@@ -1,4 +1,6 @@
 import json
+import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +32,7 @@ def test_folder_manifest_braces_glob_and_list_name_the_same_shards(shards: Path)
     assert names_of([shards / name for name in expected]) == names_of(f"file://{shards}/train-*.tar") == expected
 
 
+@pytest.mark.fault("D7")
 def test_scanning_shards_without_an_index_gives_the_same_table_and_order(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     for path in shards.glob("train-*.tar"):
@@ -55,6 +58,7 @@ def test_a_split_must_be_named_unless_it_is_the_only_one(shards: Path, tmp_path:
         select_shards(shards, split="test")
 
 
+@pytest.mark.fault("I1")
 @pytest.mark.parametrize(
     "name",
     ["pipe:touch canary", "http://host/a.tar", "s3://b/a.tar", "a.tar::b.tar", "gs://b/{0..3}.tar", "PIPE://x"],
@@ -122,6 +126,7 @@ def test_a_split_of_a_plain_tar_is_refused(shards: Path) -> None:
         select_shards(shards / "train-000000.tar", split="train")
 
 
+@pytest.mark.fault("D7")
 def test_a_manifest_edited_by_hand_is_refused(shards: Path) -> None:
     manifest = json.loads((shards / MANIFEST_NAME).read_text())
     manifest["splits"]["train"]["num_samples"] = 8
@@ -130,6 +135,7 @@ def test_a_manifest_edited_by_hand_is_refused(shards: Path) -> None:
         select_shards(shards, split="train")
 
 
+@pytest.mark.fault("D4")
 def test_a_key_in_two_scanned_shards_is_refused(tmp_path: Path) -> None:
     write_shard(tmp_path / "train-0.tar", range(3))
     write_shard(tmp_path / "train-1.tar", range(2, 5))
@@ -137,6 +143,7 @@ def test_a_key_in_two_scanned_shards_is_refused(tmp_path: Path) -> None:
         select_shards(tmp_path)
 
 
+@pytest.mark.fault("D4")
 def test_a_key_in_two_sets_of_a_list_is_refused(tmp_path: Path) -> None:
     sets = [write_set(tmp_path / name, train=[3]) for name in ("one", "two")]
     with pytest.raises(ShardError, match="sample 'hand-0' is also in"):
@@ -153,6 +160,7 @@ def test_without_a_manifest_the_names_of_the_tars_define_the_splits(shards: Path
     assert names_of(bare, "val") == ["val-000000.tar"]
 
 
+@pytest.mark.fault("I2")
 def test_secrets_in_a_url_are_not_shown() -> None:
     with pytest.raises(ConfigError) as caught:
         select_shards("https://user:S3cret@host/a.tar?signature=S3cret")
@@ -176,6 +184,7 @@ def test_scanned_ages_that_look_like_years_are_refused(tmp_path: Path) -> None:
         select_shards(tmp_path)
 
 
+NOBODY = 65534
 AWKWARD = [
     "train[1].tar",
     "a{0..3}.tar",
@@ -245,3 +254,21 @@ def test_the_folder_of_an_unfinished_set_is_refused_by_itself(tmp_path: Path) ->
     for shards in (tmp_path, staging, staging / "train-000000.tar"):
         with pytest.raises(ShardError, match=r"not finished(?s:.*)run the same `wds-bone make-shards` command again"):
             select_shards(shards)
+
+
+@pytest.mark.fault("C1")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without permissions")
+def test_shards_that_may_not_be_read_are_refused_at_opening(shards: Path) -> None:
+    for path in (shards, *shards.parents):
+        if Path(tempfile.gettempdir()) in path.parents:
+            path.chmod(0o755)
+    for path in (shards / "train-000001.tar", shards / "train-000002.index.npy", shards / MANIFEST_NAME, shards):
+        mode = path.stat().st_mode
+        path.chmod(0)
+        os.seteuid(NOBODY)
+        try:
+            with pytest.raises(ShardError, match=rf"{path.name}: cannot be read: Permission denied(?s:.*)do:"):
+                select_shards(shards, split="train")
+        finally:
+            os.seteuid(0)
+            path.chmod(mode)

@@ -24,6 +24,8 @@ from wds_bone.storage.location import Location, exists, read_file
 MANIFEST_NAME = "manifest.json"
 STAGING_NAME = ".building"
 """Folder for the parts of an unfinished set; readers refuse a set that has it but no manifest."""
+LOCK_NAME = "make_shards.lock"
+"""File that `wds-bone make-shards` creates before anything else, and leaves in the set."""
 REBUILD = "fetch the shards again, or rebuild them with `wds-bone make-shards`"
 """What to do about damaged shards."""
 FORMAT_VERSION = 1
@@ -115,7 +117,7 @@ def unfinished_error(folder: Location) -> ShardError:
     return ShardError(
         f"{folder}: not finished: contains an unfinished run of `wds-bone make-shards`",
         expected=MANIFEST_NAME,
-        got=STAGING_NAME,
+        got=f"{STAGING_NAME}, which holds parts of the set" if exists(folder / STAGING_NAME) else "a set without it",
         do="run the same `wds-bone make-shards` command again to finish it",
     )
 
@@ -129,6 +131,8 @@ def read_manifest(path: Location) -> Manifest:
     try:
         text = read_file(path)
     except OSError as error:
+        if is_unfinished(path.parent):
+            raise unfinished_error(path.parent) from error
         raise ShardError(f"{path}: cannot be read: {error.strerror}", do=_REMEDY) from error
     return manifest_from_bytes(text, str(path))
 

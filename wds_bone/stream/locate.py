@@ -11,7 +11,7 @@ from pathlib import Path
 
 from wds_bone.errors import ConfigError
 from wds_bone.shards.foreign import split_name
-from wds_bone.shards.manifest import MANIFEST_NAME, is_unfinished, read_manifest, unfinished_error
+from wds_bone.shards.manifest import LOCK_NAME, MANIFEST_NAME, is_unfinished, read_manifest, unfinished_error
 from wds_bone.storage.location import (
     Location,
     exists,
@@ -41,7 +41,7 @@ def find_shards(name: str | Path, split: str | None) -> list[Location]:
     if splits is not None:
         return _choose_split(splits, split, str(name))
     _refuse_split(str(name), split)
-    return expand(name)
+    return expand_shards(name)
 
 
 def find_splits(name: str | Path) -> Splits | None:
@@ -61,6 +61,19 @@ def find_splits(name: str | Path) -> Splits | None:
     return _splits_of_folder(path) if is_folder(path) else None
 
 
+def expand_shards(name: str | Path) -> list[Location]:
+    """Return the locations that `name` means, like `expand`.
+
+    Raises:
+        ConfigError: if it is a pattern that matches nothing.
+        ShardError: if it does not exist because its folder is an unfinished set.
+    """
+    path = parse_location(name)
+    if not exists(path) and is_unfinished(path.parent):
+        raise unfinished_error(path.parent)
+    return expand(name)
+
+
 def tars_in(folder: Location) -> list[Location]:
     """Return the tars of a folder that has no manifest, sorted by name.
 
@@ -71,6 +84,8 @@ def tars_in(folder: Location) -> list[Location]:
     if is_unfinished(folder):
         raise unfinished_error(folder)
     tars = list_tars(folder)
+    if not tars and exists(folder / LOCK_NAME):
+        raise unfinished_error(folder)
     if not tars:
         found = Counter(_suffix(path.name) for path in list_files(folder))
         shown = ", ".join(f"{count:,} {suffix}" for suffix, count in found.most_common(5))
