@@ -72,6 +72,7 @@ def test_a_set_from_make_shards_keeps_its_manifest_and_its_sidecars_are_restored
     assert digests(out) == before
 
 
+@pytest.mark.fault("B4", "D7")
 def test_the_manifest_from_make_shards_is_not_replaced_if_the_shards_differ(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -223,6 +224,7 @@ def test_a_key_in_two_shards_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     assert not (tmp_path / MANIFEST_NAME).exists()
 
 
+@pytest.mark.fault("D1")
 def test_a_damaged_shard_is_refused_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_shard(tmp_path / "train-000000.tar", range(3))
     write_shard(tmp_path / "train-000001.tar", range(3, 5))
@@ -259,6 +261,7 @@ def test_ages_in_years_are_refused_unless_their_name_states_the_unit(
     assert (tmp_path / MANIFEST_NAME).exists() == (status == 0)
 
 
+@pytest.mark.fault("E4")
 def test_shards_without_samples_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "train-000000.tar").write_bytes(bytes(1024))
     assert index(tmp_path) == 2

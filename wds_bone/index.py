@@ -39,7 +39,7 @@ class IndexConfig:
     """The settings of the index command."""
 
     paths: tuple[str, ...] = option(
-        "folder of shards, or all shards in it (brace patterns and globs are expanded)",
+        "folder of shards, or all shards in it; what does not exist is a brace pattern or a glob",
         positional=True,
         metavar="PATH",
     )

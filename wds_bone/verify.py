@@ -38,7 +38,7 @@ class VerifyConfig:
     """The settings of the verify command."""
 
     paths: tuple[str, ...] = option(
-        "folders, manifests or shards (brace patterns and globs are expanded)",
+        "folders, manifests or shards; what does not exist is a brace pattern or a glob",
         positional=True,
         metavar="PATH",
     )

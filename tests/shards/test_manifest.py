@@ -126,6 +126,7 @@ def test_a_manual_edit_is_detected(edit):
         manifest_from_bytes(edit(manifest_as_bytes(SMALL)), "manifest.json")
 
 
+@pytest.mark.fault("D7")
 @pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{}", b'{"version": 1}', b"[" * 100_000, b"\xff"])
 def test_a_file_that_is_not_a_manifest_is_refused(text: bytes):
     with pytest.raises(ShardError, match=r"manifest\.json"):
@@ -160,6 +161,7 @@ def test_unsafe_shard_names_are_refused(name: str):
         manifest_from_bytes(manifest_as_bytes(manifest), "manifest.json")
 
 
+@pytest.mark.fault("D7")
 def test_counts_that_do_not_add_up_are_refused():
     manifest = replace(COMPLETE, splits={"val": replace(COMPLETE.splits["val"], num_samples=4)})
     with pytest.raises(ShardError, match="not the sum"):

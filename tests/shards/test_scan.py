@@ -103,6 +103,7 @@ def npy_header(text: str) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode() + bytes(16)
 
 
+@pytest.mark.fault("D3")
 @pytest.mark.parametrize(
     ("name", "contents", "problem"),
     [
@@ -190,6 +191,7 @@ def test_any_json_gives_a_label_or_an_error_that_names_the_sample(tmp_path_facto
         assert row["gender"] in (b"F", b"M")
 
 
+@pytest.mark.fault("D4", "I1")
 def test_other_members_are_ignored_counted_and_never_looked_at(tmp_path: Path):
     others = [("hand-1.txt", b"x"), ("hand-1.pth", b"cos\nsystem\n"), ("hand-1.mask.png", b"x"), ("notes.TXT", b"")]
     metadata = [("._hand-1.npy", b"x"), ("a/.DS_Store", b"x"), ("a/._hand-2.json", b"x")]
@@ -210,6 +212,7 @@ def test_a_leading_dot_slash_is_no_part_of_the_key(tmp_path: Path):
     assert scan(sample("./a/hand-1"), tmp_path).table["key"].tolist() == [b"a/hand-1"]
 
 
+@pytest.mark.fault("D3")
 def test_the_members_of_one_key_need_no_memory_beyond_one_sample(tmp_path: Path):
     path = tmp_path / "shard.tar"
     with path.open("wb") as shard:

@@ -14,6 +14,7 @@ from wds_bone.errors import ConfigError, ShardError
 from wds_bone.storage import location
 
 
+@pytest.mark.fault("I1", "I2")
 @pytest.mark.parametrize(
     ("name", "secret"),
     [
