@@ -238,6 +238,25 @@ def test_a_folder_of_compressed_tars_says_what_is_in_it(tmp_path: Path, suffix: 
         select_shards(tmp_path)
 
 
+def test_a_compressed_shard_among_others_is_not_left_out_without_a_word(tmp_path: Path) -> None:
+    write_shard(tmp_path / "train-0.tar", range(2))
+    for harmless in ("train-0.tar.gz", "films.zip", "backup.tar.gz"):
+        (tmp_path / harmless).touch()
+    assert select_shards(tmp_path).num_samples == 2
+    (tmp_path / "train-1.tar.gz").touch()
+    with pytest.raises(ShardError, match=r"(?s)a compressed shard would be left out.*train-1.tar.gz.*decompress it"):
+        select_shards(tmp_path)
+    with pytest.raises(ShardError, match="a compressed shard would be left out"):
+        index_shards([str(tmp_path)])
+
+
+def test_a_manifest_that_is_a_link_to_nowhere_is_not_taken_for_none(shards: Path) -> None:
+    (shards / MANIFEST_NAME).rename(shards / "moved.json")
+    (shards / MANIFEST_NAME).symlink_to("gone")
+    with pytest.raises(ShardError, match=r"manifest.json: cannot be read: No such file"):
+        select_shards(shards, split="train")
+
+
 @pytest.mark.fault("C1")
 def test_a_shard_that_is_missing_from_a_range_is_named(tmp_path: Path) -> None:
     write_shard(tmp_path / "train-0.tar", range(2))

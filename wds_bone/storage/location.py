@@ -58,11 +58,11 @@ def parse_location(name: str | Path) -> Location:
     if not _can_be_a_path(str(name)):
         got = "a NUL character, or half of a character"
         raise ConfigError(f"{str(name)!r}: is not a path", got=got, do="check the path")
-    if isinstance(name, Path) or os.path.lexists(name):
-        return Path(name) if os.path.lexists(name) else _expand_home(name)
+    if isinstance(name, Path) or exists(name):
+        return Path(name) if exists(name) else _expand_home(name)
     scheme, separator, rest = name.partition("://")
     if separator and scheme == "file":
-        return next((Path(path) for path in (rest, unquote(rest)) if os.path.lexists(path)), Path(rest))
+        return next((Path(path) for path in (rest, unquote(rest)) if exists(path)), Path(rest))
     missing = _split_at_folder(Path(name))[1]
     if separator or missing.startswith("pipe:") or "::" in missing:
         # Only the scheme is shown: the rest may contain a password or a signature.
@@ -84,7 +84,7 @@ def expand(name: str | Path) -> list[Location]:
             nothing.
     """
     location = parse_location(name)
-    if os.path.lexists(location) or not _MAGIC & set(str(location)):
+    if exists(location) or not _MAGIC & set(str(location)):
         return [location]
     if isinstance(name, Path):
         got, do = "no file of this name; a Path object is never a pattern", "pass a string if this is a pattern"
@@ -94,9 +94,9 @@ def expand(name: str | Path) -> list[Location]:
     return [path for expanded in names for path in _glob(folder, expanded, name)]
 
 
-def exists(location: Location) -> bool:
-    """Return whether there is a file or folder."""
-    return os.path.exists(location)  # noqa: PTH110  # False for names that no file can have; `Path.exists` raises
+def exists(location: Location | str) -> bool:
+    """Return whether there is something, be it a link that leads nowhere."""
+    return os.path.lexists(location)  # False for names that no file can have; `Path.exists` raises
 
 
 def is_file(location: Location) -> bool:
@@ -214,7 +214,7 @@ def _num_choices(group: str) -> int:
 
 def _glob(folder: Location, pattern: str, name: str) -> list[Location]:
     path = folder / pattern
-    if not set("*?[") & set(pattern) or os.path.lexists(path):
+    if not set("*?[") & set(pattern) or exists(path):
         return [path]
     try:
         found = sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))

@@ -9,7 +9,7 @@ Invariant: `find_splits` and `find_shards` agree on which splits exist; every co
 from collections import Counter
 from pathlib import Path
 
-from wds_bone.errors import ConfigError
+from wds_bone.errors import ConfigError, ShardError
 from wds_bone.shards.foreign import split_name
 from wds_bone.shards.manifest import LOCK_NAME, MANIFEST_NAME, is_unfinished, read_manifest, unfinished_error
 from wds_bone.storage.location import (
@@ -79,7 +79,7 @@ def tars_in(folder: Location) -> list[Location]:
 
     Raises:
         ConfigError: if there are none; the error counts what is there.
-        ShardError: if the folder is an unfinished set, or cannot be read.
+        ShardError: if the folder is an unfinished set, cannot be read, or has a compressed shard of one of the splits.
     """
     if is_unfinished(folder):
         raise unfinished_error(folder)
@@ -87,17 +87,35 @@ def tars_in(folder: Location) -> list[Location]:
     if not tars and exists(folder / LOCK_NAME):
         raise unfinished_error(folder)
     if not tars:
-        found = Counter(_suffix(path.name) for path in list_files(folder))
-        shown = ", ".join(f"{count:,} {suffix}" for suffix, count in found.most_common(5))
-        compressed = sorted(found.keys() & set(_COMPRESSED))
-        do = f"decompress the {compressed[0]} files" if compressed else "check the path"
-        raise ConfigError(f"no shards in {str(folder)!r}", expected="at least one .tar", got=shown or "none", do=do)
+        raise _no_tars_error(folder)
+    _refuse_compressed(folder, tars)
     return tars
 
 
-def _suffix(name: str) -> str:
-    known = next((suffix for suffix in _COMPRESSED if name.endswith(suffix)), "")
-    return known or (Path(name).suffix or "without suffix")
+def _refuse_compressed(folder: Location, tars: list[Location]) -> None:
+    """Refuse a folder in which a compressed tar belongs to the split of other tars, and would be left out."""
+    splits = {split_name(tar.name) for tar in tars}
+    for path in list_files(folder):
+        suffix = _compression(path.name)
+        plain = path.name.removesuffix(suffix) + ".tar"
+        if suffix and split_name(plain) in splits and not exists(folder / plain):
+            got = f"{path.name} of the split {split_name(plain)!r}"
+            do = "decompress it, or move it elsewhere"
+            raise ShardError(f"{folder}: a compressed shard would be left out", expected="tars", got=got, do=do)
+
+
+def _no_tars_error(folder: Location) -> ConfigError:
+    names = [path.name for path in list_files(folder)]
+    found = Counter(_compression(name) or Path(name).suffix or "without suffix" for name in names)
+    shown = ", ".join(f"{count:,} {suffix}" for suffix, count in found.most_common(5))
+    compressed = sorted(found.keys() & set(_COMPRESSED))
+    do = f"decompress the {compressed[0]} files" if compressed else "check the path"
+    return ConfigError(f"no shards in {str(folder)!r}", expected="at least one .tar", got=shown or "none", do=do)
+
+
+def _compression(name: str) -> str:
+    """Return the suffix of a compressed tar, or an empty string."""
+    return next((suffix for suffix in _COMPRESSED if name.endswith(suffix)), "")
 
 
 def _splits_of_manifest(manifest: Location) -> Splits:
