@@ -75,10 +75,12 @@ def _is_key(keys: NDArray[np.bytes_]) -> Mask:
     """Return which keys the scan of a shard accepts; only those with unusual bytes are looked at one by one."""
     contents = keys.tobytes()
     letters = np.frombuffer(contents, np.uint8).reshape(len(keys), -1)
-    is_end, is_slash = letters == 0, letters == ord("/")
-    is_gap = is_end | is_slash
-    is_bad = (is_end[:, :-1] & ~is_end[:, 1:]) | (is_slash[:, :-1] & is_gap[:, 1:])
-    good: Mask = ~(is_gap[:, 0] | is_slash[:, -1] | is_bad.any(axis=1))
+    good = np.ones(len(keys), bool)
+    if b"\0" in contents or b"/" in contents:
+        is_end, is_slash = letters == 0, letters == ord("/")
+        is_gap = is_end | is_slash
+        is_bad = (is_end[:, :-1] & ~is_end[:, 1:]) | (is_slash[:, :-1] & is_gap[:, 1:])
+        good = ~(is_gap[:, 0] | is_slash[:, -1] | is_bad.any(axis=1))
     if contents.translate(None, _USUAL_BYTES):
         is_unusual = ~np.isin(letters, np.frombuffer(_USUAL_BYTES, np.uint8)).all(axis=1)
         for number in np.flatnonzero(is_unusual):
