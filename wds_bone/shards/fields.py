@@ -16,7 +16,8 @@ from wds_bone.shards.statistics import NUM_AGE_BANDS
 Check = Callable[[Any], bool]
 _SHARD_NAME = re.compile(r"[^./][^/]*\.tar")
 _SHA256 = re.compile("[0-9a-f]{64}")
-_MAX_NAME_BYTES = 240  # a file system allows 255, and the names of the indexes and of temporary files are longer
+MAX_NAME_BYTES = 200
+"""The length of the longest name of a shard; a file system allows 255, which names of indexes come closer to."""
 _MAX_BYTES = 2**63 - 1
 _END_BYTES = 1024  # a tar without members
 
@@ -26,7 +27,7 @@ def is_shard_name(name: object) -> bool:
     return (
         isinstance(name, str)
         and name.isprintable()
-        and len(name.encode()) <= _MAX_NAME_BYTES
+        and len(name.encode()) <= MAX_NAME_BYTES
         and _SHARD_NAME.fullmatch(name) is not None
     )
 

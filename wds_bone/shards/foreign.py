@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from wds_bone.errors import ShardError
 from wds_bone.labels.read import check_ages_are_in_months
-from wds_bone.shards.fields import is_shard_name
+from wds_bone.shards.fields import MAX_NAME_BYTES, is_shard_name
 from wds_bone.shards.image_size import mixed_sizes_error
 from wds_bone.shards.manifest import ImageFormat, Manifest, ShardEntry, SplitEntry
 from wds_bone.shards.samples import SampleTable
@@ -59,7 +59,7 @@ def refuse_names(names: Iterable[str], where: str) -> None:
         if not is_shard_name(name):
             raise ShardError(
                 f"{where}: a set cannot contain a shard named {name!r}",
-                expected="a name of at most 240 bytes in printable characters, not hidden, that ends in .tar",
+                expected=f"at most {MAX_NAME_BYTES} printable bytes that end in .tar and do not begin with a dot",
                 got=repr(name),
                 do="rename the file, or move it to another folder",
             )
