@@ -2,8 +2,9 @@
 
 Command:   python -m benchmarks.resume [--samples 1000000 10000000] [--rounds 7]
 Compared:  resuming at 0, 50, 95 and 99 % of an epoch.
-Method:    an index of N samples over one small shard, each row pointing to one of its 64 real samples; the time from
-           loading a state to the first batch of 64.
+Method:    N samples in shards of 10,000, all of them hard links to one real shard, with indexes that differ in the
+           keys; the time from loading a state to the first batch of 64, and the time to open the stream, which checks
+           every row of every index.
 Machine:   two CPU cores.
 Result:    benchmarks/results/resume.json. Resuming computes the position; it does not replay or skip any samples.
 """
@@ -23,24 +24,31 @@ from benchmarks.films import encode_films, write_shards
 from benchmarks.rounds import add_rounds_argument, print_table, print_targets, run_rounds, save_result
 from benchmarks.targets import resume_targets
 from wds_bone import BoneAgeStream
-from wds_bone.shards.manifest import Manifest, SplitEntry, read_manifest, write_manifest
-from wds_bone.shards.samples import table_as_bytes, table_from_bytes
+from wds_bone.shards.manifest import Manifest, index_name, read_manifest, write_manifest
+from wds_bone.shards.samples import table_as_bytes
+from wds_bone.shards.sidecars import read_sidecar, split_entry
 
 BATCH_SIZE = 64
+SAMPLES_PER_SHARD = 10_000
 
 
-def extend_index(folder: Path, num_samples: int) -> None:
-    """Repeat the rows of the only shard's index until it has `num_samples` rows."""
+def repeat_shard(folder: Path, num_shards: int) -> None:
+    """Link the only shard until there are `num_shards` of them, each with an index with its own keys."""
     manifest = read_manifest(folder / "manifest.json")
     ((split, entry),) = manifest.splits.items()
-    index = folder / "bench-000000.index.npy"
-    table = table_from_bytes(index.read_bytes(), index)
-    rows = np.resize(table, num_samples)
-    rows["key"] = np.char.zfill(np.arange(num_samples).astype("S12"), 12)
-    extended = table_as_bytes(rows)
-    index.write_bytes(extended)
-    shard = replace(entry.shards[0], num_samples=num_samples, index_sha256=hashlib.sha256(extended).hexdigest())
-    write_manifest(folder, Manifest(manifest.image, {split: SplitEntry(num_samples, entry.labels, (shard,))}))
+    (shard,) = entry.shards
+    table = read_sidecar(folder, shard)
+    entries, tables = [], []
+    for number in range(num_shards):
+        name, rows = f"bench-{number:06d}.tar", table.copy()
+        rows["key"] = np.arange(10**11 + number * len(table), 10**11 + (number + 1) * len(table)).astype("S12")
+        contents = table_as_bytes(rows)
+        (folder / index_name(name)).write_bytes(contents)
+        if number:
+            (folder / name).hardlink_to(folder / shard.name)
+        entries.append(replace(shard, name=name, index_sha256=hashlib.sha256(contents).hexdigest()))
+        tables.append(rows)
+    write_manifest(folder, Manifest(manifest.image, {split: split_entry(entries, tables)}))
 
 
 def time_to_first_batch(stream: BoneAgeStream, position: int) -> Callable[[], float]:
@@ -64,9 +72,9 @@ def measure(num_samples: int, *, num_rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "set"
         films = encode_films(None, size=128, encoding="jpg")[:BATCH_SIZE]
-        write_shards(folder, films, encoding="jpg", num_samples=BATCH_SIZE, num_shards=1)
-        extend_index(folder, num_samples)
-        index_bytes = (folder / "bench-000000.index.npy").stat().st_size / num_samples
+        write_shards(folder, films, encoding="jpg", num_samples=SAMPLES_PER_SHARD, num_shards=1)
+        repeat_shard(folder, -(-num_samples // SAMPLES_PER_SHARD))
+        index_bytes = (folder / index_name("bench-000000.tar")).stat().st_size / SAMPLES_PER_SHARD
         start = time.perf_counter()
         stream = BoneAgeStream(folder, batch_size=BATCH_SIZE, threads=2)
         opened_seconds = time.perf_counter() - start
@@ -91,7 +99,7 @@ def main() -> None:
         nargs="+",
         default=[1_000_000, 10_000_000],
         metavar="N",
-        help="sizes of the index in samples (default: 1000000 10000000)",
+        help="sizes of the set in samples, rounded up to whole shards (default: 1000000 10000000)",
     )
     add_rounds_argument(parser, default=7)
     args = parser.parse_args()

@@ -1,17 +1,25 @@
 """Test `wds-bone index` on shards from other tools and from `wds-bone make-shards`."""
 
+import os
+import uuid
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 import webdataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.sample_sets import write_shard
 from tests.sharding.film_sets import digests, make, write_films
-from wds_bone.index import main
+from tests.shards.tars import sample, tar_of
+from wds_bone.errors import ConfigError, ShardError
+from wds_bone.index import index_shards, main
 from wds_bone.shards.foreign import split_name
 from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest
+from wds_bone.stream.selection import select_shards
 from wds_bone.verify import main as verify
 
 
@@ -64,6 +72,7 @@ def test_a_set_from_make_shards_keeps_its_manifest_and_its_sidecars_are_restored
     assert digests(out) == before
 
 
+@pytest.mark.fault("B4", "D7")
 def test_the_manifest_from_make_shards_is_not_replaced_if_the_shards_differ(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -119,12 +128,94 @@ def test_mixed_sizes_are_refused_without_letterbox(tmp_path: Path, capsys: pytes
         ("train.tar", "train"),
         ("000012.tar", "all"),
         ("a-b.tar", "a"),
+        ("train-00000-of-00004.tar", "train"),
+        ("rsna_train_00000_of_00004.tar", "rsna_train"),
+        ("train-2024-000012.tar", "train-2024"),
+        ("train.003.tar", "train"),
+        ("train12.tar", "train"),
+        ("rsna-val.tar", "rsna-val"),
+        ("bones_tr.tar", "bones_tr"),
+        ("hands (1).tar", "hands"),
+        ("train[1].tar", "train"),
+        ("part=0.tar", "part"),
+        ("Röntgen-01.tar", "Röntgen"),
+        ("training_3fa9c1b2.tar", "training"),
+        ("0c1f7bb0a3d94b1e8a55.tar", "all"),
     ],
 )
 def test_the_split_comes_from_the_name_of_the_shard(name: str, split: str):
     assert split_name(name) == split
 
 
+def test_random_names_are_one_split_whatever_is_in_them():
+    random = Random(0)
+    for _ in range(100_000):
+        name = uuid.UUID(int=random.getrandbits(128), version=4)
+        assert split_name(f"training_{name}.tar") == "training"
+
+
+@given(st.uuids(version=4), st.sampled_from(["training_", "rsna-train-", "a b_", "Röntgen_", "train.1_", ""]))
+def test_the_split_is_all_of_the_name_before_a_random_suffix(suffix: uuid.UUID, prefix: str):
+    assert split_name(f"{prefix}{suffix}.tar") == split_name(f"{prefix}{suffix.hex}.tar") == (prefix[:-1] or "all")
+
+
+shard_names = st.lists(
+    st.text(
+        st.sampled_from("aA1-_.=() []{}*~:\\%öß") | st.characters(codec="utf-8", exclude_characters="/\0"), max_size=12
+    ),
+    min_size=1,
+    max_size=4,
+    unique=True,
+).map(lambda names: [f"{name}.tar" for name in names])
+
+
+@settings(max_examples=40)
+@given(shard_names)
+def test_index_writes_a_manifest_that_can_be_read_or_nothing_at_all(tmp_path_factory, names: list[str]):
+    folder = tmp_path_factory.mktemp("names")
+    for number, name in enumerate(names):
+        write_shard(folder / name, range(2 * number, 2 * number + 2), size=4)
+    before = set(folder.iterdir())
+    try:
+        manifest = index_shards([str(folder)])
+    except (ShardError, ConfigError) as error:
+        assert error.do  # noqa: PT017
+        assert set(folder.iterdir()) == before
+    else:
+        assert read_manifest(folder / MANIFEST_NAME) == manifest
+        read = sum(select_shards(folder, split=split).num_samples for split in manifest.splits)
+        assert read == 2 * sum(not name.startswith(".") for name in names)
+
+
+@pytest.mark.parametrize("name", [".hidden.tar", "a\nb.tar", "x" * 245 + ".tar", "train.zip", os.fsdecode(b"\xff.tar")])
+def test_a_name_that_no_manifest_may_list_is_refused_before_anything_is_written(tmp_path: Path, name: str, capsys):
+    write_shard(tmp_path / "train-0.tar", range(3))
+    write_shard(tmp_path / name, range(3, 5))
+    assert index(tmp_path / "train-0.tar", tmp_path / name) == 2
+    message = capsys.readouterr().err
+    assert "a set cannot contain a shard named" in message
+    assert "rename the file" in message
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_members_that_are_ignored_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    members = [*sample("hand-1"), ("hand-1.txt", b"x"), ("readme.md", b"x"), *sample("hand-2"), ("hand-2.txt", b"x")]
+    (tmp_path / "train-0.tar").write_bytes(tar_of(members))
+    assert index(tmp_path) == 0
+    assert "ignored members that are neither image nor label: 2 .txt, 1 .md" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["", ".building"])
+def test_an_unfinished_set_is_not_indexed(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / ".building").mkdir()
+    write_shard(tmp_path / ".building" / "train-000000.tar", range(3))
+    assert index(tmp_path / name) == 2
+    message = capsys.readouterr().err
+    assert "not finished" in message
+    assert "run the same `wds-bone make-shards` command again" in message
+
+
+@pytest.mark.fault("D4")
 def test_a_key_in_two_shards_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_shard(tmp_path / "train-000000.tar", range(3))
     write_shard(tmp_path / "val-000000.tar", range(2, 4))
@@ -133,6 +224,7 @@ def test_a_key_in_two_shards_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     assert not (tmp_path / MANIFEST_NAME).exists()
 
 
+@pytest.mark.fault("D1")
 def test_a_damaged_shard_is_refused_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_shard(tmp_path / "train-000000.tar", range(3))
     write_shard(tmp_path / "train-000001.tar", range(3, 5))
@@ -169,6 +261,7 @@ def test_ages_in_years_are_refused_unless_their_name_states_the_unit(
     assert (tmp_path / MANIFEST_NAME).exists() == (status == 0)
 
 
+@pytest.mark.fault("E4")
 def test_shards_without_samples_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "train-000000.tar").write_bytes(bytes(1024))
     assert index(tmp_path) == 2

@@ -35,6 +35,7 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(contents)
 
 
+@pytest.mark.fault("C10", "D2", "D7")
 def test_a_flipped_bit_anywhere_in_a_file_is_reported_with_the_name_of_the_file(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -49,6 +50,7 @@ def test_a_flipped_bit_anywhere_in_a_file_is_reported_with_the_name_of_the_file(
     assert verify(folder) == 0
 
 
+@pytest.mark.fault("C10")
 def test_a_damaged_image_is_reported_with_its_key(folder: Path, capsys: pytest.CaptureFixture[str]):
     from wds_bone.shards.scan import scan_shard
 
@@ -58,6 +60,7 @@ def test_a_damaged_image_is_reported_with_its_key(folder: Path, capsys: pytest.C
     assert f"images that fail their checksums: {row['key'].decode()}" in capsys.readouterr().out
 
 
+@pytest.mark.fault("C1", "D1", "D7")
 def test_all_problems_are_listed_not_only_the_first(folder: Path, capsys: pytest.CaptureFixture[str]):
     (folder / "train-000000.tar").unlink()
     (folder / "train-000001.idx").unlink()
@@ -74,6 +77,7 @@ def test_all_problems_are_listed_not_only_the_first(folder: Path, capsys: pytest
     assert "train-000009.tar: is not listed in the manifest" in text
 
 
+@pytest.mark.fault("D7")
 def test_a_shard_of_another_set_is_reported(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_shard(folder / "val-000000.tar", range(100, 110))
     assert verify(folder) == 1
@@ -82,14 +86,16 @@ def test_a_shard_of_another_set_is_reported(folder: Path, tmp_path: Path, capsys
     assert "split 'val': wrong label statistic" in text
 
 
+@pytest.mark.fault("D7")
 def test_wrong_label_statistics_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]):
     manifest = read_manifest(folder / MANIFEST_NAME)
-    manifest.splits["val"].labels["genders"]["F"] += 1
+    manifest.splits["val"].labels["age_months"]["mean"] += 1
     write_bytes_atomically(folder / MANIFEST_NAME, manifest_as_bytes(manifest))
     assert verify(folder) == 1
-    assert "split 'val': wrong label statistic 'genders'" in capsys.readouterr().out
+    assert "split 'val': wrong label statistic 'age_months'" in capsys.readouterr().out
 
 
+@pytest.mark.fault("D4")
 def test_a_sample_in_two_splits_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     from tests.sample_sets import write_split
     from wds_bone.shards.manifest import ImageFormat, Manifest, write_manifest
@@ -126,6 +132,7 @@ def test_an_unfinished_set_is_reported(folder: Path, capsys: pytest.CaptureFixtu
     assert "contains an unfinished run of `wds-bone make-shards`" in capsys.readouterr().out
 
 
+@pytest.mark.fault("D4")
 def test_shards_without_a_manifest_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_shard(tmp_path / "a-000000.tar", range(3))
     write_shard(tmp_path / "a-000001.tar", range(3, 5))
@@ -167,3 +174,46 @@ def test_a_sidecar_that_cannot_be_read_is_reported(folder: Path, suffix: str, ca
     text = capsys.readouterr().out
     assert f"val-000000{suffix}: cannot be read: Input/output error" in text
     assert "1 problem found in" in text
+
+
+@pytest.mark.fault("D2")
+def test_a_damaged_shard_with_brackets_in_its_name_is_not_taken_for_another_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    write_shard(tmp_path / "train1.tar", range(3))
+    write_shard(tmp_path / "train[1].tar", range(3))
+    flip(tmp_path / "train[1].tar", 150)
+    assert verify(tmp_path / "train1.tar") == 0
+    assert verify(tmp_path / "train[1].tar") == 1
+    assert "train[1].tar: not a wds_bone shard" in capsys.readouterr().out
+
+
+def test_a_split_without_samples_is_reported_without_a_manifest_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_shard(tmp_path / "val-000000.tar", range(3))
+    write_shard(tmp_path / "train-000000.tar", range(0))
+    assert verify(tmp_path) == 1
+    assert "the split 'train' has no samples" in capsys.readouterr().out
+    write_shard(tmp_path / "train-000001.tar", range(3, 4))
+    assert verify(tmp_path) == 0
+
+
+@pytest.mark.fault("D4")
+def test_members_that_are_neither_image_nor_label_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from tests.shards.tars import sample, tar_of
+
+    extra = [("hand-1.txt", b"x"), ("hand-1.pth", b"\x80\x02"), ("hand-1.mask.png", b"x")]
+    (tmp_path / "train-000000.tar").write_bytes(tar_of([*sample(), *extra]))
+    assert verify(tmp_path, "--deep") == 0
+    text = capsys.readouterr().out
+    assert "ignored members that are neither image nor label: 1 .txt, 1 .pth, 1 .mask.png" in text
+
+
+@pytest.mark.parametrize("name", ["", ".building"])
+def test_a_set_whose_first_run_was_interrupted_is_reported_as_not_finished(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / ".building").mkdir()
+    assert verify(tmp_path / name) == 1
+    text = capsys.readouterr().out
+    assert "not finished" in text
+    assert "run the same `wds-bone make-shards` command again" in text

@@ -6,6 +6,7 @@ Invariant: shards are read completely and never changed; a set from `wds-bone ma
 """
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +18,21 @@ from wds_bone.errors import ConfigError, ShardError
 from wds_bone.progress import BYTES, progress
 from wds_bone.sharding.overview import format_counts
 from wds_bone.sharding.settings import MAX_SIDE_PIXELS, MIN_SIDE_PIXELS
-from wds_bone.shards.foreign import DescribedShard, describe_set, describe_shard, describes_same_shards
+from wds_bone.shards.foreign import DescribedShard, describe_set, describe_shard, describes_same_shards, refuse_names
 from wds_bone.shards.groups import adopt_groups
 from wds_bone.shards.manifest import (
     MANIFEST_NAME,
     STAGING_NAME,
     Manifest,
+    is_unfinished,
     read_manifest,
     unfinished_error,
     write_manifest,
 )
-from wds_bone.shards.scan import scan_shard
+from wds_bone.shards.scan import describe_ignored, scan_shard
 from wds_bone.storage.durable import write_bytes_atomically
-from wds_bone.storage.location import exists, expand, file_bytes, is_file, is_folder, list_tars, parse_location
+from wds_bone.storage.location import exists, file_bytes, is_file, is_folder, list_tars, parse_location
+from wds_bone.stream.locate import expand_shards, tars_in
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class IndexConfig:
     """The settings of the index command."""
 
     paths: tuple[str, ...] = option(
-        "folder of shards, or all shards in it (brace patterns and globs are expanded)",
+        "folder of shards, or all shards in it; what does not exist is a brace pattern or a glob",
         positional=True,
         metavar="PATH",
     )
@@ -58,13 +61,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         config = parse_config(IndexConfig, argv, INDEX)
-        print(format_counts(index_shards(config.paths, letterbox=config.letterbox)))  # noqa: T201
+        ignored = Counter[str]()
+        manifest = index_shards(config.paths, letterbox=config.letterbox, ignored=ignored)
+        print(format_counts(manifest), *describe_ignored(ignored), sep="\n")  # noqa: T201
 
     return run_command(command)
 
 
-def index_shards(names: Sequence[str], *, letterbox: int | None = None) -> Manifest:
+def index_shards(
+    names: Sequence[str], *, letterbox: int | None = None, ignored: Counter[str] | None = None
+) -> Manifest:
     """Write the sidecars and the manifest for the shards that `names` match, and return the manifest.
+
+    Args:
+        names: shards of one folder, or the folder; a path that exists means itself, anything else is a pattern.
+        letterbox: height and width in pixels to letterbox images of mixed sizes to when they are read.
+        ignored: counts the members that are neither image nor label, by extension.
 
     Raises:
         ConfigError: if there are no shards, or if they are in several folders.
@@ -83,6 +95,8 @@ def index_shards(names: Sequence[str], *, letterbox: int | None = None) -> Manif
             do=f"run make-shards again with --size {letterbox} --replace",
         )
     shards = _describe_shards(paths)
+    if ignored is not None:
+        ignored.update(sum((Counter(shard.ignored) for shard in shards), Counter[str]()))
     manifest = describe_set(shards, letterbox=letterbox, where=str(folder))
     if existing is not None and has_plan and not describes_same_shards(manifest, existing):
         raise ShardError(
@@ -101,13 +115,10 @@ def index_shards(names: Sequence[str], *, letterbox: int | None = None) -> Manif
 
 
 def _find_shards(names: Sequence[str]) -> list[Path]:
-    paths: list[Path] = []
-    for name in names:
-        path = parse_location(name)
-        paths += list_tars(path) if is_folder(path) else expand(name)
+    paths = list(dict.fromkeys(path for name in names for path in _tars_of(name)))
     missing = [path for path in paths if not is_file(path)]
-    if missing or not paths:
-        got = f"{missing[0]} is not a file" if missing else "none"
+    if missing:
+        got = f"{missing[0]} is not a file"
         raise ConfigError(f"{', '.join(names)}: no shards found", expected=".tar files", got=got, do="check the path")
     folders = sorted({str(path.parent) for path in paths})
     if len(folders) > 1:
@@ -117,11 +128,19 @@ def _find_shards(names: Sequence[str]) -> list[Path]:
             got=", ".join(folders),
             do="index one folder at a time",
         )
-    return list(dict.fromkeys(paths))
+    refuse_names((path.name for path in paths), folders[0])
+    return paths
+
+
+def _tars_of(name: str) -> list[Path]:
+    path = parse_location(name)
+    if not is_folder(path):
+        return expand_shards(name)
+    return list_tars(path) if exists(path / MANIFEST_NAME) else tars_in(path)
 
 
 def _read_existing_manifest(folder: Path, paths: Sequence[Path]) -> Manifest | None:
-    if exists(folder / STAGING_NAME):
+    if is_unfinished(folder) or exists(folder / STAGING_NAME):
         raise unfinished_error(folder)
     if not exists(folder / MANIFEST_NAME):
         return None

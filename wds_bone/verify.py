@@ -7,7 +7,8 @@ Invariant: every byte of every shard is read; every difference from what was wri
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wds_bone.command_line import parse_config, run_command
@@ -15,18 +16,19 @@ from wds_bone.commands import VERIFY
 from wds_bone.config import option
 from wds_bone.errors import ConfigError, WdsBoneError
 from wds_bone.progress import BYTES, progress
-from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest, unfinished_error
+from wds_bone.shards.manifest import MANIFEST_NAME, is_unfinished, read_manifest, unfinished_error
+from wds_bone.shards.scan import describe_ignored
 from wds_bone.shards.verification import Decoder, check_shards
 from wds_bone.storage.location import (
     Location,
     exists,
-    expand,
     file_bytes,
     is_file,
     is_folder,
     list_tars,
     parse_location,
 )
+from wds_bone.stream.locate import expand_shards, tars_in
 
 EXIT_PROBLEMS = 1
 
@@ -36,7 +38,7 @@ class VerifyConfig:
     """The settings of the verify command."""
 
     paths: tuple[str, ...] = option(
-        "folders, manifests or shards (brace patterns and globs are expanded)",
+        "folders, manifests or shards; what does not exist is a brace pattern or a glob",
         positional=True,
         metavar="PATH",
     )
@@ -57,8 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: _verify(argv))
 
 
-def find_problems(paths: Sequence[str], *, deep: bool = False) -> Iterator[WdsBoneError]:
+def find_problems(
+    paths: Sequence[str], *, deep: bool = False, ignored: Counter[str] | None = None
+) -> Iterator[WdsBoneError]:
     """Yield every problem in the folders, manifests and shards at `paths`.
+
+    Args:
+        paths: a path that exists means itself, anything else is a pattern.
+        deep: also decode every image.
+        ignored: counts the members that are neither image nor label, by extension.
 
     Raises:
         ConfigError: if there are no shards at `paths`.
@@ -70,8 +79,10 @@ def find_problems(paths: Sequence[str], *, deep: bool = False) -> Iterator[WdsBo
         done = 0
         for target in targets:
 
-            def advance(name: str, folder: Location = target.folder) -> None:
+            def advance(name: str, found: Mapping[str, int], folder: Location = target.folder) -> None:
                 nonlocal done
+                if ignored is not None:
+                    ignored.update(found)
                 done += _file_bytes(folder / name)
                 show(done)
 
@@ -80,46 +91,51 @@ def find_problems(paths: Sequence[str], *, deep: bool = False) -> Iterator[WdsBo
 
 def _verify(argv: Sequence[str] | None) -> int:
     config = parse_config(VerifyConfig, argv, VERIFY)
-    began, num_problems = time.monotonic(), 0
-    for problem in find_problems(config.paths, deep=config.deep):
+    began, num_problems, ignored = time.monotonic(), 0, Counter[str]()
+    for problem in find_problems(config.paths, deep=config.deep, ignored=ignored):
         print(f"problem: {problem}", flush=True)  # noqa: T201
         num_problems += 1
     seconds = time.monotonic() - began
     noun = "problem" if num_problems == 1 else "problems"
+    for line in describe_ignored(ignored):
+        print(line)  # noqa: T201
     print(f"{num_problems or 'no'} {noun} found in {', '.join(config.paths)} ({seconds:.1f} s)")  # noqa: T201
     return EXIT_PROBLEMS if num_problems else 0
 
 
 def _resolve_path(name: str) -> list[_Target]:
     path = parse_location(name)
-    if is_folder(path) or path.name == MANIFEST_NAME:
-        folder = path if is_folder(path) else path.parent
-        names = {file.name for file in list_tars(folder)}
-        if not names and not exists(folder / MANIFEST_NAME):
-            raise ConfigError(
-                f"{name}: no shards found", expected=".tar files or a manifest.json", got="none", do="check the path"
-            )
-        return [_Target(folder, tuple(sorted(names)), is_whole_set=True)]
-    files = expand(name)
+    if path.name == MANIFEST_NAME:
+        path = path.parent
+        if not is_folder(path):
+            raise ConfigError(f"{name}: no such file", expected="a set of shards", got="none", do="check the path")
+    if is_folder(path):
+        has_parts = exists(path / MANIFEST_NAME) or is_unfinished(path)
+        tars = list_tars(path) if has_parts else tars_in(path)
+        return [_Target(path, tuple(file.name for file in tars), is_whole_set=True)]
+    files = expand_shards(name)
     if not any(is_file(file) for file in files):
-        raise ConfigError(f"{name}: no shards found", expected=".tar files", got="none", do="check the path")
+        got = f"{files[0]} is not a file" + f", nor is any of {len(files):,}" * (len(files) > 1)
+        raise ConfigError(f"{name}: no shards found", expected=".tar files", got=got, do="check the path")
     folders = dict.fromkeys(file.parent for file in files)
     return [_Target(folder, tuple(file.name for file in files if file.parent == folder)) for folder in folders]
 
 
-def _check_target(target: _Target, decode: Decoder | None, on_checked: Callable[[str], None]) -> Iterator[WdsBoneError]:
+def _check_target(
+    target: _Target, decode: Decoder | None, on_checked: Callable[[str, Mapping[str, int]], None]
+) -> Iterator[WdsBoneError]:
     folder, manifest = target.folder, None
     if exists(folder / MANIFEST_NAME):
         try:
             manifest = read_manifest(folder / MANIFEST_NAME)
         except WdsBoneError as error:
             yield error
-    elif exists(folder / STAGING_NAME):
+    elif is_unfinished(folder):
         yield unfinished_error(folder)
     names = list(target.names)
     if manifest is not None and target.is_whole_set:
-        listed = [shard.name for split in manifest.splits.values() for shard in split.shards]
-        names = listed + [name for name in names if name not in listed]
+        listed = list(manifest.shard_entries)
+        names = listed + [name for name in names if name not in manifest.shard_entries]
     yield from check_shards(folder, names, manifest, decode=decode, on_checked=on_checked)
 
 

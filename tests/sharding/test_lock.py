@@ -85,6 +85,7 @@ def test_a_read_only_folder_is_refused_at_once():
         folder.rmdir()
 
 
+@pytest.mark.fault("I3")
 def test_a_symbolic_link_instead_of_the_lock_file_is_not_followed(tmp_path: Path):
     target = tmp_path / "target"
     target.write_text("old text")

@@ -35,3 +35,10 @@ def test_extensions_keep_their_case_and_members_may_fill_whole_blocks(tmp_path: 
     )
     assert dali_index(scan_shard(path)).decode() == wds2idx(path)
     assert " x.JPG json " in dali_index(scan_shard(path)).decode()
+
+
+def test_a_leading_dot_slash_stays_in_the_names_of_the_index(tmp_path: Path):
+    path = tmp_path / "train-000000.tar"
+    path.write_bytes(tar_of([("./a/x.png", image(8, "png")), ("./a/x.json", LABEL)]))
+    line = dali_index(scan_shard(path)).decode().splitlines()[1]
+    assert line == f"png 512 {len(image(8, 'png'))} ./a/x.png json 1536 {len(LABEL)} ./a/x.json"

@@ -1,10 +1,12 @@
+import copy
 import hashlib
 import json
 import string
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wds_bone.errors import ShardError
@@ -29,11 +31,39 @@ SMALL = Manifest(
     },
 )
 
+COMPLETE = replace(
+    SMALL,
+    splits={
+        "val": replace(
+            SMALL.splits["val"],
+            labels={
+                "age_months": {"mean": 30.5, "sd": 1.5, "min": 1.0, "max": 40.0},
+                "genders": {"F": 1, "M": 2},
+                "age_histogram": {"F": [1] + 19 * [0], "M": [0, 0, 1, 1] + 16 * [0]},
+            },
+        )
+    },
+)
+
 sha256s = st.text("0123456789abcdef", min_size=64, max_size=64)
-names = st.text(string.ascii_letters + string.digits + "_-.", max_size=20).map(lambda text: f"a{text}.tar")
-shard_entries = st.builds(ShardEntry, names, st.integers(0, 2**40), st.integers(0, 2**60), sha256s, sha256s)
-split_entries = st.lists(shard_entries, max_size=4).map(
-    lambda shards: SplitEntry(sum(shard.num_samples for shard in shards), {"mean": 1.5}, tuple(shards))
+names = st.text(string.ascii_letters + string.digits + "_-. ()=+ö", max_size=20).map(lambda text: f"a{text}.tar")
+shard_entries = st.builds(ShardEntry, names, st.integers(0, 2**40), st.integers(1024, 2**60), sha256s, sha256s)
+
+
+def split_of(shards: list[ShardEntry]) -> SplitEntry:
+    girls = [sum(shard.num_samples for shard in shards), *19 * [0]]
+    labels = {
+        "age_months": {"mean": 1.5, "sd": 0.0, "min": 1.5, "max": 1.5},
+        "genders": {"F": girls[0], "M": 0},
+        "age_histogram": {"F": girls, "M": 20 * [0]},
+    }
+    return SplitEntry(girls[0], labels, tuple(shards))
+
+
+split_entries = (
+    st.lists(shard_entries, max_size=4, unique_by=lambda shard: shard.name)
+    .filter(lambda shards: any(shard.num_samples for shard in shards))
+    .map(split_of)
 )
 images = st.builds(
     ImageFormat,
@@ -44,7 +74,9 @@ images = st.builds(
     st.sampled_from(["letterbox", "letterbox at reading", None]),
     st.none() | st.tuples(st.floats(0, 50), st.floats(51, 100)),
 )
-manifests = st.builds(Manifest, images, st.dictionaries(st.text("abc", min_size=1), split_entries, max_size=3))
+manifests = st.builds(Manifest, images, st.dictionaries(st.text("abc", min_size=1), split_entries, max_size=3)).filter(
+    lambda manifest: len(manifest.shard_entries) == sum(len(split.shards) for split in manifest.splits.values())
+)
 
 
 @given(manifests)
@@ -60,6 +92,7 @@ def test_the_bytes_of_a_manifest_never_change_between_versions():
     assert hashlib.sha256(manifest_as_bytes(SMALL)).hexdigest() == golden
 
 
+@pytest.mark.fault("D7")
 def test_every_flipped_bit_is_detected():
     text = manifest_as_bytes(SMALL)
     for bit in range(8 * len(text)):
@@ -69,6 +102,7 @@ def test_every_flipped_bit_is_detected():
             manifest_from_bytes(bytes(flipped), "manifest.json")
 
 
+@pytest.mark.fault("D7")
 def test_truncation_at_any_byte_is_detected():
     text = manifest_as_bytes(SMALL)
     for length in range(len(text)):
@@ -76,6 +110,7 @@ def test_truncation_at_any_byte_is_detected():
             manifest_from_bytes(text[:length], "manifest.json")
 
 
+@pytest.mark.fault("D7")
 @pytest.mark.parametrize(
     "edit",
     [
@@ -91,29 +126,44 @@ def test_a_manual_edit_is_detected(edit):
         manifest_from_bytes(edit(manifest_as_bytes(SMALL)), "manifest.json")
 
 
+@pytest.mark.fault("D7")
 @pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{}", b'{"version": 1}', b"[" * 100_000, b"\xff"])
 def test_a_file_that_is_not_a_manifest_is_refused(text: bytes):
     with pytest.raises(ShardError, match=r"manifest\.json"):
         manifest_from_bytes(text, "manifest.json")
 
 
+@pytest.mark.fault("D7")
 def test_another_version_is_refused_with_both_versions():
     with pytest.raises(ShardError, match=r"version 1(?s:.*)version 7"):
         manifest_from_bytes(manifest_as_bytes(SMALL).replace(b'"version": 1', b'"version": 7'), "manifest.json")
 
 
+@pytest.mark.fault("I3", "D7")
 @pytest.mark.parametrize(
-    "name", ["../train.tar", "/etc/train.tar", "a/train.tar", ".hidden.tar", "train.zip", "a b.tar"]
+    "name",
+    [
+        "../train.tar",
+        "/etc/train.tar",
+        "a/train.tar",
+        ".hidden.tar",
+        "..tar",
+        "train.zip",
+        "a\n.tar",
+        "a\udcff.tar",
+        250 * "a" + ".tar",
+    ],
 )
 def test_unsafe_shard_names_are_refused(name: str):
-    shard = replace(SMALL.splits["val"].shards[0], name=name)
-    manifest = replace(SMALL, splits={"val": replace(SMALL.splits["val"], shards=(shard,))})
+    shard = replace(COMPLETE.splits["val"].shards[0], name=name)
+    manifest = replace(COMPLETE, splits={"val": replace(COMPLETE.splits["val"], shards=(shard,))})
     with pytest.raises(ShardError, match="not a complete manifest"):
         manifest_from_bytes(manifest_as_bytes(manifest), "manifest.json")
 
 
+@pytest.mark.fault("D7")
 def test_counts_that_do_not_add_up_are_refused():
-    manifest = replace(SMALL, splits={"val": replace(SMALL.splits["val"], num_samples=4)})
+    manifest = replace(COMPLETE, splits={"val": replace(COMPLETE.splits["val"], num_samples=4)})
     with pytest.raises(ShardError, match="not the sum"):
         manifest_from_bytes(manifest_as_bytes(manifest), "manifest.json")
 
@@ -121,4 +171,102 @@ def test_counts_that_do_not_add_up_are_refused():
 def test_a_missing_manifest_is_an_error_with_its_path(tmp_path):
     with pytest.raises(ShardError, match=r"manifest\.json: cannot be read"):
         read_manifest(tmp_path / "manifest.json")
-    assert read_manifest(write_manifest(tmp_path, SMALL)) == SMALL
+    assert read_manifest(write_manifest(tmp_path, COMPLETE)) == COMPLETE
+
+
+def resealed(contents: dict[str, Any]) -> bytes:
+    """Return the text of a manifest with these contents and the digest that belongs to them."""
+    text = (json.dumps(contents, indent=1, sort_keys=True) + "\n").encode()
+    digest = {"sha256": hashlib.sha256(text).hexdigest()}
+    return (json.dumps(contents | digest, indent=1, sort_keys=True) + "\n").encode()
+
+
+def contents_of(manifest: Manifest) -> dict[str, Any]:
+    contents = json.loads(manifest_as_bytes(manifest))
+    del contents["sha256"]
+    return contents
+
+
+def paths_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of every value in nested JSON."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(found for name, each in inner for found in paths_in(each, (*path, name)))]
+
+
+def changed(contents: dict[str, Any], path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    contents = copy.deepcopy(contents)
+    target: Any = contents
+    for name in path[:-1]:
+        target = target[name]
+    target[path[-1]] = value
+    return contents
+
+
+odd_values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([10**30, -1, 0, 1e308, 1.0, float("nan"), float("inf"), "", "xyz", "\0", "\ud800", [], {}, [[]]]),
+    st.recursive(st.none(), lambda inner: st.lists(inner, max_size=2), max_leaves=3),
+)
+
+
+@pytest.mark.fault("D7")
+@settings(max_examples=250)
+@given(st.data())
+def test_a_changed_manifest_with_a_new_digest_is_refused_or_means_what_it_says(data: st.DataObject):
+    contents = contents_of(COMPLETE)
+    path = data.draw(st.sampled_from(paths_in(contents)))
+    edited = changed(contents, path, data.draw(odd_values))
+    text = resealed(edited) if isinstance(edited, dict) else json.dumps(edited).encode()
+    try:
+        manifest = manifest_from_bytes(text, "manifest.json")
+    except ShardError as error:
+        assert "manifest.json" in error.problem  # noqa: PT017
+        assert error.do  # noqa: PT017
+    else:
+        assert manifest_as_bytes(manifest) == text
+        assert manifest.image.height >= 1
+        assert all(type(shard.num_samples) is int for shard in manifest.shard_entries.values())
+
+
+@pytest.mark.fault("D7")
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("image", "height"), -4),
+        (("image", "height"), True),
+        (("image", "width"), 2**40),
+        (("image", "encoding"), "xyz"),
+        (("image", "stretch"), [1]),
+        (("image", "extra"), 1),
+        (("splits", "val", "num_samples"), 3.0),
+        (("splits", "val", "labels"), {}),
+        (("splits", "val", "labels", "genders", "F"), 2),
+        (("splits", "val", "labels", "age_histogram", "M"), [3]),
+        (("splits", "val", "labels", "age_months", "mean"), float("nan")),
+        (("splits", "val", "shards", 0, "shard_bytes"), 10**40),
+        (("splits", "val", "shards", 0, "num_samples"), True),
+        (("splits", "val", "shards", 0, "sha256"), "0" * 63),
+        (("splits", "val", "shards"), None),
+        (("splits", "val", "plan"), 7),
+        (("splits", ""), contents_of(COMPLETE)["splits"]["val"]),
+        (("splits", "train"), contents_of(COMPLETE)["splits"]["val"]),  # the same shard twice
+        (("splits",), [1]),
+        (("version",), True),
+        (("more",), 1),
+    ],
+)
+def test_a_value_out_of_range_is_refused_even_with_its_digest(path: tuple[Any, ...], value: object):
+    with pytest.raises(ShardError, match=r"manifest\.json: (not a complete manifest|unsupported format)"):
+        manifest_from_bytes(resealed(changed(contents_of(COMPLETE), path, value)), "manifest.json")
+
+
+@pytest.mark.fault("D7")
+@pytest.mark.parametrize("depth", [100, 250, 300, 400, 900, 5_000, 100_000])
+def test_nesting_of_any_depth_is_refused(depth: int):
+    text = b'{"version": 1, "format": "wds_bone", "sha256": "", "image": ' + b"[" * depth + b"]" * depth + b"}"
+    with pytest.raises(ShardError, match=r"manifest\.json"):
+        manifest_from_bytes(text, "manifest.json")

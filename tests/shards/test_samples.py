@@ -46,6 +46,7 @@ def test_a_row_of_rsna_data_takes_at_most_32_bytes():
     assert make_table([(b"15610", 0, 0, 0, 1.0, b"F", b"jpg")]).itemsize <= 32
 
 
+@pytest.mark.fault("D7")
 @given(tables, st.integers(0, 400))
 def test_a_truncated_sidecar_is_refused(table, length):
     contents = table_as_bytes(table)
@@ -59,6 +60,7 @@ class Canary:
         return pytest.fail, ("a pickle was executed",)
 
 
+@pytest.mark.fault("I1", "D7")
 @pytest.mark.parametrize(
     "array",
     [

@@ -1,5 +1,10 @@
 import json
+import signal
 import struct
+import subprocess
+import sys
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +13,7 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.shards.tars import LABEL, image, sample, tar_of
+from tests.shards.tars import LABEL, header, image, sample, tar_of
 from wds_bone.errors import ShardError, WdsBoneError
 from wds_bone.shards.scan import ScannedShard, scan_shard
 
@@ -56,8 +61,12 @@ def test_a_shard_of_plain_webdataset_is_read(tmp_path: Path):
 
 
 BAD_SAMPLES = {
-    "an unknown extension": [*sample(), ("hand-1.txt", b"x")],
-    "a pickle": [*sample(), ("hand-1.pyd", b"x")],
+    "an image under a key with a dot": [("hand.1.png", image(4, "png")), ("hand.1.json", LABEL)],
+    "jpg and jpeg": [("hand-1.jpg", image(8, "jpg")), ("hand-1.JPEG", image(8, "jpg")), ("hand-1.json", LABEL)],
+    "the same member with and without ./": [*sample(), ("./hand-1.json", LABEL)],
+    "a key of 201 bytes": sample("hand" + "x" * 197),
+    "a folder named ..": sample("a/../hand-1"),
+    "an absolute path behind ./": sample(".//hand-1"),
     "two images": [*sample(), ("hand-1.png", image(4, "png"))],
     "no image": [("hand-1.json", LABEL)],
     "no label": [("hand-1.npy", image())],
@@ -76,6 +85,7 @@ BAD_SAMPLES = {
 }
 
 
+@pytest.mark.fault("D4", "I3")
 @pytest.mark.parametrize("members", BAD_SAMPLES.values(), ids=BAD_SAMPLES.keys())
 def test_an_invalid_sample_is_refused_with_its_name(tmp_path: Path, members):
     with pytest.raises(WdsBoneError) as caught:
@@ -93,6 +103,7 @@ def npy_header(text: str) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode() + bytes(16)
 
 
+@pytest.mark.fault("D3")
 @pytest.mark.parametrize(
     ("name", "contents", "problem"),
     [
@@ -113,6 +124,7 @@ def test_an_image_with_an_impossible_header_is_refused(tmp_path: Path, name: str
         scan([(f"hand-1.{name}", contents), ("hand-1.json", LABEL)], tmp_path)
 
 
+@pytest.mark.fault("C1")
 def test_the_error_for_an_unreadable_shard_gives_path_cause_and_remedy(tmp_path: Path):
     with pytest.raises(ShardError, match=r"train\.tar: cannot be read: No such file(?s:.*)do: "):
         scan_shard(tmp_path / "train.tar")
@@ -149,6 +161,7 @@ BAD_LABELS = {
 }
 
 
+@pytest.mark.fault("D6")
 @pytest.mark.parametrize("label", BAD_LABELS.values(), ids=BAD_LABELS.keys())
 def test_an_invalid_label_is_refused_with_shard_and_sample(tmp_path: Path, label: bytes):
     with pytest.raises(WdsBoneError, match=r"shard\.tar: sample 'hand-1'"):
@@ -165,6 +178,7 @@ label_like = st.dictionaries(
 )
 
 
+@pytest.mark.fault("D6")
 @given(label_like)
 def test_any_json_gives_a_label_or_an_error_that_names_the_sample(tmp_path_factory, label):
     text = json.dumps(label).encode()
@@ -177,11 +191,48 @@ def test_any_json_gives_a_label_or_an_error_that_names_the_sample(tmp_path_facto
         assert row["gender"] in (b"F", b"M")
 
 
+@pytest.mark.fault("D4", "I1")
+def test_other_members_are_ignored_counted_and_never_looked_at(tmp_path: Path):
+    others = [("hand-1.txt", b"x"), ("hand-1.pth", b"cos\nsystem\n"), ("hand-1.mask.png", b"x"), ("notes.TXT", b"")]
+    metadata = [("._hand-1.npy", b"x"), ("a/.DS_Store", b"x"), ("a/._hand-2.json", b"x")]
+    image_member, label = sample()
+    shard = scan([image_member, others[0], metadata[0], label, *others[1:], *metadata[1:], *sample("hand-2")], tmp_path)
+    assert shard.table["key"].tolist() == [b"hand-1", b"hand-2"]
+    assert shard.ignored == {".txt": 2, ".pth": 1, ".mask.png": 1, "macOS metadata": 3}
+    assert {name for parts in shard.components for _, _, _, name in parts} == {
+        "hand-1.npy",
+        "hand-1.json",
+        "hand-2.npy",
+        "hand-2.json",
+    }
+
+
+def test_a_leading_dot_slash_is_no_part_of_the_key(tmp_path: Path):
+    assert scan(sample("./hand-1"), tmp_path).table["key"].tolist() == [b"hand-1"]
+    assert scan(sample("./a/hand-1"), tmp_path).table["key"].tolist() == [b"a/hand-1"]
+
+
+@pytest.mark.fault("D3")
+def test_the_members_of_one_key_need_no_memory_beyond_one_sample(tmp_path: Path):
+    path = tmp_path / "shard.tar"
+    with path.open("wb") as shard:
+        for number in range(60):
+            shard.write(tar_of([(f"hand-1.part{number}", bytes(2**20))])[: -2 * 512])
+        shard.write(tar_of(sample()))
+    tracemalloc.start()
+    scanned = scan_shard(path)
+    assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    tracemalloc.stop()
+    assert sum(scanned.ignored.values()) == 60
+    assert len(scanned.ignored) <= 21
+
+
 names = st.sampled_from(
     ["1.json", "1.npy", "2.json", "2.npy", "2.png", "3.jpg", "3.json", "1.txt", "x/1.npy", "x/1.json"]
 )
 
 
+@pytest.mark.fault("D4")
 @given(st.lists(names, max_size=8))
 def test_any_sequence_of_members_gives_whole_samples_or_an_error(tmp_path_factory, sequence):
     contents = {"json": LABEL, "npy": image(), "png": image(4, "png"), "jpg": image(4, "jpg"), "txt": b""}
@@ -191,5 +242,34 @@ def test_any_sequence_of_members_gives_whole_samples_or_an_error(tmp_path_factor
     except ShardError as error:
         assert "shard.tar" in str(error)  # noqa: PT017
     else:
-        assert 2 * len(shard.table) == len(sequence)
+        assert 2 * len(shard.table) + shard.ignored.get(".txt", 0) == len(sequence)
         assert len(set(shard.table["key"].tolist())) == len(shard.table)
+
+
+SCAN = """
+import sys
+from pathlib import Path
+from wds_bone.shards.scan import scan_shard
+
+print("scanning", flush=True)
+scan_shard(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_a_scan_is_answered_within_seconds(tmp_path: Path, number: signal.Signals):
+    with (tmp_path / "shard.tar").open("wb") as shard:
+        shard.write(header(b"hand-1.bin", b"77777777777\0"))
+        shard.truncate(2**33)  # a hole, which takes no space
+    with subprocess.Popen([sys.executable, "-c", SCAN, tmp_path / "shard.tar"], stdout=-1, stderr=-1) as process:
+        try:
+            process.stdout.readline()
+            time.sleep(0.5)
+            process.send_signal(number)
+            began = time.monotonic()
+            process.wait(timeout=60)
+            assert time.monotonic() - began < 10  # at once on an idle machine
+        finally:
+            process.kill()
+    assert process.returncode in (-number, 128 + number, 1)

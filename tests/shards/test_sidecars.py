@@ -1,5 +1,6 @@
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ few_keys = st.text("ab1", min_size=1, max_size=3) | st.sampled_from(["x" * 8, "x
 key_lists = st.lists(st.lists(few_keys, max_size=6), max_size=4)
 
 
+@pytest.mark.fault("D4")
 @given(key_lists)
 def test_every_repetition_of_a_key_is_reported(names: list[list[str]]):
     tables = {

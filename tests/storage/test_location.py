@@ -1,15 +1,20 @@
 """Names become locations, and files of a set are read through them."""
 
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wds_bone.errors import ConfigError
+from wds_bone.errors import ConfigError, ShardError
 from wds_bone.storage import location
 
 
+@pytest.mark.fault("I1", "I2")
 @pytest.mark.parametrize(
     ("name", "secret"),
     [
@@ -76,3 +81,98 @@ def test_a_file_is_read_sized_listed_and_identified(tmp_path: Path):
 def test_the_size_of_a_missing_file_is_an_error(tmp_path: Path):
     with pytest.raises(FileNotFoundError):
         location.file_bytes(tmp_path / "gone")
+
+
+names = st.text(
+    st.sampled_from("a1[]{},.*?!\\:~%$ '\"-2\u00f6") | st.characters(codec="utf-8", exclude_characters="/\0"),
+    min_size=1,
+)
+file_names = names.map(lambda text: text + ".tar").filter(lambda name: len(os.fsencode(name)) < 250)
+
+
+@given(name=file_names, others=st.lists(file_names, max_size=5))
+def test_a_path_that_exists_always_means_itself(tmp_path_factory: pytest.TempPathFactory, name: str, others: list[str]):
+    folder = tmp_path_factory.mktemp("names")
+    for other in [*others, name]:
+        (folder / other).touch()
+    for spelling in (folder / name, str(folder / name), f"file://{folder / name}"):
+        assert location.expand(spelling) == [folder / name]
+    with working_folder(folder):
+        assert location.expand(name) == location.expand(Path(name)) == [Path(name)]
+
+
+@given(name=file_names)
+def test_any_name_that_does_not_exist_is_expanded_or_refused(tmp_path_factory: pytest.TempPathFactory, name: str):
+    folder = tmp_path_factory.mktemp("names")
+    with working_folder(folder):
+        try:
+            location.expand(name)
+        except ConfigError as error:
+            assert error.do  # noqa: PT017
+
+
+@contextmanager
+def working_folder(folder: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a\0b.tar",
+        "a\ud800.tar",
+        "~nobody-of-this-name/x.tar",
+        "{a,b",
+        "**x/*.tar",
+        "{1..9" + "9" * 5000 + "}.tar",
+        "{a,b}" * 40,
+    ],
+)
+def test_a_name_that_can_be_no_path_is_refused(name: str):
+    with pytest.raises(ConfigError, match="do: "):
+        location.expand(name)
+
+
+def test_a_name_that_is_too_long_does_not_exist():
+    path = Path("x" * 300)
+    assert not location.exists(path)
+    assert not location.is_file(path)
+    assert not location.is_folder(path)
+    assert location.expand(str(path)) == [path]
+
+
+def test_a_dangling_link_means_itself(tmp_path: Path):
+    (tmp_path / "a1.tar").touch()
+    (tmp_path / "a[1].tar").symlink_to("gone")
+    assert location.expand(str(tmp_path / "a[1].tar")) == [tmp_path / "a[1].tar"]
+
+
+def test_hidden_files_are_listed_and_matched_only_by_their_names(tmp_path: Path):
+    for name in (".a.tar", "._b.tar", "b.tar"):
+        (tmp_path / name).touch()
+    assert location.list_tars(tmp_path) == location.expand(f"{tmp_path}/*.tar") == [tmp_path / "b.tar"]
+    assert location.expand(f"{tmp_path}/.a.tar") == [tmp_path / ".a.tar"]
+
+
+@pytest.mark.parametrize("kind", ["a named pipe", "a folder", "a device", "a socket"])
+def test_anything_but_a_regular_file_is_refused_at_once(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "x.tar"
+    if kind == "a named pipe":
+        os.mkfifo(path)
+    elif kind == "a folder":
+        path.mkdir()
+    elif kind == "a device":
+        path.symlink_to("/dev/zero")
+    else:
+        monkeypatch.chdir(tmp_path)  # the path of a socket may have at most 108 bytes
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind("x.tar")
+    storage = location.open_storage([path])
+    for read in (location.file_bytes, location.read_file, location.open_file):
+        with pytest.raises(OSError, match=f"it is {kind}, not a regular file"):
+            read(path)
+    with pytest.raises(ShardError, match=f"it is {kind}, not a regular file"):
+        storage.read(0, 0, size=1, into=[memoryview(bytearray(1))])
+    storage.close()

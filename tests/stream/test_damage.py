@@ -48,6 +48,7 @@ def replace_shard(folder: Path, contents: bytes) -> None:
 ENCODINGS = pytest.mark.parametrize("encoding", ["jpg", "png", "npy"])
 
 
+@pytest.mark.fault("C10")
 @ENCODINGS
 def test_a_flipped_bit_in_any_byte_of_an_image_is_detected(encoding: str, tmp_path: Path) -> None:
     shard = write_set(tmp_path, size=8, encoding=encoding, train=[2]) / "train-000000.tar"
@@ -61,6 +62,7 @@ def test_a_flipped_bit_in_any_byte_of_an_image_is_detected(encoding: str, tmp_pa
         shard.write_bytes(intact)
 
 
+@pytest.mark.fault("C10", "D7")
 def test_a_flipped_bit_in_any_byte_of_an_index_is_detected(tmp_path: Path) -> None:
     index = write_set(tmp_path, size=8, train=[2]) / "train-000000.index.npy"
     intact = index.read_bytes()
@@ -71,6 +73,7 @@ def test_a_flipped_bit_in_any_byte_of_an_index_is_detected(tmp_path: Path) -> No
         index.write_bytes(intact)
 
 
+@pytest.mark.fault("D1")
 def test_a_shard_truncated_anywhere_is_detected(tmp_path: Path) -> None:
     shard = write_set(tmp_path, size=8, train=[2]) / "train-000000.tar"
     intact = shard.read_bytes()
@@ -95,7 +98,9 @@ def test_a_shard_that_shrinks_while_it_is_read_is_an_error(encoding: str, tmp_pa
 
 
 READ_WITH_A_SHORT_TIMEOUT = """
+import os
 import sys
+from threading import Event
 from wds_bone import BoneAgeStream
 from wds_bone.command_line import run_command
 from wds_bone.stream import load
@@ -106,6 +111,12 @@ def read_all():
     with BoneAgeStream(sys.argv[1], split="train", batch_size=4, threads=2) as stream:
         print("open", flush=True)
         sys.stdin.readline()
+        read, hung = os.preadv, os.stat(f"{sys.argv[1]}/train-000001.tar").st_ino
+
+        def preadv(file, *rest):  # blocks, as on a file server that no longer responds
+            return Event().wait() if os.fstat(file).st_ino == hung else read(file, *rest)
+
+        os.preadv = preadv
         list(stream)
 
 sys.exit(run_command(read_all))
@@ -113,15 +124,14 @@ sys.exit(run_command(read_all))
 
 
 @pytest.mark.slow
+@pytest.mark.fault("D8")
 def test_a_read_that_hangs_is_an_error_that_names_the_sample_and_the_process_exits(tmp_path: Path) -> None:
-    shard = write_set(tmp_path, train=[9, 9]) / "train-000001.tar"
+    write_set(tmp_path, train=[9, 9])
     command = [sys.executable, "-c", READ_WITH_A_SHORT_TIMEOUT, str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload]
         try:
             assert process.stdout.readline() == "open\n"
-            shard.unlink()
-            os.mkfifo(shard)  # opening it blocks, as on a file server that no longer responds
             _, error = process.communicate("go\n", timeout=60)
         finally:
             process.kill()
@@ -131,6 +141,21 @@ def test_a_read_that_hangs_is_an_error_that_names_the_sample_and_the_process_exi
     )
 
 
+def test_a_shard_that_becomes_a_named_pipe_is_refused_instead_of_blocking(tmp_path: Path) -> None:
+    shard = write_set(tmp_path, train=[4]) / "train-000000.tar"
+    with BoneAgeStream(tmp_path, split="train", batch_size=4, threads=1) as stream:
+        shard.unlink()
+        os.mkfifo(shard)
+        with pytest.raises(ShardError, match="it is a named pipe, not a regular file"):
+            list(stream)
+    for path in (shard, tmp_path / "train-000000.index.npy", tmp_path / MANIFEST_NAME):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        with pytest.raises(ShardError, match="it is a named pipe, not a regular file"):
+            read_all(tmp_path)
+
+
+@pytest.mark.fault("C1")
 def test_a_missing_shard_is_an_error_before_the_first_batch(tmp_path: Path) -> None:
     (write_set(tmp_path, train=[3, 3]) / "train-000001.tar").unlink()
     with pytest.raises(ShardError, match=r"train-000001.tar: cannot be read: No such file"):

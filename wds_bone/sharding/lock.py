@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from wds_bone.errors import ShardError
+from wds_bone.shards.manifest import LOCK_NAME
 from wds_bone.storage.durable import storage_errors
 
-LOCK_NAME = "make_shards.lock"
 WAIT_SECONDS = 2.0
 # The child processes of a killed writer end by themselves, but on a busy machine it can take them several seconds.
 WAIT_FOR_ORPHANS_SECONDS = 60.0

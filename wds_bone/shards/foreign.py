@@ -6,19 +6,28 @@ Invariant: for our own shards, digests and label statistics equal those of the m
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from wds_bone.errors import ShardError
 from wds_bone.labels.read import check_ages_are_in_months
+from wds_bone.shards.fields import MAX_NAME_BYTES, is_shard_name
 from wds_bone.shards.image_size import mixed_sizes_error
 from wds_bone.shards.manifest import ImageFormat, Manifest, ShardEntry, SplitEntry
 from wds_bone.shards.samples import SampleTable
 from wds_bone.shards.scan import ScannedShard
 from wds_bone.shards.sidecars import duplicate_keys, shard_entry, sidecar_contents, split_entry
 
-_NUMBERED = re.compile(r"(.+?)-\d+")
-_LETTERS = re.compile(r"[A-Za-z]+")
+_SUFFIX = re.compile(
+    r"""(?P<split>.*?)(?:
+        [-_.]?\d+[-_.]of[-_.]\d+                            # -00000-of-00004
+      | [-_.]?[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}  # a UUID
+      | (?:[-_.][0-9a-f]{8,}|[0-9a-f]{16,})                # random hexadecimal digits
+      | [-_.][a-z]                                         # -a, -b, ...
+      | [-_.=\ ]*(?:\d+|\(\d+\)|\[\d+\]|\{\d+\})           # -000012, =0, (1)
+    )""",
+    re.ASCII | re.IGNORECASE | re.VERBOSE,
+)
 DEFAULT_SPLIT = "all"
 
 
@@ -31,12 +40,29 @@ class DescribedShard:
     sidecars: dict[str, bytes]
     image_sizes: frozenset[tuple[int, int]]
     states_age_unit: bool
+    ignored: Mapping[str, int]
 
 
 def describe_shard(shard: ScannedShard) -> DescribedShard:
     """Return the manifest entry and the sidecars of `shard`."""
     found = shard_entry(shard), shard.table, sidecar_contents(shard)
-    return DescribedShard(*found, shard.image_sizes, shard.states_age_unit)
+    return DescribedShard(*found, shard.image_sizes, shard.states_age_unit, shard.ignored)
+
+
+def refuse_names(names: Iterable[str], where: str) -> None:
+    """Refuse shards that no manifest may list because of their names.
+
+    Raises:
+        ShardError: for the first such name.
+    """
+    for name in names:
+        if not is_shard_name(name):
+            raise ShardError(
+                f"{where}: a set cannot contain a shard named {name!r}",
+                expected=f"at most {MAX_NAME_BYTES} printable bytes that end in .tar and do not begin with a dot",
+                got=repr(name),
+                do="rename the file, or move it to another folder",
+            )
 
 
 def describe_set(shards: Sequence[DescribedShard], *, letterbox: int | None, where: str) -> Manifest:
@@ -70,12 +96,14 @@ def describe_set(shards: Sequence[DescribedShard], *, letterbox: int | None, whe
 
 
 def split_name(shard_name: str) -> str:
-    """Return the split that a shard belongs to: `train` for train-000012.tar, train_12.tar and train.tar."""
+    """Return the split that a shard belongs to: its name without `.tar` and without a number or a random suffix.
+
+    `train` for train-000012.tar, train-00000-of-00004.tar, train_12.tar, train.tar and `train_<UUID>.tar`; `rsna-val`
+    for rsna-val.tar and rsna-val-3.tar; `all` for 000012.tar.
+    """
     stem = shard_name.removesuffix(".tar")
-    if numbered := _NUMBERED.fullmatch(stem):
-        return numbered[1]
-    letters = _LETTERS.match(stem)
-    return letters[0] if letters else DEFAULT_SPLIT
+    numbered = _SUFFIX.fullmatch(stem)
+    return (numbered["split"] if numbered else stem) or DEFAULT_SPLIT
 
 
 def describes_same_shards(manifest: Manifest, original: Manifest) -> bool:
@@ -107,7 +135,7 @@ def _image_format(shards: Sequence[DescribedShard], letterbox: int | None, where
     encoding = encodings.pop() if len(encodings) == 1 else None
     if letterbox is not None:
         return ImageFormat(encoding, letterbox, letterbox, fit="letterbox at reading")
-    sizes = set().union(*(shard.image_sizes for shard in shards))
+    sizes = frozenset[tuple[int, int]]().union(*(shard.image_sizes for shard in shards))
     if len(sizes) > 1:
         raise mixed_sizes_error(where, sizes)
     ((height, width),) = sizes

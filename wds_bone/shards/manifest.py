@@ -10,18 +10,22 @@ The manifest is written last, so a set that has one is complete. A foreign set i
 import dataclasses
 import hashlib
 import json
-import re
+from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from wds_bone.errors import ShardError
+from wds_bone.shards.fields import check_image, check_split
 from wds_bone.storage.durable import write_bytes_atomically
-from wds_bone.storage.location import Location, read_file
+from wds_bone.storage.location import Location, exists, read_file
 
 MANIFEST_NAME = "manifest.json"
 STAGING_NAME = ".building"
 """Folder for the parts of an unfinished set; readers refuse a set that has it but no manifest."""
+LOCK_NAME = "make_shards.lock"
+"""File that `wds-bone make-shards` creates before anything else, and leaves in the set."""
 REBUILD = "fetch the shards again, or rebuild them with `wds-bone make-shards`"
 """What to do about damaged shards."""
 FORMAT_VERSION = 1
@@ -30,8 +34,9 @@ DALI_SUFFIX = ".idx"
 GROUPS_SUFFIX = ".groups.npy"
 SHARD_SUFFIXES = (".tar", INDEX_SUFFIX, DALI_SUFFIX, GROUPS_SUFFIX)
 """The suffixes of a shard and of the files next to it."""
-_SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.tar")
 _REMEDY = "fetch the set again, rebuild it with `wds-bone make-shards`, or index existing shards with `wds-bone index`"
+
+_MAX_SHOWN = 200
 
 Encoding = Literal["jpg", "png", "npy"]
 
@@ -100,14 +105,24 @@ class Manifest:
     image: ImageFormat
     splits: dict[str, SplitEntry]
 
+    @cached_property
+    def shard_entries(self) -> dict[str, ShardEntry]:
+        """The shards of all splits, by name."""
+        return {shard.name: shard for split in self.splits.values() for shard in split.shards}
+
+
+def is_unfinished(folder: Location) -> bool:
+    """Return whether a folder holds an unfinished set, or is the folder for its parts."""
+    return not exists(folder / MANIFEST_NAME) and (folder.name == STAGING_NAME or exists(folder / STAGING_NAME))
+
 
 def unfinished_error(folder: Location) -> ShardError:
-    """Return the error for a folder with parts of an unfinished set, and no manifest."""
+    """Return the error for a folder with parts of an unfinished set."""
     return ShardError(
-        f"{folder}: contains an unfinished run of `wds-bone make-shards`",
+        f"{folder}: not finished: contains an unfinished run of `wds-bone make-shards`",
         expected=MANIFEST_NAME,
-        got=STAGING_NAME,
-        do="run that `wds-bone make-shards` command again to finish it",
+        got=f"{STAGING_NAME}, which holds parts of the set" if exists(folder / STAGING_NAME) else "a set without it",
+        do="run the same `wds-bone make-shards` command again to finish it",
     )
 
 
@@ -120,6 +135,8 @@ def read_manifest(path: Location) -> Manifest:
     try:
         text = read_file(path)
     except OSError as error:
+        if is_unfinished(path.parent):
+            raise unfinished_error(path.parent) from error
         raise ShardError(f"{path}: cannot be read: {error.strerror}", do=_REMEDY) from error
     return manifest_from_bytes(text, str(path))
 
@@ -136,26 +153,34 @@ def manifest_from_bytes(text: bytes, where: str) -> Manifest:
         version = contents["version"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ShardError(f"{where}: not a wds_bone manifest", expected="JSON", got=error, do=do) from error
-    if contents.get("format") != "wds_bone" or version != FORMAT_VERSION:
-        found = f"{contents.get('format')!r}, version {version!r}"
+    if contents.get("format") != "wds_bone" or type(version) is not int or version != FORMAT_VERSION:
+        found = f"{contents.get('format')!r}, version {version!r}"[:_MAX_SHOWN]
         raise ShardError(
             f"{where}: unsupported format or version",
             expected=f"'wds_bone', version {FORMAT_VERSION}",
             got=found,
             do=do,
         )
+    try:
+        _check_digest(text, contents, where, do)
+        return _parse(contents)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ShardError(f"{where}: not a complete manifest", got=repr(error), do=do) from error
+    except ShardError:
+        raise
+    except ValueError as error:
+        raise ShardError(f"{where}: not a complete manifest", got=error, do=do) from error
+
+
+def _check_digest(text: bytes, contents: dict[str, Any], where: str, do: str) -> None:
     recorded = contents.pop("sha256", None)
-    if recorded != _digest(contents) or text != _canonical(contents | {"sha256": recorded}):
+    if recorded != (found := _digest(contents)) or text != _canonical(contents | {"sha256": recorded}):
         raise ShardError(
             f"{where}: changed since it was written",
-            expected=f"sha256 {recorded}",
-            got=f"sha256 {_digest(contents)}",
+            expected=f"sha256 {str(recorded)[:_MAX_SHOWN]}",
+            got=f"sha256 {found}" + " in other text" * (recorded == found),
             do=do,
         )
-    try:
-        return _parse(contents)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ShardError(f"{where}: not a complete manifest", got=repr(error), do=do) from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
@@ -210,22 +235,27 @@ def _digest(contents: dict[str, Any]) -> str:
 
 
 def _parse(contents: dict[str, Any]) -> Manifest:
-    image = dict(contents["image"])
-    if image["stretch"] is not None:
-        image["stretch"] = tuple(image["stretch"])
     groups = dict(contents.get("groups", {}))
+    if contents.keys() - {"groups"} != {"format", "version", "image", "splits"}:
+        raise ValueError("expected the fields format, version, image, splits, sha256")
+    check_image(contents["image"])
+    for name, split in contents["splits"].items():
+        check_split(name, split)
     splits = {name: _parse_split(split, groups) for name, split in contents["splits"].items()}
     if groups:
         raise ValueError(f"groups of unknown shards: {', '.join(map(repr, groups))}")
-    return Manifest(ImageFormat(**image), splits)
+    manifest = Manifest(_parse_image(contents["image"]), splits)
+    names = Counter(shard.name for split in manifest.splits.values() for shard in split.shards)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise ValueError(f"the shard {twice[0]!r} is listed twice")
+    return manifest
+
+
+def _parse_image(image: dict[str, Any]) -> ImageFormat:
+    return ImageFormat(**image | {"stretch": image["stretch"] and tuple(image["stretch"])})
 
 
 def _parse_split(split: dict[str, Any], groups: dict[str, str]) -> SplitEntry:
     """Return the entry of a split, and take the digests of its shards out of `groups`."""
     shards = tuple(ShardEntry(**shard, groups_sha256=groups.pop(shard["name"], None)) for shard in split["shards"])
-    for shard in shards:
-        if not _SHARD_NAME.fullmatch(shard.name):
-            raise ValueError(f"shard name {shard.name!r}")
-    if sum(shard.num_samples for shard in shards) != split["num_samples"]:
-        raise ValueError(f"num_samples {split['num_samples']} is not the sum over the shards")
-    return SplitEntry(**{**split, "shards": shards})
+    return SplitEntry(**split | {"shards": shards})

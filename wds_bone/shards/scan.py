@@ -2,15 +2,16 @@
 
 In: a tar written by wds_bone or by plain webdataset.
 Out: a `ScannedShard`, the only source of every index.
-Invariant: a sample is one image member next to its label members; other members, repeated keys and ambiguous labels
-are errors.
+Invariant: a sample is one image member next to its label members; a sample without one of them, repeated keys and
+ambiguous labels are errors. Other members are counted and never looked at. Memory holds the table and one sample.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import groupby
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from zlib_ng.zlib_ng import crc32
@@ -18,13 +19,19 @@ from zlib_ng.zlib_ng import crc32
 from wds_bone.errors import ShardError, WdsBoneError
 from wds_bone.labels.read import Label, label_from_mapping, states_unit
 from wds_bone.shards.image_size import ENCODING_OF_EXTENSION, image_size
-from wds_bone.shards.samples import SampleTable, make_table
+from wds_bone.shards.repacking import do_about_order
+from wds_bone.shards.samples import MAX_KEY_BYTES, SampleTable, is_key, make_table
 from wds_bone.shards.tar import Member, members
 from wds_bone.storage.location import Location, open_file
 
 LABEL_EXTENSIONS = ("gender", "male", "age", "age_months")
 MAX_LABEL_BYTES = 2**16
-MAX_KEY_BYTES = 200
+_KNOWN = {*ENCODING_OF_EXTENSION, *LABEL_EXTENSIONS, "json"}
+_MAX_KINDS_IGNORED = 20  # whatever is in a tar, memory is bounded
+_MAX_SHOWN = 100
+_LEADING = re.compile(r"\A(?:\./)+")
+_DEFAULT_REMEDY = "rewrite the shard; README.md describes the format"
+_NO_DOTS = "rename the files: a key ends at the first dot, so it cannot contain one"
 
 
 @dataclass(frozen=True)
@@ -37,9 +44,20 @@ class ScannedShard:
     table: SampleTable
     image_sizes: frozenset[tuple[int, int]]
     components: tuple[tuple[tuple[str, int, int, str], ...], ...]
-    """(extension, offset, size, name) of every member of every sample: the rows of DALI's index."""
+    """(extension, offset, size, name) of the image and label members of every sample: the rows of DALI's index."""
     states_age_unit: bool
     """Whether every age is stored under a name that states its unit."""
+    ignored: Mapping[str, int]
+    """The number of members that are neither image nor label, by extension."""
+
+
+@dataclass(eq=False)
+class _Group:
+    """Adjacent members with the same key: image and labels by extension, and another one that looks like an image."""
+
+    key: str
+    parts: dict[str, Member] = field(default_factory=dict)
+    image_like: str | None = None
 
 
 def scan_shard(path: Location) -> ScannedShard:
@@ -57,73 +75,120 @@ def scan_shard(path: Location) -> ScannedShard:
         raise ShardError(f"{path}: cannot be read: {error.strerror}", do=do) from error
 
 
+def describe_ignored(ignored: Mapping[str, int]) -> list[str]:
+    """Return a line about the members of shards that are neither image nor label, if there are any."""
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in ignored.items())
+    return [f"ignored members that are neither image nor label: {counts}"] if counts else []
+
+
 def _scan(path: Location) -> ScannedShard:
-    digest = hashlib.sha256()
+    digest, ignored = hashlib.sha256(), Counter[str]()
     rows, sizes, components, keys, is_stated = [], set(), [], set(), True
     with open_file(path) as shard:
-        for key, parts in _samples(members(shard, str(path), digest=digest), str(path)):
-            if key in keys:
-                raise _sample_error(path, key, "each key once", "a repeated key")
-            keys.add(key)
-            row, size, states_age_unit = _read_sample(key, parts, path)
+        stream = members(shard, str(path), digest=digest, is_wanted=_is_known)
+        for group in _groups(stream, path, ignored):
+            if group.key in keys:
+                raise _sample_error(path, group.key, "each key once", "a repeated key")
+            keys.add(group.key)
+            row, size, states_age_unit = _read_sample(group, path)
             is_stated = is_stated and states_age_unit
             rows.append(row)
             sizes.add(size)
-            components.append(tuple(_component(key, member) for _, member in parts))
+            components.append(tuple(_component(member) for member in group.parts.values()))
         shard_bytes = shard.tell()
     found = make_table(rows), frozenset(sizes), tuple(components)
-    return ScannedShard(path.name, shard_bytes, digest.hexdigest(), *found, is_stated)
+    return ScannedShard(path.name, shard_bytes, digest.hexdigest(), *found, is_stated, ignored)
 
 
-def _component(key: str, member: Member) -> tuple[str, int, int, str]:
+def _component(member: Member) -> tuple[str, int, int, str]:
     # DALI's reader compares the extension as it is spelled in the tar.
-    return member.name[len(key) + 1 :], member.offset, len(member.contents), member.name
+    return _split_name(member.name)[1], member.offset, len(member.contents), member.name
 
 
-def _samples(stream: Iterator[Member], path: str) -> Iterator[tuple[str, list[tuple[str, Member]]]]:
-    """Yield (key, [(extension, member), ...]) for adjacent members with the same key, as webdataset does."""
-    named = ((*_parse_member_name(member.name, path), member) for member in stream)
-    for key, group in groupby(named, key=lambda triple: triple[0]):
-        yield key, [(extension, member) for _, extension, member in group]
+def _groups(stream: Iterator[Member], path: Location, ignored: Counter[str]) -> Iterator[_Group]:
+    """Yield the samples: adjacent members with the same key, as in webdataset; count the other members in `ignored`."""
+    group = _Group("")
+    for member in stream:
+        if _is_macos_metadata(member.name):
+            _count_ignored("macOS metadata", ignored)
+            continue
+        key, extension = _parse_member_name(member.name, path)
+        if key != group.key:
+            yield from _finished(group, path)
+            group = _Group(key)
+        if extension in _KNOWN:
+            _add_part(group, extension, member, path)
+        else:
+            _count_ignored("." + extension, ignored)
+            group.image_like = member.name if _looks_like_image(extension) else group.image_like
+    yield from _finished(group, path)
 
 
-def _parse_member_name(name: str, path: str) -> tuple[str, str]:
-    """Return the key and the extension: the name split at the first dot of its last part, as in webdataset."""
+def _add_part(group: _Group, extension: str, member: Member, path: Location) -> None:
+    is_second_image = extension in ENCODING_OF_EXTENSION and group.parts.keys() & ENCODING_OF_EXTENSION.keys()
+    if extension in group.parts or is_second_image:
+        found = ", ".join([*group.parts, extension])
+        raise _sample_error(path, group.key, "one jpg, png or npy member and its label", found)
+    group.parts[extension] = member
+
+
+def _finished(group: _Group, path: Location) -> Iterator[_Group]:
+    """Yield the group if it is a sample; members without a sample are refused if they look like its image."""
+    if group.parts:
+        yield group
+    elif group.image_like:
+        expected = f"an image named {group.key}.jpg, .jpeg, .png or .npy"
+        raise _sample_error(path, group.key, expected, repr(group.image_like), do=_NO_DOTS)
+
+
+def _count_ignored(kind: str, ignored: Counter[str]) -> None:
+    ignored[kind if kind in ignored or len(ignored) < _MAX_KINDS_IGNORED else "others"] += 1
+
+
+def _looks_like_image(extension: str) -> bool:
+    return extension.rpartition(".")[2] in ENCODING_OF_EXTENSION
+
+
+def _is_macos_metadata(name: str) -> bool:
+    file_name = name.rpartition("/")[2]
+    return file_name.startswith("._") or file_name == ".DS_Store"
+
+
+def _is_known(name: str) -> bool:
+    return _split_name(name)[1].lower() in _KNOWN
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    """Return the name up to the first dot of its last part, and the rest: key and extension, as in webdataset."""
     folder, slash, file_name = name.rpartition("/")
     stem, _, extension = file_name.partition(".")
-    key = folder + slash + stem
-    parts = key.split("/")
-    if not stem or not extension or len(key.encode()) > MAX_KEY_BYTES or not all(map(_is_safe, parts)):
+    return folder + slash + stem, extension
+
+
+def _parse_member_name(name: str, path: Location) -> tuple[str, str]:
+    """Return the key, without a leading `./`, and the extension in lower case."""
+    stem, extension = _split_name(name)
+    key = _LEADING.sub("", stem)
+    if not extension or not extension.isprintable() or not is_key(key.encode()):
         raise ShardError(
-            f"{path}: invalid member name {name!r}",
-            expected="KEY.EXTENSION in printable characters, without '..' or a leading '/'",
-            got=repr(name),
-            do="rewrite the shard with plain keys",
+            f"{path}: invalid member name {name[:_MAX_SHOWN]!r}",
+            expected=f"KEY.EXTENSION in printable characters, without '..' or a leading '/'; a key of at most "
+            f"{MAX_KEY_BYTES} bytes",
+            got=repr(name[:_MAX_SHOWN]),
+            do="rewrite the shard with plain keys, or without this file",
         )
     return key, extension.lower()
 
 
-def _is_safe(part: str) -> bool:
-    return part not in ("", ".", "..") and part.isprintable()
-
-
-def _read_sample(
-    key: str, parts: list[tuple[str, Member]], path: Location
-) -> tuple[tuple[Any, ...], tuple[int, int], bool]:
+def _read_sample(group: _Group, path: Location) -> tuple[tuple[Any, ...], tuple[int, int], bool]:
     """Return the row of the sample table, the (height, width) of the image, and whether the age states its unit."""
-    contents = {extension: member.contents for extension, member in parts}
-    images = [(extension, member) for extension, member in parts if extension in ENCODING_OF_EXTENSION]
-    known = [
-        extension
-        for extension in contents
-        if extension in ENCODING_OF_EXTENSION or extension in (*LABEL_EXTENSIONS, "json")
-    ]
-    if len(contents) != len(parts) or len(images) != 1 or len(known) != len(parts):
-        found = ", ".join(extension for extension, _ in parts)
-        raise _sample_error(path, key, "one jpg, png or npy member and its label", found)
-    label, states_age_unit = _read_label(key, contents, path)
-    extension, image = images[0]
-    encoding = ENCODING_OF_EXTENSION[extension]
+    key, parts = group.key, group.parts
+    images = [extension for extension in parts if extension in ENCODING_OF_EXTENSION]
+    if not images:
+        expected, got = "one jpg, png or npy member next to its label", f"{', '.join(parts)}, and no image next to it"
+        raise _sample_error(path, key, expected, got, do=_sort_advice(path))
+    label, states_age_unit = _read_label(key, {extension: part.contents for extension, part in parts.items()}, path)
+    encoding, image = ENCODING_OF_EXTENSION[images[0]], parts[images[0]]
     size = image_size(image.contents, encoding, f"{path}: sample '{key}'")
     position = (image.offset, len(image.contents), crc32(image.contents))
     row = (key.encode(), *position, label.age_months, label.gender.encode(), encoding.encode())
@@ -133,7 +198,9 @@ def _read_sample(
 def _read_label(key: str, contents: dict[str, bytes], path: Location) -> tuple[Label, bool]:
     values = {extension: contents[extension] for extension in LABEL_EXTENSIONS if extension in contents}
     if ("json" in contents) == bool(values):
-        raise _sample_error(path, key, "a .json member, or members like .gender and .age_months", ", ".join(contents))
+        do = _DEFAULT_REMEDY if values else _sort_advice(path)
+        expected = "a .json member, or members like .gender and .age_months, next to the image"
+        raise _sample_error(path, key, expected, ", ".join(contents), do=do)
     if any(len(contents[extension]) > MAX_LABEL_BYTES for extension in (values or ["json"])):
         raise _sample_error(path, key, f"a label of at most {MAX_LABEL_BYTES:,} bytes", "a larger one")
     try:
@@ -156,6 +223,16 @@ def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON number")
 
 
-def _sample_error(path: Location, key: str, expected: object, got: object) -> ShardError:
-    do = "rewrite the shard; README.md describes the format"
+def _sort_advice(path: Location) -> str:
+    return f"add what is missing; or if its members are not next to each other, {do_about_order(str(path))}"
+
+
+def _sample_error(
+    path: Location,
+    key: str,
+    expected: object,
+    got: object,
+    *,
+    do: str = _DEFAULT_REMEDY,
+) -> ShardError:
     return ShardError(f"{path}: sample '{key}' is invalid", expected=expected, got=got, do=do)

@@ -17,6 +17,7 @@ from wds_bone.errors import ShardError
 from wds_bone.shards.dali import dali_index
 from wds_bone.shards.groups import Groups, groups_as_bytes
 from wds_bone.shards.manifest import ShardEntry, SplitEntry, dali_name, groups_name, index_name
+from wds_bone.shards.rows import check_rows
 from wds_bone.shards.samples import SampleTable, join_tables, table_as_bytes, table_from_bytes
 from wds_bone.shards.scan import ScannedShard
 from wds_bone.shards.statistics import label_statistics
@@ -65,7 +66,7 @@ def read_sidecar(folder: Location, entry: ShardEntry) -> SampleTable:
     """Return the sample table of a shard from its sidecar.
 
     Raises:
-        ShardError: if the sidecar is missing or does not match the manifest entry.
+        ShardError: if the sidecar is missing, does not match the manifest entry, or has a row that cannot be right.
     """
     path = folder / index_name(entry.name)
     do = f"fetch the set again, or {REINDEX}"
@@ -76,7 +77,27 @@ def read_sidecar(folder: Location, entry: ShardEntry) -> SampleTable:
     found = hashlib.sha256(contents).hexdigest()
     if found != entry.index_sha256:
         raise ShardError(f"{path}: is damaged", expected=f"sha256 {entry.index_sha256}", got=f"sha256 {found}", do=do)
-    return table_from_bytes(contents, path)
+    table = table_from_bytes(contents, path)
+    if len(table) != entry.num_samples:
+        expected, got = f"{entry.num_samples:,} rows, as in the manifest", f"{len(table):,}"
+        raise ShardError(f"{path}: samples are missing or added", expected=expected, got=got, do=do)
+    check_rows(table, path, shard_bytes=entry.shard_bytes, do=do)
+    return table
+
+
+def check_label_counts(tables: Sequence[SampleTable], split: SplitEntry, where: str) -> None:
+    """Refuse the tables of a split if they disagree with its label statistics in what is quick to compute.
+
+    Raises:
+        ShardError: if the number of boys or girls, or the lowest or highest age, is another one.
+    """
+    genders = {gender: sum(int((table["gender"] == gender.encode()).sum()) for table in tables) for gender in "FM"}
+    ages = [table["age_months"] for table in tables if len(table)]
+    found = genders | {"min": float(min(map(np.min, ages))), "max": float(max(map(np.max, ages)))}
+    stated = split.labels["genders"] | {name: split.labels["age_months"][name] for name in ("min", "max")}
+    if found != stated:
+        do = f"fetch the set again, or {REINDEX}"
+        raise ShardError(f"{where}: the labels are not those of the manifest", expected=stated, got=found, do=do)
 
 
 def duplicate_keys(tables: Mapping[str, SampleTable]) -> list[tuple[str, str, str]]:

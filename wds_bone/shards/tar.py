@@ -1,32 +1,47 @@
-"""Read a tar strictly, as a sequence of regular files; anything that no shard writer writes is an error.
+"""Read a tar strictly, as a sequence of regular files; anything that a shard cannot contain is an error.
 
 In: an open shard.
 Out: its members in order, each read once.
 Invariant: every byte of the file is checked, nothing is extracted, and memory is bounded whatever the headers say.
 
-Accepted formats: USTAR, and PAX headers that only carry times, as `webdataset.ShardWriter` writes them. Specification:
-POSIX.1-2017, pax, "ustar Interchange Format". Python's `tarfile` is not used, because it follows links and sparse maps
-and does not limit sizes.
+Accepted formats: USTAR, GNU without long names, and PAX with records of times, owners and paths. Directories are passed
+over. Specifications: POSIX.1-2017, pax, "ustar Interchange Format"; the GNU tar manual, "Basic Tar Format". Python's
+`tarfile` is not used, because it follows links and sparse maps and does not limit sizes.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from wds_bone.errors import ShardError
+from wds_bone.shards.repacking import do_about_file, do_about_member, file_kind, member_kind
 
 BLOCK_BYTES = 512
+END_BYTES = 2 * BLOCK_BYTES
+"""The size of the mark at the end of a tar, in bytes."""
 MAX_MEMBER_BYTES = 64 * 2**20
+"""The size of the largest member that is kept in memory, in bytes."""
+_MAX_PAX_BYTES = 4096
+_CHUNK_BYTES = 2**20
 _ZERO_BLOCK = bytes(BLOCK_BYTES)
-_TIME_RECORD = re.compile(rb"[0-9]+ [acm]time=[0-9.]+\n")
+_FILE_FLAGS, _FOLDER_FLAG, _PAX_FLAG = (b"0", b"\0"), b"5", b"x"
+_USTAR, _GNU = b"ustar\x0000", b"ustar  \0"
+_PAX_NAMES = {b"mtime", b"atime", b"ctime", b"uid", b"gid", b"uname", b"gname", b"path"}
+_PAX_LENGTH = re.compile(rb"([1-9][0-9]{0,3}) ")
 _OCTAL = re.compile(rb"[0-7]*[ \0]*")
 _CHECKSUM = re.compile(rb"[0-7]{6}\0 ")
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A regular file in a tar; `offset` is the position of its contents in the tar, in bytes."""
+    """A regular file in a tar.
+
+    Attributes:
+        name: the name, as it is in the tar.
+        offset: position of the contents in the tar, in bytes.
+        contents: the contents; empty for a member that is not wanted.
+    """
 
     name: str
     offset: int
@@ -37,20 +52,38 @@ class _Digest(Protocol):
     def update(self, chunk: bytes, /) -> None: ...
 
 
-def members(shard: BinaryIO, path: str, *, digest: _Digest) -> Iterator[Member]:
-    """Yield the members of `shard` in order, and update `digest` with every byte of the file.
+class _Header(NamedTuple):
+    offset: int
+    name: str
+    size: int
+    flag: bytes
+
+
+def members(
+    shard: BinaryIO, path: str, *, digest: _Digest, is_wanted: Callable[[str], bool] = lambda _: True
+) -> Iterator[Member]:
+    """Yield the regular files of `shard` in order, and update `digest` with every byte of the tar.
+
+    Args:
+        shard: an open tar.
+        path: its path, for error messages.
+        digest: a hash object.
+        is_wanted: whether to keep the contents of a member of this name; others are hashed in small pieces.
 
     Raises:
         ShardError: if the tar is damaged or is not a shard; the error gives the byte offset.
     """
     reader = _TarReader(shard, path, digest)
     while (header := reader.header()) is not None:
-        offset, name, size, type_flag = header
-        contents = reader.contents(size)
-        if type_flag == b"x":
-            reader.check_times(contents, offset)
+        name = header.name
+        if header.flag == _PAX_FLAG:
+            pax_path, header = reader.pax_path(header), reader.header_after(header)
+            name = pax_path or header.name
+        if header.flag == _FOLDER_FLAG or name.endswith("/"):
+            reader.check_folder(header)
             continue
-        yield Member(name, offset + BLOCK_BYTES, contents)
+        contents = reader.contents(header) if is_wanted(name) else reader.skip(header)
+        yield Member(name, header.offset + BLOCK_BYTES, contents)
     reader.check_end()
 
 
@@ -63,32 +96,70 @@ class _TarReader:
         self._file_bytes = shard.seek(0, 2)
         shard.seek(0)
 
-    def header(self) -> tuple[int, str, int, bytes] | None:
-        """Return (offset, name, size, type flag) of the next member, or None at the first zero block."""
+    def header(self) -> _Header | None:
+        """Return the next header, or None at the first zero block."""
         offset = self._position
         block = self._read(BLOCK_BYTES)
         if block == _ZERO_BLOCK:
             return None
-        if block[257:265] != b"ustar\x0000":
-            raise self._error(offset, "a USTAR header", repr(block[257:265]))
-        self._check_header(block, offset)
-        type_flag = block[156:157]
-        if type_flag not in (b"0", b"\0", b"x"):
-            raise self._error(offset, "a regular file", f"a member of type {type_flag!r}")
-        return offset, self._name(block, offset), self._size(block, offset), type_flag
+        magic = block[257:265]
+        if magic not in (_USTAR, _GNU):
+            raise self._format_error(block, offset)
+        if not _has_checksum(block):
+            raise self._error(offset, f"a header with checksum {_checksum(block):06o}", repr(block[148:156]))
+        flag, name = block[156:157], self._name(block, offset, has_prefix=magic == _USTAR)
+        if flag not in (*_FILE_FLAGS, _FOLDER_FLAG, _PAX_FLAG):
+            kind = member_kind(flag)
+            raise self._error(offset, "a file", f"{kind}, {name!r}", do=do_about_member(self._path, flag, name))
+        return _Header(offset, name, self._size(block, offset), flag)
 
-    def contents(self, size: int) -> bytes:
-        """Return the next `size` bytes and skip the padding after them, which must be zero."""
-        contents = self._read(size)
-        padding = self._read(-size % BLOCK_BYTES)
-        if padding.strip(b"\0"):
-            raise self._error(self._position - len(padding), "zero padding", "other bytes")
+    def contents(self, header: _Header) -> bytes:
+        """Return the contents of a member, and skip the padding after them, which must be zero."""
+        if header.size > MAX_MEMBER_BYTES:
+            expected, got = f"a member of at most {MAX_MEMBER_BYTES:,} bytes", f"{header.name!r}: {header.size:,} bytes"
+            raise self._error(header.offset, expected, got)
+        contents = self._read(header.size)
+        self._skip_padding(header.size)
         return contents
 
-    def check_times(self, records: bytes, offset: int) -> None:
-        """Refuse PAX records other than times, because they may rename or resize the next member."""
-        if _TIME_RECORD.sub(b"", records):
-            raise self._error(offset, "only time records in a PAX header", repr(records[:80]))
+    def skip(self, header: _Header) -> bytes:
+        """Hash the contents of a member and the padding after them, and return nothing."""
+        for start in range(0, header.size, _CHUNK_BYTES):
+            self._read(min(_CHUNK_BYTES, header.size - start))
+        self._skip_padding(header.size)
+        return b""
+
+    def pax_path(self, header: _Header) -> str | None:
+        """Return the path in the records of a PAX header; None if there is none.
+
+        Records that change anything else about the next member, such as its size, are refused.
+        """
+        if header.size > _MAX_PAX_BYTES:
+            got = f"{header.size:,} bytes"
+            raise self._pax_error(header, f"a PAX header of at most {_MAX_PAX_BYTES:,} bytes", got)
+        records, path, start = self.contents(header), None, 0
+        while start < len(records):
+            length = _PAX_LENGTH.match(records, start)
+            end = start + int(length[1]) if length else start
+            name, equals, value = records[length.end() if length else start : end].partition(b"=")
+            if not equals or value[-1:] != b"\n" or end > len(records) or name not in _PAX_NAMES:
+                expected = "only times, owners and paths in a PAX header"
+                raise self._pax_error(header, expected, repr(records[start : start + 80]))
+            path = self._decode(value[:-1], header.offset) if name == b"path" else path
+            start = end
+        return path
+
+    def header_after(self, pax: _Header) -> _Header:
+        """Return the header of the member that a PAX header belongs to."""
+        header = self.header()
+        if header is None or header.flag == _PAX_FLAG:
+            raise self._pax_error(pax, "a file after its PAX header", "none")
+        return header
+
+    def check_folder(self, header: _Header) -> None:
+        """Refuse a folder with contents."""
+        if header.size:
+            raise self._error(header.offset, "a folder without contents", f"{header.name!r}: {header.size:,} bytes")
 
     def check_end(self) -> None:
         """Refuse a tar without a second zero block, or with anything but zeros after it."""
@@ -96,13 +167,15 @@ class _TarReader:
             raise self._error(self._position - BLOCK_BYTES, "two zero blocks at the end", "other bytes")
         while self._position < self._file_bytes:
             offset = self._position
-            if self._read(min(2**20, self._file_bytes - offset)).strip(b"\0"):
+            if self._read(min(_CHUNK_BYTES, self._file_bytes - offset)).strip(b"\0"):
                 raise self._error(offset, "nothing after the end of the tar", "more bytes")
 
     def _read(self, size: int) -> bytes:
         if size > self._file_bytes - self._position:
             wanted, found = f"at least {self._position + size:,} bytes", f"{self._file_bytes:,} bytes"
-            raise self._error(self._position, wanted, found)
+            kind = file_kind(self._shard.read(BLOCK_BYTES)) if self._position == 0 else None
+            got = f"{found} of {kind} data" if kind else found
+            raise self._error(self._position, wanted, got, do=do_about_file(self._path, kind))
         chunk = self._shard.read(size)
         if len(chunk) != size:
             raise self._error(
@@ -112,33 +185,52 @@ class _TarReader:
         self._digest.update(chunk)
         return chunk
 
-    def _check_header(self, block: bytes, offset: int) -> None:
-        checksum = sum(block[:148]) + sum(block[156:]) + 8 * ord(" ")
-        if not _CHECKSUM.fullmatch(block[148:156]) or int(block[148:154], 8) != checksum:
-            raise self._error(offset, f"a header with checksum {checksum:06o}", repr(block[148:156]))
+    def _skip_padding(self, size: int) -> None:
+        padding = self._read(-size % BLOCK_BYTES)
+        if padding.strip(b"\0"):
+            raise self._error(self._position - len(padding), "zero padding", "other bytes")
 
-    def _name(self, block: bytes, offset: int) -> str:
-        name, prefix = (field.split(b"\0", 1)[0] for field in (block[:100], block[345:500]))
+    def _format_error(self, block: bytes, offset: int) -> ShardError:
+        if _has_checksum(block):
+            do = do_about_member(self._path, block[156:157], self._name(block, offset, has_prefix=False))
+            return self._error(offset, "a header in the USTAR, GNU or PAX format", "one in another format", do=do)
+        kind = file_kind(block) if offset == 0 else None
+        got = f"{kind} data" if kind else repr(block[257:265])
+        return self._error(offset, "a tar header", got, do=do_about_file(self._path, kind))
+
+    def _name(self, block: bytes, offset: int, *, has_prefix: bool) -> str:
+        # GNU tar keeps times where USTAR has the prefix of long names.
+        name, prefix = (field.split(b"\0", 1)[0] for field in (block[:100], block[345:500] if has_prefix else b""))
+        return self._decode(prefix + b"/" + name if prefix else name, offset)
+
+    def _decode(self, name: bytes, offset: int) -> str:
         try:
-            return (prefix + b"/" + name if prefix else name).decode("utf-8")
+            return name.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise self._error(offset, "a name in UTF-8", repr(name)) from error
+            do = "rename the file, and write the tar again"
+            raise self._error(offset, "a name in UTF-8", repr(name), do=do) from error
 
     def _size(self, block: bytes, offset: int) -> int:
-        size = self._octal(block[124:136], offset)
-        if size > MAX_MEMBER_BYTES:
-            raise self._error(offset, f"a member of at most {MAX_MEMBER_BYTES:,} bytes", f"{size:,} bytes")
-        return size
-
-    def _octal(self, field: bytes, offset: int) -> int:
+        field = block[124:136]
         if not _OCTAL.fullmatch(field):
-            raise self._error(offset, "an octal number", repr(field))
+            raise self._error(offset, "a size as an octal number", repr(field))
         return int(field.rstrip(b" \0") or b"0", 8)
 
-    def _error(self, offset: int, expected: str, got: str) -> ShardError:
+    def _pax_error(self, header: _Header, expected: str, got: str) -> ShardError:
+        return self._error(header.offset, expected, got, do=do_about_member(self._path, header.flag, header.name))
+
+    def _error(self, offset: int, expected: str, got: str, *, do: str | None = None) -> ShardError:
         return ShardError(
             f"{self._path}: not a wds_bone shard: mismatch at byte {offset:,}",
             expected=expected,
             got=got,
-            do="fetch or rebuild the shard, or repack a foreign tar with `tar --format=ustar`",
+            do=do or "fetch or rebuild the shard",
         )
+
+
+def _has_checksum(block: bytes) -> bool:
+    return _CHECKSUM.fullmatch(block[148:156]) is not None and int(block[148:154], 8) == _checksum(block)
+
+
+def _checksum(block: bytes) -> int:
+    return sum(block[:148]) + sum(block[156:]) + 8 * ord(" ")

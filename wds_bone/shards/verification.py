@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from zlib_ng.zlib_ng import crc32
 
 from wds_bone.errors import ShardError, WdsBoneError
+from wds_bone.shards.foreign import split_name
 from wds_bone.shards.groups import check_groups
 from wds_bone.shards.image_size import mixed_sizes_error
-from wds_bone.shards.manifest import REBUILD, ImageFormat, Manifest, ShardEntry
+from wds_bone.shards.manifest import REBUILD, ImageFormat, Manifest, ShardEntry, SplitEntry
 from wds_bone.shards.samples import SampleTable, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
 from wds_bone.shards.sidecars import REINDEX, duplicate_keys, read_sidecar, shard_entry, sidecar_contents
@@ -39,7 +40,7 @@ def check_shards(
     manifest: Manifest | None,
     *,
     decode: Decoder | None,
-    on_checked: Callable[[str], None],
+    on_checked: Callable[[str, Mapping[str, int]], None],
 ) -> Iterator[WdsBoneError]:
     """Yield the problems of the shards `names` in `folder`, and of every split whose shards are all named.
 
@@ -48,22 +49,23 @@ def check_shards(
         names: the file names of the shards.
         manifest: the manifest of the folder, or None if it has no valid one.
         decode: decoder to try on every image, or None to skip decoding.
-        on_checked: called with the name of each shard after it has been checked.
+        on_checked: called with the name of each shard after it has been checked, and the number of its members that
+            are neither image nor label, by extension.
     """
-    entries = {shard.name: shard for split in manifest.splits.values() for shard in split.shards} if manifest else {}
+    entries = manifest.shard_entries if manifest else {}
     tables: dict[str, SampleTable] = {}
     sizes: set[tuple[int, int]] = set()
     for name in names:
-        shard = _scan(folder / name)
+        shard, ignored = _scan(folder / name), dict[str, int]()
         if isinstance(shard, WdsBoneError):
             yield shard
             yield from _damaged_samples(folder, entries.get(name))
         else:
-            tables[name] = shard.table
+            tables[name], ignored = shard.table, dict(shard.ignored)
             sizes |= shard.image_sizes
             yield from _check_shard(folder, shard, entries.get(name), manifest)
             yield from _undecodable_samples(folder / name, shard, manifest.image if manifest else None, decode)
-        on_checked(name)
+        on_checked(name, ignored)
     yield from _check_set(folder, tables, sizes, manifest)
     if manifest is not None:
         yield from check_groups(folder, manifest, names)
@@ -128,26 +130,41 @@ def _format_sizes(sizes: Sequence[tuple[int, int]]) -> str:
 def _check_set(
     folder: Location, tables: Mapping[str, SampleTable], sizes: set[tuple[int, int]], manifest: Manifest | None
 ) -> Iterator[WdsBoneError]:
-    """Yield mixed sizes, repeated keys and wrong label statistics."""
+    """Yield mixed sizes, repeated keys, empty splits and wrong label statistics."""
     if manifest is None and len(sizes) > 1:
         yield mixed_sizes_error(folder, sizes)
     for key, first, second in duplicate_keys(tables):
         do = "rewrite the set; a sample in two splits makes the results look too good"
         yield ShardError(f"{folder}: sample '{key}' is in {first} and in {second}", expected="each key once", do=do)
-    for name, split in manifest.splits.items() if manifest else ():
-        if not all(shard.name in tables for shard in split.shards):
-            continue
-        table = join_tables([tables[shard.name] for shard in split.shards])
-        if not len(table):
-            yield ShardError(
-                f"{folder}: the split '{name}' has no samples", expected=f"{split.num_samples:,}", got=0, do=REBUILD
-            )
-            continue
-        found = label_statistics(table)
-        for statistic in found:
-            if found[statistic] != split.labels.get(statistic):
-                problem = f"{folder}: split '{name}': wrong label statistic '{statistic}'"
-                yield ShardError(problem, expected=split.labels.get(statistic), got=found[statistic], do=REBUILD)
+    for name, shards, split in _splits(tables, manifest):
+        table = join_tables([tables[shard] for shard in shards])
+        if len(table):
+            yield from _check_labels(f"{folder}: split '{name}'", table, split)
+        else:
+            expected = f"{split.num_samples:,}" if split else "at least one"
+            yield ShardError(f"{folder}: the split '{name}' has no samples", expected=expected, got=0, do=REBUILD)
+
+
+def _splits(
+    tables: Mapping[str, SampleTable], manifest: Manifest | None
+) -> Iterator[tuple[str, Sequence[str], SplitEntry | None]]:
+    """Yield (name, shards, manifest entry) of every split whose shards have all been read."""
+    if manifest is None:
+        for name in dict.fromkeys(map(split_name, tables)):
+            yield name, [shard for shard in tables if split_name(shard) == name], None
+        return
+    for name, split in manifest.splits.items():
+        shards = [shard.name for shard in split.shards]
+        if all(shard in tables for shard in shards):
+            yield name, shards, split
+
+
+def _check_labels(where: str, table: SampleTable, split: SplitEntry | None) -> Iterator[WdsBoneError]:
+    found = label_statistics(table) if split else {}
+    for statistic in found:
+        if split and found[statistic] != split.labels.get(statistic):
+            problem = f"{where}: wrong label statistic '{statistic}'"
+            yield ShardError(problem, expected=split.labels.get(statistic), got=found[statistic], do=REBUILD)
 
 
 def _damaged_samples(folder: Location, entry: ShardEntry | None) -> Iterator[WdsBoneError]:

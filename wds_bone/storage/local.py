@@ -3,11 +3,13 @@
 In: a shard number, an offset and buffers.
 Out: the filled buffers, or an error.
 Invariant: all reads use `preadv` into private memory, never `mmap`, so that the kernel manages the page cache and a
-file that disappears causes an error instead of a signal. Thread-safe.
+file that disappears causes an error instead of a signal. Only regular files are opened: a named pipe or a device would
+block. Thread-safe.
 """
 
 import errno
 import os
+import stat
 import threading
 import weakref
 from collections.abc import Sequence
@@ -21,6 +23,34 @@ from wds_bone.errors import ShardError
 
 MAX_OPEN_SHARDS = 64
 WritableBuffer = memoryview | NDArray[Any]
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: Path) -> int:
+    """Return a descriptor for reading a regular file.
+
+    Raises:
+        OSError: if it is missing, unreadable, or anything but a regular file.
+    """
+    _refuse_other_kinds(path.stat().st_mode)  # before opening, because opening a device may have an effect
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        _refuse_other_kinds(os.fstat(descriptor).st_mode)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _refuse_other_kinds(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f"it is {_KINDS.get(stat.S_IFMT(mode), 'no file')}, not a regular file")
 
 
 class LocalStorage:
@@ -65,13 +95,13 @@ class LocalStorage:
         descriptor = self._descriptors.get(shard)
         if descriptor is not None or (descriptor := self._open_and_keep(shard)) is not None:
             return os.preadv(descriptor, into, offset)  # type: ignore[arg-type]  # arrays are buffers too
-        with self._paths[shard].open("rb", buffering=0) as file:
+        with os.fdopen(open_regular(self._paths[shard]), "rb", buffering=0) as file:
             return os.preadv(file.fileno(), into, offset)  # type: ignore[arg-type]
 
     def _open_and_keep(self, shard: int) -> int | None:
         if len(self._descriptors) >= MAX_OPEN_SHARDS:
             return None
-        descriptor = os.open(self._paths[shard], os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_regular(self._paths[shard])
         with self._lock:
             wanted = not self._closed and len(self._descriptors) < MAX_OPEN_SHARDS
             kept = self._descriptors.setdefault(shard, descriptor) if wanted else self._descriptors.get(shard)

@@ -3,7 +3,7 @@
 In: brace patterns, globs, lists, a folder or a manifest with a split.
 Out: a `Selection`.
 Invariant: shards with a manifest are described by their verified indexes, and shards without one are scanned once; the
-same shards give the same table and the same order digest either way.
+same shards give the same table and the same order digest either way. A shard without samples counts as empty.
 """
 
 import hashlib
@@ -21,15 +21,16 @@ from wds_bone.shards.image_size import mixed_sizes_error
 from wds_bone.shards.manifest import (
     MANIFEST_NAME,
     REBUILD,
-    STAGING_NAME,
     ImageFormat,
+    Manifest,
     ShardEntry,
+    is_unfinished,
     read_manifest,
     unfinished_error,
 )
 from wds_bone.shards.samples import SampleTable, add_field, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
-from wds_bone.shards.sidecars import duplicate_keys, read_sidecar
+from wds_bone.shards.sidecars import check_label_counts, duplicate_keys, read_sidecar
 from wds_bone.storage.location import Location, exists, file_bytes, identity
 from wds_bone.stream.locate import find_shards
 
@@ -97,7 +98,8 @@ def select_shards(
     """Return the selection that `shards` names.
 
     Args:
-        shards: a brace pattern, a glob, a tar, a list of these, a folder, or a `manifest.json`.
+        shards: a tar, a folder, a `manifest.json`, a brace pattern, a glob, or a list of these. A path that exists
+            means itself, whatever characters are in its name, and a `Path` object is never a pattern.
         split: the split of a folder or manifest; may be omitted if there is only one.
         keep: maps the table of all samples to a mask, bool (n,), of those to select; None selects all. The table also
             has the field `group`, int64, if the patients of any shard are known.
@@ -107,7 +109,7 @@ def select_shards(
         ShardError: if a shard or index is missing, incomplete or damaged.
     """
     names = [shards] if isinstance(shards, str | Path) else list(shards)
-    located = _read_shards(path for name in names or [""] for path in find_shards(str(name), split))
+    located = _read_shards(path for name in names or [""] for path in find_shards(name, split))
     selection = _select_all(located, names)
     return selection if keep is None else _filter(selection, keep(_with_groups(selection.table, located)))
 
@@ -116,15 +118,11 @@ def _select_all(located: Sequence["_Located"], names: Sequence[str | Path]) -> S
     _check_distinct(located)
     _check_keys({str(shard.path): shard.table for shard in located})
     _check_unit(located)
-    image = _common_image([shard.image for shard in located])
     counts = [len(shard.table) for shard in located]
     if not sum(counts):
-        raise ShardError(
-            f"{', '.join(map(str, names))}: the shards are empty",
-            expected="at least one sample",
-            got="none",
-            do=REBUILD,
-        )
+        problem = f"{', '.join(map(str, names))}: the shards contain no samples"
+        raise ShardError(problem, expected="at least one", got=_ignored_text(located), do=REBUILD)
+    image = _common_image([shard.image for shard in located if shard.image is not None])
     return Selection(
         paths=tuple(shard.path for shard in located),
         first_sample=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
@@ -153,26 +151,32 @@ class _Located:
     path: Location
     sha256: str
     table: SampleTable
-    image: ImageFormat
+    image: ImageFormat | None  # None for a scanned shard without samples
     states_age_unit: bool = True
+    num_ignored: int = 0
     entry: ShardEntry | None = None
-
-
-@dataclass(frozen=True)
-class _Set:
-    image: ImageFormat
-    shards: dict[str, ShardEntry]
 
 
 def _read_shards(paths: Iterable[Location]) -> list[_Located]:
     """Read the index of each shard, or scan the shard; the manifest of a folder is read once."""
-    sets: dict[Location, _Set | None] = {}
+    sets: dict[Location, Manifest | None] = {}
     located = []
     for path in paths:
         if path.parent not in sets:
             sets[path.parent] = _set_in(path.parent)
         located.append(_read_one(path, sets[path.parent]))
+    tables = {shard.path: shard.table for shard in located}
+    for folder, manifest in sets.items():
+        _check_labels(folder, manifest, tables)
     return located
+
+
+def _check_labels(folder: Location, manifest: Manifest | None, tables: dict[Location, SampleTable]) -> None:
+    """Compare the labels with the statistics of every split whose shards have all been read."""
+    for name, split in manifest.splits.items() if manifest else ():
+        paths = [folder / shard.name for shard in split.shards]
+        if all(path in tables for path in paths):
+            check_label_counts([tables[path] for path in paths], split, f"{folder}: split '{name}'")
 
 
 def _check_keys(tables: dict[str, SampleTable]) -> None:
@@ -187,30 +191,23 @@ def _check_keys(tables: dict[str, SampleTable]) -> None:
         )
 
 
-def _set_in(folder: Location) -> _Set | None:
-    if exists(folder / MANIFEST_NAME):
-        manifest = read_manifest(folder / MANIFEST_NAME)
-        shards = (shard for split in manifest.splits.values() for shard in split.shards)
-        return _Set(manifest.image, {shard.name: shard for shard in shards})
-    if exists(folder / STAGING_NAME):
+def _set_in(folder: Location) -> Manifest | None:
+    if is_unfinished(folder):
         raise unfinished_error(folder)
-    return None
+    return read_manifest(folder / MANIFEST_NAME) if exists(folder / MANIFEST_NAME) else None
 
 
-def _read_one(path: Location, known: _Set | None) -> _Located:
-    if known is None:
+def _read_one(path: Location, manifest: Manifest | None) -> _Located:
+    if manifest is None:
         return _scan(path)
-    if path.name not in known.shards:
+    entry = manifest.shard_entries.get(path.name)
+    if entry is None:
         do = "name a shard of the set, or move this one to another folder"
         raise ShardError(f"{path}: is not listed in the manifest next to it", do=do)
-    return _read_indexed(path, known.shards[path.name], known.image)
-
-
-def _read_indexed(path: Location, entry: ShardEntry, image: ImageFormat) -> _Located:
     if (num_bytes := _file_bytes(path)) != entry.shard_bytes:
         expected, got = f"{entry.shard_bytes:,} bytes", f"{num_bytes:,} bytes"
         raise ShardError(f"{path}: its size is not that in the manifest", expected=expected, got=got, do=REBUILD)
-    return _Located(path, entry.sha256, read_sidecar(path.parent, entry), image, entry=entry)
+    return _Located(path, entry.sha256, read_sidecar(path.parent, entry), manifest.image, entry=entry)
 
 
 def _with_groups(table: SampleTable, located: Sequence[_Located]) -> SampleTable:
@@ -224,17 +221,25 @@ def _with_groups(table: SampleTable, located: Sequence[_Located]) -> SampleTable
 def _scan(path: Location) -> _Located:
     _file_bytes(path)
     shard = scan_shard(path)
-    return _Located(path, shard.sha256, shard.table, _scanned_image(shard, path), shard.states_age_unit)
+    num_ignored = sum(shard.ignored.values())
+    return _Located(
+        path, shard.sha256, shard.table, _scanned_image(shard, path), shard.states_age_unit, num_ignored=num_ignored
+    )
 
 
-def _scanned_image(shard: ScannedShard, path: Location) -> ImageFormat:
+def _scanned_image(shard: ScannedShard, path: Location) -> ImageFormat | None:
     if not shard.image_sizes:
-        raise ShardError(f"{path}: contains no samples", do="leave this shard out, or rewrite it")
+        return None
     if len(shard.image_sizes) != 1:
         raise mixed_sizes_error(path, shard.image_sizes)
     ((height, width),) = shard.image_sizes
     encodings = {encoding.decode() for encoding in np.unique(shard.table["encoding"])}
     return ImageFormat(encodings.pop() if len(encodings) == 1 else None, height, width)
+
+
+def _ignored_text(located: Sequence[_Located]) -> str:
+    num_ignored = sum(shard.num_ignored for shard in located)
+    return f"none, and {num_ignored:,} members that are neither image nor label" if num_ignored else "none"
 
 
 def _common_image(images: Sequence[ImageFormat]) -> ImageFormat:
@@ -271,7 +276,7 @@ def _check_distinct(located: Sequence[_Located]) -> None:
 
 def _order_digest(located: Sequence[_Located]) -> str:
     lines = "".join(f"{shard.path.name} {shard.sha256}\n" for shard in located)
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()  # any name that a file can have
 
 
 def _file_bytes(path: Location) -> int:

@@ -44,7 +44,8 @@ class BoneAgeStream:
     Iterate in one thread only; `stream[i]` is thread-safe.
 
     Args:
-        shards: a brace pattern, a glob, a list, a folder or a `manifest.json`.
+        shards: a tar, a folder, a `manifest.json`, a brace pattern, a glob, or a list. A path that exists means itself,
+            whatever characters are in its name, and a `Path` object is never a pattern.
         batch_size: samples per global batch, over all ranks.
         seed: the seed of the shuffle.
         split: the split of a folder or manifest.
