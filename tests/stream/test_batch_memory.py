@@ -1,6 +1,8 @@
 import gc
 import mmap
+import os
 
+import pytest
 import torch
 
 from wds_bone.stream.memory import PixelMemory
@@ -39,3 +41,23 @@ def test_no_more_memory_is_held_than_was_in_use_at_once() -> None:
     gc.collect()
     assert len(addresses) == 2
     assert torch.is_tensor(memory.take((1,)))
+
+
+def test_more_than_a_block_is_refused() -> None:
+    with pytest.raises(ValueError, match="do not fit into a block of 16 bytes"):
+        PixelMemory(16).take((4, 5))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_cannot_change_the_batches_of_its_parent() -> None:
+    memory = PixelMemory(2 * mmap.PAGESIZE)
+    pixels = memory.take((2, mmap.PAGESIZE))
+    pixels.fill_(1)
+    child = os.fork()
+    if child == 0:
+        pixels.fill_(9)
+        os._exit(0 if pixels.unique().tolist() == [9] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert pixels.unique().tolist() == [1]
+    pixels.fill_(2)
+    assert pixels.unique().tolist() == [2]
