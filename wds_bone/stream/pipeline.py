@@ -71,7 +71,7 @@ class Delivery:
         num_padding = len(plan.positions) - len(plan.samples)
         expected = self._selection.keys(plan.samples) + [""] * num_padding
         if batch.key != expected:
-            raise RuntimeError(f"at position {position}, the pipeline delivered {batch.key}, not {expected}")
+            raise RuntimeError(f"at position {position}, the pipeline delivered {_difference(batch.key, expected)}")
         self._check_weights(plan, batch)
         return plan, batch
 
@@ -88,3 +88,10 @@ class Delivery:
             raise RuntimeError(
                 f"up to position {plan.stop}, the pipeline delivered {int(self._num_wrong)} wrong weights"
             )
+
+
+def _difference(got: list[str], expected: list[str]) -> str:
+    if len(got) != len(expected):
+        return f"{len(got)} keys, not {len(expected)}"
+    row, *_ = (row for row in range(len(got)) if got[row] != expected[row])
+    return f"{got[row]!r} in row {row}, not {expected[row]!r}"
