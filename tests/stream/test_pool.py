@@ -122,11 +122,11 @@ def test_a_forked_child_does_not_wait_for_threads_that_it_does_not_have() -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", ["next(batches)", "next(batches); del batches"], ids=["inside a loop", "after a loop"])
-def test_a_program_that_ends_exits_cleanly(tiny_shards: Path, end: str) -> None:
+def test_a_program_that_ends_inside_a_loop_exits_cleanly(tiny_shards: Path) -> None:
     program = (
         "import sys; from wds_bone import BoneAgeStream; "
-        f"batches = BoneAgeStream(sys.argv[1], split='train', batch_size=4).endless(); {end}"
+        "stream = BoneAgeStream(sys.argv[1], split='train', batch_size=4); "
+        "next(stream.endless()); batches = stream.endless(); next(batches)"  # one loop is dropped, one is running
     )
     command = [sys.executable, "-c", program, str(tiny_shards)]
     run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)

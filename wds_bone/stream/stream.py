@@ -23,9 +23,9 @@ from wds_bone.shards.manifest import ImageFormat
 from wds_bone.storage.location import open_storage
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.device import Planned, find_device
-from wds_bone.stream.load import Loader
+from wds_bone.stream.load import BATCHES_AHEAD, Loader
 from wds_bone.stream.lookup import look_up
-from wds_bone.stream.memory import PixelMemory
+from wds_bone.stream.memory import PixelMemory, check_memory
 from wds_bone.stream.order import MAX_POSITION, Order
 from wds_bone.stream.pipeline import Delivery, batch_pipeline
 from wds_bone.stream.plan import BatchGeometry
@@ -100,8 +100,14 @@ class BoneAgeStream(IterableDataset[Batch]):
         self._geometry = BatchGeometry(
             self.num_samples, settings.batch_size, settings.rank, settings.world_size, self._order.sample_at
         )
-        self._storage = open_storage(self._selection.paths)
-        memory = PixelMemory(self._geometry.rows * self.image_format.height * self.image_format.width)
+        batch_bytes = self._geometry.rows * self.image_format.height * self.image_format.width
+        check_memory(
+            num_batches=BATCHES_AHEAD + 2,  # those ahead, the one that is due, and the one in use
+            batch_bytes=batch_bytes,
+            buffer_bytes=self._threads * int(self._selection.table["size"].max()),
+            do="use a smaller batch_size, fewer threads, or smaller images",
+        )
+        self._storage, memory = open_storage(self._selection.paths), PixelMemory(batch_bytes)
         reader = SampleReader(self._selection, self._storage)
         self._loader = Loader(reader, memory, pin_memory=self._device.type == "cuda")
         self.position, self.world_size = 0, settings.world_size
