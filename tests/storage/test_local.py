@@ -34,6 +34,7 @@ def test_buffers_are_filled_in_order_from_any_number_of_shards(shards: list[Path
                 assert read(storage, number, 0, 1, 5) == [bytes([number]), CONTENTS[:5]]
 
 
+@pytest.mark.fault("D1")
 @pytest.mark.parametrize("sizes", [(10_300,), (10_000, 300)])
 def test_the_error_for_a_shard_that_is_too_short_states_both_sizes(shards: list[Path], sizes: tuple[int, ...]) -> None:
     with (

@@ -47,6 +47,7 @@ def replace_shard(folder: Path, contents: bytes) -> None:
 ENCODINGS = pytest.mark.parametrize("encoding", ["jpg", "png", "npy"])
 
 
+@pytest.mark.fault("C10")
 @ENCODINGS
 def test_a_flipped_bit_in_any_byte_of_an_image_is_detected(encoding: str, tmp_path: Path) -> None:
     shard = write_set(tmp_path, size=8, encoding=encoding, train=[2]) / "train-000000.tar"
@@ -60,6 +61,7 @@ def test_a_flipped_bit_in_any_byte_of_an_image_is_detected(encoding: str, tmp_pa
         shard.write_bytes(intact)
 
 
+@pytest.mark.fault("C10")
 def test_a_flipped_bit_in_any_byte_of_an_index_is_detected(tmp_path: Path) -> None:
     index = write_set(tmp_path, size=8, train=[2]) / "train-000000.index.npy"
     intact = index.read_bytes()
@@ -70,6 +72,7 @@ def test_a_flipped_bit_in_any_byte_of_an_index_is_detected(tmp_path: Path) -> No
         index.write_bytes(intact)
 
 
+@pytest.mark.fault("D1")
 def test_a_shard_truncated_anywhere_is_detected(tmp_path: Path) -> None:
     shard = write_set(tmp_path, size=8, train=[2]) / "train-000000.tar"
     intact = shard.read_bytes()
@@ -81,6 +84,7 @@ def test_a_shard_truncated_anywhere_is_detected(tmp_path: Path) -> None:
             read_all(tmp_path)
 
 
+@pytest.mark.fault("A10", "D1")
 @ENCODINGS
 def test_a_shard_that_shrinks_while_it_is_read_is_an_error(encoding: str, tmp_path: Path) -> None:
     shard = write_set(tmp_path, encoding=encoding, train=[30]) / "train-000000.tar"
@@ -128,6 +132,7 @@ def test_a_read_that_hangs_is_an_error_that_names_the_sample_and_the_process_exi
     )
 
 
+@pytest.mark.fault("C1")
 def test_a_missing_shard_is_an_error_before_the_first_batch(tmp_path: Path) -> None:
     (write_set(tmp_path, train=[3, 3]) / "train-000001.tar").unlink()
     with pytest.raises(ShardError, match=r"train-000001.tar: cannot be read: No such file"):
@@ -162,6 +167,7 @@ def test_the_error_for_a_raw_array_with_a_wrong_header_names_shard_and_sample(tm
         read_all(tmp_path)
 
 
+@pytest.mark.fault("B1")
 def test_an_unfinished_set_is_refused(tmp_path: Path) -> None:
     (write_set(tmp_path, train=[3]) / MANIFEST_NAME).unlink()
     (tmp_path / ".building").mkdir()

@@ -64,6 +64,7 @@ def test_each_epoch_delivers_every_sample_once_in_a_new_order(tiny_shards: Path)
     assert len({tuple(keys) for keys in epochs}) == 3
 
 
+@pytest.mark.fault("F4", "G1")
 @given(threads=st.integers(1, 5), world_size=st.sampled_from([1, 2, 4, 8]), buffer=st.none() | st.integers(1, 60))
 def test_threads_and_ranks_do_not_change_the_global_batches(
     tiny_shards: Path, threads: int, world_size: int, buffer: int | None
@@ -91,6 +92,7 @@ def test_the_last_batch_of_an_epoch_is_padded_with_zeros_of_weight_0(tiny_shards
     assert [key == "" for key in batches[-1].key] == padding.tolist()
 
 
+@pytest.mark.fault("F4")
 def test_resuming_at_any_position_gives_the_remaining_batches(tiny_shards: Path) -> None:
     with stream_of(tiny_shards) as stream:
         loop = stream.endless()
@@ -137,6 +139,7 @@ def test_another_split_in_the_same_folder_changes_nothing(tmp_path: Path) -> Non
         assert keys_of(one) == keys_of(other)
 
 
+@pytest.mark.fault("F4")
 @pytest.mark.parametrize(
     ("changed", "field"),
     [({"seed": 4}, "seed"), ({"shuffle_buffer": 5}, "shuffle_buffer"), ({"shuffle": False}, "seed")],
@@ -152,6 +155,7 @@ def test_a_state_of_another_order_is_refused_with_both_values(
         other.load_state_dict(stream.state_dict())
 
 
+@pytest.mark.fault("F4")
 def test_a_state_of_other_shards_is_refused(tiny_shards: Path, tmp_path: Path) -> None:
     other_shards = write_set(tmp_path, train=[17, 3, 19])
     with (
@@ -168,6 +172,7 @@ def test_a_state_without_a_position_is_refused(tiny_shards: Path, position: obje
         stream.load_state_dict(stream.state_dict() | {"position": position})
 
 
+@pytest.mark.fault("D8")
 def test_an_abandoned_loop_leaves_no_thread_behind(tiny_shards: Path) -> None:
     before = threading.active_count()
     with stream_of(tiny_shards) as stream:

@@ -40,7 +40,8 @@ class BoneAgeStream(IterableDataset[Batch]):
     A `for` loop gives one epoch: the rest of one whose state was just loaded; otherwise, after a loop that did not hand
     out the last batch of its epoch, that epoch from its first batch, and after one that did, the next epoch.
     `endless()` continues at the position, from epoch to epoch. `stream[i]` is batch i of the current epoch and moves
-    nothing. A stream runs one loop at a time: starting a loop, `set_epoch` and `load_state_dict` end the one before.
+    nothing, which is the way to look at a batch where one is a whole epoch. A stream runs one loop at a time: starting
+    a loop, `set_epoch` and `load_state_dict` end the one before.
 
     The stream is its own loader; a DataLoader around it must not batch (`batch_size=None`) or have workers. A stream
     cannot be used in a DataLoader worker or after a fork. Iterate in one thread only; `stream[i]` is thread-safe.
