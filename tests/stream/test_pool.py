@@ -63,6 +63,13 @@ def test_a_pool_that_is_gone_skips_its_tasks_and_leaves_no_thread() -> None:
     assert not pool_module._open
 
 
+def test_threads_that_wait_for_a_task_end_when_their_pool_is_gone() -> None:
+    before, pool = threading.active_count(), DaemonPool(3, name="test")
+    assert submit(pool, print).get(timeout=10) is None
+    del pool
+    assert_threads_end(before)
+
+
 def test_a_task_releases_its_arguments_before_it_reports() -> None:
     """Otherwise the memory of a batch that is discarded at once would not be free for the next one."""
 
