@@ -1,8 +1,17 @@
 import gc
 import mmap
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
 import torch
 
+from wds_bone import BoneAgeStream
+from wds_bone.errors import ConfigError
+from wds_bone.stream import memory as memory_module
 from wds_bone.stream.memory import PixelMemory
 
 
@@ -39,3 +48,65 @@ def test_no_more_memory_is_held_than_was_in_use_at_once() -> None:
     gc.collect()
     assert len(addresses) == 2
     assert torch.is_tensor(memory.take((1,)))
+
+
+def test_more_than_a_block_is_refused() -> None:
+    with pytest.raises(ValueError, match="do not fit into a block of 16 bytes"):
+        PixelMemory(16).take((4, 5))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_cannot_change_the_batches_of_its_parent() -> None:
+    memory = PixelMemory(2 * mmap.PAGESIZE)
+    pixels = memory.take((2, mmap.PAGESIZE))
+    pixels.fill_(1)
+    child = os.fork()
+    if child == 0:
+        pixels.fill_(9)
+        os._exit(0 if pixels.unique().tolist() == [9] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert pixels.unique().tolist() == [1]
+    pixels.fill_(2)
+    assert pixels.unique().tolist() == [2]
+
+
+@pytest.mark.fault("D9")
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"batch_size": 10**13}, r"4 batches of 2,560,000,000.0 MB"),
+        ({"batch_size": 10**8}, r"4 batches of 25,600.0 MB in memory at once, and 0.\d MB for the threads"),
+    ],
+)
+def test_batches_that_do_not_fit_into_memory_are_refused_with_both_numbers(
+    tiny_shards: Path, settings: dict[str, int], found: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"(?s)do not fit into memory.*at most [\d,]+ MB.*{found}.*do: .*batch_size"):
+        BoneAgeStream(tiny_shards, split="train", **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.fault("D9")
+def test_the_limit_of_a_container_counts(tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text("9000000\n")
+    (tmp_path / "memory.stat").write_text("anon 8900000\nfile 9000000\n")
+    monkeypatch.setattr(memory_module, "_CGROUP", tmp_path)
+    with BoneAgeStream(tiny_shards, split="train", batch_size=1, threads=1):
+        pass
+    (tmp_path / "memory.stat").write_text("anon 9000001\n")
+    with pytest.raises(ConfigError, match="at most 0 MB"):
+        BoneAgeStream(tiny_shards, split="train", batch_size=1, threads=1)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("D9")
+def test_a_limit_on_the_data_of_the_process_counts(tiny_shards: Path) -> None:
+    program = (
+        "import resource, sys, torch; from wds_bone import BoneAgeStream\n"
+        "used = 1024 * int(next(l for l in open('/proc/self/status') if l.startswith('VmData')).split()[1])\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (used + 2 * 10**7, -1))\n"
+        "try: BoneAgeStream(sys.argv[1], split='train', batch_size=64 * 10**3)\n"
+        "except ValueError as error: print(error)"
+    )
+    command = [sys.executable, "-c", program, str(tiny_shards)]
+    run = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert re.search(r"(?s)at most \d\d MB.*66 MB: 4 batches of 16.4 MB", run.stdout)

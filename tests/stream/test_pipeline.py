@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ from webdataset import DataPipeline
 from wds_bone import BoneAgeStream
 from wds_bone.storage.local import LocalStorage
 from wds_bone.stream import stream as stream_module
-from wds_bone.stream.device import to_device
+from wds_bone.stream.device import Planned, to_device
 from wds_bone.stream.load import Loader
 from wds_bone.stream.lookup import look_up
 from wds_bone.stream.memory import PixelMemory
@@ -73,6 +74,24 @@ def test_each_batch_is_delivered_with_its_plan(selection: Selection, loader: Loa
         assert batch.key == selection.keys(plan.samples)
 
 
+def with_keys(pair: Planned, change: Callable[[list[str]], list[str]]) -> Planned:
+    return pair[0], replace(pair[1], key=change(pair[1].key))
+
+
+def repeat_first(keys: list[str]) -> list[str]:
+    return [*keys[:3], keys[0], *keys[4:]]
+
+
+def swap_last(keys: list[str]) -> list[str]:
+    return [*keys[:-2], keys[-1], keys[-2]]
+
+
+def with_weight(pair: Planned, row: int, weight: float) -> Planned:
+    changed = pair[1].weight.clone()
+    changed[row] = weight
+    return pair[0], replace(pair[1], weight=changed)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -82,18 +101,42 @@ def test_each_batch_is_delivered_with_its_plan(selection: Selection, loader: Loa
         (lambda pairs: [(pairs[0][0], pairs[1][1]), *pairs[1:]], "delivered"),
         (lambda pairs: pairs[:-1], "ended at position 32"),
         (lambda pairs: [], "ended at position 0"),
+        (lambda pairs: [*pairs, pairs[-1]], "continued after the end"),
+        (lambda pairs: [*pairs[:-1], with_keys(pairs[-1], repeat_first)], "delivered"),
+        (lambda pairs: [*pairs[:-1], with_keys(pairs[-1], swap_last)], "delivered"),
+        (lambda pairs: [with_keys(pairs[0], lambda keys: keys[:-1]), *pairs[1:]], "delivered"),
+        (lambda pairs: [*pairs[:2], with_weight(pairs[2], 3, 0.0), *pairs[3:]], "1 wrong weights"),
+        (lambda pairs: [*pairs[:-1], with_weight(pairs[-1], 7, 0.5)], "1 wrong weights"),
     ],
-    ids=["lost", "repeated", "reordered", "swapped", "ended early", "nothing"],
+    ids=[
+        "batch lost",
+        "batch repeated",
+        "batches reordered",
+        "batches swapped",
+        "ended early",
+        "nothing",
+        "continued",
+        "sample repeated",
+        "samples reordered",
+        "row lost",
+        "weight 0",
+        "weight a half",
+    ],
 )
-def test_a_stage_that_loses_repeats_or_reorders_batches_is_detected(
-    change: Callable[[list[Any]], list[Any]], message: str, tiny_shards: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_endless", [False, True])
+def test_a_stage_that_loses_repeats_or_reorders_batches_or_samples_is_detected(
+    change: Callable[[list[Any]], list[Any]],
+    message: str,
+    is_endless: bool,
+    tiny_shards: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     def broken(*args: Any, **settings: Any) -> Iterator[Any]:
-        yield from change(list(batch_pipeline(*args, **settings)))
+        yield from change(list(islice(batch_pipeline(*args, **settings), 5)))
 
     monkeypatch.setattr(stream_module, "batch_pipeline", broken)
     with (
         BoneAgeStream(tiny_shards, split="train", batch_size=ROWS, threads=1) as stream,
-        pytest.raises(RuntimeError, match=message),
+        pytest.raises(RuntimeError, match="delivered|ended" if is_endless else message),
     ):
-        list(stream)
+        list(islice(stream.endless(), 6) if is_endless else stream)

@@ -3,6 +3,7 @@ from functools import partial
 from itertools import islice
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ def geometries(draw: st.DrawFn) -> list[BatchGeometry]:
     return [BatchGeometry(num_samples, rows * world_size, rank, world_size, order) for rank in range(world_size)]
 
 
+@pytest.mark.fault("G1")
 @given(geometries(), st.integers(0, 3))
 def test_all_ranks_together_deliver_every_sample_once_per_epoch(ranks: list[BatchGeometry], epoch: int) -> None:
     start = epoch * ranks[0].num_samples
@@ -26,6 +28,7 @@ def test_all_ranks_together_deliver_every_sample_once_per_epoch(ranks: list[Batc
     assert delivered == Counter(range(ranks[0].num_samples))
 
 
+@pytest.mark.fault("G1")
 @given(geometries())
 def test_all_ranks_get_the_same_number_of_batches_of_the_same_length(ranks: list[BatchGeometry]) -> None:
     steps = [[len(plan.positions) for plan in rank.epoch(0)] for rank in ranks]

@@ -1,18 +1,21 @@
 import gc
+import json
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sample_sets import age_of, write_set
+from tests.threads import assert_threads_end
 from wds_bone import Batch, BoneAgeStream
 from wds_bone.errors import CheckpointError, ConfigError
 
@@ -61,6 +64,7 @@ def test_each_epoch_delivers_every_sample_once_in_a_new_order(tiny_shards: Path)
     assert len({tuple(keys) for keys in epochs}) == 3
 
 
+@pytest.mark.fault("F4", "G1")
 @given(threads=st.integers(1, 5), world_size=st.sampled_from([1, 2, 4, 8]), buffer=st.none() | st.integers(1, 60))
 def test_threads_and_ranks_do_not_change_the_global_batches(
     tiny_shards: Path, threads: int, world_size: int, buffer: int | None
@@ -88,6 +92,7 @@ def test_the_last_batch_of_an_epoch_is_padded_with_zeros_of_weight_0(tiny_shards
     assert [key == "" for key in batches[-1].key] == padding.tolist()
 
 
+@pytest.mark.fault("F4")
 def test_resuming_at_any_position_gives_the_remaining_batches(tiny_shards: Path) -> None:
     with stream_of(tiny_shards) as stream:
         loop = stream.endless()
@@ -106,16 +111,6 @@ def test_the_position_counts_delivered_samples_not_prefetched_ones(tiny_shards: 
     with stream_of(tiny_shards) as stream:
         for count, _ in enumerate(stream, start=1):
             assert stream.position == stream.state_dict()["position"] == 8 * count
-
-
-def test_a_loop_that_starts_inside_an_epoch_finishes_that_epoch(tiny_shards: Path) -> None:
-    with stream_of(tiny_shards) as stream:
-        first = keys_of(islice(stream, 2))
-        rest = keys_of(stream)
-        assert sorted(first + rest) == sorted(f"hand-{n}" for n in range(NUM_SAMPLES))
-        assert stream.position == NUM_SAMPLES
-        stream.set_epoch(0)
-        assert keys_of(stream) == first + rest
 
 
 def test_random_access_gives_the_same_batches_as_iteration(tiny_shards: Path) -> None:
@@ -144,6 +139,7 @@ def test_another_split_in_the_same_folder_changes_nothing(tmp_path: Path) -> Non
         assert keys_of(one) == keys_of(other)
 
 
+@pytest.mark.fault("F4")
 @pytest.mark.parametrize(
     ("changed", "field"),
     [({"seed": 4}, "seed"), ({"shuffle_buffer": 5}, "shuffle_buffer"), ({"shuffle": False}, "seed")],
@@ -159,6 +155,7 @@ def test_a_state_of_another_order_is_refused_with_both_values(
         other.load_state_dict(stream.state_dict())
 
 
+@pytest.mark.fault("F4")
 def test_a_state_of_other_shards_is_refused(tiny_shards: Path, tmp_path: Path) -> None:
     other_shards = write_set(tmp_path, train=[17, 3, 19])
     with (
@@ -169,12 +166,13 @@ def test_a_state_of_other_shards_is_refused(tiny_shards: Path, tmp_path: Path) -
         other.load_state_dict(stream.state_dict())
 
 
-@pytest.mark.parametrize("position", [-1, 1.5, "3", None, True])
+@pytest.mark.parametrize("position", [-1, 1.5, "3", None, True, 2**62])
 def test_a_state_without_a_position_is_refused(tiny_shards: Path, position: object) -> None:
     with stream_of(tiny_shards) as stream, pytest.raises(CheckpointError, match="no valid position"):
         stream.load_state_dict(stream.state_dict() | {"position": position})
 
 
+@pytest.mark.fault("D8")
 def test_an_abandoned_loop_leaves_no_thread_behind(tiny_shards: Path) -> None:
     before = threading.active_count()
     with stream_of(tiny_shards) as stream:
@@ -182,8 +180,7 @@ def test_an_abandoned_loop_leaves_no_thread_behind(tiny_shards: Path) -> None:
         next(loop)
         assert threading.active_count() > before
         del loop
-        gc.collect()
-        assert threading.active_count() == before
+        assert_threads_end(before)
 
 
 def test_close_stops_the_threads_and_a_loop_that_continues_raises_an_error(tiny_shards: Path) -> None:
@@ -191,18 +188,9 @@ def test_close_stops_the_threads_and_a_loop_that_continues_raises_an_error(tiny_
     loop = iter(stream)
     next(loop)
     stream.close()
-    assert threading.active_count() == before
+    assert_threads_end(before)
     with pytest.raises(ConfigError, match="the stream is closed"):
         next(loop)
-
-
-def test_a_second_loop_ends_the_first_with_an_error(tiny_shards: Path) -> None:
-    with stream_of(tiny_shards) as stream:
-        first, second = iter(stream), iter(stream)
-        next(first)
-        next(second)
-        with pytest.raises(ConfigError, match="moved this stream"):
-            next(first)
 
 
 @pytest.mark.parametrize("leave", [lambda stream: stream.set_epoch(3), lambda stream: stream.close()])
@@ -216,16 +204,35 @@ def test_a_stream_may_be_moved_or_closed_in_the_last_round_of_a_loop(
     assert number == len(stream)
 
 
+@pytest.mark.fault("D8")
 def test_a_stream_is_refused_in_a_loader_worker(tiny_shards: Path) -> None:
     with stream_of(tiny_shards) as stream:
         for context, error in (("fork", RuntimeError), ("spawn", ConfigError)):
             loader = torch.utils.data.DataLoader(
                 stream, batch_size=None, num_workers=1, multiprocessing_context=context
             )
-            with pytest.raises(error, match="cannot be used in a DataLoader worker"):
+            with pytest.raises(error, match=r"(?s)cannot be used in a DataLoader worker.*do: .*num_workers=0"):
                 next(iter(loader))
 
 
+def test_a_loader_that_would_make_batches_of_batches_is_refused(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards) as stream:
+        for settings in ({}, {"batch_size": 4}, {"batch_size": 2, "drop_last": True}):
+            with pytest.raises(ConfigError, match=r"(?s)batches already.*do: .*batch_size=None, num_workers=0"):
+                next(iter(torch.utils.data.DataLoader(stream, **settings)))
+        with pytest.raises(ValueError, match="shuffle"):
+            torch.utils.data.DataLoader(stream, batch_size=None, shuffle=True)
+
+
+def test_a_loader_without_batches_and_workers_is_the_stream(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards) as stream, stream_of(tiny_shards) as alone:
+        loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=0)
+        assert len(loader) == len(stream)
+        for _ in range(2):
+            assert keys_of(loader) == keys_of(alone)
+
+
+@pytest.mark.fault("D8")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_stream_is_refused_after_a_fork(tiny_shards: Path) -> None:
     with stream_of(tiny_shards) as stream:
@@ -244,15 +251,54 @@ def test_a_stream_is_refused_after_a_fork(tiny_shards: Path) -> None:
     [
         ({"batch_size": 0}, "batch_size 0 is out of range"),
         ({"threads": 0}, "threads 0 is out of range"),
+        ({"threads": 100_000}, "threads 100000 is out of range.*1 to 1024"),
         ({"shuffle_buffer": 0}, "shuffle_buffer 0 is out of range"),
         ({"shuffle_buffer": 5, "shuffle": False}, "shuffle_buffer=5 has no effect"),
         ({"rank": 2, "world_size": 2}, "rank 2 of 2"),
         ({"batch_size": 10, "world_size": 4}, "batch_size 10 cannot be divided.*8 or 12"),
+        ({"seed": None}, "seed None is not a whole number.*seed=0; shuffle=False"),
+        ({"seed": 1.5}, "seed 1.5 is not a whole number.*got: +float"),
+        ({"seed": True}, "seed True is not a whole number"),
+        ({"batch_size": "8"}, "batch_size '8' is not a whole number"),
+        ({"batch_size": None}, "batch_size None is not a whole number"),
+        ({"rank": np.bool_(False)}, "rank .* is not a whole number"),
+        ({"threads": 2.0}, "threads 2.0 is not a whole number"),
+        ({"device": "gpu"}, "device 'gpu' is unknown to torch.*do:"),
+        ({"device": None}, "device None is unknown to torch"),
     ],
 )
 def test_contradictory_settings_are_refused(tiny_shards: Path, settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s){message}"):
         stream_of(tiny_shards, **settings)
+
+
+def test_integers_of_numpy_and_torch_are_integers(tiny_shards: Path) -> None:
+    numbers = {"batch_size": np.int64(8), "seed": np.uint8(3), "shuffle_buffer": np.int32(7), "threads": np.int16(1)}
+    ranks = {"rank": np.int64(1), "world_size": torch.tensor(2)}
+    plain = {"shuffle_buffer": 7, "rank": 1, "world_size": 2}
+    with stream_of(tiny_shards, **numbers, **ranks) as stream, stream_of(tiny_shards, **plain) as same:
+        for moved, epoch in ((stream, np.int64(2)), (same, 2)):
+            moved.set_epoch(epoch)  # type: ignore[arg-type]
+        assert stream[np.int64(3)].key == same[3].key  # type: ignore[index]
+        assert keys_of(stream) == keys_of(same)
+        assert json.loads(json.dumps(stream.state_dict())) == same.state_dict()
+
+
+@pytest.mark.parametrize("index", [True, 1.0, "1", None, slice(0, 2)])
+def test_only_whole_numbers_are_indices_and_epochs(tiny_shards: Path, index: Any) -> None:
+    with stream_of(tiny_shards) as stream:
+        with pytest.raises(ConfigError, match=r"batch .* is not a whole number"):
+            stream[index]
+        with pytest.raises(ConfigError, match=r"epoch .* is not a whole number"):
+            stream.set_epoch(index)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+@pytest.mark.fault("E2")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("cuda")])
+def test_a_device_that_is_missing_is_an_error_before_anything_is_read(device: object) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)device 'cuda.*': no CUDA device is available.*or use device='cpu'"):
+        BoneAgeStream("nowhere/train.tar", device=device)  # type: ignore[arg-type]
 
 
 def test_labels_are_known_before_the_first_batch(tiny_shards: Path) -> None:
@@ -263,15 +309,35 @@ def test_labels_are_known_before_the_first_batch(tiny_shards: Path) -> None:
         assert (stream.image_format.height, stream.image_format.width) == (16, 16)
 
 
+@pytest.mark.fault("E4")
 def test_a_set_may_consist_of_one_sample(tmp_path: Path) -> None:
     with stream_of(write_set(tmp_path, train=[1])) as stream:
         assert [np.flatnonzero(batch.weight).tolist() for batch in stream] == [[0]]
         assert next(stream.endless()).key == ["hand-0"] * 8
 
 
-def test_an_epoch_before_the_first_is_refused(tiny_shards: Path) -> None:
-    with stream_of(tiny_shards) as stream, pytest.raises(ConfigError, match="epoch -1"):
-        stream.set_epoch(-1)
+@pytest.mark.fault("E4")
+@settings(max_examples=12)
+@given(num_samples=st.integers(1, 7), batch_size=st.integers(1, 20), step=st.sampled_from([1, 2]))
+def test_few_samples_of_any_gender_make_whole_epochs(
+    tmp_path_factory: pytest.TempPathFactory, num_samples: int, batch_size: int, step: int
+) -> None:
+    """With step 2, all samples are girls."""
+    shards = write_set(tmp_path_factory.mktemp("few"), train=[num_samples])
+
+    def keep(table: Any) -> Any:
+        return np.arange(len(table)) % step == 0
+
+    with stream_of(shards, batch_size=batch_size, keep=keep) as stream:
+        expected = [f"hand-{number}" for number in range(0, num_samples, step)]
+        assert [sorted(keys_of(stream)) for _ in range(2)] == [expected, expected]
+        assert all(len(batch.key) == batch_size for batch in islice(stream.endless(), 3))
+
+
+@pytest.mark.parametrize("epoch", [-1, 2**62])
+def test_an_epoch_that_is_out_of_range_is_refused(tiny_shards: Path, epoch: int) -> None:
+    with stream_of(tiny_shards) as stream, pytest.raises(ConfigError, match=f"epoch {epoch}"):
+        stream.set_epoch(epoch)
 
 
 def test_iteration_moves_batches_to_any_device(tiny_shards: Path) -> None:

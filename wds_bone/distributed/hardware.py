@@ -16,7 +16,7 @@ import torch
 import torchvision
 
 import wds_bone
-from wds_bone.errors import ConfigError
+from wds_bone.stream.device import no_cuda_error
 from wds_bone.stream.settings import available_cores
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -36,14 +36,7 @@ def pick_device(wanted: Device) -> torch.device:
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        cuda = torch.version.cuda
-        check = "check `nvidia-smi`" if cuda else "install a torch that is built for CUDA"
-        raise ConfigError(
-            "--device cuda: no CUDA device is available",
-            expected="a device and a driver that this torch supports",
-            got=f"torch {torch.__version__}, built {f'for CUDA {cuda}' if cuda else 'without CUDA'}",
-            do=f"{check}, or use --device cpu",
-        )
+        raise no_cuda_error("--device cuda", alternative="--device cpu")
     return torch.device("cuda")
 
 

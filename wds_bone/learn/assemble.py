@@ -5,6 +5,7 @@ Out: streams, and a `Run` before its first step.
 Invariant: the same settings and shards give the same run, including its initial weights.
 """
 
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import torch
@@ -39,19 +40,23 @@ def open_streams(config: TrainConfig, ranks: Ranks) -> tuple[BoneAgeStream, Bone
             equally.
     """
     refuse_indivisible(config.batch_size, num_ranks=ranks.world_size, num_parts=config.accumulate)
-    train_stream = BoneAgeStream(
-        **_samples_of(config, "train"),
-        batch_size=config.batch_size,
-        seed=config.seed,
-        shuffle_buffer=config.shuffle_buffer,
-        **_on_rank(config, ranks),
-    )
-    val_stream = BoneAgeStream(
-        **_samples_of(config, "val"),
-        batch_size=min(VALIDATION_ROWS, config.batch_size) * ranks.world_size,
-        shuffle=False,
-        **_on_rank(config, ranks),
-    )
+    with ExitStack() as opened:  # closes the first stream if the second cannot be opened
+        train_stream = opened.enter_context(
+            BoneAgeStream(
+                **_samples_of(config, "train"),
+                batch_size=config.batch_size,
+                seed=config.seed,
+                shuffle_buffer=config.shuffle_buffer,
+                **_on_rank(config, ranks),
+            )
+        )
+        val_stream = BoneAgeStream(
+            **_samples_of(config, "val"),
+            batch_size=min(VALIDATION_ROWS, config.batch_size) * ranks.world_size,
+            shuffle=False,
+            **_on_rank(config, ranks),
+        )
+        opened.pop_all()
     return train_stream, val_stream
 
 

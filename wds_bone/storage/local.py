@@ -11,7 +11,6 @@ import errno
 import os
 import stat
 import threading
-import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from wds_bone.errors import ShardError
+from wds_bone.storage.finalizer import call_when_gone
 
 MAX_OPEN_SHARDS = 64
 WritableBuffer = memoryview | NDArray[Any]
@@ -53,15 +53,28 @@ def _refuse_other_kinds(mode: int) -> None:
         raise OSError(errno.EINVAL, f"it is {_KINDS.get(stat.S_IFMT(mode), 'no file')}, not a regular file")
 
 
+class _OpenShard:
+    """An open shard, closed as soon as nobody holds this object any more.
+
+    Whoever reads holds it: if another thread closed the descriptor during a read, its number could already mean another
+    file when the read begins.
+    """
+
+    __slots__ = ("__weakref__", "descriptor")
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = open_regular(path)
+        call_when_gone(self, os.close, self.descriptor)
+
+
 class LocalStorage:
     """Shards on a local disk; up to `MAX_OPEN_SHARDS` of them are kept open once read."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
-        self._descriptors: dict[int, int] = {}
+        self._open: dict[int, _OpenShard] = {}
         self._lock = threading.Lock()  # never held during a system call that may hang
         self._closed = False
-        weakref.finalize(self, _close_all, self._descriptors)  # no leak if close() is never called
 
     def read(self, shard: int, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> None:
         """Fill the buffers `into` in order, `size` bytes in total, starting at byte `offset` of the shard.
@@ -70,7 +83,7 @@ class LocalStorage:
             ShardError: if the file is missing, unreadable or too short.
         """
         try:
-            num_bytes = self._preadv(shard, offset, into)
+            num_bytes = _read(self._opened(shard), offset, size=size, into=into)
         except OSError as error:
             raise self._error(shard, f"byte {offset:,} cannot be read: {error.strerror}", size, error) from error
         if num_bytes != size:
@@ -78,42 +91,48 @@ class LocalStorage:
 
     def prefetch(self, shard: int, offset: int, size: int) -> None:
         """Advise the kernel to prefetch bytes that will be read soon; never raises an error."""
-        descriptor = self._descriptors.get(shard)
-        if descriptor is not None and hasattr(os, "posix_fadvise"):  # not available on macOS
+        opened = self._open.get(shard)
+        if opened is not None and hasattr(os, "posix_fadvise"):  # not available on macOS
             with suppress(OSError):  # the read that follows reports the error
-                os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
+                os.posix_fadvise(opened.descriptor, offset, size, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
-        """Close the files; a read in progress may still finish, and a new one raises an error."""
+        """Close the files; a read in progress keeps its file open until it is done, and a new one raises an error."""
         with self._lock:
             self._closed = True
-            _close_all(self._descriptors)
+            self._open.clear()
 
-    def _preadv(self, shard: int, offset: int, into: Sequence[WritableBuffer]) -> int:
+    def _opened(self, shard: int) -> _OpenShard:
         if self._closed:
             raise OSError(errno.EBADF, "the stream is closed")
-        descriptor = self._descriptors.get(shard)
-        if descriptor is not None or (descriptor := self._open_and_keep(shard)) is not None:
-            return os.preadv(descriptor, into, offset)  # type: ignore[arg-type]  # arrays are buffers too
-        with os.fdopen(open_regular(self._paths[shard]), "rb", buffering=0) as file:
-            return os.preadv(file.fileno(), into, offset)  # type: ignore[arg-type]
+        return self._open.get(shard) or self._open_and_keep(shard)
 
-    def _open_and_keep(self, shard: int) -> int | None:
-        if len(self._descriptors) >= MAX_OPEN_SHARDS:
-            return None
-        descriptor = open_regular(self._paths[shard])
+    def _open_and_keep(self, shard: int) -> _OpenShard:
+        opened = _OpenShard(self._paths[shard])
         with self._lock:
-            wanted = not self._closed and len(self._descriptors) < MAX_OPEN_SHARDS
-            kept = self._descriptors.setdefault(shard, descriptor) if wanted else self._descriptors.get(shard)
-        if kept != descriptor:
-            os.close(descriptor)
-        return kept
+            if not self._closed and len(self._open) < MAX_OPEN_SHARDS:
+                self._open[shard] = opened
+        return opened
 
     def _error(self, shard: int, problem: str, size: int, got: object) -> ShardError:
         do = "fetch the shard again, or rebuild it with `wds-bone make-shards`"
         return ShardError(f"{self._paths[shard]}: {problem}", expected=f"{size:,} bytes", got=got, do=do)
 
 
-def _close_all(descriptors: dict[int, int]) -> None:
-    while descriptors:
-        os.close(descriptors.popitem()[1])
+def _read(opened: _OpenShard, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> int:
+    """Fill the buffers up to the end of the file, and return the number of bytes."""
+    total = num_bytes = os.preadv(opened.descriptor, into, offset)  # type: ignore[arg-type]  # arrays are buffers too
+    while num_bytes and total < size:  # network file systems may return fewer bytes than there are
+        num_bytes = os.preadv(opened.descriptor, _skip(into, total), offset + total)
+        total += num_bytes
+    return total
+
+
+def _skip(buffers: Sequence[WritableBuffer], num_bytes: int) -> list[memoryview]:
+    """Return what is left of the buffers after their first `num_bytes`."""
+    rest = []
+    for buffer in buffers:
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]  # arrays are buffers too
+        rest.append(view[num_bytes:])
+        num_bytes = max(0, num_bytes - len(view))
+    return rest

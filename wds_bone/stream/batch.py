@@ -1,9 +1,13 @@
 """One batch of samples, as training and evaluation receive it."""
 
 from dataclasses import dataclass, fields, replace
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.utils.data._utils.collate import default_collate_fn_map
+
+from wds_bone.errors import ConfigError
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -41,3 +45,13 @@ class Batch:
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensor fields by name."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "key"}
+
+
+def _refuse_collation(batches: list[Batch], **_settings: Any) -> NoReturn:
+    raise ConfigError(
+        f"a DataLoader cannot make batches of {len(batches)} of what a BoneAgeStream yields: these are batches already",
+        do="use the stream itself as the loader, or DataLoader(stream, batch_size=None, num_workers=0)",
+    )
+
+
+default_collate_fn_map[Batch] = _refuse_collation  # torch's own error does not say what to do

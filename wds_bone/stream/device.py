@@ -1,4 +1,6 @@
-"""Move batches to the device; to CUDA one batch ahead, on a side stream, so that the model never waits for a copy.
+"""Find the device, and move batches to it.
+
+To CUDA they are copied one batch ahead, on a side stream, so that the model never waits for a copy.
 
 In: `(BatchPlan, Batch)` pairs, in page-locked memory for CUDA.
 Out: the same pairs with the batches on the device, in order.
@@ -9,10 +11,44 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
+from wds_bone.errors import ConfigError
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.plan import BatchPlan
 
 Planned = tuple[BatchPlan, Batch]
+
+
+def find_device(wanted: str | torch.device) -> torch.device:
+    """Return the device of that name.
+
+    Raises:
+        ConfigError: if torch does not know it, or this machine does not have it.
+    """
+    try:
+        device = torch.device(wanted)
+    except (RuntimeError, TypeError) as error:
+        problem, got = f"device {wanted!r} is unknown to torch", str(error).splitlines()[0]
+        raise ConfigError(problem, expected="'cpu', 'cuda' or 'cuda:1'", got=got, do="use one of these") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise no_cuda_error(f"device {str(device)!r}", alternative="device='cpu'")
+    if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+        expected = f"one of {torch.cuda.device_count()} devices, counted from 0"
+        raise ConfigError(f"device {str(device)!r} does not exist", expected=expected, do="use another number")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device 'mps' is not available on this machine", do="use device='cpu'")
+    return device
+
+
+def no_cuda_error(setting: str, *, alternative: str) -> ConfigError:
+    """Return the error for a `setting` that needs CUDA where there is none."""
+    cuda = torch.version.cuda
+    check = "check `nvidia-smi`" if cuda else "install a torch that is built for CUDA"
+    return ConfigError(
+        f"{setting}: no CUDA device is available",
+        expected="a device and a driver that this torch supports",
+        got=f"torch {torch.__version__}, built {f'for CUDA {cuda}' if cuda else 'without CUDA'}",
+        do=f"{check}, or use {alternative}",
+    )
 
 
 def to_device(batches: Iterable[Planned], device: torch.device) -> Iterator[Planned]:

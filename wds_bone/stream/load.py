@@ -2,19 +2,20 @@
 
 In: `Request`s.
 Out: `(BatchPlan, Batch)` pairs in the same order.
-Invariant: the number of threads affects only the speed. When the generator is closed, no thread is left except
-one that is stuck in the operating system.
+Invariant: the number of threads affects only the speed. When the generator ends, is dropped or is stopped, no thread is
+left except one that is stuck in the operating system.
 """
 
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field
-from threading import Event, get_ident
+from queue import Empty, SimpleQueue
+from threading import get_ident
 
 import torch
 
-from wds_bone.errors import ShardError
+from wds_bone.errors import ConfigError, ShardError
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.decode import Row
 from wds_bone.stream.lookup import Request, StoredImage
@@ -26,51 +27,113 @@ from wds_bone.stream.reader import SampleReader
 BATCHES_AHEAD = 2
 MAX_SAMPLES_PER_TASK = 16
 STALL_SECONDS = 120.0
+WAIT_SECONDS = 1.0
 
 
 @dataclass(eq=False)
 class _Watch:
-    """Which samples the threads of one loop are reading, and whether the threads must stop."""
+    """Which samples the threads of one loop are reading, and whether the loop has been stopped."""
 
+    stopped: list[bool] = field(default_factory=list)  # that of the pool
     reading: dict[int, int] = field(default_factory=dict)  # thread -> number of the sample
-    stopped: Event = field(default_factory=Event)
+
+    def check_not_stopped(self) -> None:
+        if self.stopped:
+            raise ConfigError("the loop was stopped: the stream was closed or moved", do="start a new loop")
+
+
+class Outcome:
+    """The outcome of a number of tasks; it holds no reference to what they work on."""
+
+    def __init__(self, num_tasks: int) -> None:
+        self._left = iter(range(num_tasks - 1, -1, -1))
+        self._result: SimpleQueue[BaseException | None] = SimpleQueue()
+        if not num_tasks:
+            self._result.put(None)
+
+    def report(self, error: BaseException | None) -> None:
+        """Count a task that is done; the last one, and one that failed, wake the thread that waits."""
+        if next(self._left) == 0 or error is not None:
+            self._result.put(error)
+
+    def wait(self, watch: _Watch, *, stall_seconds: float) -> None:
+        """Wait until all tasks are done.
+
+        Waits are counted, because a clock would also count the time in which the process itself was stopped (SIGSTOP, a
+        suspended job): that is one wait. The count restarts when a thread begins to read another sample.
+
+        Raises:
+            TimeoutError: if no thread has begun to read a sample for `stall_seconds`.
+            WdsBoneError: the error of a task that failed, or that the loop was stopped.
+        """
+        wait_seconds, num_waits, seen = min(WAIT_SECONDS, stall_seconds), 0, dict(watch.reading)
+        while num_waits * wait_seconds < stall_seconds:
+            watch.check_not_stopped()
+            try:
+                error = self._result.get(timeout=wait_seconds)
+            except Empty:
+                seen, before = dict(watch.reading), seen
+                num_waits = num_waits + 1 if seen == before else 0
+            else:
+                watch.check_not_stopped()  # tasks that were stopped report success
+                if error is not None:
+                    raise error
+                return
+        raise TimeoutError
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Loading:
+    """A batch whose images are being loaded."""
+
+    request: Request
+    batch: Batch
+    outcome: Outcome
 
 
 @dataclass(eq=False)
 class Loader:
-    """Loads batches with a sample reader.
+    """Loads batches with a sample reader, in one loop at a time.
 
     Attributes:
         reader: reads, checks and decodes one sample.
         memory: where decoded batches are kept on the CPU.
         pin_memory: allocate page-locked batches, which a GPU copies while the CPU continues.
+        stall_seconds: how long no thread may begin to read a sample, in time during which the process runs.
     """
 
     reader: SampleReader
     memory: PixelMemory
     pin_memory: bool = False
+    stall_seconds: float = STALL_SECONDS
+    _pool: "weakref.ref[DaemonPool] | None" = field(default=None, init=False)
 
     def batches(self, requests: Iterable[Request], *, threads: int) -> Iterator[tuple[BatchPlan, Batch]]:
         """Yield the batches of `requests` in order; `threads` threads decode `BATCHES_AHEAD` batches ahead.
 
+        A loop that is still running is stopped first.
+
         Raises:
-            ShardError: if a sample cannot be read or fails its checksum, or nothing arrives for `STALL_SECONDS`; names
+            ConfigError: if so many threads cannot be started.
+            ShardError: if a sample cannot be read or fails its checksum, or nothing arrives for `stall_seconds`; names
                 the shard and the key.
             ImageError: if a sample is not the image that the index describes.
         """
-        watch, pool = _Watch(), DaemonPool(threads, name="wds_bone-decode")
-        started: deque[tuple[Request, Batch, list[Future[None]]]] = deque()
-        try:
-            for request in self._prefetched(iter(requests), pool, watch):
-                started.append((request, *self._start(request, pool, watch, threads=threads)))
-                if len(started) > BATCHES_AHEAD:
-                    yield _finish(*started.popleft())
-            while started:
-                yield _finish(*started.popleft())
-        except TimeoutError as error:
-            raise self._stall_error(watch) from error
-        finally:
-            watch.stopped.set()
+        self.stop()
+        pool = DaemonPool(threads, name="wds_bone-decode")
+        self._pool = weakref.ref(pool)
+        watch, started = _Watch(pool.stopped), deque[_Loading]()
+        for request in self._prefetched(iter(requests), pool, watch):
+            started.append(self._start(request, pool, watch, threads=threads))
+            if len(started) > BATCHES_AHEAD:
+                yield self._finish(started.popleft(), watch)
+        while started:
+            yield self._finish(started.popleft(), watch)
+        pool.close()
+
+    def stop(self) -> None:
+        """Stop the threads of the loop that is running, if any; it cannot continue."""
+        if self._pool and (pool := self._pool()):
             pool.close()
 
     def batch(self, request: Request) -> Batch:
@@ -79,13 +142,21 @@ class Loader:
         self._fill(pixels, request.images, _Watch())
         return batch
 
-    def _start(
-        self, request: Request, pool: DaemonPool, watch: _Watch, *, threads: int
-    ) -> tuple[Batch, list[Future[None]]]:
+    def _start(self, request: Request, pool: DaemonPool, watch: _Watch, *, threads: int) -> _Loading:
         batch, pixels = self._allocate(request)
         step = samples_per_task(len(request.keys), threads=threads)
-        chunks = (slice(first, first + step) for first in range(0, len(request.images), step))
-        return batch, [pool.submit(self._fill, pixels[chunk], request.images[chunk], watch) for chunk in chunks]
+        chunks = [slice(first, first + step) for first in range(0, len(request.images), step)]
+        outcome = Outcome(len(chunks))
+        for chunk in chunks:
+            pool.submit(self._fill, pixels[chunk], request.images[chunk], watch, report=outcome.report)
+        return _Loading(request, batch, outcome)
+
+    def _finish(self, loading: _Loading, watch: _Watch) -> tuple[BatchPlan, Batch]:
+        try:
+            loading.outcome.wait(watch, stall_seconds=self.stall_seconds)
+        except TimeoutError as error:
+            raise self._stall_error(watch) from error
+        return loading.request.plan, loading.batch
 
     def _allocate(self, request: Request) -> tuple[Batch, Row]:
         """Return a batch whose images are not loaded yet, and a view of its pixels, (rows, H, W)."""
@@ -114,7 +185,7 @@ class Loader:
         while request is not None:
             following = next(requests, None)
             if following is not None:
-                pool.submit(self._prefetch, following.images, watch)
+                pool.submit(self._prefetch, following.images, watch, report=_ignore)
             yield request
             request = following
 
@@ -122,6 +193,8 @@ class Loader:
         thread = get_ident()
         try:
             for image in images:
+                if watch.stopped:
+                    return
                 watch.reading[thread] = image.number
                 self.reader.prefetch(image)
         finally:
@@ -131,7 +204,7 @@ class Loader:
         thread, buffer = get_ident(), self.reader.thread_buffer()
         try:
             for row, image in zip(pixels, images, strict=False):
-                if watch.stopped.is_set():
+                if watch.stopped:
                     return
                 watch.reading[thread] = image.number
                 self.reader.read_into(image, row, buffer)
@@ -142,7 +215,7 @@ class Loader:
         selection = self.reader.selection
         stuck = [selection.where(sample) for sample in list(watch.reading.values())]
         where = stuck[0] if stuck else str(selection.paths[0].parent)
-        waited = f"no bytes for {STALL_SECONDS:g} seconds"
+        waited = f"no bytes for {self.stall_seconds:g} seconds"
         return ShardError(
             f"{where}: reading has stalled", expected="its contents", got=waited, do="check the disk or its mount"
         )
@@ -153,19 +226,5 @@ def samples_per_task(rows: int, *, threads: int) -> int:
     return max(1, min(MAX_SAMPLES_PER_TASK, BATCHES_AHEAD * rows // threads))
 
 
-def _finish(request: Request, batch: Batch, tasks: list[Future[None]]) -> tuple[BatchPlan, Batch]:
-    """Return the batch and its plan once its tasks are done.
-
-    Raises:
-        TimeoutError: if none of them has finished for `STALL_SECONDS`.
-        WdsBoneError: the error of the first task that failed.
-    """
-    pending = set(tasks)
-    while pending:  # waits for all at once: waiting for each in turn would wake this thread once per task
-        done, pending = wait(pending, timeout=STALL_SECONDS, return_when=FIRST_EXCEPTION)
-        if not done:
-            raise TimeoutError
-        for task in tasks:
-            if task in done:
-                task.result()
-    return request.plan, batch
+def _ignore(_error: BaseException | None) -> None:
+    """Ignore an error of a prefetch: the read that follows reports it."""

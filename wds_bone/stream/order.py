@@ -20,6 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wds_bone.errors import CheckpointError
+
+STATE_VERSION = 1
+MAX_POSITION = 2**62
 NUM_ROUNDS = 8
 MIN_HALF_BITS = 3  # with 2, permutations of fewer than 7 samples are measurably not uniform
 _MIX_1, _MIX_2, _SHIFT = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53), np.uint64(33)
@@ -58,9 +62,41 @@ class Order:
             "shuffle_buffer": buffer if is_limited else None,
         }
 
+    def state_at(self, position: int) -> dict[str, Any]:
+        """Return the state of a stream at `position`, in plain JSON types."""
+        return {"version": STATE_VERSION, "position": position, **self.as_json()}
+
+    def position_of(self, state: dict[str, Any]) -> int:
+        """Return the position in a saved state.
+
+        Raises:
+            CheckpointError: if the state belongs to another order, or has no valid position.
+        """
+        for name, here in self.state_at(0).items():
+            if name != "position" and (name not in state or state[name] != here):
+                raise _state_error(name, state.get(name), here)
+        position = state.get("position")
+        if type(position) is not int or not 0 <= position < MAX_POSITION:
+            raise CheckpointError(
+                "the state of the stream has no valid position",
+                expected="a whole number, 0 or more",
+                got=position,
+                do="use another checkpoint, or start a new run",
+            )
+        return position
+
     @cached_property
     def _key(self) -> bytes | None:
         return None if self.seed is None else order_key(self.order_digest, self.seed)
+
+
+def _state_error(name: str, saved: object, here: object) -> CheckpointError:
+    return CheckpointError(
+        f"the state does not belong to this stream: {name} differs",
+        expected=f"{saved} (saved)",
+        got=f"{here} (now)",
+        do="resume with the same shards and shuffle settings, or start a new run",
+    )
 
 
 def sample_at(positions: Positions, num_samples: int, *, key: bytes | None, buffer: int | None = None) -> Positions:

@@ -50,6 +50,11 @@ class BatchGeometry:
     world_size: int
     sample_at: Callable[[Positions], Positions]
 
+    @property
+    def rows(self) -> int:
+        """The number of rows that this rank gets of each global batch."""
+        return self.batch_size // self.world_size
+
     def endless(self, start: int) -> Iterator[BatchPlan]:
         """Yield plans from position `start` on, without end; no batch is short or padded."""
         batches_at_once = min(BATCHES_AT_ONCE, -(-self.num_samples // self.batch_size))  # at most an epoch
@@ -78,9 +83,8 @@ class BatchGeometry:
 
     def _plans(self, start: int, stop: int) -> Iterator[BatchPlan]:
         """Yield the plans of [start, stop); computes the order once, at the same cost for one batch as for many."""
-        rows = self.batch_size // self.world_size
         starts = np.arange(start, stop, self.batch_size)
-        positions = starts[:, None] + self.rank * rows + np.arange(rows)
+        positions = starts[:, None] + self.rank * self.rows + np.arange(self.rows)
         samples = self.sample_at(np.minimum(positions, stop - 1))
         for first, indices, numbers in zip(starts.tolist(), positions, samples, strict=True):
             yield BatchPlan(first, min(first + self.batch_size, stop), indices, numbers[indices < stop])

@@ -1,72 +1,137 @@
 """Run small tasks in daemon threads.
 
 In: functions.
-Out: futures.
-Invariant: closing leaves no thread behind except one that is stuck in the operating system. Such a thread ends with
-the process; in a `ThreadPoolExecutor` it would keep the process from exiting.
+Out: calls of `report`, in the thread of the task.
+Invariant: a pool that is closed or gone leaves no thread behind except one that is stuck in the operating system.
+Such a thread ends with the process; in a `ThreadPoolExecutor` it would keep the process from exiting.
+
+The thread that submits takes no lock of Python's `threading` or `concurrent.futures`: Ctrl-C between taking such a lock
+and the block that releases it would leave the threads of the pool waiting for it forever.
 """
 
+import atexit
+import os
 import time
-import weakref
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
+from wds_bone.errors import ConfigError
+from wds_bone.storage.finalizer import call_when_gone
+
 CLOSE_SECONDS = 5.0
-_Task = tuple[Future[None], Callable[..., None], tuple[Any, ...]]
-_Tasks = SimpleQueue[_Task | None]
+Report = Callable[[BaseException | None], object]
+_Task = tuple[Callable[..., object], tuple[Any, ...], Report]
+
+
+@dataclass(eq=False)
+class _Crew:
+    """What the threads of a pool share; they must not reference the pool, so that it can be gone before they end."""
+
+    tasks: SimpleQueue[_Task | None] = field(default_factory=SimpleQueue)
+    ended: SimpleQueue[None] = field(default_factory=SimpleQueue)
+    stopped: list[bool] = field(default_factory=list)
+    num_running: int = 0
+
+
+_open: dict[int, _Crew] = {}  # the crews of all pools that have not been closed and still have threads
 
 
 class DaemonPool:
-    """Daemon threads that run tasks in the order of submission; closed at interpreter exit at the latest."""
+    """Daemon threads that run tasks in the order of submission.
+
+    They end when the pool is closed or gone, and at interpreter exit at the latest.
+
+    Args:
+        num_threads: number of threads.
+        name: the threads are called `name-0`, `name-1`, ...
+
+    Attributes:
+        stopped: not empty once running tasks should return.
+
+    Raises:
+        ConfigError: if the system does not allow so many threads.
+    """
 
     def __init__(self, num_threads: int, *, name: str) -> None:
-        self._tasks: _Tasks = SimpleQueue()
-        threads: list[Thread] = []
-        # A thread that needs the interpreter while it shuts down may crash the process.
-        self._close = weakref.finalize(self, _close, self._tasks, threads)
+        self._crew = crew = _Crew()
+        self.stopped = crew.stopped
+        _open[id(crew)] = crew
+        call_when_gone(self, crew.tasks.put, None)
+        call_when_gone(self, crew.stopped.append, True)  # called first
         for number in range(num_threads):
-            threads.append(Thread(target=_work, args=[self._tasks], name=f"{name}-{number}", daemon=True))
-            threads[-1].start()
+            _start_thread(crew, f"{name}-{number}", num_threads=num_threads)
 
-    def submit(self, function: Callable[..., None], *arguments: Any) -> Future[None]:
-        """Schedule `function(*arguments)`; the future holds its error, if any."""
-        future: Future[None] = Future()
-        self._tasks.put((future, function, arguments))
-        return future
+    def submit(self, function: Callable[..., object], *arguments: Any, report: Report) -> None:
+        """Schedule `function(*arguments)`, and after it `report(error)`, with None if there was no error."""
+        self._crew.tasks.put((function, arguments, report))
 
     def close(self) -> None:
-        """Cancel the tasks that have not started, and wait at most `CLOSE_SECONDS` for all threads to end."""
-        self._close()
+        """Discard the tasks that have not started, and wait at most `CLOSE_SECONDS` for all threads to end."""
+        _close(self._crew)
 
 
-def _close(tasks: _Tasks, threads: Sequence[Thread]) -> None:
+def _start_thread(crew: _Crew, name: str, *, num_threads: int) -> None:
+    """Start a thread, and drop the object: its last reference must be that of the thread itself.
+
+    `threading` has a weak reference to each thread, with a callback in Python; see `storage.finalizer`.
+    """
     try:
-        while task := tasks.get_nowait():
-            task[0].cancel()
-    except Empty:
-        pass
-    for _ in threads:
-        tasks.put(None)
+        Thread(target=_work, args=[crew], name=name, daemon=True).start()
+    except RuntimeError as error:
+        _close(crew)
+        raise ConfigError(
+            f"{num_threads} threads cannot be started: {error}",
+            expected="a number of threads that the system allows",
+            got=f"{crew.num_running} were started",
+            do="use fewer threads",
+        ) from error
+    crew.num_running += 1
+
+
+def _close(crew: _Crew) -> None:
+    if _open.pop(id(crew), None) is None:
+        return
+    crew.stopped.append(True)
+    with suppress(Empty):
+        while True:
+            crew.tasks.get_nowait()
+    crew.tasks.put(None)
     deadline = time.monotonic() + CLOSE_SECONDS
-    for thread in threads:
-        if thread.ident is not None:
-            thread.join(max(0.0, deadline - time.monotonic()))
+    with suppress(Empty):
+        for _ in range(crew.num_running):
+            crew.ended.get(timeout=max(0.0, deadline - time.monotonic()))
 
 
-def _work(tasks: _Tasks) -> None:
-    while task := tasks.get():
-        future, function, arguments = task
-        # All references are dropped before the result is set, so that the memory of a discarded batch is free at once.
+def _work(crew: _Crew) -> None:
+    while not crew.stopped and (task := crew.tasks.get()):
+        function, arguments, report = task
+        # All references are dropped before the report, so that the memory of a discarded batch is free at once.
         del task
         try:
             function(*arguments)
-        except BaseException as error:  # reported to whoever asks for the result
-            del function, arguments
-            future.set_exception(error)
+        except BaseException as error:  # reported to whoever waits for the task
+            result: BaseException | None = error
         else:
-            del function, arguments
-            future.set_result(None)
-        del future
+            result = None
+        del function, arguments
+        report(result)
+        del report, result
+    crew.tasks.put(None)  # wakes the next thread
+    crew.ended.put(None)
+    if crew.ended.qsize() == crew.num_running:
+        _open.pop(id(crew), None)
+
+
+def _close_all() -> None:
+    """Close all pools: a thread that needs the interpreter while it shuts down may crash the process."""
+    for crew in list(_open.values()):
+        _close(crew)
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open.clear)  # a child has no threads to wait for

@@ -1,8 +1,14 @@
 """Check the settings of a stream before any work, and count the available cores."""
 
+import operator
 import os
+from contextlib import suppress
+from dataclasses import dataclass
 
 from wds_bone.errors import ConfigError
+
+MAX_THREADS = 1024
+_SEED = "use a number, such as seed=0; shuffle=False keeps the order of the shards"
 
 
 def available_cores() -> int:
@@ -10,20 +16,55 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def check_settings(
-    *, batch_size: int, shuffle: bool, shuffle_buffer: int | None, rank: int, world_size: int, threads: int | None
-) -> None:
-    """Refuse settings that are out of range or contradict each other.
+def whole_number(name: str, value: object, *, do: str | None = None) -> int:
+    """Return an int or a NumPy integer as an int.
 
     Raises:
-        ConfigError: if a number or the rank is out of range, or `world_size` does not divide `batch_size`.
+        ConfigError: if it is anything else; a bool is not a number.
     """
-    _check_at_least_one(batch_size=batch_size, shuffle_buffer=shuffle_buffer, world_size=world_size, threads=threads)
-    _check_ranks(batch_size=batch_size, rank=rank, world_size=world_size)
-    if shuffle_buffer is not None and not shuffle:
-        raise ConfigError(
-            f"shuffle_buffer={shuffle_buffer} has no effect with shuffle=False", do="leave one of them out"
+    if not isinstance(value, bool):
+        with suppress(TypeError):
+            return operator.index(value)  # type: ignore[arg-type]
+    problem, got = f"{name} {value!r} is not a whole number", type(value).__name__
+    raise ConfigError(problem, expected="an int", got=got, do=do or f"use a whole number for {name}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSettings:
+    """The settings of a stream, checked; `BoneAgeStream` explains them. Integers of NumPy become ints.
+
+    Raises:
+        ConfigError: if a number is not whole or out of range, or settings contradict each other.
+    """
+
+    batch_size: int
+    seed: int
+    shuffle: bool
+    shuffle_buffer: int | None
+    rank: int
+    world_size: int
+    threads: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "rank", "world_size", "shuffle_buffer", "threads"):
+            value = getattr(self, name)
+            if value is not None or name in ("batch_size", "rank", "world_size"):
+                object.__setattr__(self, name, whole_number(name, value))
+        object.__setattr__(self, "seed", whole_number("seed", self.seed, do=_SEED))
+        _check_at_least_one(
+            batch_size=self.batch_size,
+            shuffle_buffer=self.shuffle_buffer,
+            world_size=self.world_size,
+            threads=self.threads,
         )
+        if self.threads is not None and self.threads > MAX_THREADS:
+            problem, expected = f"threads {self.threads} is out of range", f"1 to {MAX_THREADS}, or None: one per core"
+            raise ConfigError(problem, expected=expected, got=self.threads, do="use fewer threads")
+        _check_ranks(batch_size=self.batch_size, rank=self.rank, world_size=self.world_size)
+        if self.shuffle_buffer is not None and not self.shuffle:
+            raise ConfigError(
+                f"shuffle_buffer={self.shuffle_buffer} has no effect with shuffle=False", do="leave one of them out"
+            )
 
 
 def _check_at_least_one(**counts: int | None) -> None:

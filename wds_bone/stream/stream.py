@@ -7,8 +7,7 @@ is saved after any batch continues with the next one.
 """
 
 import os
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -17,37 +16,41 @@ from typing import Any, NoReturn, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
-from wds_bone.errors import CheckpointError, ConfigError
+from wds_bone.errors import ConfigError
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.storage.location import open_storage
 from wds_bone.stream.batch import Batch
-from wds_bone.stream.load import Loader
+from wds_bone.stream.device import Planned, find_device
+from wds_bone.stream.load import BATCHES_AHEAD, Loader
 from wds_bone.stream.lookup import look_up
-from wds_bone.stream.memory import PixelMemory
-from wds_bone.stream.order import Order
-from wds_bone.stream.pipeline import batch_pipeline
-from wds_bone.stream.plan import BatchGeometry, BatchPlan
+from wds_bone.stream.memory import PixelMemory, check_memory
+from wds_bone.stream.order import MAX_POSITION, Order
+from wds_bone.stream.pipeline import Delivery, batch_pipeline
+from wds_bone.stream.plan import BatchGeometry
 from wds_bone.stream.reader import SampleReader
 from wds_bone.stream.selection import Keep, select_shards
-from wds_bone.stream.settings import available_cores, check_settings
-
-STATE_VERSION = 1
+from wds_bone.stream.settings import StreamSettings, available_cores, whole_number
 
 
-class BoneAgeStream:
+class BoneAgeStream(IterableDataset[Batch]):
     """Batches of (image, gender, age) from tar shards, shuffled, verified and decoded in threads.
 
-    Iterating gives one epoch, or the rest of it if the position is inside one; `endless()` continues from epoch to
-    epoch; `stream[i]` is batch i of the current epoch. A stream cannot be used in a DataLoader worker or after a fork.
-    Iterate in one thread only; `stream[i]` is thread-safe.
+    A `for` loop gives one epoch: the rest of one whose state was just loaded; otherwise, after a loop that did not hand
+    out the last batch of its epoch, that epoch from its first batch, and after one that did, the next epoch.
+    `endless()` continues at the position, from epoch to epoch. `stream[i]` is batch i of the current epoch and moves
+    nothing, which is the way to look at a batch where one is a whole epoch. A stream runs one loop at a time: starting
+    a loop, `set_epoch` and `load_state_dict` end the one before.
+
+    The stream is its own loader; a DataLoader around it must not batch (`batch_size=None`) or have workers. A stream
+    cannot be used in a DataLoader worker or after a fork. Iterate in one thread only; `stream[i]` is thread-safe.
 
     Args:
         shards: a tar, a folder, a `manifest.json`, a brace pattern, a glob, or a list. A path that exists means itself,
             whatever characters are in its name, and a `Path` object is never a pattern.
         batch_size: samples per global batch, over all ranks.
-        seed: the seed of the shuffle.
+        seed: the seed of the shuffle, any whole number.
         split: the split of a folder or manifest.
         shuffle: False keeps the order of the shards, in every epoch.
         shuffle_buffer: a sample moves by fewer positions than this; None shuffles the whole epoch, which needs no more
@@ -64,7 +67,7 @@ class BoneAgeStream:
         world_size: as given.
 
     Raises:
-        ConfigError: if settings contradict each other.
+        ConfigError: if settings are out of range, contradict each other, or ask for what this machine does not have.
         ShardError: if shards are missing or damaged.
     """
 
@@ -83,26 +86,37 @@ class BoneAgeStream:
         device: str | torch.device = "cpu",
         keep: Keep | None = None,
     ) -> None:
-        check_settings(
+        settings = StreamSettings(
             batch_size=batch_size,
+            seed=seed,
             shuffle=shuffle,
             shuffle_buffer=shuffle_buffer,
             rank=rank,
             world_size=world_size,
             threads=threads,
         )
+        self._device, self._threads = find_device(device), settings.threads or available_cores()
         self._selection = select_shards(shards, split=split, keep=keep)
-        self._order = Order(self.order_digest, self.num_samples, seed if shuffle else None, shuffle_buffer)
-        self._geometry = BatchGeometry(self.num_samples, batch_size, rank, world_size, self._order.sample_at)
-        self._device, self._threads = torch.device(device), threads or available_cores()
-        self._storage = open_storage(self._selection.paths)
-        memory = PixelMemory(batch_size // world_size * self.image_format.height * self.image_format.width)
+        self._order = Order(
+            self.order_digest, self.num_samples, settings.seed if shuffle else None, settings.shuffle_buffer
+        )
+        self._geometry = BatchGeometry(
+            self.num_samples, settings.batch_size, settings.rank, settings.world_size, self._order.sample_at
+        )
+        batch_bytes = self._geometry.rows * self.image_format.height * self.image_format.width
+        check_memory(
+            num_batches=BATCHES_AHEAD + 2,  # those ahead, the one that is due, and the one in use
+            batch_bytes=batch_bytes,
+            buffer_bytes=self._threads * int(self._selection.table["size"].max()),
+            do="use a smaller batch_size, fewer threads, or smaller images",
+        )
+        self._storage, memory = open_storage(self._selection.paths), PixelMemory(batch_bytes)
         reader = SampleReader(self._selection, self._storage)
         self._loader = Loader(reader, memory, pin_memory=self._device.type == "cuda")
-        self.position, self.world_size = 0, world_size
+        self.position, self.world_size = 0, settings.world_size
         self._process, self._closed = os.getpid(), False
+        self._continues = False  # whether a state was loaded after the last loop
         self._num_moves = 0  # loops started and positions set; a loop fails once the stream has moved
-        self._pipelines: weakref.WeakSet[Any] = weakref.WeakSet()
 
     @property
     def num_samples(self) -> int:
@@ -141,21 +155,22 @@ class BoneAgeStream:
     def __getitem__(self, index: int) -> Batch:
         """Return batch `index` of the current epoch, decoded by the calling thread."""
         self._check_usable()
+        index = whole_number("batch", index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"batch {index} of an epoch of {len(self)} batches")
-        epoch_start = self.position // self.num_samples * self.num_samples
-        start = epoch_start + index % len(self) * self._geometry.batch_size
-        stop = min(start + self._geometry.batch_size, epoch_start + self.num_samples)
+        first, end = self._epoch_of(self.position)
+        start = first + index % len(self) * self._geometry.batch_size
+        stop = min(start + self._geometry.batch_size, end)
         (request,) = look_up([self._geometry.plan(start, stop)], self._selection)
         return self._loader.batch(request).to(self._device)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches from the current position to the end of its epoch; padding has weight 0."""
-        return self._hand_out(self._geometry.epoch, is_endless=False)
+        """Yield the batches of an epoch, or the rest of one whose state was just loaded; padding has weight 0."""
+        return self._hand_out(is_endless=False)
 
     def endless(self) -> Iterator[Batch]:
         """Yield full batches from the current position on, epoch after epoch, without end."""
-        return self._hand_out(self._geometry.endless, is_endless=True)
+        return self._hand_out(is_endless=True)
 
     def keys(self) -> list[str]:
         """Return the keys of all samples, in the order of the shards."""
@@ -167,38 +182,28 @@ class BoneAgeStream:
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of `epoch`; the first one is 0."""
-        if epoch < 0:
+        position = whole_number("epoch", epoch) * self.num_samples
+        if not 0 <= position < MAX_POSITION:
             raise ConfigError(f"epoch {epoch} is out of range", expected="0 or more", got=epoch, do="count from 0")
-        self._move_to(epoch * self.num_samples)
+        self._move_to(position)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position and what the order depends on, in plain JSON types."""
-        return {"version": STATE_VERSION, "position": self.position, **self._order.as_json()}
+        return self._order.state_at(self.position)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was saved; batch size, ranks, threads and device may differ.
+        """Let the next loop continue where `state` was saved; batch size, ranks, threads and device may differ.
 
         Raises:
             CheckpointError: if the state belongs to other shards, or to another order.
         """
-        expected = {"version": STATE_VERSION, **self._order.as_json()}
-        for name, here in expected.items():
-            if name not in state or state[name] != here:
-                raise _state_error(name, state.get(name), here)
-        if type(state.get("position")) is not int or state["position"] < 0:
-            raise CheckpointError(
-                "the state of the stream has no valid position",
-                expected="a whole number, 0 or more",
-                got=state.get("position"),
-                do="use another checkpoint, or start a new run",
-            )
-        self._move_to(state["position"])
+        self._move_to(self._order.position_of(state))
+        self._continues = True
 
     def close(self) -> None:
         """Stop the threads and close the files; a loop that continues raises an error."""
         self._closed = True
-        for pipeline in list(self._pipelines):
-            pipeline.close()
+        self._loader.stop()
         self._storage.close()
 
     def __enter__(self) -> Self:
@@ -212,39 +217,47 @@ class BoneAgeStream:
     def __reduce__(self) -> NoReturn:
         raise _process_error()
 
-    def _hand_out(self, plan_from: Callable[[int], Iterator[BatchPlan]], *, is_endless: bool) -> Iterator[Batch]:
-        """Yield the batches that `plan_from(position)` plans; the position advances before each one is yielded."""
-        self._check_usable()
-        self._num_moves += 1
-        num_moves, position = self._num_moves, self.position
-        end = None if is_endless else (position // self.num_samples + 1) * self.num_samples
-        plan = partial(plan_from, position)
-        pipeline = iter(batch_pipeline(plan, self._selection, self._loader, threads=self._threads, device=self._device))
-        self._pipelines.add(pipeline)
-        try:
-            while position != end:
-                self._check_not_moved(num_moves)
-                batch, position = self._check_delivery(next(pipeline, None))
-                self.position = position
-                yield batch
-        finally:
-            pipeline.close()
+    def _hand_out(self, *, is_endless: bool) -> Iterator[Batch]:
+        """Yield batches; the position advances before each one is yielded.
 
-    def _check_delivery(self, delivered: tuple[BatchPlan, Batch] | None) -> tuple[Batch, int]:
-        """Return the batch and the position after it; fail if the pipeline has lost, repeated or reordered a batch."""
-        if delivered is None:
-            raise RuntimeError(f"the pipeline ended at position {self.position}")
-        plan, batch = delivered
-        # The keys are on the host; reading a GPU tensor would wait for the device.
-        first_key = self._selection.key_of(plan.samples[0]) if len(plan.samples) else ""
-        expected = self.position, len(plan.samples), first_key
-        got = plan.start, sum(map(bool, batch.key)), batch.key[0]
-        if got != expected:
-            raise RuntimeError(f"the pipeline delivered {got} (position, samples, first key), not {expected}")
-        return batch, plan.stop
+        There is no `try` around the `yield`: in a generator that is dropped, it would swallow Ctrl-C.
+        """
+        position = self._start_loop(is_endless=is_endless)
+        num_moves, end = self._num_moves, None if is_endless else self._epoch_of(position)[1]
+        plan = partial(self._geometry.endless if is_endless else self._geometry.epoch, position)
+        pipeline = iter(batch_pipeline(plan, self._selection, self._loader, threads=self._threads, device=self._device))
+        delivery = Delivery(self._selection)
+        while position != end:
+            self._check_not_moved(num_moves)
+            planned, batch = delivery.check(self._next(pipeline), position=position)
+            self.position = position = planned.stop
+            yield batch
+        if num_moves == self._num_moves and not self._closed and self._next(pipeline) is not None:
+            raise RuntimeError(f"the pipeline continued after the end of the epoch at position {end}")
+
+    def _start_loop(self, *, is_endless: bool) -> int:
+        """Go to the position where a new loop begins, and return it."""
+        self._check_usable()
+        starts_here = is_endless or self._continues
+        self._move_to(self.position if starts_here else self._epoch_of(self.position)[0])
+        return self.position
+
+    def _next(self, pipeline: Iterator[Planned]) -> Planned | None:
+        """Return what the pipeline delivers next; if it fails, or Ctrl-C arrives, no thread is left."""
+        try:
+            return next(pipeline, None)
+        except BaseException:
+            self._loader.stop()
+            raise
+
+    def _epoch_of(self, position: int) -> tuple[int, int]:
+        """Return the first position of an epoch and that of the next."""
+        start = position // self.num_samples * self.num_samples
+        return start, start + self.num_samples
 
     def _move_to(self, position: int) -> None:
         self._num_moves += 1
+        self._continues = False
         self.position = position
 
     def _check_not_moved(self, num_moves: int) -> None:
@@ -262,18 +275,9 @@ class BoneAgeStream:
             raise _process_error()
 
 
-def _state_error(name: str, saved: object, here: object) -> CheckpointError:
-    return CheckpointError(
-        f"the state does not belong to this stream: {name} differs",
-        expected=f"{saved} (saved)",
-        got=f"{here} (now)",
-        do="resume with the same shards and shuffle settings, or start a new run",
-    )
-
-
 def _process_error() -> ConfigError:
     return ConfigError(
         "a BoneAgeStream cannot be used in a DataLoader worker or after a fork: each process would read every sample",
-        do="use the stream itself as the loader (it decodes in threads); outside a DataLoader, each process can open a "
-        "stream with its own rank and world_size",
+        do="use the stream itself as the loader (it decodes in threads), or a DataLoader with num_workers=0 and "
+        "batch_size=None; outside a DataLoader, each process can open a stream with its own rank and world_size",
     )
