@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +63,10 @@ def _draw_captioned(hand: Hand) -> NDArray[np.uint8]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the sheet and save it."""
-    config = parse_config(SheetConfig, argv, COMMAND)
-    return run_command(lambda: draw_sheet(config.seed).save(config.path, optimize=True))
+    parse = partial(parse_config, SheetConfig, argv, COMMAND)
+    return run_command(
+        COMMAND, parse=parse, run=lambda config, _: draw_sheet(config.seed).save(config.path, optimize=True)
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "wds_bone"
-BASE_MODULES = ["errors", "config", "config_file", "command_line", "commands", "progress"]
+BASE_MODULES = ["errors", "config", "config_file", "command_line", "commands", "interrupt", "progress", "streams"]
 ROOMS = [
     "storage",
     "labels",

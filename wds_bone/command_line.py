@@ -1,12 +1,13 @@
-"""Parse command lines into frozen dataclasses, and turn errors that the user can fix into exit code 2.
+"""Parse command lines into frozen dataclasses, and run commands: their errors, signals and streams give the exit code.
 
 In: the words of a command line, and the dataclass of a command's settings.
-Out: the settings, or an error with the most similar option; help texts that end with an example.
+Out: the settings, or an error with the most similar option; help texts that end with an example; exit codes.
 Invariant: flags and `--set` take precedence over `--config`, which takes precedence over the defaults.
 """
 
 import argparse
 import dataclasses
+import os
 import sys
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,8 @@ from typing import Any, Literal, NoReturn, TypeVar
 from wds_bone.config import options_of, setting_name
 from wds_bone.config_file import Kind, closest, kind_of, parse_assignments, read_settings
 from wds_bone.errors import ConfigError, WdsBoneError
+from wds_bone.interrupt import Interrupted, Interruption
+from wds_bone.streams import StandardStreams
 
 Config = TypeVar("Config")
 USER_ERROR = 2
@@ -25,12 +28,23 @@ _FILE, _SET = "settings file", "settings"  # must differ from the names of all f
 
 @dataclass(frozen=True)
 class Command:
-    """A command in the help texts: its name, a summary of a few words, a description in sentences, and an example."""
+    """A command.
+
+    Attributes:
+        name: what is typed.
+        summary: what it does, in a few words.
+        description: what it does, in sentences.
+        example: a command line.
+        after_signal: what a signal left behind, and what to do, as the rest of a sentence.
+        prints_result: whether its result is what it prints; otherwise, it can continue when its output is lost.
+    """
 
     name: str
     summary: str
     description: str
     example: str
+    after_signal: str = "run the same command again"
+    prints_result: bool = False
 
 
 def parse_config(config_class: type[Config], argv: Sequence[str] | None, command: Command) -> Config:
@@ -50,13 +64,34 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None, command
     return config_class(**_merge(config_class, given))
 
 
-def run_command(command: Callable[[], int | None]) -> int:
-    """Run `command` and return its exit code; if the user can fix an error, print it to stderr and return 2."""
-    try:
-        return command() or 0
-    except WdsBoneError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return USER_ERROR
+def run_command(
+    command: Command, *, parse: Callable[[], Config], run: Callable[[Config, Interruption], int | None]
+) -> int:
+    """Run a command and return its exit code: that of `run`, 2 after an error of the user's, 128 + n after signal n.
+
+    Args:
+        command: the command.
+        parse: returns its settings; prints its help.
+        run: does its work. A signal raises `Interrupted`, except inside `interruption.deferred()`.
+    """
+    with StandardStreams(command.name) as streams:
+        try:
+            with Interruption() as interruption:
+                config = parse()
+                streams.output_is_result = command.prints_result
+                return run(config, interruption) or 0
+        except WdsBoneError as error:
+            print(f"error: {error}", file=sys.stderr)  # noqa: T201
+            return USER_ERROR
+        except Interrupted as interrupted:
+            if is_first_on_host():
+                print(f"{interrupted}; {command.after_signal}", file=sys.stderr)  # noqa: T201
+            return interrupted.exit_code
+
+
+def is_first_on_host() -> bool:
+    """Return whether this process prints what all processes that a launcher started on this machine would print."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _merge(config_class: type[Any], given: dict[str, Any]) -> dict[str, Any]:

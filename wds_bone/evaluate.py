@@ -6,10 +6,15 @@ Invariant: the results are a function of (checkpoint, shards, genders given to t
 on the local batch size and the device.
 """
 
+if __name__ == "__main__":
+    from wds_bone.__main__ import start
+
+    start("evaluate")
+
 import hashlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +22,11 @@ from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import EVALUATE
 from wds_bone.config import check_bounds, option
 from wds_bone.distributed.hardware import Device, code_digest, default_threads, installed_versions, pick_device
-from wds_bone.distributed.interrupt import Interruption
-from wds_bone.distributed.launch import open_interruption, open_ranks, report_errors_once
+from wds_bone.distributed.launch import open_ranks, report_errors_once
 from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import ConfigError
+from wds_bone.interrupt import Interruption
 from wds_bone.learn.validate import Predictions, predict_epoch, refuse_not_finite
 from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.model.predictor import restore_predictor
@@ -62,28 +67,27 @@ class EvaluateConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate, and return the exit code: 0, 2 after an error that the user can fix, 130 or 143 after a signal."""
-    return run_command(lambda: run_evaluation(report_errors_once(lambda: parse_config(EvaluateConfig, argv, EVALUATE))))
+    """Evaluate, and return the exit code: 0, 2 after an error that the user can fix, 128 + n after signal n."""
+    parse = partial(parse_config, EvaluateConfig, argv, EVALUATE)
+    return run_command(EVALUATE, parse=lambda: report_errors_once(parse), run=run_evaluation)
 
 
-def run_evaluation(config: EvaluateConfig) -> int:
-    """Predict, write and print the results, and return the exit code; after a signal, no results are written.
+def run_evaluation(config: EvaluateConfig, interruption: Interruption) -> None:
+    """Predict, write and print the results.
 
     Raises:
+        Interrupted: after a signal; no results are written.
         WdsBoneError: if settings, checkpoint and shards do not match, or a file cannot be written.
     """
     device = report_errors_once(lambda: pick_device(config.device))
-    with (
-        open_interruption() as interruption,
-        open_ranks(device, timeout_seconds=TIMEOUT_SECONDS) as ranks,
-    ):
+    with open_ranks(device, timeout_seconds=TIMEOUT_SECONDS, interruption=interruption) as ranks:
         contents = load_checkpoint(config.checkpoint)
         if ranks.is_first:
             _make_folder(config.out)
         predictions, shards = predict_shards(config, contents, ranks, interruption)
         if ranks.is_first and predictions is not None:
             _write_results(config, contents, predictions, shards)
-    return interruption.exit_code
+    interruption.check()
 
 
 def predict_shards(
@@ -102,13 +106,15 @@ def predict_shards(
         with _open_stream(config, ranks) as stream:
             predictor.preprocessing.refuse_other_format(stream.image_format, where=", ".join(config.shards))
             ranks.refuse_disagreement(_shared_description(config, stream))
-            predictions = predict_epoch(
-                predictor,
-                stream,
-                ranks,
-                gender_input=override_genders(stream, config.gender),
-                give_up=lambda: ranks.any(interruption.is_requested),
-            )
+            genders = override_genders(stream, config.gender)
+            with interruption.deferred():
+                predictions = predict_epoch(
+                    predictor,
+                    stream,
+                    ranks,
+                    gender_input=genders,
+                    give_up=lambda: ranks.any(interruption.is_requested),
+                )
             shards = describe_shards(stream, split=config.split)
     if predictions is not None:
         refuse_not_finite(predictions.predicted_months, predictions.key, where=str(config.checkpoint))
@@ -182,7 +188,3 @@ def _print_results(metrics: dict[str, Any], paths: Sequence[Path]) -> None:
     )
     baseline = "constant: MAE of always predicting the median training age (in rows F and M, of that gender)"
     print(f"{table}\n{remark}{baseline}", *paths, sep="\n")  # noqa: T201
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,9 +5,14 @@ Out: `<shard>.index.npy` and `<shard>.idx` for every shard, and finally `manifes
 Invariant: shards are read completely and never changed; a set from `wds-bone make-shards` keeps its manifest.
 """
 
-import sys
+if __name__ == "__main__":
+    from wds_bone.__main__ import start
+
+    start("index")
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from wds_bone.command_line import parse_config, run_command
@@ -54,12 +59,12 @@ class IndexConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 for success, 2 for a user error."""
+    parse = partial(parse_config, IndexConfig, argv, INDEX)
+    return run_command(INDEX, parse=parse, run=lambda config, _: _index(config))
 
-    def command() -> None:
-        config = parse_config(IndexConfig, argv, INDEX)
-        print(format_counts(index_shards(config.paths, letterbox=config.letterbox)))  # noqa: T201
 
-    return run_command(command)
+def _index(config: IndexConfig) -> None:
+    print(format_counts(index_shards(config.paths, letterbox=config.letterbox)))  # noqa: T201
 
 
 def index_shards(names: Sequence[str], *, letterbox: int | None = None) -> Manifest:
@@ -144,7 +149,3 @@ def _describe_shards(paths: Sequence[Path]) -> list[DescribedShard]:
             shards.append(describe_shard(scan_shard(path)))
             show(done := done + file_bytes(path))
     return shards
-
-
-if __name__ == "__main__":
-    sys.exit(main())

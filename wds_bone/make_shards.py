@@ -5,13 +5,19 @@ Out: a folder of shards, a summary on standard output, and an exit code.
 Invariant: every mistake in the settings is found before the first shard is written.
 """
 
+if __name__ == "__main__":
+    from wds_bone.__main__ import start
+
+    start("make-shards")
+
 import hashlib
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import MAKE_SHARDS
+from wds_bone.interrupt import Interruption
 from wds_bone.labels.read import LabelColumns, RejectedSample
 from wds_bone.sharding.bad_list import BAD_NAME
 from wds_bone.sharding.build import BuiltSet, build_set
@@ -30,22 +36,18 @@ from wds_bone.sharding.writer import check_bad_budget, format_causes
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.stream.settings import available_cores
 
-EXIT_INTERRUPTED = 130
 TEST_RATERS = 6
 """RSNA's test labels are means of six readings, its other labels single readings; synthetic hands do the same."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, 2 after an error that the user can fix, 130 after Ctrl-C."""
+    """Run the command and return its exit code: 0, 2 after an error that the user can fix, 128 + n after signal n."""
+    parse = partial(parse_config, MakeShardsConfig, argv, MAKE_SHARDS)
+    return run_command(MAKE_SHARDS, parse=parse, run=_run)
 
-    def command() -> None:
-        make_shards(parse_config(MakeShardsConfig, argv, MAKE_SHARDS))
 
-    try:
-        return run_command(command)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue")  # noqa: T201
-        return EXIT_INTERRUPTED
+def _run(config: MakeShardsConfig, _interruption: Interruption) -> None:
+    make_shards(config)
 
 
 def make_shards(config: MakeShardsConfig) -> BuiltSet:
@@ -111,7 +113,3 @@ def _describe_result(built: BuiltSet, out: Path) -> str:
     if built.was_complete:
         lines.append("already complete; nothing was written")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,9 +5,15 @@ Out: CSV on standard output, with one row per film that could be read.
 Invariant: a film that cannot be read is reported and skipped; the others are still predicted.
 """
 
+if __name__ == "__main__":
+    from wds_bone.__main__ import start
+
+    start("predict")
+
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +52,8 @@ class PredictConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Predict, and return the exit code: 0, 1 if some films could not be read, 2 after another error."""
-    return run_command(lambda: run_prediction(parse_config(PredictConfig, argv, PREDICT)))
+    parse = partial(parse_config, PredictConfig, argv, PREDICT)
+    return run_command(PREDICT, parse=parse, run=lambda config, _: run_prediction(config))
 
 
 def run_prediction(config: PredictConfig) -> int:
@@ -67,14 +74,14 @@ def print_ages(config: PredictConfig, paths: Sequence[Path], *, device: torch.de
     """Print the table of predicted ages for `paths`, and return the exit code."""
     predictor = load_predictor(config.checkpoint, device=device)
     num_failed = 0
-    _print(format_csv([COLUMNS]))
+    sys.stdout.write(format_csv([COLUMNS]))
     for path, outcome in predict_films(predictor, paths, gender=config.gender, device=device):
         if isinstance(outcome, WdsBoneError):
             num_failed += 1
             print(f"error: {outcome}", file=sys.stderr)  # noqa: T201
         else:
             refuse_not_finite(np.array([outcome]), [str(path)], where=str(config.checkpoint))
-            _print(format_csv([(escape_formula(str(path)), config.gender, format_months(outcome))]))
+            sys.stdout.write(format_csv([(escape_formula(str(path)), config.gender, format_months(outcome))]))
     return EXIT_SOME_FAILED if num_failed else 0
 
 
@@ -89,13 +96,3 @@ def list_films(names: Iterable[str], lines: Iterable[str]) -> list[Path]:
     if not paths:
         raise ConfigError("no films to predict", expected="paths of films", got="none", do="name at least one film")
     return paths
-
-
-def _print(text: str) -> None:
-    # A path may contain bytes that are not valid UTF-8; they are printed as escapes.
-    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode())
-    sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

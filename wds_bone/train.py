@@ -5,9 +5,15 @@ Out: a folder with `config.toml`, `run.json`, `metrics.jsonl`, `last.pt` and `be
 Invariant: running the same command again continues the run, with any number of processes.
 """
 
+if __name__ == "__main__":
+    from wds_bone.__main__ import start
+
+    start("train")
+
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,10 +21,10 @@ from matplotlib.figure import Figure
 
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import TRAIN
-from wds_bone.distributed.interrupt import Interruption
-from wds_bone.distributed.launch import open_interruption, open_ranks, report_errors_once
+from wds_bone.distributed.launch import open_ranks, report_errors_once
 from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
+from wds_bone.interrupt import Interruption
 from wds_bone.learn.assemble import assemble_run, open_streams, provenance_of, shared_provenance
 from wds_bone.learn.dry_run import dry_run
 from wds_bone.learn.folder import claim_folder, describe_changes, find_checkpoint, load_own_checkpoint
@@ -34,21 +40,22 @@ from wds_bone.report.metrics import summarize
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train, and return the exit code: 0, 2 after an error that the user can fix, 130 or 143 after a signal."""
-    return run_command(lambda: run_training(report_errors_once(lambda: parse_config(TrainConfig, argv, TRAIN))))
+    """Train, and return the exit code: 0, 2 after an error that the user can fix, 128 + n after signal n."""
+    parse = partial(parse_config, TrainConfig, argv, TRAIN)
+    return run_command(TRAIN, parse=lambda: report_errors_once(parse), run=run_training)
 
 
-def run_training(config: TrainConfig) -> int:
+def run_training(config: TrainConfig, interruption: Interruption) -> int:
     """Start or resume the run that `config` describes, train, and print how it ended; return the exit code.
 
     Raises:
+        Interrupted: if a signal arrives before the first step.
         WdsBoneError: if settings, shards or checkpoints do not match, or training cannot continue.
     """
     config = report_errors_once(lambda: resolve_config(config))
-    # Opened before the ranks: the launcher signals them to stop while they still find out which one failed.
+    device, timeout_seconds = torch.device(config.device), config.timeout_seconds
     with (
-        open_interruption() as interruption,
-        open_ranks(torch.device(config.device), timeout_seconds=config.timeout_seconds) as ranks,
+        open_ranks(device, timeout_seconds=timeout_seconds, interruption=interruption) as ranks,
         _memory_errors(config),
         ExitStack() as stack,
     ):
@@ -56,7 +63,8 @@ def run_training(config: TrainConfig) -> int:
         if config.dry_run:
             _print(dry_run(run, progress), ranks)
             return 0
-        progress = _train(run, progress, interruption)
+        with interruption.deferred():
+            progress = _train(run, progress, interruption)
     _print(closing_text(run, progress), ranks)
     return interruption.exit_code
 
@@ -116,7 +124,3 @@ def _memory_errors(config: TrainConfig) -> AbstractContextManager[None]:
         do="use a larger --set accumulate, or --device cpu; or a smaller --batch-size or --image-size with "
         "another --out",
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

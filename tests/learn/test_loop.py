@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.learn.runs import assert_same_state, metrics_of, open_run, train_argv, write_small_set
-from wds_bone.distributed.interrupt import Interruption
 from wds_bone.errors import WdsBoneError
+from wds_bone.interrupt import Interruption
 from wds_bone.learn import loop
 from wds_bone.learn.metrics_log import MetricsLog
 from wds_bone.learn.run import Progress, Run
@@ -51,7 +51,11 @@ class WatchedLog(MetricsLog):
 
 
 def train_watched(run: Run, after_step: Callable[[int], None]) -> tuple[Progress, Interruption]:
-    with Interruption() as interruption, WatchedLog(run.config.out, progress=Progress(), num_steps=5) as log:
+    with (
+        Interruption() as interruption,
+        interruption.deferred(),
+        WatchedLog(run.config.out, progress=Progress(), num_steps=5) as log,
+    ):
         log.after_step = after_step
         return loop.train(run, Progress(), log=log, interruption=interruption), interruption
 

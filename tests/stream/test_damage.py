@@ -98,17 +98,18 @@ READ_WITH_A_SHORT_TIMEOUT = """
 import sys
 from wds_bone import BoneAgeStream
 from wds_bone.command_line import run_command
+from wds_bone.commands import VERIFY
 from wds_bone.stream import load
 
 load.STALL_SECONDS = 1.0
 
-def read_all():
+def read_all(_config, _interruption):
     with BoneAgeStream(sys.argv[1], split="train", batch_size=4, threads=2) as stream:
         print("open", flush=True)
         sys.stdin.readline()
         list(stream)
 
-sys.exit(run_command(read_all))
+sys.exit(run_command(VERIFY, parse=lambda: None, run=read_all))
 """
 
 

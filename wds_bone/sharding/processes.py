@@ -12,15 +12,17 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from typing import Any
 
 from wds_bone.errors import ShardError, WdsBoneError
+from wds_bone.interrupt import SIGNALS
 from wds_bone.sharding.lock import Lock
 from wds_bone.sharding.plan import ShardPlan
 from wds_bone.sharding.writer import write_shard
@@ -81,10 +83,21 @@ def _write_in_processes(
             connection.wait([writer.process.sentinel for writer in running], timeout=POLL_SECONDS)
             running = [writer for writer in running if not _has_finished(writer)]
             show(sum(counts))
+    except BaseException:
+        _kill_fork_server()
+        raise
     finally:
         for writer in running:
             writer.process.kill()
             writer.process.join()
+
+
+def _kill_fork_server() -> None:
+    """Kill the fork server; on its own, it notices only after its imports that this process has ended."""
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _start(context: Any, shard: ShardPlan, settings: WriterSettings, *, counts: Any, number: int) -> _RunningWriter:
@@ -135,7 +148,8 @@ def _run_writer(
     shard: ShardPlan, settings: WriterSettings, counts: Any, number: int, errors: "connection.Connection[Any, Any]"
 ) -> None:
     """Write one shard in a separate process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the parent ends its writers
+    for number in SIGNALS:  # a terminal sends them to all processes; the parent ends its writers
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _write(shard, settings, partial(operator.setitem, counts, number))
