@@ -36,7 +36,7 @@ NUM_GRAYS = 32
 class SheetConfig:
     """The settings of the sheet."""
 
-    path: Path = option("PNG file to write", positional=True)
+    path: Path = option("PNG file to write", positional=True, is_output=True)
     seed: int = option("seed of the one hand that is drawn at every age, as a girl's and as a boy's", default=5)
 
 

@@ -19,7 +19,7 @@ from wds_bone.errors import ConfigError
 class Settings:
     names: tuple[str, ...] = option("words", default=("a",))
     others: tuple[str, ...] | None = option("more words", default=None)
-    path: Path = option("a path", default=Path("here"))
+    path: Path = option("a path", default=Path("here"), is_output=True)
     kind: Literal["one", "two"] = option("a choice", default="one")
     count: int = option("a number", default=3)
     rate: float | None = option("a rate", default=None, flag=False)
@@ -33,11 +33,12 @@ def parse(*argv: str) -> Settings:
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+paths = st.text(st.characters(exclude_characters="~\0"), max_size=8).map(Path)
 all_settings = st.builds(
     Settings,
     names=st.lists(texts, min_size=1, max_size=3).map(tuple),
     others=st.none() | st.lists(texts, min_size=1, max_size=2).map(tuple),
-    path=texts.map(Path),
+    path=paths,
     kind=st.sampled_from(["one", "two"]),
     count=st.integers(-(1 << 62), 1 << 62),
     limits=st.none() | st.tuples(st.floats(0, 1), st.floats(2, 3)),

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
 from wds_bone.config import options_of, setting_name
-from wds_bone.config_file import Kind, closest, kind_of, parse_assignments, read_settings
+from wds_bone.config_file import Kind, closest, kind_of, parse_assignments, read_settings, resolve_paths
 from wds_bone.errors import ConfigError, WdsBoneError
 from wds_bone.interrupt import Interrupted, Interruption
+from wds_bone.paths import expand_path, refuse_unreadable
 from wds_bone.streams import StandardStreams
 
 Config = TypeVar("Config")
@@ -61,7 +62,7 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None, command
     settings = {name: f"--set {name}=VALUE" for name, known in options_of(config_class).items() if not known.flag}
     _refuse_unknown_flags(words, flags, settings, command)
     given = vars(parser.parse_args(words))
-    return config_class(**_merge(config_class, given))
+    return config_class(**resolve_paths(config_class, _merge(config_class, given)))
 
 
 def run_command(
@@ -97,13 +98,19 @@ def is_first_on_host() -> bool:
 def _merge(config_class: type[Any], given: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a command line, including those from `--config` and `--set`."""
     path, assignments = given.pop(_FILE, None), given.pop(_SET, ())
-    from_file = {} if path is None else read_settings(config_class, path)
+    from_file = {} if path is None else read_settings(config_class, _settings_file(path))
     assigned = parse_assignments(config_class, assignments)
     if twice := sorted(assigned.keys() & given.keys()):
         flag = setting_name(config_class, twice[0])
         problem = f"{flag} and --set {twice[0]} change the same setting"
         raise ConfigError(problem, expected="one of them", got="both", do="leave one of them out")
     return from_file | assigned | given
+
+
+def _settings_file(text: str) -> Path:
+    path = expand_path(text, option="--config")
+    refuse_unreadable(path, option="--config")
+    return Path(path)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -177,7 +184,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> Iterator[str]:
     """Add `--config` and `--set`."""
     common: dict[str, Any] = {"default": argparse.SUPPRESS}
     config = parser.add_argument(
-        "--config", dest=_FILE, type=Path, metavar="FILE", help="read settings from a TOML file", **common
+        "--config", dest=_FILE, metavar="FILE", help="read settings from a TOML file", **common
     )
     text = "change any setting by name, including those below that have no flag"
     assign = parser.add_argument(
@@ -210,4 +217,4 @@ def _argument_type(kind: Kind) -> dict[str, Any]:
     if typing.get_origin(kind.base) is Literal:
         return {"choices": list(typing.get_args(kind.base)), **several}
     metavar = {int: "N", float: "X"}.get(kind.base)
-    return {"type": kind.base, **({"metavar": metavar} if metavar else {}), **several}
+    return {"type": str if kind.is_path else kind.base, **({"metavar": metavar} if metavar else {}), **several}

@@ -30,6 +30,7 @@ from wds_bone.interrupt import Interruption
 from wds_bone.learn.validate import Predictions, predict_epoch, refuse_not_finite
 from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.model.predictor import restore_predictor
+from wds_bone.paths import PathText
 from wds_bone.report.evaluation import (
     GenderInput,
     describe_checkpoint,
@@ -48,8 +49,10 @@ class EvaluateConfig:
     """Settings of one evaluation."""
 
     checkpoint: Path = option("best.pt or last.pt of a training run", metavar="FILE")
-    shards: tuple[str, ...] = option("labeled shards: a manifest, a folder or tars", metavar="PATH")
-    out: Path = option("folder for the results; results of an earlier evaluation are replaced", metavar="DIR")
+    shards: tuple[PathText, ...] = option("labeled shards: a manifest, a folder or tars", metavar="PATH")
+    out: Path = option(
+        "folder for the results; results of an earlier evaluation are replaced", metavar="DIR", is_output=True
+    )
     split: str | None = option("split of a folder or manifest (default: the only one)", default=None, metavar="NAME")
     local_batch_size: int = option(
         "images per forward pass of each process; affects only the rounding of the predictions", default=64, min=1

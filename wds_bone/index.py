@@ -19,6 +19,7 @@ from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import INDEX
 from wds_bone.config import check_bounds, option
 from wds_bone.errors import ConfigError, ShardError
+from wds_bone.paths import PathText
 from wds_bone.progress import BYTES, progress
 from wds_bone.sharding.overview import format_counts
 from wds_bone.sharding.settings import MAX_SIDE_PIXELS, MIN_SIDE_PIXELS
@@ -40,7 +41,7 @@ from wds_bone.storage.location import exists, expand, file_bytes, is_file, is_fo
 class IndexConfig:
     """The settings of the index command."""
 
-    paths: tuple[str, ...] = option(
+    paths: tuple[PathText, ...] = option(
         "folder of shards, or all shards in it (brace patterns and globs are expanded)",
         positional=True,
         metavar="PATH",

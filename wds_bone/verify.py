@@ -19,6 +19,7 @@ from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import VERIFY
 from wds_bone.config import option
 from wds_bone.errors import ConfigError, WdsBoneError
+from wds_bone.paths import PathText
 from wds_bone.progress import BYTES, progress
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, read_manifest, unfinished_error
 from wds_bone.shards.verification import Decoder, check_shards
@@ -40,7 +41,7 @@ EXIT_PROBLEMS = 1
 class VerifyConfig:
     """The settings of the verify command."""
 
-    paths: tuple[str, ...] = option(
+    paths: tuple[PathText, ...] = option(
         "folders, manifests or shards (brace patterns and globs are expanded)",
         positional=True,
         metavar="PATH",
