@@ -82,12 +82,24 @@ def run_command(
                 streams.output_is_result = command.prints_result
                 return run(config, interruption) or 0
         except WdsBoneError as error:
-            print(f"error: {error}", file=sys.stderr)  # noqa: T201
-            return USER_ERROR
+            return _print_error(error)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            # The last resort for faults of a file system that no code near the file reports.
+            problem = f"{error.filename}: cannot be used: {error.strerror}"
+            return _print_error(
+                WdsBoneError(problem, do="check the path, its permissions and the limits of the machine")
+            )
         except Interrupted as interrupted:
             if is_first_on_host():
                 print(f"{interrupted}; {command.after_signal}", file=sys.stderr)  # noqa: T201
             return interrupted.exit_code
+
+
+def _print_error(error: WdsBoneError) -> int:
+    print(f"error: {error}", file=sys.stderr)  # noqa: T201
+    return USER_ERROR
 
 
 def is_first_on_host() -> bool:

@@ -83,7 +83,7 @@ def options_of(config_class: Any) -> dict[str, Option]:
 
 
 def setting_name(config_class: Any, name: str) -> str:
-    """Return what changes a setting: `--batch-size`, or `--set accumulate` without a flag; `IMAGE` if it is positional."""
+    """Return what changes a setting: `--batch-size`; `--set accumulate` without a flag; `IMAGE` if it is positional."""
     known = options_of(config_class)[name]
     if known.positional:
         return known.metavar or name.upper()

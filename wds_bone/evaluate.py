@@ -25,13 +25,13 @@ from wds_bone.distributed.hardware import Device, code_digest, default_threads, 
 from wds_bone.distributed.launch import open_ranks, report_errors_once
 from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
-from wds_bone.errors import ConfigError
 from wds_bone.interrupt import Interruption
 from wds_bone.learn.validate import Predictions, predict_epoch, refuse_not_finite
 from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.model.predictor import restore_predictor
 from wds_bone.paths import PathText
 from wds_bone.report.evaluation import (
+    RESULT_NAMES,
     GenderInput,
     describe_checkpoint,
     describe_shards,
@@ -39,6 +39,7 @@ from wds_bone.report.evaluation import (
     write_evaluation,
 )
 from wds_bone.report.metrics import describe_constant, format_summary, summarize
+from wds_bone.storage.durable import probe_folder
 from wds_bone.stream.stream import BoneAgeStream
 
 TIMEOUT_SECONDS = 300.0
@@ -84,9 +85,9 @@ def run_evaluation(config: EvaluateConfig, interruption: Interruption) -> None:
     """
     device = report_errors_once(lambda: pick_device(config.device))
     with open_ranks(device, timeout_seconds=TIMEOUT_SECONDS, interruption=interruption) as ranks:
-        contents = load_checkpoint(config.checkpoint)
         if ranks.is_first:
-            _make_folder(config.out)
+            probe_folder(config.out, files=RESULT_NAMES)
+        contents = load_checkpoint(config.checkpoint)
         predictions, shards = predict_shards(config, contents, ranks, interruption)
         if ranks.is_first and predictions is not None:
             _write_results(config, contents, predictions, shards)
@@ -152,14 +153,6 @@ def _shared_description(config: EvaluateConfig, stream: BoneAgeStream) -> dict[s
         "local_batch_size": config.local_batch_size,
         "gender": config.gender,
     }
-
-
-def _make_folder(folder: Path) -> None:
-    """Create the folder for the results before any work is done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be created: {error.strerror}", do="use another --out") from error
 
 
 def _write_results(

@@ -19,6 +19,7 @@ from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import MAKE_SHARDS
 from wds_bone.interrupt import Interruption
 from wds_bone.labels.read import LabelColumns, RejectedSample
+from wds_bone.paths import refuse_unusable_folder
 from wds_bone.sharding.bad_list import BAD_NAME
 from wds_bone.sharding.build import BuiltSet, build_set
 from wds_bone.sharding.lock import writer_lock
@@ -33,7 +34,7 @@ from wds_bone.sharding.settings import (
 )
 from wds_bone.sharding.sources import Source, film_sources, synthetic_sources
 from wds_bone.sharding.writer import check_bad_budget, format_causes
-from wds_bone.shards.manifest import ImageFormat
+from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, ImageFormat
 from wds_bone.stream.settings import available_cores
 
 TEST_RATERS = 6
@@ -52,6 +53,7 @@ def _run(config: MakeShardsConfig, _interruption: Interruption) -> None:
 
 def make_shards(config: MakeShardsConfig) -> BuiltSet:
     """Write the set that `config` describes, print a summary of it, and return it."""
+    refuse_unusable_folder(config.out, files=(MANIFEST_NAME,), folders=(STAGING_NAME,))
     with writer_lock(config.out) as lock:
         plan = plan_set(config)
         print(_describe_plan(plan, config.out))  # noqa: T201

@@ -17,7 +17,9 @@ PathText = NewType("PathText", str)
 """The type of a setting that is a path, a pattern of paths, or a word such as "none"."""
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095
 _SHOWN_CHARACTERS = 60
-_SPECIAL_FILES = {
+_KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
@@ -33,11 +35,7 @@ def expand_path(text: str, *, option: str) -> str:
     Raises:
         ConfigError: if it is a URL, contains a NUL, is too long, or names an unknown user; the error names `option`.
     """
-    scheme, separator, _ = text.partition("://")
-    if separator and scheme != "file":
-        # Only the scheme is shown: the rest may contain a password or a signature.
-        problem = f"{option} {scheme[:_SHOWN_CHARACTERS]}://...: is not a local path"
-        raise ConfigError(problem, expected="a path, or file://", do="copy the files to a local disk")
+    refuse_url(text, option=option)
     expanded = os.path.expanduser(text)  # noqa: PTH111  # keeps patterns and URLs as they are
     if expanded.startswith("~") and not os.path.lexists(expanded):
         user = expanded.partition("/")[0]
@@ -48,22 +46,33 @@ def expand_path(text: str, *, option: str) -> str:
     return expanded
 
 
+def refuse_url(text: str, *, option: str) -> None:
+    """Refuse URLs other than `file://`.
+
+    Raises:
+        ConfigError: if `text` is one; the error names `option`, and hides what may be a password or a signature.
+    """
+    scheme, separator, _ = text.partition("://")
+    if separator and scheme != "file":
+        problem = f"{option} {scheme[:_SHOWN_CHARACTERS]}://...: is not a local path"
+        raise ConfigError(problem, expected="a path, or file://", do="copy the files to a local disk")
+
+
 def refuse_unreadable(path: str, *, option: str, may_be_pipe: bool = False) -> None:
     """Check that a file or folder, if it exists, can be read; a pipe or device would keep the command waiting.
 
     Raises:
         ConfigError: if it cannot; the error names `option`.
     """
-    do = f"use another {option}"
     try:
-        kind = stat.S_IFMT(Path(path).stat().st_mode)
+        kind = _kind_of(path)
     except FileNotFoundError:
         return  # a pattern, a word, or a file whose absence the command reports
     except OSError as error:
         raise ConfigError(f"{option} {path}: cannot be read: {error.strerror}", do="check the path") from error
-    if kind in _SPECIAL_FILES and not may_be_pipe:
-        raise ConfigError(f"{option} {path}: is not a file", expected="a file", got=_SPECIAL_FILES[kind], do=do)
-    if not os.access(path, os.R_OK | (os.X_OK if kind == stat.S_IFDIR else 0)):
+    if kind not in ("a file", "a folder") and not may_be_pipe:
+        raise ConfigError(f"{option} {path}: is not a file", expected="a file", got=kind, do=f"use another {option}")
+    if not os.access(path, os.R_OK | os.X_OK if kind == "a folder" else os.R_OK):
         raise ConfigError(f"{option} {path}: cannot be read: Permission denied", do="check its permissions")
 
 
@@ -78,14 +87,13 @@ def refuse_unusable_folder(folder: Path, *, files: Iterable[str] = (), folders: 
     Raises:
         ConfigError: if it or a name in it is of another kind, or it cannot be written to.
     """
-    for path in [folder, *(folder / name for name in folders)]:
-        if os.path.lexists(path) and not path.is_dir():
-            raise _wrong_kind(path, expected="a folder", got="a file")
-    for path in (folder / name for name in files):
-        if os.path.lexists(path) and not path.is_file():
-            raise _wrong_kind(path, expected="a file", got="a folder" if path.is_dir() else "a link, pipe or device")
+    for expected, paths in (("a folder", [folder]), ("a folder", _in(folder, folders)), ("a file", _in(folder, files))):
+        for path in paths:
+            if os.path.lexists(path) and (kind := _found_at(path)) != expected:
+                do = "move it, or use another --out"
+                raise ConfigError(f"{path}: is not {expected}", expected=expected, got=kind, do=do)
     existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-    if not existing.is_dir():
+    if _found_at(existing) != "a folder":
         raise ConfigError(f"{folder}: cannot be created: {existing} is not a folder", do="use another --out")
     if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(f"{folder}: cannot be written: {existing} is not writable", do="use another --out")
@@ -107,8 +115,25 @@ def _reason_against(path: str) -> str | None:
     return None
 
 
-def _wrong_kind(path: Path, *, expected: str, got: str) -> ConfigError:
-    return ConfigError(f"{path}: is not {expected}", expected=expected, got=got, do="move it, or use another --out")
+def _found_at(path: Path) -> str:
+    """Return what is at a path that exists, in words."""
+    try:
+        return _kind_of(path)
+    except OSError as error:
+        return f"a link that leads nowhere: {error.strerror}"
+
+
+def _in(folder: Path, names: Iterable[str]) -> list[Path]:
+    return [folder / name for name in names]
+
+
+def _kind_of(path: Path | str) -> str:
+    """Return what is at a path.
+
+    Raises:
+        OSError: if there is nothing, or it cannot be found out.
+    """
+    return _KINDS[stat.S_IFMT(os.stat(path).st_mode)]  # noqa: PTH116
 
 
 def _shown(text: str) -> str:

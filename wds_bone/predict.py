@@ -10,6 +10,7 @@ if __name__ == "__main__":
 
     start("predict")
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from wds_bone.labels.read import Gender
 from wds_bone.learn.validate import refuse_not_finite
 from wds_bone.model.films import BATCH_SIZE, predict_films
 from wds_bone.model.predictor import load_predictor
+from wds_bone.paths import refuse_url
 from wds_bone.report.predictions import escape_formula, format_csv, format_months
 
 COLUMNS = ("file", "gender", "predicted_months")
@@ -88,11 +90,15 @@ def print_ages(config: PredictConfig, paths: Sequence[Path], *, device: torch.de
 def list_films(names: Iterable[str], lines: Iterable[str]) -> list[Path]:
     """Return the paths in `names`, with "-" replaced by the paths in `lines`; empty lines are ignored.
 
+    A `~` is expanded if it can be; otherwise, it is a path that does not exist, whose error does not end the command.
+
     Raises:
-        ConfigError: if there are no paths.
+        ConfigError: if there are no paths, or one of them is a URL.
     """
     listed = (lines if name == FROM_STDIN else [name] for name in names)
-    paths = [Path(name) for part in listed for line in part if (name := line.rstrip("\r\n"))]
+    paths = [name for part in listed for line in part if (name := line.rstrip("\r\n"))]
+    for path in paths:
+        refuse_url(path, option="IMAGE")
     if not paths:
         raise ConfigError("no films to predict", expected="paths of films", got="none", do="name at least one film")
-    return paths
+    return [Path(os.path.expanduser(path)) for path in paths]  # noqa: PTH111  # `Path.expanduser` raises

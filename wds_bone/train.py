@@ -27,16 +27,26 @@ from wds_bone.distributed.ranks import Ranks
 from wds_bone.interrupt import Interruption
 from wds_bone.learn.assemble import assemble_run, open_streams, provenance_of, shared_provenance
 from wds_bone.learn.dry_run import dry_run
-from wds_bone.learn.folder import claim_folder, describe_changes, find_checkpoint, load_own_checkpoint
+from wds_bone.learn.folder import (
+    CONFIG_NAME,
+    RUN_NAME,
+    claim_folder,
+    describe_changes,
+    find_checkpoint,
+    load_own_checkpoint,
+)
 from wds_bone.learn.loop import augmented, train
 from wds_bone.learn.messages import changes_text, closing_text, opening_text
-from wds_bone.learn.metrics_log import MetricsLog
+from wds_bone.learn.metrics_log import BOARD_NAME, METRICS_NAME, MetricsLog
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
-from wds_bone.learn.snapshot import restore_snapshot
+from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME, restore_snapshot
 from wds_bone.learn.validate import Predictions
+from wds_bone.paths import refuse_unusable_folder
 from wds_bone.report.figures import draw_scatter
 from wds_bone.report.metrics import summarize
+
+RUN_FILES = (RUN_NAME, CONFIG_NAME, METRICS_NAME, LAST_NAME, BEST_NAME)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,6 +69,8 @@ def run_training(config: TrainConfig, interruption: Interruption) -> int:
         _memory_errors(config),
         ExitStack() as stack,
     ):
+        if ranks.is_first:
+            refuse_unusable_folder(config.out, files=RUN_FILES, folders=(BOARD_NAME,))
         run, progress = _open_run(config, ranks, stack)
         if config.dry_run:
             _print(dry_run(run, progress), ranks)

@@ -11,14 +11,17 @@ process is replaced by the next write.
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from wds_bone.errors import ShardError, WdsBoneError
+from wds_bone.paths import refuse_unusable_folder
 
 TEMPORARY_SUFFIX = ".tmp"
+PROBE_BYTES = 4096
 Contents = TypeVar("Contents")
 
 
@@ -53,6 +56,27 @@ def write_bytes_atomically(path: Path, contents: bytes) -> None:
         stream.write(contents)
 
     write_atomically(path, write)
+
+
+def probe_folder(folder: Path, *, files: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
+    """Create `folder` if necessary, and check that files can be written in it before the work for them is done.
+
+    Args:
+        folder: the folder.
+        files: names in it that must be files, if they exist.
+        folders: names in it that must be folders, if they exist.
+
+    Raises:
+        ConfigError: if it or a name in it is of another kind, or it is not writable.
+        WdsBoneError: if a file cannot be written, such as on a full disk.
+    """
+    refuse_unusable_folder(folder, files=files, folders=folders)
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def read_parsed(path: Path, parse: Callable[[bytes], Contents], *, do: str) -> Contents:
