@@ -99,6 +99,11 @@ def refuse_unusable_folder(folder: Path, *, files: Iterable[str] = (), folders: 
         raise ConfigError(f"{folder}: cannot be written: {existing} is not writable", do="use another --out")
 
 
+def is_unicode(path: Path) -> bool:
+    """Return whether the name of a path is text, which is not required of a file name."""
+    return not any(0xD800 <= ord(character) <= 0xDFFF for character in str(path))
+
+
 def _reason_against(path: str) -> str | None:
     """Return why no file can have this path, or None; the names in a brace pattern may be shorter than the pattern."""
     if "\0" in path:

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from wds_bone.errors import CheckpointError
 from wds_bone.learn.run import Progress
 from wds_bone.learn.validate import Predictions
+from wds_bone.paths import is_unicode
 from wds_bone.storage.durable import storage_errors, write_bytes_atomically
 
 Draw = Callable[[Predictions], Figure]
@@ -173,8 +174,12 @@ def _is_within(line: bytes, progress: Progress, *, where: str) -> bool:
 
 
 def _open_board(path: Path, step: int) -> Any:
-    """Return a writer for TensorBoard, or None if the extra is not installed."""
+    """Return a writer for TensorBoard, or None if the extra is not installed, or does not support the path."""
     if importlib.util.find_spec("tensorboard") is None:
+        return None
+    if not is_unicode(path):
+        warning = f"warning: {path}: TensorBoard needs a path in Unicode; training continues without it"
+        print(warning, file=sys.stderr)  # noqa: T201
         return None
     from torch.utils.tensorboard import SummaryWriter
 
