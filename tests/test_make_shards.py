@@ -176,7 +176,10 @@ def test_a_killed_worker_is_reported_and_leaves_no_process(tmp_path: Path, whole
 
 @pytest.mark.slow
 @needs_proc
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGINT, 130)])
+@pytest.mark.fault("D8", "E3", "E8")
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 def test_workers_end_with_the_command_whichever_signal_ends_it(tmp_path: Path, sent: signal.Signals, status: int):
     # With a thousand hands per shard, the writers would run for half a minute if nothing ended them.
     hands = ("--synthetic", "2000", "--samples-per-shard", "1000", "--workers", "2")
@@ -185,7 +188,9 @@ def test_workers_end_with_the_command_whichever_signal_ends_it(tmp_path: Path, s
     process.send_signal(sent)
     assert process.wait(DEADLINE_SECONDS) == status
     wait_until(lambda: not writers_of(tmp_path / "out"), seconds=8)
-    process.communicate(timeout=DEADLINE_SECONDS)
+    _, err = process.communicate(timeout=DEADLINE_SECONDS)
+    sentence = f"stopped by {sent.name}; run the same command again to continue\n"
+    assert err == ("" if sent == signal.SIGKILL else sentence)
 
 
 @pytest.mark.slow

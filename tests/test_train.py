@@ -401,7 +401,8 @@ def test_a_run_killed_several_times_equals_an_uninterrupted_one(shards: Path, tm
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.fault("E3", "E8")
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_process_that_receives_a_signal_saves_and_exits_with_its_code(
     number: int, exit_code: int, shards: Path, tmp_path: Path
 ):

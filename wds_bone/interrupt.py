@@ -41,7 +41,7 @@ class Interruption:
 
     The first signal raises `Interrupted`; inside `deferred()`, it is only recorded. Python runs signal handlers between
     bytecode instructions, so a call that waits for another rank returns first. A SIGHUP that is ignored already, as by
-    nohup, stays ignored.
+    nohup, stays ignored, except that a launcher, which does not ignore it, passes it on.
 
     Args:
         ignore_repeats_seconds: a second signal within this time after the first one is ignored, because a launcher
@@ -61,7 +61,8 @@ class Interruption:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+            is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN and not is_launched()
+            ignored = {signal.SIGHUP} if is_ignored else set()
             self._previous = {
                 number: signal.signal(number, self._receive) for number in SIGNALS if number not in ignored
             }
