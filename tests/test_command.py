@@ -70,6 +70,7 @@ def test_metavars_describe_the_value_of_each_option(command: Command):
             assert option.metavar, name
 
 
+@pytest.mark.fault("E5")
 @pytest.mark.parametrize(
     ("argv", "hint"),
     [

@@ -82,6 +82,7 @@ def test_values_of_set_are_toml_but_strings_need_no_quotes(assignment: str, expe
     assert parse("--set", assignment) == Settings(**expected)
 
 
+@pytest.mark.fault("E5")
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
@@ -106,6 +107,7 @@ def test_an_invalid_assignment_is_refused_with_what_is_expected(assignment: str,
     assert message in str(refused.value)
 
 
+@pytest.mark.fault("E5")
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -125,6 +127,7 @@ def test_an_invalid_file_is_reported_with_its_name(content: bytes, message: str,
     assert message in str(refused.value)
 
 
+@pytest.mark.fault("E5")
 def test_a_missing_file_is_reported_with_its_name(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"gone\.toml: cannot be read"):
         parse("--config", str(tmp_path / "gone.toml"))
@@ -138,6 +141,7 @@ def test_an_optional_setting_can_be_unset_again(tmp_path: Path):
         parse("--set", "count=none")
 
 
+@pytest.mark.fault("E5")
 def test_a_setting_that_is_given_twice_is_refused():
     with pytest.raises(ConfigError, match="--count and --set count change the same setting"):
         parse("--count", "3", "--set", "count=4")

@@ -63,7 +63,7 @@ def test_every_command_has_paths():
     assert {command for command, _ in PATH_OPTIONS} == set(COMMANDS)
 
 
-@pytest.mark.fault("E5")
+@pytest.mark.fault("E5", "I2")
 @ALL_OPTIONS
 def test_every_path_of_every_command_is_checked_and_its_home_folder_expanded(
     command: Command, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -198,6 +198,7 @@ def _count_refusals(locked: Path) -> int:
     return code
 
 
+@pytest.mark.fault("H1", "I2")
 def test_films_of_which_one_has_a_bad_name_are_still_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     names = ["~/a.png", "~no-such-user/b.png", "x" * 300, "-"]

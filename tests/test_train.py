@@ -264,6 +264,19 @@ def test_settings_that_cannot_work_are_refused_and_leave_no_run_behind(
     assert not out.exists()
 
 
+@pytest.mark.fault("B7", "E5")
+@pytest.mark.parametrize("name", ["tensorboard", "last.pt"])
+def test_a_folder_that_the_run_cannot_use_is_refused_before_any_work(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "run" / name
+    path.parent.mkdir()
+    path.write_text("") if name == "tensorboard" else path.mkdir()
+    assert main(["--train", str(tmp_path / "missing"), "--out", str(path.parent), "--device", "cpu"]) == 2
+    assert f"error: {path}: is not a f" in capsys.readouterr().err
+    assert list(path.parent.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"config": 3}', "\x00"])
 def test_a_damaged_description_of_a_run_is_reported_and_can_be_removed(
     text: str, shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]

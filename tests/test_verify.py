@@ -35,6 +35,7 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(contents)
 
 
+@pytest.mark.fault("C10", "D7")
 def test_a_flipped_bit_anywhere_in_a_file_is_reported_with_the_name_of_the_file(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -49,6 +50,7 @@ def test_a_flipped_bit_anywhere_in_a_file_is_reported_with_the_name_of_the_file(
     assert verify(folder) == 0
 
 
+@pytest.mark.fault("C10")
 def test_a_damaged_image_is_reported_with_its_key(folder: Path, capsys: pytest.CaptureFixture[str]):
     from wds_bone.shards.scan import scan_shard
 
@@ -58,6 +60,7 @@ def test_a_damaged_image_is_reported_with_its_key(folder: Path, capsys: pytest.C
     assert f"images that fail their checksums: {row['key'].decode()}" in capsys.readouterr().out
 
 
+@pytest.mark.fault("D1")
 def test_all_problems_are_listed_not_only_the_first(folder: Path, capsys: pytest.CaptureFixture[str]):
     (folder / "train-000000.tar").unlink()
     (folder / "train-000001.idx").unlink()
@@ -74,6 +77,7 @@ def test_all_problems_are_listed_not_only_the_first(folder: Path, capsys: pytest
     assert "train-000009.tar: is not listed in the manifest" in text
 
 
+@pytest.mark.fault("D7")
 def test_a_shard_of_another_set_is_reported(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_shard(folder / "val-000000.tar", range(100, 110))
     assert verify(folder) == 1
@@ -82,6 +86,7 @@ def test_a_shard_of_another_set_is_reported(folder: Path, tmp_path: Path, capsys
     assert "split 'val': wrong label statistic" in text
 
 
+@pytest.mark.fault("D7")
 def test_wrong_label_statistics_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]):
     manifest = read_manifest(folder / MANIFEST_NAME)
     manifest.splits["val"].labels["genders"]["F"] += 1
@@ -158,6 +163,7 @@ def test_a_shard_without_samples_is_reported(tmp_path: Path, num_shards: int, ca
     assert ("the split 'train' has no samples" in text) == (num_shards == 1)
 
 
+@pytest.mark.fault("C1")
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that exists but cannot be read")
 @pytest.mark.parametrize("suffix", [".index.npy", ".idx"])
 def test_a_sidecar_that_cannot_be_read_is_reported(folder: Path, suffix: str, capsys: pytest.CaptureFixture[str]):
