@@ -148,8 +148,8 @@ def _run_writer(
     shard: ShardPlan, settings: WriterSettings, counts: Any, number: int, errors: "connection.Connection[Any, Any]"
 ) -> None:
     """Write one shard in a separate process."""
-    for number in SIGNALS:  # a terminal sends them to all processes; the parent ends its writers
-        signal.signal(number, signal.SIG_IGN)
+    for sent in SIGNALS:  # a terminal sends them to all processes; the parent ends its writers
+        signal.signal(sent, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _write(shard, settings, partial(operator.setitem, counts, number))
