@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from wds_bone.errors import ShardError, WdsBoneError
-from wds_bone.sharding.lock import Lock
 from wds_bone.sharding.plan import ShardPlan
 from wds_bone.sharding.writer import write_shard
 from wds_bone.shards.manifest import ImageFormat
+from wds_bone.storage.lock import Lock
 
 POLL_SECONDS = 0.2
 
