@@ -173,7 +173,7 @@ def test_a_damaged_shard_is_named_and_nothing_is_written(
     shard.write_bytes(contents)
     assert evaluate(folder, tmp_path / "out", "--shards", str(tmp_path / "shards")) == 2
     assert re.search(r"error: .*val-000001\.tar: sample 'film-\d+' fails its checksum", capsys.readouterr().err)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_damaged_checkpoint_is_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -227,7 +227,9 @@ def test_a_folder_that_cannot_be_created_is_an_error(
 ) -> None:
     (tmp_path / "file").write_text("")
     assert evaluate(folder, tmp_path / "file" / "out") == 2
-    assert "cannot be created" in capsys.readouterr().err
+    assert f"{tmp_path / 'file'} is a file" in capsys.readouterr().err
+    assert evaluate(folder, tmp_path / ("x" * 300)) == 2
+    assert "a name of 300 bytes" in capsys.readouterr().err
 
 
 def test_keys_of_foreign_shards_cannot_become_formulas_in_the_table(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ on the local batch size and the device.
 import hashlib
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from wds_bone.distributed.interrupt import Interruption
 from wds_bone.distributed.launch import open_interruption, open_ranks, report_errors_once
 from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
-from wds_bone.errors import ConfigError
 from wds_bone.learn.validate import Predictions, predict_epoch, refuse_not_finite
 from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.model.predictor import restore_predictor
@@ -33,6 +33,7 @@ from wds_bone.report.evaluation import (
     write_evaluation,
 )
 from wds_bone.report.metrics import describe_constant, format_summary, summarize
+from wds_bone.storage.lock import folder_lock
 from wds_bone.stream.stream import BoneAgeStream
 
 TIMEOUT_SECONDS = 300.0
@@ -76,10 +77,9 @@ def run_evaluation(config: EvaluateConfig) -> int:
     with (
         open_interruption() as interruption,
         open_ranks(device, timeout_seconds=TIMEOUT_SECONDS) as ranks,
+        folder_lock(config.out, "evaluate") if ranks.is_first else nullcontext(),
     ):
         contents = load_checkpoint(config.checkpoint)
-        if ranks.is_first:
-            _make_folder(config.out)
         predictions, shards = predict_shards(config, contents, ranks, interruption)
         if ranks.is_first and predictions is not None:
             _write_results(config, contents, predictions, shards)
@@ -143,14 +143,6 @@ def _shared_description(config: EvaluateConfig, stream: BoneAgeStream) -> dict[s
         "local_batch_size": config.local_batch_size,
         "gender": config.gender,
     }
-
-
-def _make_folder(folder: Path) -> None:
-    """Create the folder for the results before any work is done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be created: {error.strerror}", do="use another --out") from error
 
 
 def _write_results(

@@ -21,7 +21,7 @@ from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.learn.assemble import assemble_run, open_streams, provenance_of, shared_provenance
 from wds_bone.learn.dry_run import dry_run
-from wds_bone.learn.folder import claim_folder, describe_changes, find_checkpoint, load_own_checkpoint
+from wds_bone.learn.folder import claim_folder, describe_changes, find_checkpoint, load_own_checkpoint, run_lock
 from wds_bone.learn.loop import augmented, train
 from wds_bone.learn.messages import changes_text, closing_text, opening_text
 from wds_bone.learn.metrics_log import MetricsLog
@@ -52,6 +52,8 @@ def run_training(config: TrainConfig) -> int:
         _memory_errors(config),
         ExitStack() as stack,
     ):
+        if ranks.is_first and not config.dry_run:
+            stack.enter_context(run_lock(config.out))
         run, progress = _open_run(config, ranks, stack)
         if config.dry_run:
             _print(dry_run(run, progress), ranks)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.checkpoints import complete_contents
 from tests.learn.runs import SINGLE_RANK, SMALL_MODEL, write_small_set
 from tests.sample_sets import age_of
 from wds_bone.learn.validate import predict_epoch
@@ -33,12 +34,12 @@ def predictor(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Predict
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
     with BoneAgeStream(shards, split="train") as stream:
-        contents = {
-            "config": {"model": SMALL_MODEL},
-            "ema": build_model(SMALL_MODEL).state_dict(),
-            "preprocessing": plan_preprocessing(stream.image_format, None).to_json(),
-            "target": {"mean_months": 127.0, "sd_months": 41.0},
-        }
+        contents = complete_contents(
+            config={"model": SMALL_MODEL},
+            ema=build_model(SMALL_MODEL).state_dict(),
+            preprocessing=plan_preprocessing(stream.image_format, None).to_json(),
+            target={"mean_months": 127.0, "sd_months": 41.0},
+        )
     save_checkpoint(path, contents)
     return load_predictor(path, device="cpu")
 
