@@ -20,8 +20,10 @@ from wds_bone.distributed.launch import open_interruption, open_ranks, report_er
 from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.learn.assemble import assemble_run, open_streams, provenance_of, shared_provenance
+from wds_bone.learn.budget import REMEDY, memory_settings
 from wds_bone.learn.dry_run import dry_run
 from wds_bone.learn.folder import claim_folder, describe_changes, find_checkpoint, load_own_checkpoint, run_lock
+from wds_bone.learn.leak import leak_text
 from wds_bone.learn.loop import augmented, train
 from wds_bone.learn.messages import changes_text, closing_text, opening_text
 from wds_bone.learn.metrics_log import MetricsLog
@@ -68,6 +70,9 @@ def _open_run(config: TrainConfig, ranks: Ranks, stack: ExitStack) -> tuple[Run,
     streams = open_streams(config, ranks)
     for stream in streams:
         stack.enter_context(stream)
+    warning = leak_text(streams[0].table, streams[1].table)
+    if ranks.is_first and warning:
+        print(warning, file=sys.stderr)  # noqa: T201
     recipe = make_recipe(config, num_samples=streams[0].num_samples, world_size=ranks.world_size)
     provenance = provenance_of(recipe.config, *streams)
     ranks.refuse_disagreement(shared_provenance(provenance, recipe))
@@ -110,14 +115,7 @@ def _print(text: str, ranks: Ranks) -> None:
 
 
 def _memory_errors(config: TrainConfig) -> AbstractContextManager[None]:
-    batch = f"--batch-size {config.batch_size}, --set accumulate={config.accumulate}"
-    pixels = "as stored" if config.image_size is None else f"{config.image_size} pixels"
-    return memory_errors(
-        config.device,
-        got=f"--model {config.model}, {batch}, images {pixels}",
-        do="use a larger --set accumulate, or --device cpu; or a smaller --batch-size or --image-size with "
-        "another --out",
-    )
+    return memory_errors(config.device, got=memory_settings(config), do=f"{REMEDY}; or use --device cpu")
 
 
 if __name__ == "__main__":

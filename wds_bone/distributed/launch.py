@@ -21,6 +21,7 @@ from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[att
 
 from wds_bone.command_line import USER_ERROR
 from wds_bone.distributed.interrupt import Interruption
+from wds_bone.distributed.memory import refuse_small_shm
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import ConfigError, WdsBoneError
 
@@ -119,6 +120,7 @@ def _own_device(device: torch.device, local_rank: int) -> torch.device:
             got=torch.cuda.device_count(),
             do="pass torchrun a smaller --nproc-per-node, or use --device cpu",
         )
+    refuse_small_shm(num_processes)
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
 
