@@ -37,7 +37,8 @@ from wds_bone.report.evaluation import (
 )
 from wds_bone.report.metrics import describe_constant, format_summary, summarize
 from wds_bone.storage.lock import folder_lock
-from wds_bone.stream.settings import check_count
+from wds_bone.storage.machine import check_count
+from wds_bone.stream.settings import available_cores
 from wds_bone.stream.stream import BoneAgeStream
 
 TIMEOUT_SECONDS = 300.0
@@ -78,7 +79,7 @@ def run_evaluation(config: EvaluateConfig) -> int:
         WdsBoneError: if settings, checkpoint and shards do not match, or a file cannot be written.
     """
     device = report_errors_once(lambda: pick_device(config.device))
-    report_errors_once(lambda: check_count("--threads", config.threads))
+    report_errors_once(lambda: check_count("--threads", config.threads, cores=available_cores()))
     with (
         open_interruption() as interruption,
         open_ranks(device, timeout_seconds=TIMEOUT_SECONDS) as ranks,

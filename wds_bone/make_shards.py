@@ -28,7 +28,8 @@ from wds_bone.sharding.sources import Source, film_sources, synthetic_sources
 from wds_bone.sharding.writer import check_bad_budget, format_causes
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.storage.lock import folder_lock
-from wds_bone.stream.settings import available_cores, check_count
+from wds_bone.storage.machine import check_count
+from wds_bone.stream.settings import available_cores
 
 EXIT_INTERRUPTED = 130
 TEST_RATERS = 6
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_shards(config: MakeShardsConfig) -> BuiltSet:
     """Write the set that `config` describes, print a summary of it, and return it."""
-    check_count("--workers", config.workers)
+    check_count("--workers", config.workers, cores=available_cores())
     with folder_lock(config.out, "make-shards") as lock:
         plan = plan_set(config)
         print(_describe_plan(plan, config.out))  # noqa: T201

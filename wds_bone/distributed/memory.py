@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from wds_bone.errors import ConfigError, WdsBoneError
-from wds_bone.storage.memory import Memory, available_memory, format_bytes
+from wds_bone.storage.machine import Memory, available_memory, format_bytes
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 NCCL_BYTES = 10_000_000

@@ -22,9 +22,10 @@ from wds_bone.model.layers import freeze_backbone, set_drop_path, set_dropout
 from wds_bone.model.model import BoneAgeModel, build_model
 from wds_bone.model.preprocess import Preprocessing, plan_preprocessing
 from wds_bone.model.weights import load_initial_weights
+from wds_bone.storage.machine import check_count
 from wds_bone.stream.folds import keep_fold
 from wds_bone.stream.locate import find_splits
-from wds_bone.stream.settings import check_count
+from wds_bone.stream.settings import available_cores
 from wds_bone.stream.stream import BoneAgeStream
 
 Part = Literal["train", "val"]
@@ -41,7 +42,7 @@ def open_streams(config: TrainConfig, ranks: Ranks) -> tuple[BoneAgeStream, Bone
             equally.
     """
     refuse_indivisible(config.batch_size, num_ranks=ranks.world_size, num_parts=config.accumulate)
-    check_count("--threads", config.threads)
+    check_count("--threads", config.threads, cores=available_cores())
     train_stream = BoneAgeStream(
         **_samples_of(config, "train"),
         batch_size=config.batch_size,

@@ -53,10 +53,9 @@ def measure_step_bytes(model: BoneAgeModel, *, name: str, num_images: int, heigh
 @torch.no_grad()
 def measure_forward_bytes(model: BoneAgeModel, *, num_images: int, height: int, width: int) -> int:
     """Return the bytes of the largest tensor that a forward pass without gradients computes."""
+    tensors, images = _tensors_on_meta(model), torch.empty(num_images, 1, height, width, device="meta")
     with _Largest() as largest:
-        functional_call(
-            model.backbone, _tensors_on_meta(model), torch.empty(num_images, 1, height, width, device="meta")
-        )
+        functional_call(model.backbone, tensors, images)
     return largest.num_bytes
 
 

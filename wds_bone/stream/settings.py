@@ -3,10 +3,7 @@
 import os
 
 from wds_bone.errors import ConfigError
-from wds_bone.storage.memory import available_memory, format_bytes
-
-MAX_PER_CORE = 64
-"""Threads or processes that one core can serve; more of them only take memory from each other."""
+from wds_bone.storage.machine import check_count
 
 
 def available_cores() -> int:
@@ -25,46 +22,10 @@ def check_settings(
     """
     _check_at_least_one(batch_size=batch_size, shuffle_buffer=shuffle_buffer, world_size=world_size, threads=threads)
     _check_ranks(batch_size=batch_size, rank=rank, world_size=world_size)
-    check_count("threads", threads)
+    check_count("threads", threads, cores=available_cores())
     if shuffle_buffer is not None and not shuffle:
         raise ConfigError(
             f"shuffle_buffer={shuffle_buffer} has no effect with shuffle=False", do="leave one of them out"
-        )
-
-
-def check_count(name: str, count: int | None) -> None:
-    """Refuse more threads or processes than the cores of this machine can use; `name` is the setting.
-
-    Raises:
-        ConfigError: if there are.
-    """
-    cores = available_cores()
-    if count is not None and count > cores * MAX_PER_CORE:
-        raise ConfigError(
-            f"{name} {count} is more than this machine can use",
-            expected=f"at most {cores * MAX_PER_CORE:,}: {MAX_PER_CORE} for each of {cores} cores",
-            got=f"{count:,}",
-            do=f"use {name} {cores}, or leave it out",
-        )
-
-
-def check_memory(*, batch_bytes: int, num_batches: int) -> None:
-    """Refuse batches that do not fit into the memory of this machine.
-
-    Args:
-        batch_bytes: bytes of the images in one batch of this rank.
-        num_batches: batches that are in memory at the same time.
-
-    Raises:
-        ConfigError: if they do not fit.
-    """
-    memory = available_memory()
-    if batch_bytes * num_batches > memory.num_bytes:
-        raise ConfigError(
-            "the batches that are loaded at the same time do not fit into memory",
-            expected=f"at most {memory}",
-            got=f"{format_bytes(batch_bytes * num_batches)}: {num_batches} x {format_bytes(batch_bytes)}",
-            do="use a smaller batch size",
         )
 
 

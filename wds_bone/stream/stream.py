@@ -23,6 +23,7 @@ from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.shards.samples import SampleTable
 from wds_bone.storage.location import open_storage
+from wds_bone.storage.machine import check_memory
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.load import BATCHES_AHEAD, Loader
 from wds_bone.stream.lookup import look_up
@@ -32,7 +33,7 @@ from wds_bone.stream.pipeline import batch_pipeline
 from wds_bone.stream.plan import BatchGeometry, BatchPlan
 from wds_bone.stream.reader import SampleReader
 from wds_bone.stream.selection import Keep, select_shards
-from wds_bone.stream.settings import available_cores, check_memory, check_settings
+from wds_bone.stream.settings import available_cores, check_settings
 
 STATE_VERSION = 1
 

@@ -1,7 +1,7 @@
-"""Find out how much more memory this process can use.
+"""Find out how much more memory this process can use, and refuse settings that are beyond the machine.
 
 In: what the system says about the machine, the container and the process.
-Out: a number of bytes, and what limits it.
+Out: a number of bytes, and what limits it; or an error.
 Invariant: the smallest limit counts; what the kernel can free at once, such as caches of files, counts as available.
 """
 
@@ -11,6 +11,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from wds_bone.errors import ConfigError
+
+MAX_PER_CORE = 64
+"""Threads or processes that one core can serve; more of them only take memory from each other."""
 
 
 class Memory(NamedTuple):
@@ -33,6 +38,41 @@ def format_bytes(num_bytes: int) -> str:
     """Return a number of bytes as text, such as "51.2 GB"."""
     power = next((power for power in range(5) if num_bytes < 1000 ** (power + 1)), 5)
     return f"{num_bytes / 1000**power:,.{1 if power else 0}f} {['bytes', 'kB', 'MB', 'GB', 'TB', 'PB'][power]}"
+
+
+def check_count(name: str, count: int | None, *, cores: int) -> None:
+    """Refuse more threads or processes than the cores of this machine can use; `name` is the setting.
+
+    Raises:
+        ConfigError: if there are.
+    """
+    if count is not None and count > cores * MAX_PER_CORE:
+        raise ConfigError(
+            f"{name} {count} is more than this machine can use",
+            expected=f"at most {cores * MAX_PER_CORE:,}: {MAX_PER_CORE} for each of {cores} cores",
+            got=f"{count:,}",
+            do=f"use {name} {cores}, or leave it out",
+        )
+
+
+def check_memory(*, batch_bytes: int, num_batches: int) -> None:
+    """Refuse batches that do not fit into the memory of this machine.
+
+    Args:
+        batch_bytes: bytes of the images in one batch of this rank.
+        num_batches: batches that are in memory at the same time.
+
+    Raises:
+        ConfigError: if they do not fit.
+    """
+    memory = available_memory()
+    if batch_bytes * num_batches > memory.num_bytes:
+        raise ConfigError(
+            "the batches that are loaded at the same time do not fit into memory",
+            expected=f"at most {memory}",
+            got=f"{format_bytes(batch_bytes * num_batches)}: {num_batches} x {format_bytes(batch_bytes)}",
+            do="use a smaller batch size",
+        )
 
 
 def _machine_memory(proc: Path) -> Iterator[Memory]:
