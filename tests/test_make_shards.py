@@ -240,9 +240,26 @@ def test_a_system_call_that_fails_in_a_worker_stops_the_run_and_a_repeated_run_r
     tmp_path: Path, whole_set, fault: str
 ):
     out, call = tmp_path / "out", fault.split(":")[0]
-    names = [out / STAGING_NAME / f"train-{number:06d}.tar{suffix}" for number in range(3) for suffix in (".tmp", "")]
+    # strace must be given the temporary names, so every process starts with this module, which makes them known.
+    (tmp_path / "sitecustomize.py").write_text("import secrets; secrets.token_hex = lambda num_bytes: '00' * num_bytes")
+    suffixes = (".00000000.tmp", "")
+    names = [out / STAGING_NAME / f"train-{number:06d}.tar{suffix}" for number in range(3) for suffix in suffixes]
     paths = [text for name in names for text in ("-P", str(name))]
-    wrapper = ("strace", "-f", "-qq", "-o", "/dev/null", *paths, "-e", f"trace={call}", "-e", f"inject={fault}")
+    search = f"PYTHONPATH={tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    wrapper = (
+        "env",
+        search,
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        *paths,
+        "-e",
+        f"trace={call}",
+        "-e",
+        f"inject={fault}",
+    )
     status, _, err = finish(start(out, *HANDS, wrapper=wrapper))
     assert status == 2, err
     assert "error: " in err

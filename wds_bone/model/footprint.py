@@ -64,10 +64,12 @@ def _tensors_on_meta(model: BoneAgeModel) -> dict[str, Tensor]:
     return {key: value.detach().to("meta").requires_grad_(value.requires_grad) for key, value in tensors.items()}
 
 
-class _Largest(TorchDispatchMode):
+class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records the size of the largest tensor that is computed while it is active."""
 
-    num_bytes = 0
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.num_bytes = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
