@@ -176,6 +176,7 @@ def test_a_damaged_shard_is_named_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.fault("F3")
 def test_a_damaged_checkpoint_is_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     contents = bytearray((folder / "best.pt").read_bytes())
     contents[len(contents) // 2] ^= 1
@@ -194,6 +195,7 @@ def test_shards_of_another_geometry_are_refused(
     assert str(SIZE) in error
 
 
+@pytest.mark.fault("E1")
 def test_a_model_without_finite_predictions_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,6 +207,7 @@ def test_a_model_without_finite_predictions_is_refused(
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 
+@pytest.mark.fault("E2")
 def test_too_little_memory_is_an_error_that_names_the_batch_size(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +218,7 @@ def test_too_little_memory_is_an_error_that_names_the_batch_size(
 
 
 @pytest.mark.parametrize("flag", ["--threads", "--local-batch-size"])
+@pytest.mark.fault("E5")
 def test_zero_threads_and_an_empty_batch_are_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str
 ) -> None:
@@ -222,6 +226,7 @@ def test_zero_threads_and_an_empty_batch_are_refused(
     assert "expected: 1 or more" in capsys.readouterr().err
 
 
+@pytest.mark.fault("B7")
 def test_a_folder_that_cannot_be_created_is_an_error(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,6 +237,7 @@ def test_a_folder_that_cannot_be_created_is_an_error(
     assert "a name of 300 bytes" in capsys.readouterr().err
 
 
+@pytest.mark.fault("H2")
 def test_keys_of_foreign_shards_cannot_become_formulas_in_the_table(tmp_path: Path) -> None:
     keys = ["=1+1", "+cmd|' C'!A0", "@x", "<script>alert(1)<_script>"]
     with (tmp_path / "foreign.tar").open("wb") as file, webdataset.TarWriter(file, mtime=0) as tar:

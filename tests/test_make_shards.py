@@ -214,6 +214,7 @@ def has_mounts() -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(not has_mounts(), reason="needs root and unshare to mount a small disk")
 @pytest.mark.parametrize("size", ["20k", "100k"])
+@pytest.mark.fault("B2")
 def test_a_full_disk_leaves_no_manifest_and_the_run_continues_once_there_is_room(tmp_path: Path, whole_set, size: str):
     out, copy = tmp_path / "out", tmp_path / "copy"
     out.mkdir()
@@ -236,6 +237,7 @@ def test_a_full_disk_leaves_no_manifest_and_the_run_continues_once_there_is_room
 @pytest.mark.parametrize(
     "fault", ["write:error=ENOSPC:when=2", "fsync:error=EIO:when=1", "rename:signal=SIGKILL:when=1"]
 )
+@pytest.mark.fault("B1", "B2", "B3")
 def test_a_system_call_that_fails_in_a_worker_stops_the_run_and_a_repeated_run_recovers(
     tmp_path: Path, whole_set, fault: str
 ):

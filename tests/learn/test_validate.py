@@ -44,6 +44,7 @@ def predictor(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Predict
     return load_predictor(path, device="cpu")
 
 
+@pytest.mark.fault("G1")
 def test_every_sample_is_predicted_once_with_its_own_label(predictor: Predictor, stream: BoneAgeStream):
     predictions = predict_epoch(predictor, stream, SINGLE_RANK)
     assert predictions is not None
@@ -88,5 +89,6 @@ def test_an_image_and_its_mirror_image_get_the_same_prediction(predictor: Predic
     )
 
 
+@pytest.mark.fault("E3")
 def test_giving_up_returns_no_predictions(predictor: Predictor, stream: BoneAgeStream):
     assert predict_epoch(predictor, stream, SINGLE_RANK, give_up=lambda: True) is None

@@ -134,19 +134,6 @@ def test_a_failed_write_names_the_limit_that_was_hit(tmp_path: Path, name: str, 
     assert remedy in error.do
 
 
-@pytest.mark.fault("B7")
-def test_too_many_open_files_is_reported_with_the_limit(tmp_path: Path):
-    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest_free = os.dup(0)
-    os.close(lowest_free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, usual[1]))
-    try:
-        with pytest.raises(WdsBoneError, match=r"Too many open files(?s:.*)`ulimit -n 4096`"):
-            write_bytes_atomically(tmp_path / "last.pt", b"x")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
-
-
 def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path: Path):
     with pytest.raises(WdsBoneError, match=r"nowhere/shard\.tar: cannot be written"):
         write_bytes_atomically(tmp_path / "nowhere" / "shard.tar", b"shard")

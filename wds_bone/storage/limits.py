@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+MAX_NAME_BYTES = 255
 _REPEAT = "then run the same command again"
 
 
@@ -69,8 +70,10 @@ def _read_only(_path: Path) -> Limit:
 
 
 def _name_length(path: Path) -> Limit:
-    longest = max(len(os.fsencode(part)) for part in path.parts)
-    return Limit("names of at most 255 bytes", f"a name of {longest} bytes", "use a shorter name")
+    longest, whole = max(len(os.fsencode(part)) for part in path.parts), len(os.fsencode(path))
+    if longest <= MAX_NAME_BYTES:
+        return Limit("a shorter path", f"a path of {whole:,} bytes", "use shorter names, or fewer folders")
+    return Limit(f"names of at most {MAX_NAME_BYTES} bytes", f"a name of {longest:,} bytes", "use a shorter name")
 
 
 def _not_a_folder(path: Path) -> Limit:
