@@ -143,7 +143,7 @@ def test_every_command_refuses_a_newer_or_incomplete_checkpoint(
 ):
     contents, path = load_checkpoint(finished / "last.pt"), tmp_path / "other.pt"
     if damage == "newer":
-        contents["format"] = "wds_bone checkpoint 3"
+        contents["format"] = "wds_bone checkpoint 9"
     elif damage == "a weight less":
         for name in ("model", "ema"):
             contents[name].pop("head.1.bias")

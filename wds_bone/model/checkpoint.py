@@ -26,7 +26,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "train_median_months": ("all",),
     "progress": ("step",),
     "stream": (),
-    "preprocessing": ("normalization", "image_format", "height", "width"),
+    "preprocessing": ("normalization", "image_format", "height", "width", "phase_pixels"),
     "target": ("mean_months", "sd_months"),
     "model": (),
     "ema": (),
