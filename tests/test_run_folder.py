@@ -54,9 +54,8 @@ def test_a_second_training_is_told_that_the_first_one_runs_and_the_first_loses_n
 
 @pytest.mark.fault("E6")
 def test_a_training_and_an_evaluation_do_not_start_in_a_locked_folder(
-    shards: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    shards: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("wds_bone.storage.lock.WAIT_SECONDS", 0.0)
     evaluation = ["--checkpoint", str(finished / "last.pt"), "--shards", str(shards), "--split", "val"]
     with folder_lock(tmp_path, "train"), folder_lock(tmp_path, "evaluate"):
         assert main(train_argv(shards, tmp_path)) == 2

@@ -37,5 +37,5 @@ def test_a_frozen_backbone_keeps_nothing():
 
 
 def test_the_largest_tensor_of_a_forward_pass_is_that_of_the_first_convolution():
-    model = build_model("resnet18").eval()
+    model = build_model("resnet18").eval()  # its weights are larger
     assert measure_forward_bytes(model, num_images=3, height=64, width=64) == 3 * 64 * 32 * 32 * 4

@@ -17,6 +17,8 @@ COPIES_OF_IMAGES = 2
 """An image is normalized, then augmented; both are in memory at the same time."""
 COPIES_OF_WEIGHTS = 4
 """The weights, their average, and the two moments of the optimizer."""
+KEPT_FRACTION = 0.5
+"""Part of what a step keeps that it keeps in any case: fused attention and compiled models compute the rest again."""
 REMEDY = (
     "use a larger --set accumulate; or a smaller --batch-size or --image-size with another --out; or a machine with "
     "more memory"
@@ -44,8 +46,7 @@ def refuse_large_steps(
     num_weights = sum(weight.numel() for weight in model.parameters())
     needed = {
         "the input of the model": num_images * height * width * COPIES_OF_IMAGES * torch.float32.itemsize,
-        # In bfloat16 at least half of what it is in float32.
-        "the layers of the model": kept_bytes // (2 if config.precision == "bf16" else 1),
+        "the layers of the model": int(kept_bytes * KEPT_FRACTION * (0.5 if config.precision == "bf16" else 1.0)),
         "its weights and the optimizer": num_weights * COPIES_OF_WEIGHTS * torch.float32.itemsize,
     }
     refuse_beyond_memory(needed, device, got=memory_settings(config), do=REMEDY)

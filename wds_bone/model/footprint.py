@@ -2,9 +2,10 @@
 
 In: a model and the shape of a batch.
 Out: bytes.
-Invariant: nothing is allocated and the model is not changed; what is measured is a lower bound of what is needed.
+Invariant: nothing is allocated and the model is not changed; PyTorch needs that much unless it fuses operations.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ def measure_step_bytes(model: BoneAgeModel, *, name: str, num_images: int, heigh
             got=str(error).partition("\n")[0],
             do="use --image-size 224 (299 for inception_v3), a larger --batch-size, or another --model",
         ) from error
-    own = {tensor.untyped_storage()._cdata for tensor in tensors.values()}
+    own = _addresses(tensors)
     return sum(storage.nbytes() for address, storage in kept.items() if address not in own)
 
 
@@ -54,9 +55,9 @@ def measure_step_bytes(model: BoneAgeModel, *, name: str, num_images: int, heigh
 def measure_forward_bytes(model: BoneAgeModel, *, num_images: int, height: int, width: int) -> int:
     """Return the bytes of the largest tensor that a forward pass without gradients computes."""
     tensors, images = _tensors_on_meta(model), torch.empty(num_images, 1, height, width, device="meta")
-    with _Largest() as largest:
+    with _Largest(_addresses(tensors)) as largest:
         functional_call(model.backbone, tensors, images)
-    return largest.num_bytes
+    return int(largest.num_bytes)
 
 
 def _tensors_on_meta(model: BoneAgeModel) -> dict[str, Tensor]:
@@ -64,15 +65,20 @@ def _tensors_on_meta(model: BoneAgeModel) -> dict[str, Tensor]:
     return {key: value.detach().to("meta").requires_grad_(value.requires_grad) for key, value in tensors.items()}
 
 
-class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records the size of the largest tensor that is computed while it is active."""
+def _addresses(tensors: Mapping[str, Tensor]) -> set[int]:
+    return {tensor.untyped_storage()._cdata for tensor in tensors.values()}
 
-    def __init__(self) -> None:
+
+class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records the size of the largest tensor that is computed while it is active, other than views of the weights."""
+
+    def __init__(self, own: set[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.num_bytes = 0
+        self.num_bytes, self._own = 0, own
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        sizes = [leaf.nbytes for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and leaf.is_meta]
-        self.num_bytes = max([self.num_bytes, *sizes])
+        tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and leaf.is_meta]
+        new = [tensor.nbytes for tensor in tensors if tensor.untyped_storage()._cdata not in self._own]
+        self.num_bytes = max([self.num_bytes, *new])
         return result
