@@ -102,7 +102,8 @@ def predict_shards(
     Raises:
         WdsBoneError: if the shards do not match the checkpoint, or a prediction is not finite.
     """
-    got, do = f"--local-batch-size {config.local_batch_size}", "use a smaller --local-batch-size, or --device cpu"
+    got = f"--local-batch-size {config.local_batch_size}"
+    do = "use a smaller --local-batch-size" + ("" if ranks.device.type == "cpu" else ", or --device cpu")
     with memory_errors(ranks.device, got=got, do=do):
         predictor = restore_predictor(contents, device=ranks.device)
         _refuse_large_batches(predictor, ranks.device, num_images=config.local_batch_size, got=got, do=do)

@@ -115,7 +115,8 @@ def _print(text: str, ranks: Ranks) -> None:
 
 
 def _memory_errors(config: TrainConfig) -> AbstractContextManager[None]:
-    return memory_errors(config.device, got=memory_settings(config), do=f"{REMEDY}; or use --device cpu")
+    do = REMEDY if config.device == "cpu" else f"{REMEDY}; or use --device cpu"
+    return memory_errors(config.device, got=memory_settings(config), do=do)
 
 
 if __name__ == "__main__":
