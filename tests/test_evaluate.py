@@ -175,7 +175,7 @@ def test_a_damaged_shard_is_named_and_nothing_is_written(
     shard.write_bytes(contents)
     assert evaluate(folder, tmp_path / "out", "--shards", str(tmp_path / "shards")) == 2
     assert re.search(r"error: .*val-000001\.tar: sample 'film-\d+' fails its checksum", capsys.readouterr().err)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.fault("F3")
@@ -197,6 +197,7 @@ def test_shards_of_another_geometry_are_refused(
     assert str(SIZE) in error
 
 
+@pytest.mark.fault("E1")
 def test_a_model_without_finite_predictions_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -233,7 +234,9 @@ def test_a_folder_that_cannot_be_created_is_an_error(
 ) -> None:
     (tmp_path / "file").write_text("")
     assert evaluate(folder, tmp_path / "file" / "out") == 2
-    assert "cannot be created" in capsys.readouterr().err
+    assert f"cannot be created: {tmp_path / 'file'} is not a folder" in capsys.readouterr().err
+    assert evaluate(folder, tmp_path / ("x" * 300)) == 2
+    assert "is too long: 300 bytes" in capsys.readouterr().err
 
 
 @pytest.mark.fault("H2")
@@ -289,5 +292,5 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_anything_is_predicte
     assert f"{tmp_path / 'out' / 'metrics.json'}: is not a file" in capsys.readouterr().err
     with limit_file_size(0):
         assert main([*missing, str(tmp_path / "full")]) == 2
-    assert f"{tmp_path / 'full'}: cannot be written: File too large" in capsys.readouterr().err
-    assert list((tmp_path / "full").iterdir()) == []
+    assert f"{tmp_path / 'full' / 'evaluate.lock'}: cannot be written: File too large" in capsys.readouterr().err
+    assert not (tmp_path / "full").exists()

@@ -219,6 +219,7 @@ def has_mounts() -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(not has_mounts(), reason="needs root and unshare to mount a small disk")
 @pytest.mark.parametrize("size", ["20k", "100k"])
+@pytest.mark.fault("B2")
 def test_a_full_disk_leaves_no_manifest_and_the_run_continues_once_there_is_room(tmp_path: Path, whole_set, size: str):
     out, copy = tmp_path / "out", tmp_path / "copy"
     out.mkdir()
@@ -241,13 +242,31 @@ def test_a_full_disk_leaves_no_manifest_and_the_run_continues_once_there_is_room
 @pytest.mark.parametrize(
     "fault", ["write:error=ENOSPC:when=2", "fsync:error=EIO:when=1", "rename:signal=SIGKILL:when=1"]
 )
+@pytest.mark.fault("B1", "B2", "B3")
 def test_a_system_call_that_fails_in_a_worker_stops_the_run_and_a_repeated_run_recovers(
     tmp_path: Path, whole_set, fault: str
 ):
     out, call = tmp_path / "out", fault.split(":")[0]
-    names = [out / STAGING_NAME / f"train-{number:06d}.tar{suffix}" for number in range(3) for suffix in (".tmp", "")]
+    # strace must be given the temporary names, so every process starts with this module, which makes them known.
+    (tmp_path / "sitecustomize.py").write_text("import secrets; secrets.token_hex = lambda num_bytes: '00' * num_bytes")
+    suffixes = (".00000000.tmp", "")
+    names = [out / STAGING_NAME / f"train-{number:06d}.tar{suffix}" for number in range(3) for suffix in suffixes]
     paths = [text for name in names for text in ("-P", str(name))]
-    wrapper = ("strace", "-f", "-qq", "-o", "/dev/null", *paths, "-e", f"trace={call}", "-e", f"inject={fault}")
+    search = f"PYTHONPATH={tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    wrapper = (
+        "env",
+        search,
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        *paths,
+        "-e",
+        f"trace={call}",
+        "-e",
+        f"inject={fault}",
+    )
     status, _, err = finish(start(out, *HANDS, wrapper=wrapper))
     assert status == 2, err
     assert "error: " in err

@@ -13,23 +13,27 @@ if __name__ == "__main__":
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import EVALUATE
 from wds_bone.config import check_bounds, option
 from wds_bone.distributed.hardware import Device, code_digest, default_threads, installed_versions, pick_device
 from wds_bone.distributed.launch import open_ranks, report_errors_once
-from wds_bone.distributed.memory import memory_errors
+from wds_bone.distributed.memory import memory_errors, refuse_beyond_memory
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.interrupt import Interruption
 from wds_bone.learn.validate import Predictions, predict_epoch, refuse_not_finite
 from wds_bone.model.checkpoint import load_checkpoint
-from wds_bone.model.predictor import restore_predictor
-from wds_bone.paths import PathText
+from wds_bone.model.footprint import measure_forward_bytes
+from wds_bone.model.predictor import Predictor, restore_predictor
+from wds_bone.paths import PathText, refuse_unusable_folder
 from wds_bone.report.evaluation import (
     RESULT_NAMES,
     GenderInput,
@@ -39,7 +43,9 @@ from wds_bone.report.evaluation import (
     write_evaluation,
 )
 from wds_bone.report.metrics import describe_constant, format_summary, summarize
-from wds_bone.storage.durable import probe_folder
+from wds_bone.storage.lock import folder_lock
+from wds_bone.storage.machine import check_count
+from wds_bone.stream.settings import available_cores
 from wds_bone.stream.stream import BoneAgeStream
 
 TIMEOUT_SECONDS = 300.0
@@ -84,9 +90,11 @@ def run_evaluation(config: EvaluateConfig, interruption: Interruption) -> None:
         WdsBoneError: if settings, checkpoint and shards do not match, or a file cannot be written.
     """
     device = report_errors_once(lambda: pick_device(config.device))
-    with open_ranks(device, timeout_seconds=TIMEOUT_SECONDS, interruption=interruption) as ranks:
+    report_errors_once(lambda: check_count("--threads", config.threads, cores=available_cores()))
+    with open_ranks(device, timeout_seconds=TIMEOUT_SECONDS, interruption=interruption) as ranks, ExitStack() as stack:
         if ranks.is_first:
-            probe_folder(config.out, files=RESULT_NAMES)
+            refuse_unusable_folder(config.out, files=RESULT_NAMES)
+            stack.enter_context(folder_lock(config.out, "evaluate"))
         contents = load_checkpoint(config.checkpoint)
         predictions, shards = predict_shards(config, contents, ranks, interruption)
         if ranks.is_first and predictions is not None:
@@ -104,9 +112,11 @@ def predict_shards(
     Raises:
         WdsBoneError: if the shards do not match the checkpoint, or a prediction is not finite.
     """
-    got, do = f"--local-batch-size {config.local_batch_size}", "use a smaller --local-batch-size, or --device cpu"
+    got = f"--local-batch-size {config.local_batch_size}"
+    do = "use a smaller --local-batch-size" + ("" if ranks.device.type == "cpu" else ", or --device cpu")
     with memory_errors(ranks.device, got=got, do=do):
         predictor = restore_predictor(contents, device=ranks.device)
+        _refuse_large_batches(predictor, ranks.device, num_images=config.local_batch_size, got=got, do=do)
         with _open_stream(config, ranks) as stream:
             predictor.preprocessing.refuse_other_format(stream.image_format, where=", ".join(config.shards))
             ranks.refuse_disagreement(_shared_description(config, stream))
@@ -123,6 +133,18 @@ def predict_shards(
     if predictions is not None:
         refuse_not_finite(predictions.predicted_months, predictions.key, where=str(config.checkpoint))
     return predictions, shards
+
+
+def _refuse_large_batches(predictor: Predictor, device: torch.device, *, num_images: int, got: str, do: str) -> None:
+    """Refuse batches that do not fit into the memory of the device; every image is predicted with its mirror image."""
+    height, width = predictor.preprocessing.height, predictor.preprocessing.width
+    needed = {
+        "the input of the model": 3 * num_images * height * width * torch.float32.itemsize,
+        "its largest layer": measure_forward_bytes(
+            predictor.model, num_images=2 * num_images, height=height, width=width
+        ),
+    }
+    refuse_beyond_memory(needed, device, got=got, do=do)
 
 
 def _open_stream(config: EvaluateConfig, ranks: Ranks) -> BoneAgeStream:

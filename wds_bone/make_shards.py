@@ -22,7 +22,6 @@ from wds_bone.labels.read import LabelColumns, RejectedSample
 from wds_bone.paths import refuse_unusable_folder
 from wds_bone.sharding.bad_list import BAD_NAME
 from wds_bone.sharding.build import BuiltSet, build_set
-from wds_bone.sharding.lock import writer_lock
 from wds_bone.sharding.overview import HISTOGRAM_NAME, SHEET_NAME, format_counts, format_num_samples
 from wds_bone.sharding.plan import SetPlan, assign_splits, default_samples_per_shard, plan_split
 from wds_bone.sharding.settings import (
@@ -35,6 +34,8 @@ from wds_bone.sharding.settings import (
 from wds_bone.sharding.sources import Source, film_sources, synthetic_sources
 from wds_bone.sharding.writer import check_bad_budget, format_causes
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, ImageFormat
+from wds_bone.storage.lock import folder_lock
+from wds_bone.storage.machine import check_count
 from wds_bone.stream.settings import available_cores
 
 TEST_RATERS = 6
@@ -53,8 +54,9 @@ def _run(config: MakeShardsConfig, _interruption: Interruption) -> None:
 
 def make_shards(config: MakeShardsConfig) -> BuiltSet:
     """Write the set that `config` describes, print a summary of it, and return it."""
+    check_count("--workers", config.workers, cores=available_cores())
     refuse_unusable_folder(config.out, files=(MANIFEST_NAME,), folders=(STAGING_NAME,))
-    with writer_lock(config.out) as lock:
+    with folder_lock(config.out, "make-shards") as lock:
         plan = plan_set(config)
         print(_describe_plan(plan, config.out))  # noqa: T201
         built = build_set(

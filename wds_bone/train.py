@@ -26,27 +26,27 @@ from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.interrupt import Interruption
 from wds_bone.learn.assemble import assemble_run, open_streams, provenance_of, shared_provenance
+from wds_bone.learn.budget import REMEDY, memory_settings
 from wds_bone.learn.dry_run import dry_run
 from wds_bone.learn.folder import (
-    CONFIG_NAME,
-    RUN_NAME,
+    RUN_FILES,
     claim_folder,
     describe_changes,
     find_checkpoint,
     load_own_checkpoint,
 )
+from wds_bone.learn.leak import leak_text
 from wds_bone.learn.loop import augmented, train
 from wds_bone.learn.messages import changes_text, closing_text, opening_text
-from wds_bone.learn.metrics_log import BOARD_NAME, METRICS_NAME, MetricsLog
+from wds_bone.learn.metrics_log import BOARD_NAME, MetricsLog
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
-from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME, restore_snapshot
+from wds_bone.learn.snapshot import restore_snapshot
 from wds_bone.learn.validate import Predictions
 from wds_bone.paths import refuse_unusable_folder
 from wds_bone.report.figures import draw_scatter
 from wds_bone.report.metrics import summarize
-
-RUN_FILES = (RUN_NAME, CONFIG_NAME, METRICS_NAME, LAST_NAME, BEST_NAME)
+from wds_bone.storage.lock import folder_lock
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,6 +71,8 @@ def run_training(config: TrainConfig, interruption: Interruption) -> int:
     ):
         if ranks.is_first:
             refuse_unusable_folder(config.out, files=RUN_FILES, folders=(BOARD_NAME,))
+        if ranks.is_first and not config.dry_run:
+            stack.enter_context(folder_lock(config.out, "train"))
         run, progress = _open_run(config, ranks, stack)
         if config.dry_run:
             _print(dry_run(run, progress), ranks)
@@ -86,6 +88,9 @@ def _open_run(config: TrainConfig, ranks: Ranks, stack: ExitStack) -> tuple[Run,
     streams = open_streams(config, ranks)
     for stream in streams:
         stack.enter_context(stream)
+    warning = leak_text(streams[0].table, streams[1].table)
+    if ranks.is_first and warning:
+        print(warning, file=sys.stderr)  # noqa: T201
     recipe = make_recipe(config, num_samples=streams[0].num_samples, world_size=ranks.world_size)
     provenance = provenance_of(recipe.config, *streams)
     ranks.refuse_disagreement(shared_provenance(provenance, recipe))
@@ -128,11 +133,5 @@ def _print(text: str, ranks: Ranks) -> None:
 
 
 def _memory_errors(config: TrainConfig) -> AbstractContextManager[None]:
-    batch = f"--batch-size {config.batch_size}, --set accumulate={config.accumulate}"
-    pixels = "as stored" if config.image_size is None else f"{config.image_size} pixels"
-    return memory_errors(
-        config.device,
-        got=f"--model {config.model}, {batch}, images {pixels}",
-        do="use a larger --set accumulate, or --device cpu; or a smaller --batch-size or --image-size with "
-        "another --out",
-    )
+    do = REMEDY if config.device == "cpu" else f"{REMEDY}; or use --device cpu"
+    return memory_errors(config.device, got=memory_settings(config), do=do)

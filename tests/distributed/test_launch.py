@@ -37,6 +37,7 @@ def test_leftover_variables_do_not_count_as_a_launch(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("missing", VARIABLES)
+@pytest.mark.fault("G3")
 def test_an_incomplete_launch_is_reported_with_the_missing_variable(missing: str, monkeypatch: pytest.MonkeyPatch):
     for name, value in VARIABLES.items():
         if name != missing:
@@ -46,6 +47,7 @@ def test_an_incomplete_launch_is_reported_with_the_missing_variable(missing: str
     assert refused.value.got == f"no {missing}"
 
 
+@pytest.mark.fault("G3")
 def test_several_slurm_tasks_without_a_launcher_are_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     with pytest.raises(ConfigError, match="do not know about each other"):
@@ -54,6 +56,7 @@ def test_several_slurm_tasks_without_a_launcher_are_refused(monkeypatch: pytest.
     check_launch()
 
 
+@pytest.mark.fault("G3")
 def test_one_process_per_machine_reports_an_error_that_all_encounter(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

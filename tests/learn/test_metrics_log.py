@@ -30,6 +30,7 @@ def write_lines(path: Path, *lines: dict[str, Any]) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+@pytest.mark.fault("F4")
 def test_lines_after_the_resumed_step_are_removed_and_the_others_are_kept(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     write_lines(
@@ -43,6 +44,7 @@ def test_lines_after_the_resumed_step_are_removed_and_the_others_are_kept(tmp_pa
     ]
 
 
+@pytest.mark.fault("F1")
 def test_an_incomplete_last_line_is_removed(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2, "lo')
@@ -71,6 +73,7 @@ def test_lines_are_written_immediately_and_validations_are_also_printed(
     assert shown.startswith("epoch 1  ")
 
 
+@pytest.mark.fault("E1")
 def test_numbers_that_are_not_finite_are_never_written_as_invalid_json(tmp_path: Path):
     with (
         MetricsLog(tmp_path, progress=Progress(), num_steps=9) as log,
@@ -89,6 +92,7 @@ def test_a_validation_after_the_validated_epochs_is_removed(tmp_path: Path):
 @pytest.mark.parametrize(
     "damaged", [b"{", b"7", b"{}", b"\xff", b'{"step": "1"}', b"null", b'{"val_mae_months": 1, "epoch": Infinity}']
 )
+@pytest.mark.fault("F3")
 def test_a_damaged_line_is_reported_with_its_number_and_the_file_is_not_changed(tmp_path: Path, damaged: bytes):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n' + damaged + b'\n{"step": 2}\n')
@@ -98,12 +102,13 @@ def test_a_damaged_line_is_reported_with_its_number_and_the_file_is_not_changed(
     assert path.read_bytes() == before
 
 
+@pytest.mark.fault("B7")
 def test_a_file_that_cannot_be_opened_is_reported_with_its_name(tmp_path: Path):
     with pytest.raises(WdsBoneError, match=r"gone/metrics\.jsonl"):
         MetricsLog(tmp_path / "gone", progress=Progress(), num_steps=9)
 
 
-@pytest.mark.fault("E7")
+@pytest.mark.fault("E7", "F2")
 def test_a_full_disk_ends_the_metrics_but_not_the_training_and_is_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

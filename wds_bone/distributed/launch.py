@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
 
 from wds_bone.command_line import USER_ERROR, is_first_on_host
+from wds_bone.distributed.memory import refuse_small_shm
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import ConfigError, WdsBoneError
 from wds_bone.interrupt import Interruption, is_launched
@@ -110,6 +111,7 @@ def _own_device(device: torch.device, local_rank: int) -> torch.device:
             got=torch.cuda.device_count(),
             do="pass torchrun a smaller --nproc-per-node, or use --device cpu",
         )
+    refuse_small_shm(num_processes)
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
 

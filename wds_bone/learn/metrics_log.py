@@ -51,7 +51,8 @@ class MetricsLog:
         with storage_errors(self._path):
             self._file: TextIO = self._path.open("a", encoding="utf-8")
         self._board_path = folder / BOARD_NAME
-        self._board = _open_board(self._board_path, progress.step)
+        with storage_errors(self._board_path):
+            self._board = _open_board(self._board_path, progress.step)
         self._bar = tqdm(total=num_steps, initial=progress.step, unit="step", disable=not sys.stderr.isatty())
         self._num_steps, self._shown_at = num_steps, time.monotonic()
         self._draw_predictions = draw_predictions

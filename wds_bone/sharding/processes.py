@@ -6,13 +6,14 @@ Invariant: when this process ends for any reason, its writers end too; when a wr
 error instead of waiting for it.
 """
 
+import errno
 import multiprocessing
 import operator
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import connection, forkserver
@@ -23,12 +24,14 @@ from typing import Any
 
 from wds_bone.errors import ShardError, WdsBoneError
 from wds_bone.interrupt import SIGNALS
-from wds_bone.sharding.lock import Lock
 from wds_bone.sharding.plan import ShardPlan
 from wds_bone.sharding.writer import write_shard
 from wds_bone.shards.manifest import ImageFormat
+from wds_bone.storage.limits import limit_of
+from wds_bone.storage.lock import Lock
 
 POLL_SECONDS = 0.2
+_NO_TEMPORARY_FOLDER = (errno.ENOENT, errno.EROFS, errno.EACCES, errno.ENOSPC)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def _write_in_processes(
     # The fork server imports everything only once, so it is faster than spawning, and it is safe with threads.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["webdataset", __name__])
-    counts = RawArray("q", len(shards))  # no lock: a killed writer would never release it
+    with _start_errors():
+        counts = RawArray("q", len(shards))  # no lock: a killed writer would never release it
     waiting = list(enumerate(shards))[::-1]
     running: list[_RunningWriter] = []
     try:
@@ -101,11 +105,27 @@ def _kill_fork_server() -> None:
 
 
 def _start(context: Any, shard: ShardPlan, settings: WriterSettings, *, counts: Any, number: int) -> _RunningWriter:
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_run_writer, args=(shard, settings, counts, number, sender), name=shard.name)
-    process.start()
+    with _start_errors():
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_run_writer, args=(shard, settings, counts, number, sender), name=shard.name)
+        process.start()
     sender.close()
     return _RunningWriter(shard, process, receiver)
+
+
+@contextmanager
+def _start_errors() -> Iterator[None]:
+    """Turn the failure to start a process, or to create what it shares, into an error that the user can fix."""
+    try:
+        yield
+    except OSError as error:
+        limit = None if error.errno in _NO_TEMPORARY_FOLDER else limit_of(error, Path.cwd())
+        raise WdsBoneError(
+            f"the writer processes cannot be started: {error.strerror or error}",
+            expected=limit.expected if limit else "a writable folder for temporary files, and a writable /dev/shm",
+            got=limit.got if limit else error,
+            do="use --workers 1" + (f"; or {limit.do}" if limit else "; or set TMPDIR to a writable folder"),
+        ) from error
 
 
 def _has_finished(writer: _RunningWriter) -> bool:

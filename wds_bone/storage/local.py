@@ -18,6 +18,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from wds_bone.errors import ShardError
+from wds_bone.storage.limits import limit_of
 
 MAX_OPEN_SHARDS = 64
 WritableBuffer = memoryview | NDArray[Any]
@@ -80,8 +81,11 @@ class LocalStorage:
         return kept
 
     def _error(self, shard: int, problem: str, size: int, got: object) -> ShardError:
+        path, expected = self._paths[shard], f"{size:,} bytes"
         do = "fetch the shard again, or rebuild it with `wds-bone make-shards`"
-        return ShardError(f"{self._paths[shard]}: {problem}", expected=f"{size:,} bytes", got=got, do=do)
+        if isinstance(got, OSError) and (limit := limit_of(got, path)):
+            expected, got, do = limit
+        return ShardError(f"{path}: {problem}", expected=expected, got=got, do=do)
 
 
 def _close_all(descriptors: dict[int, int]) -> None:

@@ -14,6 +14,8 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
+from wds_bone.errors import WdsBoneError
+
 CLOSE_SECONDS = 5.0
 _Task = tuple[Future[None], Callable[..., None], tuple[Any, ...]]
 _Tasks = SimpleQueue[_Task | None]
@@ -29,7 +31,10 @@ class DaemonPool:
         self._close = weakref.finalize(self, _close, self._tasks, threads)
         for number in range(num_threads):
             threads.append(Thread(target=_work, args=[self._tasks], name=f"{name}-{number}", daemon=True))
-            threads[-1].start()
+            try:
+                threads[-1].start()
+            except RuntimeError as error:  # "can't start new thread"
+                raise _thread_error(num_threads, number) from error
 
     def submit(self, function: Callable[..., None], *arguments: Any) -> Future[None]:
         """Schedule `function(*arguments)`; the future holds its error, if any."""
@@ -40,6 +45,15 @@ class DaemonPool:
     def close(self) -> None:
         """Cancel the tasks that have not started, and wait at most `CLOSE_SECONDS` for all threads to end."""
         self._close()
+
+
+def _thread_error(wanted: int, started: int) -> WdsBoneError:
+    return WdsBoneError(
+        f"the system does not let this process start {wanted:,} threads",
+        expected="a limit of processes (`ulimit -u`, or that of the container) that allows them",
+        got=f"an error after {started:,} threads",
+        do="use fewer threads, or raise that limit",
+    )
 
 
 def _close(tasks: _Tasks, threads: Sequence[Thread]) -> None:

@@ -3,6 +3,7 @@
 import os
 
 from wds_bone.errors import ConfigError
+from wds_bone.storage.machine import check_count
 
 
 def available_cores() -> int:
@@ -16,10 +17,12 @@ def check_settings(
     """Refuse settings that are out of range or contradict each other.
 
     Raises:
-        ConfigError: if a number or the rank is out of range, or `world_size` does not divide `batch_size`.
+        ConfigError: if a number or the rank is out of range, there are more threads than this machine can use, or
+            `world_size` does not divide `batch_size`.
     """
     _check_at_least_one(batch_size=batch_size, shuffle_buffer=shuffle_buffer, world_size=world_size, threads=threads)
     _check_ranks(batch_size=batch_size, rank=rank, world_size=world_size)
+    check_count("threads", threads, cores=available_cores())
     if shuffle_buffer is not None and not shuffle:
         raise ConfigError(
             f"shuffle_buffer={shuffle_buffer} has no effect with shuffle=False", do="leave one of them out"

@@ -21,9 +21,11 @@ from torch.utils.data import get_worker_info
 
 from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.shards.manifest import ImageFormat
+from wds_bone.shards.samples import SampleTable
 from wds_bone.storage.location import open_storage
+from wds_bone.storage.machine import check_memory
 from wds_bone.stream.batch import Batch
-from wds_bone.stream.load import Loader
+from wds_bone.stream.load import BATCHES_AHEAD, Loader
 from wds_bone.stream.lookup import look_up
 from wds_bone.stream.memory import PixelMemory
 from wds_bone.stream.order import Order
@@ -62,7 +64,7 @@ class BoneAgeStream:
         world_size: as given.
 
     Raises:
-        ConfigError: if settings contradict each other.
+        ConfigError: if settings contradict each other, or need more than the machine has.
         ShardError: if shards are missing or damaged.
     """
 
@@ -94,7 +96,9 @@ class BoneAgeStream:
         self._geometry = BatchGeometry(self.num_samples, batch_size, rank, world_size, self._order.sample_at)
         self._device, self._threads = torch.device(device), threads or available_cores()
         self._storage = open_storage(self._selection.paths)
-        memory = PixelMemory(batch_size // world_size * self.image_format.height * self.image_format.width)
+        batch_bytes = batch_size // world_size * self.image_format.height * self.image_format.width
+        check_memory(batch_bytes=batch_bytes, num_batches=min(len(self), BATCHES_AHEAD + 2))
+        memory = PixelMemory(batch_bytes)
         reader = SampleReader(self._selection, self._storage)
         self._loader = Loader(reader, memory, pin_memory=self._device.type == "cuda")
         self.position, self.world_size = 0, world_size
@@ -121,6 +125,11 @@ class BoneAgeStream:
     def image_format(self) -> ImageFormat:
         """The format of the images."""
         return self._selection.image
+
+    @property
+    def table(self) -> SampleTable:
+        """The rows of all samples, in the order of the shards: key, image bytes and label."""
+        return self._selection.table
 
     @property
     def ages_months(self) -> NDArray[np.float32]:
