@@ -108,7 +108,7 @@ def writers_of(out: Path) -> list[int]:
             links = [str(descriptor.readlink()) for descriptor in (process / "fd").iterdir()]
         except OSError:
             continue
-        if any(link.startswith(str(out)) and link.endswith(".tar.tmp") for link in links):
+        if any(link.startswith(f"{out}/") and ".tar." in link and link.endswith(".tmp") for link in links):
             writers.append(int(process.name))
     return writers
 

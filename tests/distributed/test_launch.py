@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from wds_bone.distributed.launch import check_launch, is_launched, open_ranks, report_errors_once
+from wds_bone.distributed.launch import check_launch, open_ranks, report_errors_once
 from wds_bone.errors import ConfigError
+from wds_bone.interrupt import Interruption, is_launched
 
 VARIABLES = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
 CPU = torch.device("cpu")
@@ -18,7 +19,7 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_launcher_there_is_a_single_rank():
     assert not is_launched()
-    with open_ranks(CPU, timeout_seconds=1) as ranks:
+    with open_ranks(CPU, timeout_seconds=1, interruption=Interruption()) as ranks:
         assert (ranks.rank, ranks.world_size, ranks.is_first) == (0, 1, True)
         assert ranks.any(True)
         assert not ranks.any(False)
