@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ NUM_GRAYS = 32
 class SheetConfig:
     """The settings of the sheet."""
 
-    path: Path = option("PNG file to write", positional=True)
+    path: Path = option("PNG file to write", positional=True, is_output=True)
     seed: int = option("seed of the one hand that is drawn at every age, as a girl's and as a boy's", default=5)
 
 
@@ -62,8 +63,10 @@ def _draw_captioned(hand: Hand) -> NDArray[np.uint8]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the sheet and save it."""
-    config = parse_config(SheetConfig, argv, COMMAND)
-    return run_command(lambda: draw_sheet(config.seed).save(config.path, optimize=True))
+    parse = partial(parse_config, SheetConfig, argv, COMMAND)
+    return run_command(
+        COMMAND, parse=parse, run=lambda config, _: draw_sheet(config.seed).save(config.path, optimize=True)
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ if __package__ in (None, ""):
     # A checkout works without being installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from wds_bone.make_shards import main
+from wds_bone.__main__ import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start("make-shards")

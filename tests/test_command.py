@@ -3,6 +3,7 @@
 import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -12,7 +13,8 @@ import pytest
 
 from wds_bone import __version__
 from wds_bone.__main__ import help_text, main
-from wds_bone.commands import COMMANDS, Command
+from wds_bone.command_line import run_command
+from wds_bone.commands import COMMANDS, TRAIN, VERIFY, Command
 from wds_bone.config import options_of
 
 ROOT = Path(__file__).parent.parent
@@ -68,6 +70,7 @@ def test_metavars_describe_the_value_of_each_option(command: Command):
             assert option.metavar, name
 
 
+@pytest.mark.fault("E5")
 @pytest.mark.parametrize(
     ("argv", "hint"),
     [
@@ -131,3 +134,53 @@ def test_an_installed_wheel_runs_all_steps_without_the_clone(tmp_path: Path):
         [str(python), "-c", where], cwd=tmp_path, check=True, capture_output=True, text=True, env=environment
     )
     assert found.stdout.startswith(purelib)
+
+
+SIGNALS = [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)]
+
+
+@pytest.mark.fault("E3", "E8")
+@pytest.mark.parametrize(("number", "exit_code"), SIGNALS)
+@pytest.mark.parametrize("command", COMMANDS, ids=module_of)
+def test_a_signal_ends_every_command_with_a_sentence_and_its_exit_code(
+    command: Command, number: signal.Signals, exit_code: int, capsys: pytest.CaptureFixture[str]
+):
+    def run(_config: None, _interruption: object) -> None:
+        os.kill(os.getpid(), number)
+
+    assert run_command(command, parse=lambda: None, run=run) == exit_code
+    assert capsys.readouterr().err == f"stopped by {number.name}; {command.after_signal}\n"
+
+
+def test_only_one_process_of_a_machine_says_that_it_was_stopped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert run_command(TRAIN, parse=lambda: os.kill(os.getpid(), signal.SIGTERM), run=lambda *_: 0) == 143
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.fault("B7")
+def test_a_fault_of_the_file_system_that_nothing_else_reports_names_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert run_command(VERIFY, parse=lambda: None, run=lambda *_: len((tmp_path / "loop").read_text())) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'loop'}: cannot be used: Too many levels")
+
+
+@pytest.mark.slow
+@pytest.mark.fault("E3")
+@pytest.mark.parametrize("entry", [["-m", "wds_bone", "train"], ["-m", "wds_bone.train"]])
+def test_a_signal_while_torch_is_imported_is_answered_without_a_traceback(entry: list[str], tmp_path: Path):
+    """A module named torch that waits takes the place of torch."""
+    (tmp_path / "torch.py").write_text("import signal, time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    command = [sys.executable, *entry, "--train", "x"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "stopped by SIGINT; run the same command again to continue\n"

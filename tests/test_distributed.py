@@ -48,6 +48,7 @@ def argv_of(shards: Path, out: Path, *more: str) -> list[str]:
     return train_argv(shards, out, "--batch-size", "6", *more)
 
 
+@pytest.mark.fault("F4", "G1")
 def test_a_run_resumes_with_any_number_of_processes_and_every_step_has_the_same_samples(shards: Path, tmp_path: Path):
     """Promises 1 to 3 hold under `torchrun`, with 2 processes, then 1, then 3."""
     for name, stages in {"whole": [(1, "14")], "parts": [(2, "5"), (1, "8"), (3, "14")]}.items():
@@ -101,6 +102,7 @@ def checkpoint(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "last.pt"
 
 
+@pytest.mark.fault("G1")
 def test_an_evaluation_is_the_same_with_any_number_of_processes(checkpoint: Path, shards: Path, tmp_path: Path):
     tables, errors = [], []
     for num_ranks in (1, 2, 3):
@@ -117,6 +119,7 @@ def test_an_evaluation_is_the_same_with_any_number_of_processes(checkpoint: Path
     assert sorted(row["key"] for row in rows) == sorted(f"hand-{number}" for number in range(40, 51))
 
 
+@pytest.mark.fault("G1")
 def test_all_ranks_have_and_validate_the_same_model(checkpoint: Path, shards: Path, tmp_path: Path):
     """Rank 0 saved the model that all ranks validated: evaluating it with one process gives the logged error."""
     argv = ["--checkpoint", str(checkpoint), "--shards", str(shards), "--split", "val", "--out", str(tmp_path / "out")]
@@ -126,6 +129,7 @@ def test_all_ranks_have_and_validate_the_same_model(checkpoint: Path, shards: Pa
     assert alone == pytest.approx(together[-1], abs=1e-6)
 
 
+@pytest.mark.fault("F4")
 def test_with_three_processes_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(shards: Path, tmp_path: Path):
     """The sum of two values does not depend on their order, but with three ranks the order must be the same."""
     for name, steps in {"whole": ["9"], "parts": ["2", "3", "9"]}.items():
@@ -134,6 +138,7 @@ def test_with_three_processes_a_resumed_run_equals_the_uninterrupted_one_bit_for
     assert_same_state(tmp_path / "parts" / "last.pt", tmp_path / "whole" / "last.pt")
 
 
+@pytest.mark.fault("F3", "G2")
 def test_a_damaged_checkpoint_is_reported_once(shards: Path, tmp_path: Path):
     for content in (b"", b"x"):
         (tmp_path / "last.pt").write_bytes(content)
@@ -147,6 +152,7 @@ LONG = ("--epochs", "100")
 
 
 @pytest.mark.parametrize(("sent", "rank"), [(signal.SIGKILL, 0), (signal.SIGKILL, 1), (signal.SIGSTOP, 1)])
+@pytest.mark.fault("G2")
 def test_if_a_rank_dies_or_hangs_all_ranks_end_and_one_reports_the_cause(
     sent: signal.Signals, rank: int, shards: Path, tmp_path: Path
 ):
@@ -163,6 +169,7 @@ def test_if_a_rank_dies_or_hangs_all_ranks_end_and_one_reports_the_cause(
     assert error.endswith(f": rank {rank} does not respond")
 
 
+@pytest.mark.fault("G2")
 def test_of_four_ranks_the_dead_one_is_reported_once_possibly_with_one_that_waits(shards: Path, tmp_path: Path):
     out = tmp_path / "run"
     with started(torchrun(4, TRAIN, *argv_of(shards, out, "--batch-size", "8", *LONG, *TIMEOUT))) as process:
@@ -173,6 +180,7 @@ def test_of_four_ranks_the_dead_one_is_reported_once_possibly_with_one_that_wait
     assert re.search(r": rank (0 or |1 or )?2( or 3)? does not respond$", error)
 
 
+@pytest.mark.fault("G2")
 def test_an_error_on_one_rank_ends_all_ranks_and_is_reported_once_with_step_and_shard(shards: Path, tmp_path: Path):
     damaged = Path(shutil.copytree(shards, tmp_path / "damaged"))
     path = damaged / "train-000002.tar"
@@ -188,6 +196,7 @@ def test_an_error_on_one_rank_ends_all_ranks_and_is_reported_once_with_step_and_
     assert 'wds_bone/train.py", line' not in result.stderr  # no traceback from wds_bone
 
 
+@pytest.mark.fault("E1", "G2")
 def test_a_loss_that_is_not_finite_on_one_rank_stops_all_ranks_and_its_samples_are_reported(
     shards: Path, tmp_path: Path
 ):
@@ -200,6 +209,7 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_all_ranks_and_its_samples_a
     assert not (out / "last.pt").exists()
 
 
+@pytest.mark.fault("G2")
 def test_a_bug_on_one_rank_shows_its_traceback_and_no_other_rank_is_blamed(shards: Path, tmp_path: Path):
     argv = argv_of(shards, tmp_path / "run", *TIMEOUT)
     result = launch(2, RECORDING, *argv, **{FOLDER: str(tmp_path), FAULT: "bug"})
@@ -216,6 +226,7 @@ def test_a_bug_on_one_rank_shows_its_traceback_and_no_other_rank_is_blamed(shard
         (["--epochs", "0"], "--epochs 0 is out of range"),
     ],
 )
+@pytest.mark.fault("E5", "G3")
 def test_invalid_settings_are_reported_once(more: list[str], message: str, shards: Path, tmp_path: Path):
     result = launch(2, TRAIN, *argv_of(shards, tmp_path / "run", *more))
     assert result.returncode != 0
@@ -241,6 +252,7 @@ def start_by_hand(stack: ExitStack, argv: list[str], **variables: str) -> list[L
 
 
 @pytest.mark.parametrize("differing", ["rate", "model", "shards"])
+@pytest.mark.fault("G3")
 def test_ranks_with_different_settings_or_shards_stop_before_the_first_step(
     differing: str, shards: Path, tmp_path: Path
 ):
@@ -261,6 +273,7 @@ def test_ranks_with_different_settings_or_shards_stop_before_the_first_step(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.fault("F4")
 def test_each_host_may_have_its_own_copy_of_the_shards_and_only_the_first_host_has_the_run(
     shards: Path, tmp_path: Path
 ):
@@ -276,6 +289,7 @@ def test_each_host_may_have_its_own_copy_of_the_shards_and_only_the_first_host_h
         assert not (tmp_path / "run-1").exists()
 
 
+@pytest.mark.fault("G3")
 def test_an_incomplete_launch_and_a_port_in_use_are_errors(shards: Path, tmp_path: Path):
     argv = argv_of(shards, tmp_path / "run", *TIMEOUT)
     with started([sys.executable, "-m", TRAIN, *argv], RANK="0", WORLD_SIZE="2") as process:
@@ -292,6 +306,7 @@ def test_an_incomplete_launch_and_a_port_in_use_are_errors(shards: Path, tmp_pat
     assert "address already in use" in result.stderr
 
 
+@pytest.mark.fault("E3")
 def test_a_launcher_stopped_at_random_steps_loses_nothing(shards: Path, tmp_path: Path):
     """Each of twenty SIGTERMs leads to a checkpoint within 20 seconds; the result is that of an uninterrupted run."""
     settings = ["--epochs", "60", "--model", "shufflenet_v2_x0_5"]

@@ -17,6 +17,7 @@ import torch
 import webdataset
 
 from tests.learn.out_of_memory import OUT_OF_MEMORY_MODEL, register_out_of_memory_model
+from tests.learn.runs import limit_file_size
 from tests.report.reading import read_predictions
 from tests.report.trained import (
     LETTERBOXED,
@@ -163,6 +164,7 @@ def test_the_terminal_shows_the_table_and_the_paths(
     assert all(str(tmp_path / "out" / name) in out for name in FILES)
 
 
+@pytest.mark.fault("C10")
 def test_a_damaged_shard_is_named_and_nothing_is_written(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,9 +175,10 @@ def test_a_damaged_shard_is_named_and_nothing_is_written(
     shard.write_bytes(contents)
     assert evaluate(folder, tmp_path / "out", "--shards", str(tmp_path / "shards")) == 2
     assert re.search(r"error: .*val-000001\.tar: sample 'film-\d+' fails its checksum", capsys.readouterr().err)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.fault("F3")
 def test_a_damaged_checkpoint_is_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     contents = bytearray((folder / "best.pt").read_bytes())
     contents[len(contents) // 2] ^= 1
@@ -194,6 +197,7 @@ def test_shards_of_another_geometry_are_refused(
     assert str(SIZE) in error
 
 
+@pytest.mark.fault("E1")
 def test_a_model_without_finite_predictions_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,6 +209,7 @@ def test_a_model_without_finite_predictions_is_refused(
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 
+@pytest.mark.fault("E2")
 def test_too_little_memory_is_an_error_that_names_the_batch_size(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +219,7 @@ def test_too_little_memory_is_an_error_that_names_the_batch_size(
     assert "got:      --local-batch-size 64" in capsys.readouterr().err
 
 
+@pytest.mark.fault("E5")
 @pytest.mark.parametrize("flag", ["--threads", "--local-batch-size"])
 def test_zero_threads_and_an_empty_batch_are_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str
@@ -222,14 +228,18 @@ def test_zero_threads_and_an_empty_batch_are_refused(
     assert "expected: 1 or more" in capsys.readouterr().err
 
 
+@pytest.mark.fault("B7", "E5")
 def test_a_folder_that_cannot_be_created_is_an_error(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
     assert evaluate(folder, tmp_path / "file" / "out") == 2
-    assert "cannot be created" in capsys.readouterr().err
+    assert f"cannot be created: {tmp_path / 'file'} is not a folder" in capsys.readouterr().err
+    assert evaluate(folder, tmp_path / ("x" * 300)) == 2
+    assert "is too long: 300 bytes" in capsys.readouterr().err
 
 
+@pytest.mark.fault("H2")
 def test_keys_of_foreign_shards_cannot_become_formulas_in_the_table(tmp_path: Path) -> None:
     keys = ["=1+1", "+cmd|' C'!A0", "@x", "<script>alert(1)<_script>"]
     with (tmp_path / "foreign.tar").open("wb") as file, webdataset.TarWriter(file, mtime=0) as tar:
@@ -270,3 +280,17 @@ def test_the_command_can_be_run_in_its_own_process(folder: Path, tmp_path: Path)
     finished = subprocess.run([*command, *rest], capture_output=True, text=True, timeout=110, check=False)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert {path.name for path in tmp_path.iterdir()} == FILES
+
+
+@pytest.mark.fault("B7", "E5")
+def test_a_folder_that_cannot_be_written_is_an_error_before_anything_is_predicted(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out" / "metrics.json").mkdir(parents=True)
+    missing = ["--checkpoint", str(folder / "missing.pt"), "--shards", str(folder / "shards"), "--out"]
+    assert main([*missing, str(tmp_path / "out")]) == 2
+    assert f"{tmp_path / 'out' / 'metrics.json'}: is not a file" in capsys.readouterr().err
+    with limit_file_size(0):
+        assert main([*missing, str(tmp_path / "full")]) == 2
+    assert f"{tmp_path / 'full' / 'evaluate.lock'}: cannot be written: File too large" in capsys.readouterr().err
+    assert not (tmp_path / "full").exists()

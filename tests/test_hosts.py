@@ -56,6 +56,7 @@ def host_command(host: int, argv: list[str]) -> list[str]:
     ]
 
 
+@pytest.mark.fault("F4")
 def test_two_hosts_train_the_same_model_as_two_processes_on_one_host(hosts: list[str], tmp_path: Path):
     shards = write_set(tmp_path / "shards-0", size=32, train=[17, 3, 20], val=[6, 5])
     shutil.copytree(shards, tmp_path / "shards-1")

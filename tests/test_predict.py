@@ -94,7 +94,7 @@ def test_the_same_film_gets_a_higher_age_for_a_boy_than_for_a_girl(folder: Path,
     assert ages["M"] > ages["F"] + 1
 
 
-@pytest.mark.fault("H1")
+@pytest.mark.fault("A8", "H1")
 def test_every_broken_film_gets_its_own_error_and_the_others_are_predicted(
     folder: Path, tmp_path: Path, capsys: Captured
 ) -> None:
@@ -111,8 +111,8 @@ def test_every_broken_film_gets_its_own_error_and_the_others_are_predicted(
         assert re.search(pattern, error)
 
 
-@pytest.mark.parametrize("name", ["missing.png", "."])
 @pytest.mark.fault("H1")
+@pytest.mark.parametrize("name", ["missing.png", "."])
 def test_a_path_that_is_not_a_file_gets_its_own_error(
     folder: Path, tmp_path: Path, capsys: Captured, name: str
 ) -> None:
@@ -120,6 +120,9 @@ def test_a_path_that_is_not_a_file_gets_its_own_error(
     captured = capsys.readouterr()
     assert len(table(captured.out)) == 1
     assert captured.err.count("error: ") == captured.err.count("  do:") == 1
+    if name == ".":
+        assert f"{tmp_path}: is a folder\n  expected: a film" in captured.err
+        assert f"name the films in it, such as {tmp_path}/*.png" in captured.err
 
 
 @pytest.mark.fault("H1")
@@ -149,6 +152,7 @@ def test_the_gender_is_required_and_never_guessed(folder: Path, capsys: Captured
         assert captured.out == ""
 
 
+@pytest.mark.fault("H2")
 def test_no_file_name_can_become_a_formula_in_the_table(
     folder: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +185,7 @@ def test_a_file_name_that_is_not_valid_utf_8_is_printed_with_escapes(
     assert name.endswith(r"film-\udcff.png")
 
 
+@pytest.mark.fault("H1")
 def test_without_letterboxing_films_must_have_the_size_of_the_training_images(
     folder: Path, tmp_path: Path, capsys: Captured
 ) -> None:
@@ -199,6 +204,7 @@ def test_the_help_says_that_this_is_not_a_medical_device(capsys: Captured) -> No
     assert "not a medical device" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.fault("F3")
 def test_a_file_that_is_not_a_checkpoint_is_refused(folder: Path, capsys: Captured) -> None:
     assert predict(folder, "F", film(folder, 0), checkpoint="films/labels.csv") == 2
     captured = capsys.readouterr()
@@ -216,6 +222,7 @@ def test_a_model_without_finite_predictions_is_refused(folder: Path, tmp_path: P
     assert f"the prediction for '{film(folder, 0)}' is not finite" in captured.err
 
 
+@pytest.mark.fault("E2")
 def test_too_little_memory_is_an_error(
     folder: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +232,7 @@ def test_too_little_memory_is_an_error(
     assert f"got:      {BATCH_SIZE} images at a time" in capsys.readouterr().err
 
 
+@pytest.mark.fault("H1")
 @pytest.mark.slow
 def test_the_command_in_its_own_process_predicts_and_reports_what_failed(folder: Path) -> None:
     command = [sys.executable, "-m", "wds_bone.predict", "--checkpoint", str(folder / "best.pt"), "--gender", "F", "-"]

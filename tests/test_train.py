@@ -57,6 +57,7 @@ def copied(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "copied"))
 
 
+@pytest.mark.fault("F4")
 def test_a_run_stopped_and_resumed_at_every_step_equals_the_uninterrupted_one(
     shards: Path, finished: Path, tmp_path: Path
 ):
@@ -69,6 +70,7 @@ def test_a_run_stopped_and_resumed_at_every_step_equals_the_uninterrupted_one(
     assert metrics_of(out) == metrics_of(finished)
 
 
+@pytest.mark.fault("F1")
 def test_a_run_killed_after_its_last_checkpoint_repeats_the_lost_steps(shards: Path, finished: Path, tmp_path: Path):
     out = tmp_path / "killed"
     main(train_argv(shards, out, "--max-steps", "2"))
@@ -80,6 +82,7 @@ def test_a_run_killed_after_its_last_checkpoint_repeats_the_lost_steps(shards: P
     assert metrics_of(out) == metrics_of(finished)
 
 
+@pytest.mark.fault("F1")
 def test_a_run_killed_before_its_first_checkpoint_starts_again(shards: Path, finished: Path, tmp_path: Path):
     out = tmp_path / "killed"
     main(train_argv(shards, out, "--max-steps", "2"))
@@ -95,6 +98,7 @@ def test_a_different_seed_gives_a_different_model(shards: Path, finished: Path, 
     assert not torch.equal(state_of(tmp_path / "other" / "last.pt")[weights], state_of(finished / "last.pt")[weights])
 
 
+@pytest.mark.fault("E4")
 def test_running_a_finished_run_again_reports_that_and_changes_nothing(
     shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -140,6 +144,7 @@ def test_the_run_is_described_before_its_first_step(shards: Path, tmp_path: Path
     assert json.loads((out / "run.json").read_text())["config"]["lr"] == 1e30
 
 
+@pytest.mark.fault("F4")
 def test_different_settings_in_the_folder_of_a_run_are_refused_with_both_values(
     shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -149,6 +154,7 @@ def test_different_settings_in_the_folder_of_a_run_are_refused_with_both_values(
     assert "got:      --batch-size 5, --lr 0.5" in message
 
 
+@pytest.mark.fault("F4")
 def test_the_folder_of_a_run_without_a_checkpoint_is_refused_too(
     shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -157,6 +163,7 @@ def test_the_folder_of_a_run_without_a_checkpoint_is_refused_too(
     assert "--seed 0" in capsys.readouterr().err
 
 
+@pytest.mark.fault("E6")
 def test_resume_none_never_overwrites_a_run(shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]):
     before = (copied / "last.pt").read_bytes()
     assert main(train_argv(shards, copied, "--resume", "none")) == 2
@@ -164,6 +171,7 @@ def test_resume_none_never_overwrites_a_run(shards: Path, copied: Path, capsys: 
     assert (copied / "last.pt").read_bytes() == before
 
 
+@pytest.mark.fault("F3")
 def test_a_run_can_resume_from_an_earlier_checkpoint_if_the_last_one_is_damaged(
     shards: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -180,6 +188,7 @@ def test_a_run_can_resume_from_an_earlier_checkpoint_if_the_last_one_is_damaged(
 
 
 @pytest.mark.parametrize("changed", ["train", "val"])
+@pytest.mark.fault("F4")
 def test_resuming_with_different_shards_is_refused(
     changed: str, copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -191,11 +200,13 @@ def test_resuming_with_different_shards_is_refused(
     assert "(saved)" in message
 
 
+@pytest.mark.fault("F4")
 def test_resuming_with_the_same_shards_in_another_folder_is_accepted(shards: Path, copied: Path, tmp_path: Path):
     moved = Path(shutil.copytree(shards, tmp_path / "moved"))
     assert main(train_argv(moved, copied)) == 0
 
 
+@pytest.mark.fault("E9")
 def test_a_checkpoint_of_another_version_is_refused(shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]):
     contents = load_checkpoint(copied / "last.pt")
     contents["versions"]["wds_bone"] = "0.0.1"
@@ -204,6 +215,7 @@ def test_a_checkpoint_of_another_version_is_refused(shards: Path, copied: Path, 
     assert "install wds_bone 0.0.1" in capsys.readouterr().err
 
 
+@pytest.mark.fault("E1")
 def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_samples_and_keeps_the_checkpoint(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -219,6 +231,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_samples_and_keeps
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.fault("E1")
 def test_on_a_cuda_device_the_step_that_diverged_is_reported_and_not_saved(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -232,6 +245,7 @@ def test_on_a_cuda_device_the_step_that_diverged_is_reported_and_not_saved(
     assert (out / "last.pt").read_bytes() == before
 
 
+@pytest.mark.fault("E4")
 def test_a_batch_larger_than_the_set_contains_samples_several_times(shards: Path, tmp_path: Path):
     out = tmp_path / "large"
     assert main(train_argv(shards, out, "--batch-size", "32")) == 0
@@ -239,6 +253,7 @@ def test_a_batch_larger_than_the_set_contains_samples_several_times(shards: Path
     assert load_checkpoint(out / "last.pt")["progress"]["validated_epochs"] == 3
 
 
+@pytest.mark.fault("E4")
 def test_training_works_with_a_single_sample(tmp_path: Path):
     shards = write_set(tmp_path / "one", size=32, train=[1], val=[1])
     assert main(train_argv(shards, tmp_path / "run")) == 0
@@ -255,6 +270,7 @@ def test_training_works_with_a_single_sample(tmp_path: Path):
         (["--resume", "none.pt"], "none.pt"),
     ],
 )
+@pytest.mark.fault("E5")
 def test_settings_that_cannot_work_are_refused_and_leave_no_run_behind(
     more: list[str], message: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -265,6 +281,7 @@ def test_settings_that_cannot_work_are_refused_and_leave_no_run_behind(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"config": 3}', "\x00"])
+@pytest.mark.fault("F3")
 def test_a_damaged_description_of_a_run_is_reported_and_can_be_removed(
     text: str, shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -275,6 +292,7 @@ def test_a_damaged_description_of_a_run_is_reported_and_can_be_removed(
     assert main(train_argv(shards, copied)) == 0
 
 
+@pytest.mark.fault("E2")
 def test_running_out_of_memory_is_an_error_that_names_the_batch_size(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
@@ -312,6 +330,7 @@ def test_validation_shards_without_a_manifest_are_found_by_their_names(shards: P
     assert json.loads((tmp_path / "run" / "run.json").read_text())["samples"]["val"] == 5
 
 
+@pytest.mark.fault("E5")
 def test_training_on_tars_requires_validation_shards(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     argv = train_argv(shards, tmp_path / "run", "--train", str(shards / "train-*.tar"))
     assert main(argv) == 2
@@ -337,6 +356,7 @@ def test_validation_images_of_a_different_size_are_refused(
         ("shufflenet_v2_x0_5", ["--set", "ema=0", "shuffle_buffer=3"]),
     ],
 )
+@pytest.mark.fault("F4")
 def test_models_with_random_layers_or_half_precision_also_resume_exactly(
     model: str, more: list[str], shards: Path, tmp_path: Path
 ):
@@ -349,6 +369,7 @@ def test_models_with_random_layers_or_half_precision_also_resume_exactly(
 
 @pytest.mark.stress
 @pytest.mark.timeout(3600)
+@pytest.mark.fault("F1")
 def test_a_hundred_kills_at_random_times_do_not_change_a_bit_of_the_result(shards: Path, tmp_path: Path):
     """The kills come at any time: during imports, before the first checkpoint, in a step, a validation or a save."""
     settings = ["--epochs", "600"]
@@ -383,6 +404,7 @@ def start(*argv: str) -> "subprocess.Popen[str]":
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.fault("F1")
 def test_a_run_killed_several_times_equals_an_uninterrupted_one(shards: Path, tmp_path: Path):
     settings = ["--epochs", "20"]
     assert main(train_argv(shards, tmp_path / "whole", *settings)) == 0
@@ -401,7 +423,8 @@ def test_a_run_killed_several_times_equals_an_uninterrupted_one(shards: Path, tm
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.fault("E3", "E8")
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_process_that_receives_a_signal_saves_and_exits_with_its_code(
     number: int, exit_code: int, shards: Path, tmp_path: Path
 ):

@@ -98,6 +98,7 @@ def test_an_older_checkpoint_predicts_the_same_bytes_as_the_version_that_wrote_i
     assert torch.equal(predictor.predict_months(image, gender), expected)
 
 
+@pytest.mark.fault("E9")
 def test_a_checkpoint_of_0_1_0_evaluates_as_one_of_0_2_0(
     shards: Path, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -129,6 +130,7 @@ def test_a_checkpoint_of_0_1_0_can_provide_initial_weights(
     assert all(torch.equal(model[name], ema[name]) for name in ema if name.endswith("weight"))
 
 
+@pytest.mark.fault("E9")
 def test_every_launch_is_recorded_in_the_history_of_the_run(
     shards: Path, stopped: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -165,6 +165,7 @@ def test_a_shard_without_samples_is_reported(tmp_path: Path, num_shards: int, ca
     assert ("the split 'train' has no samples" in text) == (num_shards == 1)
 
 
+@pytest.mark.fault("C1")
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that exists but cannot be read")
 @pytest.mark.parametrize("suffix", [".index.npy", ".idx"])
 def test_a_sidecar_that_cannot_be_read_is_reported(folder: Path, suffix: str, capsys: pytest.CaptureFixture[str]):

@@ -1,28 +1,39 @@
-"""Run one of the commands: `wds-bone COMMAND`, or `python -m wds_bone COMMAND`."""
+"""Run one of the commands: `wds-bone COMMAND`, `python -m wds_bone COMMAND`, or `python -m wds_bone.COMMAND`.
 
+In: the words of the command line.
+Out: an exit code.
+Invariant: signals and lost output are answered before the module of the command, and thus torch, is imported.
+"""
+
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from wds_bone import __version__
-from wds_bone.command_line import run_command
+from wds_bone.command_line import Command, run_command
 from wds_bone.commands import COMMANDS
 from wds_bone.config_file import closest
 from wds_bone.errors import ConfigError
 
-_NAMES = [command.name.removeprefix("wds-bone ") for command in COMMANDS]
+_COMMANDS = {command.name.removeprefix("wds-bone "): command for command in COMMANDS}
+_PROGRAM = Command("wds-bone", "", "", "", prints_result=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first argument names, and return its exit code; without arguments, print the help."""
+    if argv is None:
+        _let_signals_end_the_process()
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help"):
-        print(help_text())  # noqa: T201
-        return 0
-    if words[0] == "--version":
-        print(f"wds-bone {__version__}")  # noqa: T201
-        return 0
-    return run_command(lambda: _run(words[0], words[1:]))
+    command = _COMMANDS.get(words[0], _PROGRAM) if words else _PROGRAM
+    return run_command(command, parse=lambda: _find_main(words), run=lambda run, _: run(words[1:]))
+
+
+def start(name: str) -> NoReturn:
+    """Run the command `name` as the program of this process."""
+    _let_signals_end_the_process()
+    sys.exit(main([name, *sys.argv[1:]]))
 
 
 def help_text() -> str:
@@ -42,15 +53,24 @@ def help_text() -> str:
     )
 
 
-def _run(name: str, argv: Sequence[str]) -> int:
-    if name not in _NAMES:
-        similar = closest(name, _NAMES)
-        do = "see `wds-bone --help`" if similar is None else f"use wds-bone {similar}"
-        raise ConfigError(f"there is no command {name!r}", expected=", ".join(_NAMES), got=name, do=do)
-    # Imported late: most commands import torch, which `wds-bone --help` must not wait for.
-    module = import_module(f"wds_bone.{name.replace('-', '_')}")
-    code: int = module.main(argv)
-    return code
+def _find_main(words: Sequence[str]) -> Callable[[Sequence[str]], int | None]:
+    """Return the function that runs the command, or that prints the help or the version."""
+    if not words or words[0] in ("-h", "--help"):
+        return lambda _: print(help_text())  # noqa: T201
+    if words[0] == "--version":
+        return lambda _: print(f"wds-bone {__version__}")  # noqa: T201
+    if words[0] in _COMMANDS:
+        # Imported late: most commands import torch, which `wds-bone --help` must not wait for.
+        run: Callable[[Sequence[str]], int] = import_module(f"wds_bone.{words[0].replace('-', '_')}").main
+        return run
+    similar = closest(words[0], list(_COMMANDS))
+    do = "see `wds-bone --help`" if similar is None else f"use wds-bone {similar}"
+    raise ConfigError(f"there is no command {words[0]!r}", expected=", ".join(_COMMANDS), got=words[0], do=do)
+
+
+def _let_signals_end_the_process() -> None:
+    """Let Ctrl-C end the process silently before a command answers it, and after; Python would show a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

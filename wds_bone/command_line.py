@@ -1,12 +1,13 @@
-"""Parse command lines into frozen dataclasses, and turn errors that the user can fix into exit code 2.
+"""Parse command lines into frozen dataclasses, and run commands: their errors, signals and streams give the exit code.
 
 In: the words of a command line, and the dataclass of a command's settings.
-Out: the settings, or an error with the most similar option; help texts that end with an example.
+Out: the settings, or an error with the most similar option; help texts that end with an example; exit codes.
 Invariant: flags and `--set` take precedence over `--config`, which takes precedence over the defaults.
 """
 
 import argparse
 import dataclasses
+import os
 import sys
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +16,11 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
 from wds_bone.config import options_of, setting_name
-from wds_bone.config_file import Kind, closest, kind_of, parse_assignments, read_settings
+from wds_bone.config_file import Kind, closest, kind_of, parse_assignments, read_settings, resolve_paths
 from wds_bone.errors import ConfigError, WdsBoneError
+from wds_bone.interrupt import Interrupted, Interruption
+from wds_bone.paths import expand_path, refuse_unreadable
+from wds_bone.streams import StandardStreams
 
 Config = TypeVar("Config")
 USER_ERROR = 2
@@ -25,12 +29,23 @@ _FILE, _SET = "settings file", "settings"  # must differ from the names of all f
 
 @dataclass(frozen=True)
 class Command:
-    """A command in the help texts: its name, a summary of a few words, a description in sentences, and an example."""
+    """A command.
+
+    Attributes:
+        name: what is typed.
+        summary: what it does, in a few words.
+        description: what it does, in sentences.
+        example: a command line.
+        after_signal: what a signal left behind, and what to do, as the rest of a sentence.
+        prints_result: whether its result is what it prints; otherwise, it can continue when its output is lost.
+    """
 
     name: str
     summary: str
     description: str
     example: str
+    after_signal: str = "run the same command again"
+    prints_result: bool = False
 
 
 def parse_config(config_class: type[Config], argv: Sequence[str] | None, command: Command) -> Config:
@@ -47,28 +62,67 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None, command
     settings = {name: f"--set {name}=VALUE" for name, known in options_of(config_class).items() if not known.flag}
     _refuse_unknown_flags(words, flags, settings, command)
     given = vars(parser.parse_args(words))
-    return config_class(**_merge(config_class, given))
+    return config_class(**resolve_paths(config_class, _merge(config_class, given)))
 
 
-def run_command(command: Callable[[], int | None]) -> int:
-    """Run `command` and return its exit code; if the user can fix an error, print it to stderr and return 2."""
-    try:
-        return command() or 0
-    except WdsBoneError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return USER_ERROR
+def run_command(
+    command: Command, *, parse: Callable[[], Config], run: Callable[[Config, Interruption], int | None]
+) -> int:
+    """Run a command and return its exit code: that of `run`, 2 after an error of the user's, 128 + n after signal n.
+
+    Args:
+        command: the command.
+        parse: returns its settings; prints its help.
+        run: does its work. A signal raises `Interrupted`, except inside `interruption.deferred()`.
+    """
+    with StandardStreams(command.name) as streams:
+        try:
+            with Interruption() as interruption:
+                config = parse()
+                streams.output_is_result = command.prints_result
+                return run(config, interruption) or 0
+        except WdsBoneError as error:
+            return _print_error(error)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            # The last resort for faults of a file system that no code near the file reports.
+            problem = f"{error.filename}: cannot be used: {error.strerror}"
+            return _print_error(
+                WdsBoneError(problem, do="check the path, its permissions and the limits of the machine")
+            )
+        except Interrupted as interrupted:
+            if is_first_on_host():
+                print(f"{interrupted}; {command.after_signal}", file=sys.stderr)  # noqa: T201
+            return interrupted.exit_code
+
+
+def _print_error(error: WdsBoneError) -> int:
+    print(f"error: {error}", file=sys.stderr)  # noqa: T201
+    return USER_ERROR
+
+
+def is_first_on_host() -> bool:
+    """Return whether this process prints what all processes that a launcher started on this machine would print."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _merge(config_class: type[Any], given: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a command line, including those from `--config` and `--set`."""
     path, assignments = given.pop(_FILE, None), given.pop(_SET, ())
-    from_file = {} if path is None else read_settings(config_class, path)
+    from_file = {} if path is None else read_settings(config_class, _settings_file(path))
     assigned = parse_assignments(config_class, assignments)
     if twice := sorted(assigned.keys() & given.keys()):
         flag = setting_name(config_class, twice[0])
         problem = f"{flag} and --set {twice[0]} change the same setting"
         raise ConfigError(problem, expected="one of them", got="both", do="leave one of them out")
     return from_file | assigned | given
+
+
+def _settings_file(text: str) -> Path:
+    path = expand_path(text, option="--config")
+    refuse_unreadable(path, option="--config")
+    return Path(path)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -142,7 +196,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> Iterator[str]:
     """Add `--config` and `--set`."""
     common: dict[str, Any] = {"default": argparse.SUPPRESS}
     config = parser.add_argument(
-        "--config", dest=_FILE, type=Path, metavar="FILE", help="read settings from a TOML file", **common
+        "--config", dest=_FILE, metavar="FILE", help="read settings from a TOML file", **common
     )
     text = "change any setting by name, including those below that have no flag"
     assign = parser.add_argument(
@@ -175,4 +229,4 @@ def _argument_type(kind: Kind) -> dict[str, Any]:
     if typing.get_origin(kind.base) is Literal:
         return {"choices": list(typing.get_args(kind.base)), **several}
     metavar = {int: "N", float: "X"}.get(kind.base)
-    return {"type": kind.base, **({"metavar": metavar} if metavar else {}), **several}
+    return {"type": str if kind.is_path else kind.base, **({"metavar": metavar} if metavar else {}), **several}

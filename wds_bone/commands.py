@@ -8,30 +8,37 @@ MAKE_SHARDS = Command(
     "Write labeled hand radiographs as tar shards; without --labels, draw synthetic ones. "
     "Run the same command again to finish an interrupted run.",
     "wds-bone make-shards --labels labels.csv --images films",
+    after_signal="run the same command again to continue",
 )
 VERIFY = Command(
     "wds-bone verify",
     "check that shards are undamaged",
     "Check shards for damage: their structure, counts, checksums, indexes and label statistics.",
     "wds-bone verify shards --deep",
+    after_signal="not everything was checked; run the same command again",
+    prints_result=True,
 )
 INDEX = Command(
     "wds-bone index",
     "index shards from other tools",
     "Write the indexes and the manifest for shards that another tool wrote.",
     "wds-bone index other-shards",
+    after_signal="not all shards were indexed; run the same command again",
+    prints_result=True,
 )
 TRAIN = Command(
     "wds-bone train",
     "train a model on shards",
     "Train a bone age model on shards. Run the same command again to resume a stopped run.",
     "wds-bone train --train shards --out runs/first",
+    after_signal="run the same command again to continue",
 )
 EVALUATE = Command(
     "wds-bone evaluate",
     "measure the errors of a model",
     "Predict every sample of a split once, and write the predictions, their errors and figures.",
     "wds-bone evaluate --checkpoint best.pt --shards shards --split val --out report",
+    after_signal="the results are not complete; run the same command again",
 )
 PREDICT = Command(
     "wds-bone predict",
@@ -39,5 +46,7 @@ PREDICT = Command(
     "Predict bone ages in months from hand radiographs, and print them as CSV. "
     "For research and teaching; not a medical device, not for diagnosis.",
     "wds-bone predict --checkpoint best.pt --gender F film.png",
+    after_signal="the films without a row were not predicted; run the command again for them",
+    prints_result=True,
 )
 COMMANDS = (MAKE_SHARDS, VERIFY, INDEX, TRAIN, EVALUATE, PREDICT)

@@ -30,6 +30,8 @@ class Option:
         min: the smallest value.
         max: the largest value.
         below: an exclusive upper bound.
+        is_output: whether it is a path that the command writes to.
+        may_be_pipe: whether it is a path that may also be a pipe or device.
         may_change: whether it may change when a run is resumed.
         may_differ: whether it may differ between the processes of a run, and change when the run is resumed.
     """
@@ -41,6 +43,8 @@ class Option:
     min: float | None = None
     max: float | None = None
     below: float | None = None
+    is_output: bool = False
+    may_be_pipe: bool = False
     may_change: bool = False
     may_differ: bool = False
 
@@ -66,7 +70,8 @@ def option(help: str, *, default: Any = dataclasses.MISSING, **traits: Any) -> A
     """Return a dataclass field for a setting; `traits` are attributes of `Option`.
 
     The annotation gives the type: `str`, `int`, `float`, `bool` (makes `--x` and `--no-x`), `Path`, `Literal[...]`
-    (choices), `tuple[X, ...]` (one or more values), or any of these with `| None` (not set by default).
+    (choices), `tuple[X, ...]` (one or more values), or any of these with `| None` (not set by default). Text that
+    names files, such as a pattern, is a `PathText`.
     """
     return dataclasses.field(default=default, metadata={"option": Option(help, **traits)})
 
@@ -78,9 +83,11 @@ def options_of(config_class: Any) -> dict[str, Option]:
 
 
 def setting_name(config_class: Any, name: str) -> str:
-    """Return the option that changes a setting: `--batch-size`, or `--set accumulate` if it has no flag."""
-    has_flag = options_of(config_class)[name].flag
-    return f"--{name.replace('_', '-')}" if has_flag else f"--set {name}"
+    """Return what changes a setting: `--batch-size`; `--set accumulate` without a flag; `IMAGE` if it is positional."""
+    known = options_of(config_class)[name]
+    if known.positional:
+        return known.metavar or name.upper()
+    return f"--{name.replace('_', '-')}" if known.flag else f"--set {name}"
 
 
 def assignment(config_class: Any, name: str, value: object) -> str:

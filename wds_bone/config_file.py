@@ -12,12 +12,15 @@ import tomllib
 import types
 import typing
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import tomli_w
 
+from wds_bone.config import options_of, setting_name
 from wds_bone.errors import ConfigError
+from wds_bone.paths import PathText, expand_path, refuse_unreadable
 
 NOT_SET = "none"
 """The value of an optional setting that is not set, because TOML has no null."""
@@ -37,7 +40,12 @@ class Kind(NamedTuple):
     @property
     def is_text(self) -> bool:
         """Whether a value is text, which needs no quotes."""
-        return self.base in (str, Path) or typing.get_origin(self.base) is Literal
+        return self.base is str or self.is_path or typing.get_origin(self.base) is Literal
+
+    @property
+    def is_path(self) -> bool:
+        """Whether a value is a path; it stays text until `paths.py` makes a path of it."""
+        return self.base in (Path, PathText)
 
 
 def kind_of(hint: Any) -> Kind:
@@ -58,10 +66,10 @@ def read_settings(config_class: type[Any], path: Path) -> dict[str, Any]:
         ConfigError: if the file is missing or not TOML, a name is not a setting, or a value has the wrong type.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", do="check the path of --config") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(
             f"{path}: is not TOML", got=error, do="write one setting per line, such as: epochs = 20"
         ) from error
@@ -88,8 +96,37 @@ def parse_assignments(config_class: type[Any], assignments: Sequence[str]) -> di
 
 
 def settings_as_toml(settings: dict[str, Any]) -> bytes:
-    """Return settings in plain types as a TOML file, without those that are None."""
-    return tomli_w.dumps({name: value for name, value in settings.items() if value is not None}).encode()
+    """Return settings in plain types as a TOML file, without those that are None.
+
+    A path that is not valid UTF-8 keeps its bytes.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    return tomli_w.dumps(given).encode(errors="surrogateescape")
+
+
+def resolve_paths(config_class: type[Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with the text of each path converted to its type, and `~` expanded.
+
+    Raises:
+        ConfigError: if there can be no such path, or it is to be read and exists but cannot be.
+    """
+    hints = typing.get_type_hints(config_class)
+    kinds = {name: kind_of(hints[name]) for name in settings}
+    resolve = partial(_resolve_path, config_class)
+    return {
+        name: resolve(name, value, kinds[name].base) if value and kinds[name].is_path else value
+        for name, value in settings.items()
+    }
+
+
+def _resolve_path(config_class: type[Any], name: str, value: Any, base: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_resolve_path(config_class, name, part, base) for part in value)
+    known, option = options_of(config_class)[name], setting_name(config_class, name)
+    path = expand_path(value, option=option)
+    if not known.is_output:
+        refuse_unreadable(path, option=option, may_be_pipe=known.may_be_pipe)
+    return Path(path.removeprefix("file://")) if base is Path else path
 
 
 def closest(word: str, known: Sequence[str]) -> str | None:
@@ -142,8 +179,8 @@ def _convert(value: Any, kind: Kind) -> Any:
 def _convert_one(value: Any, base: Any) -> Any:
     if base is float and type(value) is int:
         return float(value)
-    if base is Path and isinstance(value, str):
-        return Path(value)
+    if base in (Path, PathText) and isinstance(value, str):
+        return value
     is_choice = typing.get_origin(base) is Literal
     if (value in typing.get_args(base)) if is_choice else (type(value) is base):
         return value
@@ -151,7 +188,14 @@ def _convert_one(value: Any, base: Any) -> Any:
 
 
 def _describe(kind: Kind) -> str:
-    names = {str: "a string", Path: "a path", int: "a whole number", float: "a number", bool: "true or false"}
+    names = {
+        str: "a string",
+        Path: "a path",
+        PathText: "a path",
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+    }
     base = " or ".join(map(str, typing.get_args(kind.base))) or names[kind.base]
     if not kind.is_list:
         return base

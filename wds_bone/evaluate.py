@@ -6,26 +6,36 @@ Invariant: the results are a function of (checkpoint, shards, genders given to t
 on the local batch size and the device.
 """
 
+if __name__ == "__main__":
+    from wds_bone.__main__ import start
+
+    start("evaluate")
+
 import hashlib
-import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import EVALUATE
 from wds_bone.config import check_bounds, option
 from wds_bone.distributed.hardware import Device, code_digest, default_threads, installed_versions, pick_device
-from wds_bone.distributed.interrupt import Interruption
-from wds_bone.distributed.launch import open_interruption, open_ranks, report_errors_once
-from wds_bone.distributed.memory import memory_errors
+from wds_bone.distributed.launch import open_ranks, report_errors_once
+from wds_bone.distributed.memory import memory_errors, refuse_beyond_memory
 from wds_bone.distributed.ranks import Ranks
-from wds_bone.errors import ConfigError
+from wds_bone.interrupt import Interruption
 from wds_bone.learn.validate import Predictions, predict_epoch, refuse_not_finite
 from wds_bone.model.checkpoint import load_checkpoint
-from wds_bone.model.predictor import restore_predictor
+from wds_bone.model.footprint import measure_forward_bytes
+from wds_bone.model.predictor import Predictor, restore_predictor
+from wds_bone.paths import PathText, refuse_unusable_folder
 from wds_bone.report.evaluation import (
+    RESULT_NAMES,
     GenderInput,
     describe_checkpoint,
     describe_shards,
@@ -33,6 +43,9 @@ from wds_bone.report.evaluation import (
     write_evaluation,
 )
 from wds_bone.report.metrics import describe_constant, format_summary, summarize
+from wds_bone.storage.lock import folder_lock
+from wds_bone.storage.machine import check_count
+from wds_bone.stream.settings import available_cores
 from wds_bone.stream.stream import BoneAgeStream
 
 TIMEOUT_SECONDS = 300.0
@@ -43,8 +56,10 @@ class EvaluateConfig:
     """Settings of one evaluation."""
 
     checkpoint: Path = option("best.pt or last.pt of a training run", metavar="FILE")
-    shards: tuple[str, ...] = option("labeled shards: a manifest, a folder or tars", metavar="PATH")
-    out: Path = option("folder for the results; results of an earlier evaluation are replaced", metavar="DIR")
+    shards: tuple[PathText, ...] = option("labeled shards: a manifest, a folder or tars", metavar="PATH")
+    out: Path = option(
+        "folder for the results; results of an earlier evaluation are replaced", metavar="DIR", is_output=True
+    )
     split: str | None = option("split of a folder or manifest (default: the only one)", default=None, metavar="NAME")
     local_batch_size: int = option(
         "images per forward pass of each process; affects only the rounding of the predictions", default=64, min=1
@@ -62,28 +77,29 @@ class EvaluateConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate, and return the exit code: 0, 2 after an error that the user can fix, 130 or 143 after a signal."""
-    return run_command(lambda: run_evaluation(report_errors_once(lambda: parse_config(EvaluateConfig, argv, EVALUATE))))
+    """Evaluate, and return the exit code: 0, 2 after an error that the user can fix, 128 + n after signal n."""
+    parse = partial(parse_config, EvaluateConfig, argv, EVALUATE)
+    return run_command(EVALUATE, parse=lambda: report_errors_once(parse), run=run_evaluation)
 
 
-def run_evaluation(config: EvaluateConfig) -> int:
-    """Predict, write and print the results, and return the exit code; after a signal, no results are written.
+def run_evaluation(config: EvaluateConfig, interruption: Interruption) -> None:
+    """Predict, write and print the results.
 
     Raises:
+        Interrupted: after a signal; no results are written.
         WdsBoneError: if settings, checkpoint and shards do not match, or a file cannot be written.
     """
     device = report_errors_once(lambda: pick_device(config.device))
-    with (
-        open_interruption() as interruption,
-        open_ranks(device, timeout_seconds=TIMEOUT_SECONDS) as ranks,
-    ):
-        contents = load_checkpoint(config.checkpoint)
+    report_errors_once(lambda: check_count("--threads", config.threads, cores=available_cores()))
+    with open_ranks(device, timeout_seconds=TIMEOUT_SECONDS, interruption=interruption) as ranks, ExitStack() as stack:
         if ranks.is_first:
-            _make_folder(config.out)
+            refuse_unusable_folder(config.out, files=RESULT_NAMES)
+            stack.enter_context(folder_lock(config.out, "evaluate"))
+        contents = load_checkpoint(config.checkpoint)
         predictions, shards = predict_shards(config, contents, ranks, interruption)
         if ranks.is_first and predictions is not None:
             _write_results(config, contents, predictions, shards)
-    return interruption.exit_code
+    interruption.check()
 
 
 def predict_shards(
@@ -96,23 +112,39 @@ def predict_shards(
     Raises:
         WdsBoneError: if the shards do not match the checkpoint, or a prediction is not finite.
     """
-    got, do = f"--local-batch-size {config.local_batch_size}", "use a smaller --local-batch-size, or --device cpu"
+    got = f"--local-batch-size {config.local_batch_size}"
+    do = "use a smaller --local-batch-size" + ("" if ranks.device.type == "cpu" else ", or --device cpu")
     with memory_errors(ranks.device, got=got, do=do):
         predictor = restore_predictor(contents, device=ranks.device)
+        _refuse_large_batches(predictor, ranks.device, num_images=config.local_batch_size, got=got, do=do)
         with _open_stream(config, ranks) as stream:
             predictor.preprocessing.refuse_other_format(stream.image_format, where=", ".join(config.shards))
             ranks.refuse_disagreement(_shared_description(config, stream))
-            predictions = predict_epoch(
-                predictor,
-                stream,
-                ranks,
-                gender_input=override_genders(stream, config.gender),
-                give_up=lambda: ranks.any(interruption.is_requested),
-            )
+            genders = override_genders(stream, config.gender)
+            with interruption.deferred():
+                predictions = predict_epoch(
+                    predictor,
+                    stream,
+                    ranks,
+                    gender_input=genders,
+                    give_up=lambda: ranks.any(interruption.is_requested),
+                )
             shards = describe_shards(stream, split=config.split)
     if predictions is not None:
         refuse_not_finite(predictions.predicted_months, predictions.key, where=str(config.checkpoint))
     return predictions, shards
+
+
+def _refuse_large_batches(predictor: Predictor, device: torch.device, *, num_images: int, got: str, do: str) -> None:
+    """Refuse batches that do not fit into the memory of the device; every image is predicted with its mirror image."""
+    height, width = predictor.preprocessing.height, predictor.preprocessing.width
+    needed = {
+        "the input of the model": 3 * num_images * height * width * torch.float32.itemsize,
+        "its largest layer": measure_forward_bytes(
+            predictor.model, num_images=2 * num_images, height=height, width=width
+        ),
+    }
+    refuse_beyond_memory(needed, device, got=got, do=do)
 
 
 def _open_stream(config: EvaluateConfig, ranks: Ranks) -> BoneAgeStream:
@@ -145,14 +177,6 @@ def _shared_description(config: EvaluateConfig, stream: BoneAgeStream) -> dict[s
     }
 
 
-def _make_folder(folder: Path) -> None:
-    """Create the folder for the results before any work is done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be created: {error.strerror}", do="use another --out") from error
-
-
 def _write_results(
     config: EvaluateConfig, contents: dict[str, Any], predictions: Predictions, shards: dict[str, Any]
 ) -> None:
@@ -182,7 +206,3 @@ def _print_results(metrics: dict[str, Any], paths: Sequence[Path]) -> None:
     )
     baseline = "constant: MAE of always predicting the median training age (in rows F and M, of that gender)"
     print(f"{table}\n{remark}{baseline}", *paths, sep="\n")  # noqa: T201
-
-
-if __name__ == "__main__":
-    sys.exit(main())

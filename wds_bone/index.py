@@ -5,16 +5,22 @@ Out: `<shard>.index.npy` and `<shard>.idx` for every shard, and finally `manifes
 Invariant: shards are read completely and never changed; a set from `wds-bone make-shards` keeps its manifest.
 """
 
-import sys
+if __name__ == "__main__":
+    from wds_bone.__main__ import start
+
+    start("index")
+
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import INDEX
 from wds_bone.config import check_bounds, option
 from wds_bone.errors import ConfigError, ShardError
+from wds_bone.paths import PathText
 from wds_bone.progress import BYTES, progress
 from wds_bone.sharding.overview import format_counts
 from wds_bone.sharding.settings import MAX_SIDE_PIXELS, MIN_SIDE_PIXELS
@@ -39,7 +45,7 @@ from wds_bone.stream.locate import expand_shards, tars_in
 class IndexConfig:
     """The settings of the index command."""
 
-    paths: tuple[str, ...] = option(
+    paths: tuple[PathText, ...] = option(
         "folder of shards, or all shards in it; what does not exist is a brace pattern or a glob",
         positional=True,
         metavar="PATH",
@@ -58,14 +64,14 @@ class IndexConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 for success, 2 for a user error."""
+    parse = partial(parse_config, IndexConfig, argv, INDEX)
+    return run_command(INDEX, parse=parse, run=lambda config, _: _index(config))
 
-    def command() -> None:
-        config = parse_config(IndexConfig, argv, INDEX)
-        ignored = Counter[str]()
-        manifest = index_shards(config.paths, letterbox=config.letterbox, ignored=ignored)
-        print(format_counts(manifest), *describe_ignored(ignored), sep="\n")  # noqa: T201
 
-    return run_command(command)
+def _index(config: IndexConfig) -> None:
+    ignored = Counter[str]()
+    manifest = index_shards(config.paths, letterbox=config.letterbox, ignored=ignored)
+    print(format_counts(manifest), *describe_ignored(ignored), sep="\n")  # noqa: T201
 
 
 def index_shards(
@@ -164,7 +170,3 @@ def _describe_shards(paths: Sequence[Path]) -> list[DescribedShard]:
             shards.append(describe_shard(scan_shard(path)))
             show(done := done + file_bytes(path))
     return shards
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,16 +5,22 @@ Out: a folder of shards, a summary on standard output, and an exit code.
 Invariant: every mistake in the settings is found before the first shard is written.
 """
 
-import sys
+if __name__ == "__main__":
+    from wds_bone.__main__ import start
+
+    start("make-shards")
+
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import MAKE_SHARDS
+from wds_bone.interrupt import Interruption
 from wds_bone.labels.read import RejectedSample
+from wds_bone.paths import refuse_unusable_folder
 from wds_bone.sharding.bad_list import BAD_NAME
 from wds_bone.sharding.build import BuiltSet, build_set
-from wds_bone.sharding.lock import writer_lock
 from wds_bone.sharding.overview import HISTOGRAM_NAME, SHEET_NAME, format_counts, format_num_samples
 from wds_bone.sharding.patients import NO_PATIENTS, describe_patients
 from wds_bone.sharding.plan import SetPlan, assign_splits, default_samples_per_shard, plan_split
@@ -27,30 +33,30 @@ from wds_bone.sharding.settings import (
 )
 from wds_bone.sharding.sources import FilmSources, film_sources, synthetic_sources
 from wds_bone.sharding.writer import check_bad_budget, format_causes
-from wds_bone.shards.manifest import ImageFormat
+from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, ImageFormat
+from wds_bone.storage.lock import folder_lock
+from wds_bone.storage.machine import check_count
 from wds_bone.stream.settings import available_cores
 
-EXIT_INTERRUPTED = 130
 TEST_RATERS = 6
 """RSNA's test labels are means of six readings, its other labels single readings; synthetic hands do the same."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, 2 after an error that the user can fix, 130 after Ctrl-C."""
+    """Run the command and return its exit code: 0, 2 after an error that the user can fix, 128 + n after signal n."""
+    parse = partial(parse_config, MakeShardsConfig, argv, MAKE_SHARDS)
+    return run_command(MAKE_SHARDS, parse=parse, run=_run)
 
-    def command() -> None:
-        make_shards(parse_config(MakeShardsConfig, argv, MAKE_SHARDS))
 
-    try:
-        return run_command(command)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue")  # noqa: T201
-        return EXIT_INTERRUPTED
+def _run(config: MakeShardsConfig, _interruption: Interruption) -> None:
+    make_shards(config)
 
 
 def make_shards(config: MakeShardsConfig) -> BuiltSet:
     """Write the set that `config` describes, print a summary of it, and return it."""
-    with writer_lock(config.out) as lock:
+    check_count("--workers", config.workers, cores=available_cores())
+    refuse_unusable_folder(config.out, files=(MANIFEST_NAME,), folders=(STAGING_NAME,))
+    with folder_lock(config.out, "make-shards") as lock:
         plan = plan_set(config)
         print(_describe_plan(plan, config.out))  # noqa: T201
         built = build_set(
@@ -116,7 +122,3 @@ def _describe_result(built: BuiltSet, plan: SetPlan, out: Path) -> str:
     if built.was_complete:
         lines.append("already complete; nothing was written")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

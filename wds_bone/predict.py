@@ -5,9 +5,16 @@ Out: CSV on standard output, with one row per film that could be read.
 Invariant: a film that cannot be read is reported and skipped; the others are still predicted.
 """
 
+if __name__ == "__main__":
+    from wds_bone.__main__ import start
+
+    start("predict")
+
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +30,7 @@ from wds_bone.labels.read import Gender
 from wds_bone.learn.validate import refuse_not_finite
 from wds_bone.model.films import BATCH_SIZE, predict_films
 from wds_bone.model.predictor import load_predictor
+from wds_bone.paths import refuse_url
 from wds_bone.report.predictions import escape_formula, format_csv, format_months
 
 COLUMNS = ("file", "gender", "predicted_months")
@@ -46,7 +54,8 @@ class PredictConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Predict, and return the exit code: 0, 1 if some films could not be read, 2 after another error."""
-    return run_command(lambda: run_prediction(parse_config(PredictConfig, argv, PREDICT)))
+    parse = partial(parse_config, PredictConfig, argv, PREDICT)
+    return run_command(PREDICT, parse=parse, run=lambda config, _: run_prediction(config))
 
 
 def run_prediction(config: PredictConfig) -> int:
@@ -67,35 +76,29 @@ def print_ages(config: PredictConfig, paths: Sequence[Path], *, device: torch.de
     """Print the table of predicted ages for `paths`, and return the exit code."""
     predictor = load_predictor(config.checkpoint, device=device)
     num_failed = 0
-    _print(format_csv([COLUMNS]))
+    sys.stdout.write(format_csv([COLUMNS]))
     for path, outcome in predict_films(predictor, paths, gender=config.gender, device=device):
         if isinstance(outcome, WdsBoneError):
             num_failed += 1
             print(f"error: {outcome}", file=sys.stderr)  # noqa: T201
         else:
             refuse_not_finite(np.array([outcome]), [str(path)], where=str(config.checkpoint))
-            _print(format_csv([(escape_formula(str(path)), config.gender, format_months(outcome))]))
+            sys.stdout.write(format_csv([(escape_formula(str(path)), config.gender, format_months(outcome))]))
     return EXIT_SOME_FAILED if num_failed else 0
 
 
 def list_films(names: Iterable[str], lines: Iterable[str]) -> list[Path]:
     """Return the paths in `names`, with "-" replaced by the paths in `lines`; empty lines are ignored.
 
+    A `~` is expanded if it can be; otherwise, it is a path that does not exist, whose error does not end the command.
+
     Raises:
-        ConfigError: if there are no paths.
+        ConfigError: if there are no paths, or one of them is a URL.
     """
     listed = (lines if name == FROM_STDIN else [name] for name in names)
-    paths = [Path(name) for part in listed for line in part if (name := line.rstrip("\r\n"))]
+    paths = [name for part in listed for line in part if (name := line.rstrip("\r\n"))]
+    for path in paths:
+        refuse_url(path, option="IMAGE")
     if not paths:
         raise ConfigError("no films to predict", expected="paths of films", got="none", do="name at least one film")
-    return paths
-
-
-def _print(text: str) -> None:
-    # A path may contain bytes that are not valid UTF-8; they are printed as escapes.
-    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode())
-    sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return [Path(os.path.expanduser(path)) for path in paths]  # noqa: PTH111  # `Path.expanduser` raises

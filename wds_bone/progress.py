@@ -26,7 +26,7 @@ def progress(total: int, unit: str, *, label: str, start: int = 0) -> Iterator[C
         label: the text in front of the numbers.
         start: the amount that was already done; it does not count toward the rate.
     """
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield _LinePrinter(total, unit, label, start).show
         return
     with tqdm(total=total, initial=start, unit=unit, desc=label, unit_scale=unit == BYTES, smoothing=0.05) as bar:
@@ -58,4 +58,5 @@ class _LinePrinter:
         remaining = f", {(self._total - done) / rate:,.0f} s left" if rate and not finished else ""
         amounts = (f"{amount / self._scale:,.0f}" for amount in (done, self._total, rate))
         line = "{}: {} of {} {unit}, {} {unit}/s{}".format(self._label, *amounts, remaining, unit=self._unit)
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
+        if sys.stderr is not None:  # print would use standard output
+            print(line, file=sys.stderr, flush=True)  # noqa: T201

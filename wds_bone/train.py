@@ -5,9 +5,15 @@ Out: a folder with `config.toml`, `run.json`, `metrics.jsonl`, `last.pt` and `be
 Invariant: running the same command again continues the run, with any number of processes.
 """
 
+if __name__ == "__main__":
+    from wds_bone.__main__ import start
+
+    start("train")
+
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,48 +21,64 @@ from matplotlib.figure import Figure
 
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import TRAIN
-from wds_bone.distributed.interrupt import Interruption
-from wds_bone.distributed.launch import open_interruption, open_ranks, report_errors_once
+from wds_bone.distributed.launch import open_ranks, report_errors_once
 from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
+from wds_bone.interrupt import Interruption
 from wds_bone.learn.assemble import assemble_run, open_streams, provenance_of, shared_provenance
+from wds_bone.learn.budget import REMEDY, memory_settings
 from wds_bone.learn.dry_run import dry_run
-from wds_bone.learn.folder import claim_folder, describe_changes, find_checkpoint, load_own_checkpoint
+from wds_bone.learn.folder import (
+    RUN_FILES,
+    claim_folder,
+    describe_changes,
+    find_checkpoint,
+    load_own_checkpoint,
+)
+from wds_bone.learn.leak import leak_text
 from wds_bone.learn.loop import augmented, train
 from wds_bone.learn.messages import changes_text, closing_text, opening_text
-from wds_bone.learn.metrics_log import MetricsLog
+from wds_bone.learn.metrics_log import BOARD_NAME, MetricsLog
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
 from wds_bone.learn.snapshot import restore_snapshot
 from wds_bone.learn.validate import Predictions
+from wds_bone.paths import refuse_unusable_folder
 from wds_bone.report.figures import draw_scatter
 from wds_bone.report.metrics import summarize
+from wds_bone.storage.lock import folder_lock
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train, and return the exit code: 0, 2 after an error that the user can fix, 130 or 143 after a signal."""
-    return run_command(lambda: run_training(report_errors_once(lambda: parse_config(TrainConfig, argv, TRAIN))))
+    """Train, and return the exit code: 0, 2 after an error that the user can fix, 128 + n after signal n."""
+    parse = partial(parse_config, TrainConfig, argv, TRAIN)
+    return run_command(TRAIN, parse=lambda: report_errors_once(parse), run=run_training)
 
 
-def run_training(config: TrainConfig) -> int:
+def run_training(config: TrainConfig, interruption: Interruption) -> int:
     """Start or resume the run that `config` describes, train, and print how it ended; return the exit code.
 
     Raises:
+        Interrupted: if a signal arrives before the first step.
         WdsBoneError: if settings, shards or checkpoints do not match, or training cannot continue.
     """
     config = report_errors_once(lambda: resolve_config(config))
-    # Opened before the ranks: the launcher signals them to stop while they still find out which one failed.
+    device, timeout_seconds = torch.device(config.device), config.timeout_seconds
     with (
-        open_interruption() as interruption,
-        open_ranks(torch.device(config.device), timeout_seconds=config.timeout_seconds) as ranks,
+        open_ranks(device, timeout_seconds=timeout_seconds, interruption=interruption) as ranks,
         _memory_errors(config),
         ExitStack() as stack,
     ):
+        if ranks.is_first:
+            refuse_unusable_folder(config.out, files=RUN_FILES, folders=(BOARD_NAME,))
+        if ranks.is_first and not config.dry_run:
+            stack.enter_context(folder_lock(config.out, "train"))
         run, progress = _open_run(config, ranks, stack)
         if config.dry_run:
             _print(dry_run(run, progress), ranks)
             return 0
-        progress = _train(run, progress, interruption)
+        with interruption.deferred():
+            progress = _train(run, progress, interruption)
     _print(closing_text(run, progress), ranks)
     return interruption.exit_code
 
@@ -66,6 +88,9 @@ def _open_run(config: TrainConfig, ranks: Ranks, stack: ExitStack) -> tuple[Run,
     streams = open_streams(config, ranks)
     for stream in streams:
         stack.enter_context(stream)
+    warning = leak_text(streams[0].table, streams[1].table)
+    if ranks.is_first and warning:
+        print(warning, file=sys.stderr)  # noqa: T201
     recipe = make_recipe(config, num_samples=streams[0].num_samples, world_size=ranks.world_size)
     provenance = provenance_of(recipe.config, *streams)
     ranks.refuse_disagreement(shared_provenance(provenance, recipe))
@@ -108,15 +133,5 @@ def _print(text: str, ranks: Ranks) -> None:
 
 
 def _memory_errors(config: TrainConfig) -> AbstractContextManager[None]:
-    batch = f"--batch-size {config.batch_size}, --set accumulate={config.accumulate}"
-    pixels = "as stored" if config.image_size is None else f"{config.image_size} pixels"
-    return memory_errors(
-        config.device,
-        got=f"--model {config.model}, {batch}, images {pixels}",
-        do="use a larger --set accumulate, or --device cpu; or a smaller --batch-size or --image-size with "
-        "another --out",
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    do = REMEDY if config.device == "cpu" else f"{REMEDY}; or use --device cpu"
+    return memory_errors(config.device, got=memory_settings(config), do=do)

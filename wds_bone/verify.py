@@ -5,16 +5,22 @@ Out: a list of problems with their locations, and exit code 0 or 1.
 Invariant: every byte of every shard is read; every difference from what was written is found.
 """
 
-import sys
+if __name__ == "__main__":
+    from wds_bone.__main__ import start
+
+    start("verify")
+
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import VERIFY
 from wds_bone.config import option
 from wds_bone.errors import ConfigError, WdsBoneError
+from wds_bone.paths import PathText
 from wds_bone.progress import BYTES, progress
 from wds_bone.shards.manifest import MANIFEST_NAME, is_unfinished, read_manifest, unfinished_error
 from wds_bone.shards.scan import describe_ignored
@@ -37,7 +43,7 @@ EXIT_PROBLEMS = 1
 class VerifyConfig:
     """The settings of the verify command."""
 
-    paths: tuple[str, ...] = option(
+    paths: tuple[PathText, ...] = option(
         "folders, manifests or shards; what does not exist is a brace pattern or a glob",
         positional=True,
         metavar="PATH",
@@ -56,7 +62,8 @@ class _Target:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 for no problems, 1 for problems, 2 for a usage error."""
-    return run_command(lambda: _verify(argv))
+    parse = partial(parse_config, VerifyConfig, argv, VERIFY)
+    return run_command(VERIFY, parse=parse, run=lambda config, _: _verify(config))
 
 
 def find_problems(
@@ -89,11 +96,10 @@ def find_problems(
             yield from _check_target(target, decode, advance)
 
 
-def _verify(argv: Sequence[str] | None) -> int:
-    config = parse_config(VerifyConfig, argv, VERIFY)
+def _verify(config: VerifyConfig) -> int:
     began, num_problems, ignored = time.monotonic(), 0, Counter[str]()
     for problem in find_problems(config.paths, deep=config.deep, ignored=ignored):
-        print(f"problem: {problem}", flush=True)  # noqa: T201
+        print(f"problem: {problem}")  # noqa: T201
         num_problems += 1
     seconds = time.monotonic() - began
     noun = "problem" if num_problems == 1 else "problems"
@@ -148,7 +154,3 @@ def _make_decoder() -> Decoder:
 
 def _file_bytes(path: Location) -> int:
     return file_bytes(path) if is_file(path) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

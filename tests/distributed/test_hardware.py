@@ -26,6 +26,7 @@ def test_auto_chooses_settings_that_suit_the_device():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+@pytest.mark.fault("E2")
 def test_requesting_cuda_without_a_device_is_an_error_that_suggests_the_cpu():
     assert pick_device("auto") == CPU
     with pytest.raises(ConfigError, match="no CUDA device") as refused:

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from wds_bone.distributed.launch import check_launch, is_launched, open_ranks, report_errors_once
+from wds_bone.distributed.launch import check_launch, open_ranks, report_errors_once
 from wds_bone.errors import ConfigError
+from wds_bone.interrupt import Interruption, is_launched
 
 VARIABLES = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
 CPU = torch.device("cpu")
@@ -18,7 +19,7 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_launcher_there_is_a_single_rank():
     assert not is_launched()
-    with open_ranks(CPU, timeout_seconds=1) as ranks:
+    with open_ranks(CPU, timeout_seconds=1, interruption=Interruption()) as ranks:
         assert (ranks.rank, ranks.world_size, ranks.is_first) == (0, 1, True)
         assert ranks.any(True)
         assert not ranks.any(False)
@@ -37,6 +38,7 @@ def test_leftover_variables_do_not_count_as_a_launch(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("missing", VARIABLES)
+@pytest.mark.fault("G3")
 def test_an_incomplete_launch_is_reported_with_the_missing_variable(missing: str, monkeypatch: pytest.MonkeyPatch):
     for name, value in VARIABLES.items():
         if name != missing:
@@ -46,6 +48,7 @@ def test_an_incomplete_launch_is_reported_with_the_missing_variable(missing: str
     assert refused.value.got == f"no {missing}"
 
 
+@pytest.mark.fault("G3")
 def test_several_slurm_tasks_without_a_launcher_are_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     with pytest.raises(ConfigError, match="do not know about each other"):
@@ -54,6 +57,7 @@ def test_several_slurm_tasks_without_a_launcher_are_refused(monkeypatch: pytest.
     check_launch()
 
 
+@pytest.mark.fault("G3")
 def test_one_process_per_machine_reports_an_error_that_all_encounter(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

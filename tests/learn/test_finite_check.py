@@ -26,6 +26,7 @@ def test_the_last_loss_checked_is_returned_and_the_requested_number_is_left():
     assert not pending
 
 
+@pytest.mark.fault("E1")
 def test_a_skipped_step_is_an_error_that_names_the_step_and_its_samples():
     pending = deque([pending_loss(1), pending_loss(2, skipped=True), pending_loss(3)])
     with pytest.raises(WdsBoneError, match=r"step 2: .* not finite for samples hand-1-0, .*hand-1-3\n") as refused:
@@ -45,6 +46,7 @@ def test_the_loss_is_the_sum_of_the_shares_of_all_ranks():
         ([1.0, 1.0], "hand-0-0, hand-0-1, hand-0-2, hand-0-3"),
     ],
 )
+@pytest.mark.fault("E1")
 def test_the_error_names_the_samples_of_the_ranks_whose_loss_is_not_finite(shares: list[float], keys: str):
     with pytest.raises(WdsBoneError) as refused:
         check_losses(deque([pending_loss(1, shares=shares, skipped=True)]), keys_of_step)
@@ -53,6 +55,7 @@ def test_the_error_names_the_samples_of_the_ranks_whose_loss_is_not_finite(share
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.fault("E1")
 def test_a_loss_from_a_cuda_device_is_checked_too():
     flag = torch.ones((), device="cuda")
     with pytest.raises(WdsBoneError, match="step 4"):

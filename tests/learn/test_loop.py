@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.learn.runs import assert_same_state, metrics_of, open_run, train_argv, write_small_set
-from wds_bone.distributed.interrupt import Interruption
 from wds_bone.errors import WdsBoneError
+from wds_bone.interrupt import Interruption
 from wds_bone.learn import loop
 from wds_bone.learn.metrics_log import MetricsLog
 from wds_bone.learn.run import Progress, Run
@@ -51,12 +51,17 @@ class WatchedLog(MetricsLog):
 
 
 def train_watched(run: Run, after_step: Callable[[int], None]) -> tuple[Progress, Interruption]:
-    with Interruption() as interruption, WatchedLog(run.config.out, progress=Progress(), num_steps=5) as log:
+    with (
+        Interruption() as interruption,
+        interruption.deferred(),
+        WatchedLog(run.config.out, progress=Progress(), num_steps=5) as log,
+    ):
         log.after_step = after_step
         return loop.train(run, Progress(), log=log, interruption=interruption), interruption
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, *(pytest.param(step, marks=pytest.mark.slow) for step in (2, 5))])
+@pytest.mark.fault("E3")
 def test_a_signal_stops_training_after_the_step_with_a_checkpoint_to_resume_from(
     stop_at: int, shards: Path, finished: Path, tmp_path: Path
 ):
@@ -74,6 +79,7 @@ def test_a_signal_stops_training_after_the_step_with_a_checkpoint_to_resume_from
     assert metrics_of(out) == metrics_of(finished)
 
 
+@pytest.mark.fault("F1")
 def test_the_state_is_saved_periodically_between_validations(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -90,6 +96,7 @@ def test_prefetched_batches_do_not_advance_the_position(shards: Path, tmp_path: 
     assert positions == [4, 8, 12, 16, 20]
 
 
+@pytest.mark.fault("E1")
 def test_predictions_that_are_not_finite_end_the_run_before_anything_is_saved(shards: Path, tmp_path: Path):
     out = tmp_path / "run"
     with new_run(shards, out) as run, pytest.raises(WdsBoneError, match=r"validation after step 3: 5 predictions"):
@@ -99,6 +106,7 @@ def test_predictions_that_are_not_finite_end_the_run_before_anything_is_saved(sh
     assert not any("val_mae_months" in line for line in metrics_of(out))
 
 
+@pytest.mark.fault("E3")
 def test_a_validation_that_was_logged_but_not_saved_is_not_logged_twice(shards: Path, finished: Path, tmp_path: Path):
     """The run is killed between logging the validation and saving it, after a signal has already saved the step."""
     out = tmp_path / "killed"

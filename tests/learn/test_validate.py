@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.checkpoints import complete_contents
 from tests.learn.runs import SINGLE_RANK, SMALL_MODEL, write_small_set
 from tests.sample_sets import age_of
 from wds_bone.learn.validate import predict_epoch
@@ -33,16 +34,17 @@ def predictor(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Predict
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
     with BoneAgeStream(shards, split="train") as stream:
-        contents = {
-            "config": {"model": SMALL_MODEL},
-            "ema": build_model(SMALL_MODEL).state_dict(),
-            "preprocessing": plan_preprocessing(stream.image_format, None).to_json(),
-            "target": {"mean_months": 127.0, "sd_months": 41.0},
-        }
+        contents = complete_contents(
+            config={"model": SMALL_MODEL},
+            ema=build_model(SMALL_MODEL).state_dict(),
+            preprocessing=plan_preprocessing(stream.image_format, None).to_json(),
+            target={"mean_months": 127.0, "sd_months": 41.0},
+        )
     save_checkpoint(path, contents)
     return load_predictor(path, device="cpu")
 
 
+@pytest.mark.fault("G1")
 def test_every_sample_is_predicted_once_with_its_own_label(predictor: Predictor, stream: BoneAgeStream):
     predictions = predict_epoch(predictor, stream, SINGLE_RANK)
     assert predictions is not None
@@ -87,5 +89,6 @@ def test_an_image_and_its_mirror_image_get_the_same_prediction(predictor: Predic
     )
 
 
+@pytest.mark.fault("E3")
 def test_giving_up_returns_no_predictions(predictor: Predictor, stream: BoneAgeStream):
     assert predict_epoch(predictor, stream, SINGLE_RANK, give_up=lambda: True) is None

@@ -1,15 +1,17 @@
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.checkpoints import complete_contents
 from tests.learn.runs import limit_file_size
 from wds_bone.errors import CheckpointError, WdsBoneError
 from wds_bone.model.checkpoint import has_checksum_line, load_checkpoint, save_checkpoint
 
-CONTENTS = {"weights": torch.arange(6.0).reshape(2, 3), "step": 7, "name": None, "nested": {"values": [1.5, "a"]}}
+CONTENTS = complete_contents(weights=torch.arange(6.0).reshape(2, 3), step=7, name=None, nested={"values": [1.5, "a"]})
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,7 @@ def test_plain_torch_can_read_the_file(saved: Path):
     assert torch.load(saved, weights_only=True)["step"] == 7
 
 
+@pytest.mark.fault("F3")
 def test_any_flipped_bit_is_detected(saved: Path, tmp_path: Path):
     whole, damaged = saved.read_bytes(), tmp_path / "damaged.pt"
     for offset in range(len(whole)):
@@ -40,6 +43,7 @@ def test_any_flipped_bit_is_detected(saved: Path, tmp_path: Path):
             load_checkpoint(damaged)
 
 
+@pytest.mark.fault("F3")
 def test_any_truncation_is_detected(saved: Path, tmp_path: Path):
     whole, damaged = saved.read_bytes(), tmp_path / "cut.pt"
     for num_bytes in range(len(whole)):
@@ -48,6 +52,7 @@ def test_any_truncation_is_detected(saved: Path, tmp_path: Path):
             load_checkpoint(damaged)
 
 
+@pytest.mark.fault("F3")
 def test_bytes_added_before_or_after_are_detected(saved: Path, tmp_path: Path):
     longer = tmp_path / "longer.pt"
     for content in (b"x" + saved.read_bytes(), saved.read_bytes() + b"x"):
@@ -56,12 +61,14 @@ def test_bytes_added_before_or_after_are_detected(saved: Path, tmp_path: Path):
             load_checkpoint(longer)
 
 
+@pytest.mark.fault("F3")
 def test_a_missing_file_and_a_folder_are_errors_that_name_them(tmp_path: Path):
     for path in (tmp_path / "none.pt", tmp_path):
         with pytest.raises(CheckpointError, match=path.name):
             load_checkpoint(path)
 
 
+@pytest.mark.fault("F3")
 def test_weights_from_another_program_are_not_mistaken_for_a_checkpoint(tmp_path: Path):
     path = tmp_path / "resnet.pth"
     torch.save({"conv1.weight": torch.ones(2)}, path)
@@ -78,6 +85,7 @@ class Payload:
         return os.mkdir, (str(self.canary),)
 
 
+@pytest.mark.fault("F3")
 def test_code_in_a_file_with_a_valid_checksum_is_not_executed(tmp_path: Path):
     canary, path = tmp_path / "executed", tmp_path / "evil.pt"
     save_checkpoint(path, {"payload": Payload(canary)})
@@ -86,14 +94,31 @@ def test_code_in_a_file_with_a_valid_checksum_is_not_executed(tmp_path: Path):
     assert not canary.exists()
 
 
-def test_another_version_of_the_format_is_refused(tmp_path: Path):
-    path = tmp_path / "old.pt"
-    save_checkpoint(path, {"format": "wds_bone checkpoint 0"})
+@pytest.mark.fault("E9")
+@pytest.mark.parametrize("version", ["0", "9"])
+def test_another_version_of_the_format_is_refused(version: str, tmp_path: Path):
+    path = tmp_path / "other.pt"
+    save_checkpoint(path, complete_contents(format=f"wds_bone checkpoint {version}"))
     with pytest.raises(CheckpointError, match="different format") as refused:
         load_checkpoint(path)
-    assert refused.value.got == "wds_bone checkpoint 0"
+    assert refused.value.got == f"wds_bone checkpoint {version}"
 
 
+@pytest.mark.fault("E9")
+@pytest.mark.parametrize("name", [*complete_contents(), "config.model", "target.sd_months", "preprocessing.height"])
+def test_an_incomplete_checkpoint_is_refused_with_what_it_lacks(name: str, tmp_path: Path):
+    contents, path = complete_contents(), tmp_path / "partial.pt"
+    outer, _, inner = name.partition(".")
+    if inner:
+        contents[outer] = {part: value for part, value in contents[outer].items() if part != inner}
+    else:
+        contents[outer] = None
+    save_checkpoint(path, contents)
+    with pytest.raises(CheckpointError, match=rf"partial\.pt: the checkpoint is incomplete(?s:.*)no {re.escape(name)}"):
+        load_checkpoint(path)
+
+
+@pytest.mark.fault("F2")
 def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path):
     path = tmp_path / "last.pt"
     save_checkpoint(path, CONTENTS)
@@ -104,11 +129,13 @@ def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path):
     assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
 
 
+@pytest.mark.fault("F2")
 def test_a_missing_folder_is_an_error_that_names_it(tmp_path: Path):
     with pytest.raises(WdsBoneError, match="gone"):
         save_checkpoint(tmp_path / "gone" / "last.pt", CONTENTS)
 
 
+@pytest.mark.fault("F2")
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.3, 0.6, 0.9, 0.999])
 def test_a_disk_that_fills_up_is_an_error_and_the_old_checkpoint_is_kept(fraction: float, tmp_path: Path):
     path = tmp_path / "last.pt"

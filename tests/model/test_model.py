@@ -5,11 +5,11 @@ from torch.nn import functional as F
 
 from tests.learn.runs import SMALL_MODEL
 from wds_bone.errors import ConfigError
+from wds_bone.model.footprint import measure_step_bytes
 from wds_bone.model.model import (
     NUM_FEATURES,
     build_backbone,
     build_model,
-    refuse_unsupported_images,
     sum_input_channels,
 )
 
@@ -80,13 +80,13 @@ def test_ages_are_not_rounded_to_bfloat16():
 )
 def test_images_that_a_model_cannot_be_trained_on_are_refused(name: str, batch_size: int, size: int):
     with pytest.raises(ConfigError, match=f"{name} cannot be trained on images of {size} x {size} pixels") as refused:
-        refuse_unsupported_images(build_model(name), name=name, num_images=batch_size, height=size, width=size)
+        measure_step_bytes(build_model(name), name=name, num_images=batch_size, height=size, width=size)
     assert "--image-size 224" in refused.value.do
 
 
 def test_checking_an_image_size_does_not_change_the_model():
     model = build_model("resnet18")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    refuse_unsupported_images(model, name="resnet18", num_images=2, height=32, width=48)
+    measure_step_bytes(model, name="resnet18", num_images=2, height=32, width=48)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -8,6 +8,7 @@ import torch
 import torchvision
 from torchvision.models import Weights, WeightsEnum
 
+from tests.checkpoints import complete_contents
 from tests.learn.runs import SMALL_MODEL
 from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.model.checkpoint import save_checkpoint
@@ -119,7 +120,7 @@ def test_from_a_checkpoint_the_whole_averaged_model_is_loaded(tmp_path: Path):
     torch.manual_seed(5)
     trained, model = build_model(SMALL_MODEL), build_model(SMALL_MODEL)
     path = tmp_path / "best.pt"
-    save_checkpoint(path, {"config": {"model": SMALL_MODEL}, "ema": trained.state_dict()})
+    save_checkpoint(path, complete_contents(config={"model": SMALL_MODEL}, ema=trained.state_dict()))
     load_initial_weights(model, str(path), name=SMALL_MODEL)
     assert all(torch.equal(value, trained.state_dict()[name]) for name, value in model.state_dict().items())
     with pytest.raises(ConfigError, match="another model"):

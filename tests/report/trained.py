@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from tests.checkpoints import complete_contents
 from tests.sample_sets import age_of
 from wds_bone.make_shards import main as make_shards
 from wds_bone.model.checkpoint import save_checkpoint
@@ -59,16 +60,11 @@ def write_checkpoint(
     name: str = MODEL,
 ) -> Path:
     """Write a checkpoint of `model`, by default a new model of the given name, and return its path."""
-    contents = {
-        "config": {"model": name},
-        "versions": {"wds_bone": "0.0"},
-        "order_digests": {"train": "a", "val": "b"},
-        "progress": {"step": 7},
-        "ema": (model or (distinguishing_model() if name == MODEL else build_model(name))).state_dict(),
-        "preprocessing": plan_preprocessing(image_format, None).to_json(),
-        "target": {"mean_months": 120.0, "sd_months": 40.0},
-        "train_median_months": {"all": 120.0, "F": 110.0, "M": 130.0},
-    }
+    contents = complete_contents(
+        config={"model": name},
+        ema=(model or (distinguishing_model() if name == MODEL else build_model(name))).state_dict(),
+        preprocessing=plan_preprocessing(image_format, None).to_json(),
+    )
     save_checkpoint(path, contents)
     return path
 

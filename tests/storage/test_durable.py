@@ -1,5 +1,7 @@
 import errno
 import os
+import resource
+import secrets
 import stat
 from pathlib import Path
 
@@ -7,9 +9,16 @@ import pytest
 
 from tests.sharding.film_sets import names_in
 from wds_bone.errors import ShardError, WdsBoneError
-from wds_bone.storage.durable import read_parsed, storage_errors, write_atomically, write_bytes_atomically
+from wds_bone.storage.durable import (
+    read_parsed,
+    storage_error,
+    storage_errors,
+    write_atomically,
+    write_bytes_atomically,
+)
 
 
+@pytest.mark.fault("B1", "F1")
 def test_a_file_has_its_old_contents_until_the_new_ones_are_complete(tmp_path: Path):
     path = tmp_path / "manifest.json"
     path.write_bytes(b"old")
@@ -25,6 +34,7 @@ def test_a_file_has_its_old_contents_until_the_new_ones_are_complete(tmp_path: P
     assert names_in(tmp_path) == ["manifest.json"]
 
 
+@pytest.mark.fault("B2")
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("a bug"), KeyboardInterrupt()]
 )
@@ -38,6 +48,7 @@ def test_a_failed_write_leaves_neither_the_file_nor_the_temporary_file(tmp_path:
     assert names_in(tmp_path) == []
 
 
+@pytest.mark.fault("B2")
 def test_a_full_disk_is_reported_with_the_number_of_free_bytes(tmp_path: Path):
     def write(stream):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -49,6 +60,7 @@ def test_a_full_disk_is_reported_with_the_number_of_free_bytes(tmp_path: Path):
     assert "run the same command again" in str(caught.value)
 
 
+@pytest.mark.fault("B2")
 def test_a_device_that_is_always_full_is_reported(tmp_path: Path):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
@@ -60,20 +72,66 @@ def test_a_device_that_is_always_full_is_reported(tmp_path: Path):
         stream.write(b"x")
 
 
-def test_the_temporary_file_of_a_killed_process_is_overwritten(tmp_path: Path):
-    (tmp_path / "shard.tar.tmp").write_bytes(b"half a shard, longer than the new one")
-    write_bytes_atomically(tmp_path / "shard.tar", b"whole")
-    assert (tmp_path / "shard.tar").read_bytes() == b"whole"
-    assert names_in(tmp_path) == ["shard.tar"]
+@pytest.mark.fault("E6", "F1")
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path):
+    def write(stream):
+        stream.write(b"first")
+        write_bytes_atomically(tmp_path / "last.pt", b"second")
+        assert (tmp_path / "last.pt").read_bytes() == b"second"
+
+    write_atomically(tmp_path / "last.pt", write)
+    assert (tmp_path / "last.pt").read_bytes() == b"first"
+    assert names_in(tmp_path) == ["last.pt"]
 
 
-def test_a_symbolic_link_with_the_name_of_the_temporary_file_is_not_followed(tmp_path: Path):
+@pytest.mark.fault("I3")
+def test_a_symbolic_link_with_the_name_of_the_temporary_file_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
-    (tmp_path / "shard.tar.tmp").symlink_to(victim)
-    write_bytes_atomically(tmp_path / "shard.tar", b"shard")
+    monkeypatch.setattr(secrets, "token_hex", lambda num_bytes: "00" * num_bytes)
+    (tmp_path / "shard.tar.00000000.tmp").symlink_to(victim)
+    with pytest.raises(WdsBoneError, match="cannot be written: File exists"):
+        write_bytes_atomically(tmp_path / "shard.tar", b"shard")
     assert victim.read_bytes() == b"precious"
-    assert not (tmp_path / "shard.tar").is_symlink()
+    assert not (tmp_path / "shard.tar").exists()
+
+
+@pytest.mark.fault("B7")
+@pytest.mark.parametrize("name", ["EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"])
+def test_a_file_system_that_cannot_sync_folders_works_with_one_warning(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fsync(_descriptor: int) -> None:
+        raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for contents in (b"old", b"new"):
+        write_bytes_atomically(tmp_path / "last.pt", contents)
+        assert (tmp_path / "last.pt").read_bytes() == contents
+    assert capsys.readouterr().err.count(f"warning: {tmp_path}: this file system cannot sync its files") == 1
+
+
+@pytest.mark.fault("B2", "B7")
+@pytest.mark.parametrize(
+    ("name", "limit", "remedy"),
+    [
+        ("ENOSPC", "bytes free", "free some space"),
+        ("EDQUOT", "quota is used up", "`quota -s`"),
+        ("EMFILE", f"{resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,} open files", "`ulimit -n 4096`"),
+        ("ENFILE", "whole system", "sysctl fs.file-max"),
+        ("EROFS", "mounted read-only", "another disk"),
+        ("EFBIG", "largest file", "`ulimit -f unlimited`"),
+        ("EACCES", "EACCES", "check the folder"),
+    ],
+)
+def test_a_failed_write_names_the_limit_that_was_hit(tmp_path: Path, name: str, limit: str, remedy: str):
+    code = getattr(errno, name)
+    error = storage_error(tmp_path / "new" / "shard.tar", OSError(code, os.strerror(code)))
+    assert f"shard.tar: cannot be written: {os.strerror(code)}" in str(error)
+    assert limit in str(error)
+    assert remedy in error.do
 
 
 def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path: Path):
@@ -81,6 +139,7 @@ def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path: Path):
         write_bytes_atomically(tmp_path / "nowhere" / "shard.tar", b"shard")
 
 
+@pytest.mark.fault("B3")
 def test_an_error_in_syncing_the_folder_is_reported_although_the_file_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

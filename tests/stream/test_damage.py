@@ -103,8 +103,9 @@ import os, sys
 from threading import Event
 from wds_bone import BoneAgeStream
 from wds_bone.command_line import run_command
+from wds_bone.commands import VERIFY
 
-def read_all():
+def read_all(_config, _interruption):
     with BoneAgeStream(sys.argv[1], split="train", batch_size=4, threads=2) as stream:
         stream._loader.stall_seconds = 1.0
         print("open", flush=True)
@@ -117,7 +118,7 @@ def read_all():
         os.preadv = preadv
         list(stream)
 
-sys.exit(run_command(read_all))
+sys.exit(run_command(VERIFY, parse=lambda: None, run=read_all))
 """
 
 

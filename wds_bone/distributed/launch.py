@@ -19,14 +19,13 @@ import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
 
-from wds_bone.command_line import USER_ERROR
-from wds_bone.distributed.interrupt import Interruption
+from wds_bone.command_line import USER_ERROR, is_first_on_host
+from wds_bone.distributed.memory import refuse_small_shm
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import ConfigError, WdsBoneError
+from wds_bone.interrupt import Interruption, is_launched
 
 Value = TypeVar("Value")
-FORWARD_SECONDS = 2.0
-"""The time within which a launcher forwards a signal that the terminal has already sent to its processes."""
 DIAGNOSIS_SECONDS = 3.0
 """How long a rank that lost contact with another one waits for the others to report what they know."""
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -34,7 +33,7 @@ _LAUNCH = "start with `torchrun --nproc-per-node N -m wds_bone.train ...` (or wd
 
 
 @contextmanager
-def open_ranks(device: torch.device, *, timeout_seconds: float) -> Iterator[Ranks]:
+def open_ranks(device: torch.device, *, timeout_seconds: float, interruption: Interruption) -> Iterator[Ranks]:
     """Join the other processes of a launch by `torchrun`, if there is one.
 
     An error inside the block ends all ranks: the first one to fail reports its number and the cause; the others exit
@@ -43,6 +42,8 @@ def open_ranks(device: torch.device, *, timeout_seconds: float) -> Iterator[Rank
     Args:
         device: cpu, or cuda, in which case each rank takes its own device.
         timeout_seconds: how long a rank waits for another one.
+        interruption: receives the signals. When a rank fails, the launcher tells the others to stop; it does not
+            interrupt them while they find out which one failed.
 
     Raises:
         ConfigError: if the launch is incomplete, or its processes cannot connect.
@@ -60,29 +61,20 @@ def open_ranks(device: torch.device, *, timeout_seconds: float) -> Iterator[Rank
     try:
         yield ranks
     except Exception as error:
-        _end_together(error, ranks, store)
+        with interruption.deferred():
+            _end_together(error, ranks, store)
     dist.destroy_process_group()
-
-
-def open_interruption() -> Interruption:
-    """Return an `Interruption`; under a launcher, it ignores the signals that the launcher forwards."""
-    return Interruption(ignore_repeats_seconds=FORWARD_SECONDS if is_launched() else 0.0)
 
 
 def report_errors_once(prepare: Callable[[], Value]) -> Value:
     """Return `prepare()`, which all processes call before they connect; if it fails, one per machine reports it."""
-    if "RANK" not in os.environ or os.environ.get("LOCAL_RANK", "0") == "0":
+    if "RANK" not in os.environ or is_first_on_host():
         return prepare()
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         try:
             return prepare()
         except WdsBoneError:
             sys.exit(USER_ERROR)
-
-
-def is_launched() -> bool:
-    """Return whether a launcher started this process as one of several."""
-    return "RANK" in os.environ or "WORLD_SIZE" in os.environ
 
 
 def check_launch() -> None:
@@ -119,6 +111,7 @@ def _own_device(device: torch.device, local_rank: int) -> torch.device:
             got=torch.cuda.device_count(),
             do="pass torchrun a smaller --nproc-per-node, or use --device cpu",
         )
+    refuse_small_shm(num_processes)
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
 

@@ -14,16 +14,19 @@ from wds_bone.config import config_as_json, options_of
 from wds_bone.distributed.hardware import code_digest, installed_versions
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import ConfigError
+from wds_bone.learn.budget import refuse_large_steps
 from wds_bone.learn.learner import build_learner, target_of
 from wds_bone.learn.metrics import median_ages
 from wds_bone.learn.run import Run
 from wds_bone.learn.settings import Recipe, TrainConfig, refuse_indivisible
 from wds_bone.model.layers import freeze_backbone, set_drop_path, set_dropout
-from wds_bone.model.model import BoneAgeModel, build_model, refuse_unsupported_images
+from wds_bone.model.model import BoneAgeModel, build_model
 from wds_bone.model.preprocess import Preprocessing, plan_preprocessing
 from wds_bone.model.weights import load_initial_weights
+from wds_bone.storage.machine import check_count
 from wds_bone.stream.folds import keep_fold
 from wds_bone.stream.locate import find_splits
+from wds_bone.stream.settings import available_cores
 from wds_bone.stream.stream import BoneAgeStream
 
 Part = Literal["train", "val"]
@@ -40,6 +43,7 @@ def open_streams(config: TrainConfig, ranks: Ranks) -> tuple[BoneAgeStream, Bone
             equally.
     """
     refuse_indivisible(config.batch_size, num_ranks=ranks.world_size, num_parts=config.accumulate)
+    check_count("--threads", config.threads, cores=available_cores())
     with ExitStack() as opened:  # closes the first stream if the second cannot be opened
         train_stream = opened.enter_context(
             BoneAgeStream(
@@ -78,10 +82,22 @@ def _samples_of(config: TrainConfig, part: Part) -> dict[str, Any]:
         return {"shards": config.train, "split": _split_in(config.train, "train")}
     if config.val is not None:
         return {"shards": config.val, "split": _split_in(config.val, "val", is_optional=True)}
-    split = _split_in(config.train, "val")
+    split = _split_in(config.train, "val", is_optional=True)
     if split is None:
-        raise ConfigError("no validation shards", expected="--val, because --train names tars", do="add --val")
+        raise _no_validation_error(config)
     return {"shards": config.train, "split": split}
+
+
+def _no_validation_error(config: TrainConfig) -> ConfigError:
+    found = {split for name in config.train for split in find_splits(name) or ()}
+    splits = f"the splits {', '.join(sorted(found))}" if len(found) > 1 else f"the split {''.join(found)}"
+    folds = ", or --folds 5 --fold 0 to hold out a fold of the training samples" if "train" in found else ""
+    return ConfigError(
+        f"{', '.join(config.train)}: no validation samples",
+        expected=f"a split val, --val{folds and ' or --folds'}",
+        got=splits if found else "tars, which are used whole",
+        do=f"add --val and the path of validation shards{folds}",
+    )
 
 
 def _split_in(names: tuple[str, ...], split: str, *, is_optional: bool = False) -> str | None:
@@ -135,7 +151,7 @@ def assemble_run(
     preprocessing = plan_preprocessing(train_stream.image_format, config.image_size)
     preprocessing.refuse_other_format(val_stream.image_format, where="validation shards")
     torch.manual_seed(config.seed)
-    model = _build_model(config, preprocessing, num_images=recipe.local_batch_size // config.accumulate)
+    model = _build_model(recipe, preprocessing, device=ranks.device)
     if is_new and config.init_weights != "none":
         with ranks.first_on_host():  # download once per machine
             load_initial_weights(model, config.init_weights, name=config.model)
@@ -144,15 +160,15 @@ def assemble_run(
     return Run(recipe, ranks, learner, train_stream, val_stream, provenance)
 
 
-def _build_model(config: TrainConfig, preprocessing: Preprocessing, *, num_images: int) -> BoneAgeModel:
-    """Build the model with random weights, refuse images that it does not support, and configure its layers."""
+def _build_model(recipe: Recipe, preprocessing: Preprocessing, *, device: torch.device) -> BoneAgeModel:
+    """Build the model with random weights, configure its layers, and refuse images that it cannot be trained on."""
+    config = recipe.config
     model = build_model(config.model)
-    size = {"height": preprocessing.height, "width": preprocessing.width}
-    refuse_unsupported_images(model, name=config.model, num_images=num_images, **size)
     if config.dropout is not None:
         set_dropout(model, config.dropout, name=config.model)
     if config.drop_path is not None:
         set_drop_path(model, config.drop_path, name=config.model)
     if config.freeze_backbone:
         freeze_backbone(model)
+    refuse_large_steps(model, recipe, preprocessing, device=device)
     return model

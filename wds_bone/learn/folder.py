@@ -14,12 +14,14 @@ from wds_bone.config import assignment, options_of
 from wds_bone.config_file import settings_as_toml
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import CheckpointError, ConfigError
+from wds_bone.learn.metrics_log import METRICS_NAME
 from wds_bone.learn.settings import TrainConfig
-from wds_bone.learn.snapshot import LAST_NAME
+from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME
 from wds_bone.model.checkpoint import load_checkpoint, read_checkpoint, read_whole
 from wds_bone.storage.durable import write_bytes_atomically
 
 RUN_NAME, CONFIG_NAME = "run.json", "config.toml"
+RUN_FILES = (CONFIG_NAME, RUN_NAME, METRICS_NAME, LAST_NAME, BEST_NAME)
 _COMPUTED_BY = ("torch", "torchvision", "python")
 
 
@@ -52,20 +54,16 @@ def claim_folder(folder: Path, provenance: dict[str, Any], *, step: int, world_s
     `run.json` is the provenance of the latest launch, with a history that has one entry for each launch.
 
     Args:
-        folder: the folder of the run; created if it does not exist.
+        folder: the folder of the run, which this process has locked.
         provenance: the provenance of the run in plain JSON types; its "config" identifies the run.
         step: number of steps taken before this launch.
         world_size: number of processes in this launch.
 
     Raises:
-        ConfigError: if the folder cannot be created, or contains a run with other settings.
+        ConfigError: if the folder contains a run with other settings.
         CheckpointError: if its `run.json` is damaged, or was written by another version.
         WdsBoneError: if a file cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be created: {error.strerror}", do="use another --out") from error
     path, history = folder / RUN_NAME, []
     if path.exists():
         saved = _read_provenance(path)
@@ -73,7 +71,7 @@ def claim_folder(folder: Path, provenance: dict[str, Any], *, step: int, world_s
         history = saved["history"]
     launch = {"step": step, "world_size": world_size, "device": provenance["config"]["device"]}
     history = [*history, launch | {name: provenance[name] for name in ("versions", "code")}]
-    write_bytes_atomically(folder / CONFIG_NAME, settings_as_toml(provenance["config"]))
+    write_bytes_atomically(folder / CONFIG_NAME, settings_as_toml(_repeatable(provenance["config"])))
     write_bytes_atomically(
         path, (json.dumps(provenance | {"history": history}, indent=2, allow_nan=False) + "\n").encode()
     )
@@ -126,7 +124,12 @@ def describe_changes(saved: dict[str, Any], here: dict[str, Any]) -> list[str]:
     """Return what may compute different numbers than before: changed packages, or changed code of the same version."""
     before, now = saved["versions"], here["versions"]
     changes = [f"{name} {before.get(name)} -> {now[name]}" for name in _COMPUTED_BY if before.get(name) != now[name]]
-    return changes + (["the code of wds_bone"] if saved["code"] != here["code"] else [])
+    return changes + (["the code of wds_bone"] if saved.get("code") != here["code"] else [])
+
+
+def _repeatable(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings without the checkpoint that this launch resumes, which a copy of the file must not load."""
+    return {name: value for name, value in config.items() if name != "resume"}
 
 
 def _refuse_other_version(saved: dict[str, Any], here: dict[str, Any], *, where: str) -> None:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from wds_bone.distributed.ddp import average_statistics, sync_gradients
-from wds_bone.distributed.interrupt import Interruption
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.distributed.resources import Stopwatch
+from wds_bone.interrupt import Interruption
 from wds_bone.learn.finite_check import PendingLoss, check_losses, copy_loss_to_host
 from wds_bone.learn.learner import Learner, predictor_of
 from wds_bone.learn.metrics import step_metrics, validation_metrics

@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from wds_bone.config import assignment, config_as_json, options_of, setting_name
+from wds_bone.learn.metrics import constant_error
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME
@@ -34,8 +35,15 @@ def closing_text(run: Run, progress: Progress) -> str:
     text = f"{_ending(run, progress)} after step {progress.step} of {run.recipe.num_steps}; {saved}"
     if progress.best_mae_months is None:
         return f"{text}; not validated yet"
-    result = f"{progress.best_mae_months:.2f} months after epoch {progress.best_epoch}"
-    return f"{text}\nbest validation MAE {result}" + (f"; {best}" if best.exists() else "")
+    result = f"{progress.best_mae_months:,.2f} months after epoch {progress.best_epoch}"
+    result += f"; {best}" if best.exists() else ""
+    constant_months = constant_error(run.train_stream.ages_months, run.val_stream.ages_months)
+    if progress.best_mae_months < constant_months:
+        return f"{text}\nbest validation MAE {result}"
+    return (
+        f"{text}\nthe model is worse than the constant predictor, whose validation MAE is {constant_months:.2f} months:"
+        f" {result}\ntrain longer, or start again with a lower --lr and another --out"
+    )
 
 
 def changes_text(changes: list[str]) -> str:

@@ -3,12 +3,13 @@
 In: numbers by name.
 Out: one line for each step or validation.
 Invariant: after a resume, the file contains what an uninterrupted run would have written, because lines after the
-resumed step are removed first.
+resumed step are removed first. A file that can no longer be written ends at that step; training continues without it.
 """
 
 import importlib.util
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from tqdm import tqdm
 from wds_bone.errors import CheckpointError
 from wds_bone.learn.run import Progress
 from wds_bone.learn.validate import Predictions
+from wds_bone.paths import is_unicode
 from wds_bone.storage.durable import storage_errors, write_bytes_atomically
 
 Draw = Callable[[Predictions], Figure]
@@ -49,25 +51,26 @@ class MetricsLog:
         with storage_errors(self._path):
             self._file: TextIO = self._path.open("a", encoding="utf-8")
         self._board_path = folder / BOARD_NAME
-        self._board = _open_board(self._board_path, progress.step)
+        with storage_errors(self._board_path):
+            self._board = _open_board(self._board_path, progress.step)
         self._bar = tqdm(total=num_steps, initial=progress.step, unit="step", disable=not sys.stderr.isatty())
         self._num_steps, self._shown_at = num_steps, time.monotonic()
         self._draw_predictions = draw_predictions
+        self._lost = set[Path]()
+        self._previous_hook = threading.excepthook
 
     def __enter__(self) -> Self:
+        threading.excepthook = self._ignore_board_errors
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
-        try:
-            with storage_errors(self._path):
-                self._file.close()
-        finally:
-            if self._board is not None:
-                with storage_errors(self._board_path):
-                    self._board.close()
+        self._try(self._path, self._file.close)
+        if self._board is not None:
+            self._try(self._board_path, self._board.close)
+        threading.excepthook = self._previous_hook
 
     def advance(self) -> None:
         """Move the progress bar by one step."""
@@ -87,15 +90,17 @@ class MetricsLog:
     def write_inputs(self, draw: Callable[[], Tensor]) -> None:
         """Show the images from `draw` in TensorBoard, if it is installed; float32 (B, 1, H, W), 0 to 1."""
         if self._board is not None:
-            with storage_errors(self._board_path):
-                self._board.add_image("augmented inputs", make_grid(draw().clamp(0, 1)), 0)
+            images = make_grid(draw().clamp(0, 1))
+            self._record(self._board_path, lambda: self._board.add_image("augmented inputs", images, 0))
 
     def write_validation(self, line: dict[str, Any], predictions: Predictions) -> None:
         """Write the metrics of a validation, print them, and show the predictions as a figure."""
         self._write(line)
         if self._board is not None and self._draw_predictions is not None:
-            with storage_errors(self._board_path):
-                self._board.add_figure("predicted and true age", self._draw_predictions(predictions), line["step"])
+            figure = self._draw_predictions(predictions)
+            self._record(
+                self._board_path, lambda: self._board.add_figure("predicted and true age", figure, line["step"])
+            )
         interval = f"{line['val_mae_low_months']:.2f} to {line['val_mae_high_months']:.2f}"
         self._show(
             f"epoch {int(line['epoch'])}  validation MAE {line['val_mae_months']:.2f} months (95 %: {interval})  "
@@ -104,13 +109,32 @@ class MetricsLog:
 
     def _write(self, line: dict[str, Any]) -> None:
         text = json.dumps(line, allow_nan=False) + "\n"
-        with storage_errors(self._path):
-            self._file.write(text)
-            self._file.flush()
+        self._record(self._path, lambda: print(text, end="", file=self._file, flush=True))
         if self._board is not None:
-            with storage_errors(self._board_path):
-                for name, value in line.items():
-                    self._board.add_scalar(name, value, line["step"])
+            self._record(self._board_path, lambda: self._write_to_board(line))
+
+    def _write_to_board(self, line: dict[str, Any]) -> None:
+        for name, value in line.items():
+            self._board.add_scalar(name, value, line["step"])
+
+    def _record(self, path: Path, write: Callable[[], None]) -> None:
+        """Call `write` until `path` cannot be written to for the first time; what is there then stays readable."""
+        if path not in self._lost:
+            self._try(path, write)
+
+    def _try(self, path: Path, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            if path not in self._lost:
+                text = f"warning: {path}: cannot be written: {error.strerror}; training continues without it"
+                print(text, file=sys.stderr)  # noqa: T201
+            self._lost.add(path)
+
+    def _ignore_board_errors(self, failure: threading.ExceptHookArgs) -> None:
+        """Show no traceback when the thread of TensorBoard cannot write: the next write reports it."""
+        if not isinstance(failure.exc_value, OSError):
+            self._previous_hook(failure)
 
     def _show(self, text: str) -> None:
         """Print a line on standard output, above the progress bar if there is one."""
@@ -151,8 +175,12 @@ def _is_within(line: bytes, progress: Progress, *, where: str) -> bool:
 
 
 def _open_board(path: Path, step: int) -> Any:
-    """Return a writer for TensorBoard, or None if the extra is not installed."""
+    """Return a writer for TensorBoard, or None if the extra is not installed, or does not support the path."""
     if importlib.util.find_spec("tensorboard") is None:
+        return None
+    if not is_unicode(path):
+        warning = f"warning: {path}: TensorBoard needs a path in Unicode; training continues without it"
+        print(warning, file=sys.stderr)  # noqa: T201
         return None
     from torch.utils.tensorboard import SummaryWriter
 

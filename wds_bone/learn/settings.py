@@ -20,6 +20,7 @@ from wds_bone.distributed.hardware import (
 )
 from wds_bone.errors import ConfigError
 from wds_bone.model.augment import Ranges
+from wds_bone.paths import PathText
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,22 @@ class TrainConfig:
     processes of the run.
     """
 
-    train: tuple[str, ...] = option(
+    train: tuple[PathText, ...] = option(
         "training shards: a manifest, a folder or tars",
         default=("shards/manifest.json",),
         metavar="PATH",
         may_differ=True,
     )
-    val: tuple[str, ...] | None = option(
+    val: tuple[PathText, ...] | None = option(
         "validation shards (default: the val split of --train)", default=None, metavar="PATH", may_differ=True
     )
-    out: Path = option("folder of the run", default=Path("runs/bone-age"), metavar="DIR", may_differ=True)
+    out: Path = option(
+        "folder of the run", default=Path("runs/bone-age"), metavar="DIR", is_output=True, may_differ=True
+    )
     model: str = option(
         "torchvision classifier; auto: resnet18 on a CPU, convnext_tiny on a GPU", default="auto", metavar="NAME"
     )
-    init_weights: str = option(
+    init_weights: PathText = option(
         "initial weights; imagenet is downloaded if necessary", default="none", metavar="none|imagenet|FILE"
     )
     image_size: int | None = option(
@@ -93,7 +96,7 @@ class TrainConfig:
         "precision of the forward pass; auto: bf16 if the hardware supports it, otherwise fp32", default="auto"
     )
     compile: bool = option("compile the model with torch.compile", default=False, may_change=True)
-    resume: str = option(
+    resume: PathText = option(
         "what to resume; auto is the run in --out, if there is one",
         default="auto",
         metavar="auto|none|FILE",

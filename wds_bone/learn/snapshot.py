@@ -11,7 +11,7 @@ from typing import Any
 from wds_bone.errors import CheckpointError
 from wds_bone.learn.learner import learner_state, restore_learner
 from wds_bone.learn.run import Progress, Run
-from wds_bone.model.checkpoint import save_checkpoint
+from wds_bone.model.checkpoint import restoring, save_checkpoint
 
 LAST_NAME, BEST_NAME = "last.pt", "best.pt"
 
@@ -37,7 +37,7 @@ def restore_snapshot(run: Run, contents: dict[str, Any]) -> Progress:
     """Set the run to the state in a checkpoint of the same settings, and return its progress.
 
     Raises:
-        CheckpointError: if the training or validation shards have changed.
+        CheckpointError: if the training or validation shards have changed, or the checkpoint lacks a part of the state.
     """
     saved_digest = contents["order_digests"]["val"]
     if saved_digest != run.val_stream.order_digest:
@@ -48,5 +48,6 @@ def restore_snapshot(run: Run, contents: dict[str, Any]) -> Progress:
             do="resume with the same shards, or start a new run with another --out",
         )
     run.train_stream.load_state_dict(contents["stream"])
-    restore_learner(run.learner, contents)
-    return Progress(**contents["progress"])
+    with restoring(run.config.model):
+        restore_learner(run.learner, contents)
+        return Progress(**contents["progress"])

@@ -16,9 +16,23 @@ from typing import Any, BinaryIO
 
 import torch
 
-from wds_bone.errors import CheckpointError
+from wds_bone.errors import CheckpointError, WdsBoneError
 from wds_bone.storage.durable import write_atomically
 
+_PARTS: dict[str, tuple[str, ...]] = {
+    "config": ("model",),
+    "versions": ("wds_bone",),
+    "order_digests": ("train", "val"),
+    "train_median_months": ("all",),
+    "progress": ("step",),
+    "stream": (),
+    "preprocessing": ("normalization", "image_format", "height", "width", "phase_pixels"),
+    "target": ("mean_months", "sd_months"),
+    "model": (),
+    "ema": (),
+    "optimizer": (),
+}
+"""The mappings in a checkpoint, and what each must contain, whichever command reads it."""
 FORMAT, OLD_FORMATS = "wds_bone checkpoint 3", ("wds_bone checkpoint 1", "wds_bone checkpoint 2")
 _PREFIX = b"\nwds_bone sha256 "
 _TRAILER_BYTES = len(_PREFIX) + 64 + 1
@@ -43,7 +57,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Verify and read a checkpoint, onto the CPU.
 
     Raises:
-        CheckpointError: if it is missing, truncated, changed, or from another program or version.
+        CheckpointError: if it is missing, truncated, changed, incomplete, or from another program or a newer version.
     """
     with _open_checkpoint(path) as stream:
         return read_checkpoint(stream, where=str(path))
@@ -53,7 +67,7 @@ def read_checkpoint(stream: BinaryIO, *, where: str) -> dict[str, Any]:
     """Verify and read a checkpoint from a seekable stream, onto the CPU; errors name `where`.
 
     Raises:
-        CheckpointError: if it is truncated, changed, or from another program or version.
+        CheckpointError: if it is truncated, changed, incomplete, or from another program or a newer version.
     """
     _verify_checksum(stream, where)
     try:
@@ -70,7 +84,29 @@ def read_checkpoint(stream: BinaryIO, *, where: str) -> dict[str, Any]:
             got=found,
             do="use the version of wds_bone that wrote it",
         )
-    return _upgrade(contents) if found in OLD_FORMATS else contents
+    contents = _upgrade(contents) if found in OLD_FORMATS else contents
+    _refuse_incomplete(contents, where)
+    return contents
+
+
+@contextmanager
+def restoring(name: str) -> Iterator[None]:
+    """Turn the failure of a block that restores parts of a checkpoint of the model `name` into an error.
+
+    Raises:
+        CheckpointError: if a part lacks a value, or has one of another kind or shape.
+    """
+    try:
+        yield
+    except (WdsBoneError, torch.OutOfMemoryError):
+        raise
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"the checkpoint does not contain a whole {name}",
+            expected="the weights and settings that `wds-bone train` saved",
+            got=" ".join(f"{type(error).__name__}: {error}".split())[:300],
+            do=_USE_ANOTHER,
+        ) from error
 
 
 def read_whole(path: Path) -> bytes:
@@ -93,6 +129,19 @@ def has_checksum_line(path: Path) -> bool:
         return _parse_trailer(_read_trailer(stream)) is not None
 
 
+def _refuse_incomplete(contents: dict[str, Any], where: str) -> None:
+    missing = [name for name in _PARTS if not isinstance(contents.get(name), dict)]
+    present = ((name, part) for name, parts in _PARTS.items() if name not in missing for part in parts)
+    missing += [f"{name}.{part}" for name, part in present if part not in contents[name]]
+    if missing:
+        raise CheckpointError(
+            f"{where}: the checkpoint is incomplete",
+            expected=", ".join(_PARTS),
+            got=f"no {', '.join(missing)}",
+            do=_USE_ANOTHER,
+        )
+
+
 def _upgrade(contents: dict[str, Any]) -> dict[str, Any]:
     """Return the contents of a checkpoint of an older format under their current names.
 
@@ -100,7 +149,7 @@ def _upgrade(contents: dict[str, Any]) -> dict[str, Any]:
     """
     renamed = {"average": "ema", "optimiser": "optimizer"}
     upgraded = {renamed.get(name, name): value for name, value in contents.items()}
-    if "preprocessing" in upgraded:
+    if isinstance(upgraded.get("preprocessing"), dict):
         names = {"normalisation": "normalization"}
         preprocessing = {names.get(name, name): value for name, value in upgraded["preprocessing"].items()}
         upgraded["preprocessing"] = {**preprocessing, "phase_pixels": 0.0}

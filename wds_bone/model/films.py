@@ -6,6 +6,7 @@ Invariant: a film is converted by the functions that write and read shards, so t
 film in a shard.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -53,6 +54,10 @@ def read_film(path: Path, image_format: ImageFormat) -> NDArray[np.uint8]:
         ImageError: if the film cannot be read, or its size differs and it is unknown how to resize it.
         ConfigError: if it is a DICOM file and the package that reads it is not installed.
     """
+    if os.path.isdir(path):  # noqa: PTH112  # False for names that no file can have; `Path.is_dir` raises
+        raise ImageError(
+            f"{path}: is a folder", expected="a film", got="a folder", do=f"name the films in it, such as {path}/*.png"
+        )
     film = read_image(path, stretch=image_format.stretch)
     stored_shape = (image_format.height, image_format.width)
     if image_format.fit is not None:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from wds_bone.errors import ConfigError
 
@@ -82,31 +81,6 @@ def build_backbone(name: str, *, num_features: int) -> nn.Module:
         )
     backbone: nn.Module = torchvision.models.get_model(name, num_classes=num_features, **_OPTIONS.get(name, {}))
     return backbone
-
-
-def refuse_unsupported_images(model: BoneAgeModel, *, name: str, num_images: int, height: int, width: int) -> None:
-    """Check that the model can be trained on such batches, by a forward pass on the meta device.
-
-    Args:
-        model: the model, in training mode; it is not changed.
-        name: the name of the model, for the error.
-        num_images: images per forward pass.
-        height: height of the images in pixels.
-        width: width of the images in pixels.
-
-    Raises:
-        ConfigError: if the backbone needs images of a different size, or more of them per forward pass.
-    """
-    tensors = {**dict(model.backbone.named_parameters()), **dict(model.backbone.named_buffers())}
-    shapes = {key: value.detach().to("meta") for key, value in tensors.items()}
-    try:
-        functional_call(model.backbone, shapes, torch.empty(num_images, 1, height, width, device="meta"))
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"{name} cannot be trained on images of {width} x {height} pixels, {num_images} at a time per process",
-            got=str(error).partition("\n")[0],
-            do="use --image-size 224 (299 for inception_v3), a larger --batch-size, or another --model",
-        ) from error
 
 
 def sum_input_channels(backbone: nn.Module) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wds_bone.model.checkpoint import load_checkpoint
+from wds_bone.model.checkpoint import load_checkpoint, restoring
 from wds_bone.model.loss import Target
 from wds_bone.model.model import BoneAgeModel, build_model
 from wds_bone.model.preprocess import Preprocessing
@@ -66,10 +66,13 @@ def restore_predictor(contents: dict[str, Any], *, device: torch.device | str) -
     """Build the averaged model from the contents of a checkpoint; it predicts in float32.
 
     Raises:
-        CheckpointError: if it was trained with a normalization that this version does not support.
+        CheckpointError: if it lacks a part of the model, or was trained with a normalization that this version does
+            not support.
     """
-    preprocessing = Preprocessing.from_json(contents["preprocessing"])
-    model = build_model(contents["config"]["model"])
-    model.load_state_dict(contents["ema"])
+    name = contents["config"]["model"]
+    with restoring(name):
+        preprocessing, target = Preprocessing.from_json(contents["preprocessing"]), Target(**contents["target"])
+        model = build_model(name)
+        model.load_state_dict(contents["ema"])
     model = model.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Predictor(model, preprocessing, Target(**contents["target"]), torch.float32)
+    return Predictor(model, preprocessing, target, torch.float32)

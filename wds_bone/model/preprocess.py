@@ -22,7 +22,7 @@ NORMALIZATION = "min-p99"
 BRIGHT_QUANTILE = 0.99
 GRID_SIDE_PIXELS = 64
 SMALLEST_SIDE_PIXELS = 32
-"""Most backbones halve an image five times, so 32 pixels become one; `refuse_unsupported_images` checks the others."""
+"""Most backbones halve an image five times, so 32 pixels become one; `measure_step_bytes` checks the others."""
 
 
 @dataclass(frozen=True)

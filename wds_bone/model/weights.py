@@ -17,7 +17,7 @@ import torchvision
 from torch import Tensor, nn
 
 from wds_bone.errors import CheckpointError, ConfigError
-from wds_bone.model.checkpoint import has_checksum_line, load_checkpoint
+from wds_bone.model.checkpoint import has_checksum_line, load_checkpoint, restoring
 from wds_bone.model.model import BoneAgeModel
 
 _AUXILIARY = re.compile(r"aux\d\.|AuxLogits\.")
@@ -119,7 +119,8 @@ def _copy_model(model: BoneAgeModel, contents: dict[str, Any], *, path: Path, na
             got=contents["config"]["model"],
             do=f"use --model {contents['config']['model']}",
         )
-    model.load_state_dict(contents["ema"])
+    with restoring(name):
+        model.load_state_dict(contents["ema"])
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

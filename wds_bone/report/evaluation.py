@@ -23,6 +23,7 @@ from wds_bone.stream.stream import BoneAgeStream
 GenderInput = Literal["true", "shuffled", "swapped"]
 PREDICTIONS_NAME, METRICS_NAME = "predictions.csv", "metrics.json"
 SCATTER_NAME, BLAND_ALTMAN_NAME = "scatter.png", "bland_altman.png"
+RESULT_NAMES = (PREDICTIONS_NAME, SCATTER_NAME, BLAND_ALTMAN_NAME, METRICS_NAME)
 _SHUFFLE_SEED = 0
 
 
@@ -68,7 +69,7 @@ def write_evaluation(folder: Path, predictions: Predictions, metrics: dict[str, 
         WdsBoneError: if a file cannot be written.
     """
     remark = "" if metrics["gender_input"] == "true" else f", gender {metrics['gender_input']}"
-    paths = [folder / name for name in (PREDICTIONS_NAME, SCATTER_NAME, BLAND_ALTMAN_NAME, METRICS_NAME)]
+    paths = [folder / name for name in RESULT_NAMES]
     write_predictions(paths[0], predictions)
     for path, draw in zip(paths[1:3], (draw_scatter, draw_bland_altman), strict=True):
         write_bytes_atomically(path, figure_as_png(draw(predictions, metrics["errors"], remark=remark)))

@@ -16,7 +16,6 @@ from wds_bone.progress import progress
 from wds_bone.sharding.bad_list import read_bad, write_bad
 from wds_bone.sharding.existing import select_pending
 from wds_bone.sharding.keys_list import write_keys
-from wds_bone.sharding.lock import Lock
 from wds_bone.sharding.overview import write_pictures
 from wds_bone.sharding.plan import SetPlan, SplitPlan
 from wds_bone.sharding.processes import WriterSettings, write_shards
@@ -32,6 +31,7 @@ from wds_bone.sharding.staging import (
 from wds_bone.sharding.writer import ShardRecord, check_bad_budget, format_causes
 from wds_bone.shards.manifest import MANIFEST_NAME, Manifest, SplitEntry, write_manifest
 from wds_bone.shards.sidecars import read_sidecar, split_entry
+from wds_bone.storage.lock import Lock
 
 
 @dataclass(frozen=True)

@@ -6,27 +6,32 @@ Invariant: when this process ends for any reason, its writers end too; when a wr
 error instead of waiting for it.
 """
 
+import errno
 import multiprocessing
 import operator
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from typing import Any
 
 from wds_bone.errors import ShardError, WdsBoneError
-from wds_bone.sharding.lock import Lock
+from wds_bone.interrupt import SIGNALS
 from wds_bone.sharding.plan import ShardPlan
 from wds_bone.sharding.writer import write_shard
 from wds_bone.shards.manifest import ImageFormat
+from wds_bone.storage.limits import limit_of
+from wds_bone.storage.lock import Lock
 
 POLL_SECONDS = 0.2
+_NO_TEMPORARY_FOLDER = (errno.ENOENT, errno.EROFS, errno.EACCES, errno.ENOSPC)
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ def _write_in_processes(
     # The fork server imports everything only once, so it is faster than spawning, and it is safe with threads.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["webdataset", __name__])
-    counts = RawArray("q", len(shards))  # no lock: a killed writer would never release it
+    with _start_errors():
+        counts = RawArray("q", len(shards))  # no lock: a killed writer would never release it
     waiting = list(enumerate(shards))[::-1]
     running: list[_RunningWriter] = []
     try:
@@ -81,18 +87,45 @@ def _write_in_processes(
             connection.wait([writer.process.sentinel for writer in running], timeout=POLL_SECONDS)
             running = [writer for writer in running if not _has_finished(writer)]
             show(sum(counts))
+    except BaseException:
+        _kill_fork_server()
+        raise
     finally:
         for writer in running:
             writer.process.kill()
             writer.process.join()
 
 
+def _kill_fork_server() -> None:
+    """Kill the fork server; on its own, it notices only after its imports that this process has ended."""
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def _start(context: Any, shard: ShardPlan, settings: WriterSettings, *, counts: Any, number: int) -> _RunningWriter:
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_run_writer, args=(shard, settings, counts, number, sender), name=shard.name)
-    process.start()
+    with _start_errors():
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_run_writer, args=(shard, settings, counts, number, sender), name=shard.name)
+        process.start()
     sender.close()
     return _RunningWriter(shard, process, receiver)
+
+
+@contextmanager
+def _start_errors() -> Iterator[None]:
+    """Turn the failure to start a process, or to create what it shares, into an error that the user can fix."""
+    try:
+        yield
+    except OSError as error:
+        limit = None if error.errno in _NO_TEMPORARY_FOLDER else limit_of(error, Path.cwd())
+        raise WdsBoneError(
+            f"the writer processes cannot be started: {error.strerror or error}",
+            expected=limit.expected if limit else "a writable folder for temporary files, and a writable /dev/shm",
+            got=limit.got if limit else error,
+            do="use --workers 1" + (f"; or {limit.do}" if limit else "; or set TMPDIR to a writable folder"),
+        ) from error
 
 
 def _has_finished(writer: _RunningWriter) -> bool:
@@ -135,7 +168,8 @@ def _run_writer(
     shard: ShardPlan, settings: WriterSettings, counts: Any, number: int, errors: "connection.Connection[Any, Any]"
 ) -> None:
     """Write one shard in a separate process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the parent ends its writers
+    for sent in SIGNALS:  # a terminal sends them to all processes; the parent ends its writers
+        signal.signal(sent, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _write(shard, settings, partial(operator.setitem, counts, number))

@@ -31,12 +31,12 @@ class MakeShardsConfig:
     """The settings of make-shards."""
 
     labels: Path | None = option(
-        "label table, .csv or .xlsx (default: draw synthetic hands)", default=None, metavar="FILE"
+        "label table, .csv or .xlsx (default: draw synthetic hands)", default=None, metavar="FILE", may_be_pipe=True
     )
     images: tuple[Path, ...] = option(
         "folders of films; their file names are the ids in the label table", default=(), metavar="DIR"
     )
-    out: Path = option("folder of the set", default=Path("shards"), metavar="DIR")
+    out: Path = option("folder of the set", default=Path("shards"), metavar="DIR", is_output=True)
     split: str | None = option("put all samples into one split of this name", default=None, metavar="NAME")
     val_fraction: float | None = option(
         f"fraction of samples to hold out as the val split; the others become the train split "

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +113,14 @@ def duplicate_keys(tables: Mapping[str, SampleTable]) -> list[tuple[str, str, st
                 repeated.append((key.decode(), first_names[key], name))
             first_names.setdefault(key, name)
     return repeated
+
+
+def rows_with_common_keys(one: SampleTable, other: SampleTable) -> list[tuple[Any, Any]]:
+    """Return the rows of two tables that have the same key, in pairs, in the order of `one`."""
+    num_words = -(-max(table.dtype["key"].itemsize for table in (one, other)) // 8)
+    hashes, other_hashes = (_hash_keys(table, num_words) for table in (one, other))
+    by_key = {row["key"]: row for row in other[np.isin(other_hashes, hashes)]}
+    return [(row, by_key[row["key"]]) for row in one[np.isin(hashes, other_hashes)] if row["key"] in by_key]
 
 
 def _all_hashes_differ(tables: Collection[SampleTable]) -> bool:

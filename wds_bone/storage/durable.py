@@ -4,21 +4,28 @@ In: a path and a function that writes the contents.
 Out: the complete file, or an error.
 Invariant: at any time, even after a kill or a power failure, the path holds all of the old contents or all of the new.
 
-The steps are: write to a temporary name, fsync, rename, fsync the folder. A temporary file left behind by a killed
-process is replaced by the next write.
+The steps are: write to a temporary name, fsync, rename, fsync the folder. Temporary names are unique, so that two
+processes that write the same file cannot disturb each other. `remove_temporaries` deletes those of killed processes.
 """
 
 import errno
 import os
-import shutil
+import re
+import secrets
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from wds_bone.errors import ShardError, WdsBoneError
+from wds_bone.storage.limits import limit_of
 
-TEMPORARY_SUFFIX = ".tmp"
+_TEMPORARY = re.compile(r".+\.[0-9a-f]{8}\.tmp")
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES)
+"""How file systems refuse to sync a folder: FUSE, SMB and some NFS servers; EACCES: the folder cannot be read."""
+_warned: set[str] = set()
 Contents = TypeVar("Contents")
 
 
@@ -29,13 +36,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
         WdsBoneError: if the write fails (disk full, read-only, I/O error). `path` is unchanged, unless only the folder
             could not be synced: then it holds the new contents, but a power failure may revert it.
     """
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        temporary.unlink(missing_ok=True)
         with temporary.open("xb") as stream:  # "x" never writes through a link at the temporary name
             write(stream)
             stream.flush()
-            os.fsync(stream.fileno())
+            _sync(stream.fileno(), path)
         temporary.rename(path)
         sync_folder(path.parent)
     except OSError as error:
@@ -44,6 +50,14 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     except BaseException:
         _remove_quietly(temporary)
         raise
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what killed processes left in a folder in which no other process is writing."""
+    with storage_errors(folder):
+        for path in folder.iterdir():
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def write_bytes_atomically(path: Path, contents: bytes) -> None:
@@ -81,27 +95,50 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Make renames inside `folder` survive a power failure; warn once if its file system cannot do that."""
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError as error:
+        _warn_not_synced(folder, error)
+        return
+    try:
+        _sync(descriptor, folder)
     finally:
         os.close(descriptor)
 
 
 def storage_error(path: Path, error: OSError) -> WdsBoneError:
-    """Return the error for a failed write to `path`; if the disk is full, it states the free space."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    """Return the error for a failed write to `path`; if a limit was hit, it states the limit."""
+    limit = limit_of(error, path)
     return WdsBoneError(
         f"{path}: cannot be written: {error.strerror}",
-        expected="enough free disk space" if full else "a writable folder",
-        got=f"{_free_bytes(path):,} bytes free" if full else errno.errorcode.get(error.errno or 0, "an I/O error"),
-        do="free some space and run the same command again" if full else "check the folder and run the command again",
+        expected=limit.expected if limit else "a writable folder",
+        got=limit.got if limit else errno.errorcode.get(error.errno or 0, "an I/O error"),
+        do=limit.do if limit else "check the folder and run the command again",
     )
 
 
-def _free_bytes(path: Path) -> int:
-    return shutil.disk_usage(path.parent).free
+def warn_once(text: str) -> None:
+    """Print a warning to standard error, the first time only, and only in the process that the user started."""
+    if text not in _warned and parent_process() is None:
+        _warned.add(text)
+        print(f"warning: {text}", file=sys.stderr)  # noqa: T201
+
+
+def _sync(descriptor: int, path: Path) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+        _warn_not_synced(path, error)
+
+
+def _warn_not_synced(path: Path, error: OSError) -> None:
+    warn_once(
+        f"{path if path.is_dir() else path.parent}: this file system cannot sync its files ({error.strerror}); a power "
+        "failure may lose what was written last"
+    )
 
 
 def _remove_quietly(path: Path) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from wds_bone.errors import ShardError
 from wds_bone.storage.finalizer import call_when_gone
+from wds_bone.storage.limits import limit_of
 
 MAX_OPEN_SHARDS = 64
 WritableBuffer = memoryview | NDArray[Any]
@@ -115,8 +116,11 @@ class LocalStorage:
         return opened
 
     def _error(self, shard: int, problem: str, size: int, got: object) -> ShardError:
+        path, expected = self._paths[shard], f"{size:,} bytes"
         do = "fetch the shard again, or rebuild it with `wds-bone make-shards`"
-        return ShardError(f"{self._paths[shard]}: {problem}", expected=f"{size:,} bytes", got=got, do=do)
+        if isinstance(got, OSError) and (limit := limit_of(got, path)):
+            expected, got, do = limit
+        return ShardError(f"{path}: {problem}", expected=expected, got=got, do=do)
 
 
 def _read(opened: _OpenShard, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> int:

@@ -84,10 +84,10 @@ def _start_thread(crew: _Crew, name: str, *, num_threads: int) -> None:
     except RuntimeError as error:
         _close(crew)
         raise ConfigError(
-            f"{num_threads} threads cannot be started: {error}",
-            expected="a number of threads that the system allows",
-            got=f"{crew.num_running} were started",
-            do="use fewer threads",
+            f"the system does not let this process start {num_threads:,} threads",
+            expected="a limit of processes (`ulimit -u`, or that of the container) that allows them",
+            got=f"{error} after {crew.num_running:,} threads",
+            do="use fewer threads, or raise that limit",
         ) from error
     crew.num_running += 1
 

@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from wds_bone.errors import ConfigError
+from wds_bone.storage.machine import check_count
 
-MAX_THREADS = 1024
 _SEED = "use a number, such as seed=0; shuffle=False keeps the order of the shards"
 
 
@@ -57,9 +57,7 @@ class StreamSettings:
             world_size=self.world_size,
             threads=self.threads,
         )
-        if self.threads is not None and self.threads > MAX_THREADS:
-            problem, expected = f"threads {self.threads} is out of range", f"1 to {MAX_THREADS}, or None: one per core"
-            raise ConfigError(problem, expected=expected, got=self.threads, do="use fewer threads")
+        check_count("threads", self.threads, cores=available_cores())
         _check_ranks(batch_size=self.batch_size, rank=self.rank, world_size=self.world_size)
         if self.shuffle_buffer is not None and not self.shuffle:
             raise ConfigError(

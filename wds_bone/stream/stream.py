@@ -20,12 +20,14 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from wds_bone.errors import ConfigError
 from wds_bone.shards.manifest import ImageFormat
+from wds_bone.shards.samples import SampleTable
 from wds_bone.storage.location import open_storage
+from wds_bone.storage.machine import check_memory
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.device import Planned, find_device
 from wds_bone.stream.load import BATCHES_AHEAD, Loader
 from wds_bone.stream.lookup import look_up
-from wds_bone.stream.memory import PixelMemory, check_memory
+from wds_bone.stream.memory import PixelMemory
 from wds_bone.stream.order import MAX_POSITION, Order
 from wds_bone.stream.pipeline import Delivery, batch_pipeline
 from wds_bone.stream.plan import BatchGeometry
@@ -105,10 +107,9 @@ class BoneAgeStream(IterableDataset[Batch]):
         )
         batch_bytes = self._geometry.rows * self.image_format.height * self.image_format.width
         check_memory(
-            num_batches=BATCHES_AHEAD + 2,  # those ahead, the one that is due, and the one in use
             batch_bytes=batch_bytes,
+            num_batches=min(len(self), BATCHES_AHEAD + 2),  # those ahead, the one that is due, and the one in use
             buffer_bytes=self._threads * int(self._selection.table["size"].max()),
-            do="use a smaller batch_size, fewer threads, or smaller images",
         )
         self._storage, memory = open_storage(self._selection.paths), PixelMemory(batch_bytes)
         reader = SampleReader(self._selection, self._storage)
@@ -137,6 +138,11 @@ class BoneAgeStream(IterableDataset[Batch]):
     def image_format(self) -> ImageFormat:
         """The format of the images."""
         return self._selection.image
+
+    @property
+    def table(self) -> SampleTable:
+        """The rows of all samples, in the order of the shards: key, image bytes and label."""
+        return self._selection.table
 
     @property
     def ages_months(self) -> NDArray[np.float32]:

@@ -1,0 +1,52 @@
+"""Refuse steps that need more memory than the device has, before the first one.
+
+In: a model, the recipe of its steps, and the size of its images.
+Out: nothing, or an error with what each part needs.
+Invariant: what is refused could not have run; what passes may still run out of memory.
+"""
+
+import torch
+
+from wds_bone.distributed.memory import refuse_beyond_memory
+from wds_bone.learn.settings import Recipe, TrainConfig
+from wds_bone.model.footprint import measure_step_bytes
+from wds_bone.model.model import BoneAgeModel
+from wds_bone.model.preprocess import Preprocessing
+
+COPIES_OF_IMAGES = 2
+"""An image is normalized, then augmented; both are in memory at the same time."""
+COPIES_OF_WEIGHTS = 4
+"""The weights, their average, and the two moments of the optimizer."""
+KEPT_FRACTION = 0.5
+"""Part of what a step keeps that it keeps in any case: fused attention and compiled models compute the rest again."""
+REMEDY = (
+    "use a larger --set accumulate; or a smaller --batch-size or --image-size with another --out; or a machine with "
+    "more memory"
+)
+
+
+def memory_settings(config: TrainConfig) -> str:
+    """Return the settings that determine how much memory a step needs, as they are typed."""
+    batch = f"--batch-size {config.batch_size}, --set accumulate={config.accumulate}"
+    pixels = "as stored" if config.image_size is None else f"of {config.image_size} pixels"
+    return f"--model {config.model}, {batch}, images {pixels}"
+
+
+def refuse_large_steps(
+    model: BoneAgeModel, recipe: Recipe, preprocessing: Preprocessing, *, device: torch.device
+) -> None:
+    """Check that the model can be trained on such images, and that a step fits into the memory of the device.
+
+    Raises:
+        ConfigError: if not.
+    """
+    config, (height, width) = recipe.config, (preprocessing.height, preprocessing.width)
+    num_images = recipe.local_batch_size // config.accumulate
+    kept_bytes = measure_step_bytes(model, name=config.model, num_images=num_images, height=height, width=width)
+    num_weights = sum(weight.numel() for weight in model.parameters())
+    needed = {
+        "the input of the model": num_images * height * width * COPIES_OF_IMAGES * torch.float32.itemsize,
+        "the layers of the model": int(kept_bytes * KEPT_FRACTION * (0.5 if config.precision == "bf16" else 1.0)),
+        "its weights and the optimizer": num_weights * COPIES_OF_WEIGHTS * torch.float32.itemsize,
+    }
+    refuse_beyond_memory(needed, device, got=memory_settings(config), do=REMEDY)

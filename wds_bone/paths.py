@@ -1,0 +1,146 @@
+"""Turn what a user types as a path into a path, and refuse what cannot be one before any work is done.
+
+In: the values of settings whose type is `Path` or `PathText`.
+Out: the values with `~` expanded, or an error that names the option.
+Invariant: what cannot be opened is refused before anything is read or written.
+"""
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NewType
+
+from wds_bone.errors import ConfigError
+
+PathText = NewType("PathText", str)
+"""The type of a setting that is a path, a pattern of paths, or a word such as "none"."""
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095
+_SHOWN_CHARACTERS = 60
+_KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def expand_path(text: str, *, option: str) -> str:
+    """Return `text` with `~` and `~user` at its start expanded, or refuse what no file can be called.
+
+    A pattern or a `file://` URL is returned as it is.
+
+    Raises:
+        ConfigError: if it is a URL, contains a NUL, is too long, or names an unknown user; the error names `option`.
+    """
+    refuse_url(text, option=option)
+    expanded = os.path.expanduser(text)  # noqa: PTH111  # keeps patterns and URLs as they are
+    if expanded.startswith("~") and not os.path.lexists(expanded):
+        user = expanded.partition("/")[0]
+        do = f"check the name of the user, or write ./{user} for a path in this folder"
+        raise ConfigError(f"{option} {_shown(text)}: there is no home folder {user!r}", do=do)
+    if reason := _reason_against(expanded):
+        raise ConfigError(f"{option} {_shown(text)}: {reason}", expected="a path", do="check the path")
+    return expanded
+
+
+def refuse_url(text: str, *, option: str) -> None:
+    """Refuse URLs other than `file://`.
+
+    Raises:
+        ConfigError: if `text` is one; the error names `option`, and hides what may be a password or a signature.
+    """
+    scheme, separator, _ = text.partition("://")
+    if separator and scheme != "file":
+        problem = f"{option} {scheme[:_SHOWN_CHARACTERS]}://...: is not a local path"
+        raise ConfigError(problem, expected="a path, or file://", do="copy the files to a local disk")
+
+
+def refuse_unreadable(path: str, *, option: str, may_be_pipe: bool = False) -> None:
+    """Check that a file or folder, if it exists, can be read; a pipe or device would keep the command waiting.
+
+    Raises:
+        ConfigError: if it cannot; the error names `option`.
+    """
+    try:
+        kind = _kind_of(path)
+    except FileNotFoundError:
+        return  # a pattern, a word, or a file whose absence the command reports
+    except OSError as error:
+        raise ConfigError(f"{option} {path}: cannot be read: {error.strerror}", do="check the path") from error
+    if kind not in ("a file", "a folder") and not may_be_pipe:
+        raise ConfigError(f"{option} {path}: is not a file", expected="a file", got=kind, do=f"use another {option}")
+    if not os.access(path, os.R_OK | os.X_OK if kind == "a folder" else os.R_OK):
+        raise ConfigError(f"{option} {path}: cannot be read: Permission denied", do="check its permissions")
+
+
+def refuse_unusable_folder(folder: Path, *, files: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
+    """Check that a command can write to the folder `--out`, which need not exist, without writing anything.
+
+    Args:
+        folder: the folder.
+        files: names in it that must be files, if they exist.
+        folders: names in it that must be folders, if they exist.
+
+    Raises:
+        ConfigError: if it or a name in it is of another kind, or it cannot be written to.
+    """
+    for expected, paths in (("a folder", [folder]), ("a folder", _in(folder, folders)), ("a file", _in(folder, files))):
+        for path in paths:
+            if os.path.lexists(path) and (kind := _found_at(path)) != expected:
+                do = "move it, or use another --out"
+                raise ConfigError(f"{path}: is not {expected}", expected=expected, got=kind, do=do)
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if _found_at(existing) != "a folder":
+        raise ConfigError(f"{folder}: cannot be created: {existing} is not a folder", do="use another --out")
+    if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder}: cannot be written: {existing} is not writable", do="use another --out")
+
+
+def is_unicode(path: Path) -> bool:
+    """Return whether the name of a path is text, which is not required of a file name."""
+    return not any(0xD800 <= ord(character) <= 0xDFFF for character in str(path))
+
+
+def _reason_against(path: str) -> str | None:
+    """Return why no file can have this path, or None; the names in a brace pattern may be shorter than the pattern."""
+    if "\0" in path:
+        return "contains a NUL character"
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError as error:
+        return f"cannot be encoded as {error.encoding}"
+    longest = max(map(len, encoded.split(b"/")))
+    if "{" not in path and longest > MAX_NAME_BYTES:
+        return f"a name in it is too long: {longest} bytes, of at most {MAX_NAME_BYTES}"
+    if "{" not in path and len(encoded) > MAX_PATH_BYTES:
+        return f"is too long: {len(encoded)} bytes, of at most {MAX_PATH_BYTES}"
+    return None
+
+
+def _found_at(path: Path) -> str:
+    """Return what is at a path that exists, in words."""
+    try:
+        return _kind_of(path)
+    except OSError as error:
+        return f"a link that leads nowhere: {error.strerror}"
+
+
+def _in(folder: Path, names: Iterable[str]) -> list[Path]:
+    return [folder / name for name in names]
+
+
+def _kind_of(path: Path | str) -> str:
+    """Return what is at a path.
+
+    Raises:
+        OSError: if there is nothing, or it cannot be found out.
+    """
+    return _KINDS[stat.S_IFMT(os.stat(path).st_mode)]  # noqa: PTH116
+
+
+def _shown(text: str) -> str:
+    """Return a path for an error, with escapes and not too long."""
+    return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}...")
