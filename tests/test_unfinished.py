@@ -11,6 +11,7 @@ from tests.sharding.film_sets import start
 from wds_bone.errors import ShardError
 from wds_bone.index import main as index
 from wds_bone.shards.manifest import LOCK_NAME, MANIFEST_NAME, STAGING_NAME
+from wds_bone.storage.lock import lock_name
 from wds_bone.stream.locate import find_splits
 from wds_bone.stream.selection import select_shards
 from wds_bone.verify import main as verify
@@ -65,3 +66,7 @@ def test_a_set_of_which_nothing_is_written_yet_is_not_finished_either(tmp_path: 
     for find in (select_shards, find_splits):
         with pytest.raises(ShardError, match="not finished"):
             find(tmp_path)
+
+
+def test_the_lock_of_an_interrupted_run_is_recognized_by_its_name() -> None:
+    assert lock_name("make-shards") == LOCK_NAME

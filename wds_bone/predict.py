@@ -68,7 +68,8 @@ def run_prediction(config: PredictConfig) -> int:
     """
     paths = list_films(config.images, sys.stdin)
     device = pick_device(config.device)
-    with memory_errors(device, got=f"{BATCH_SIZE} images at a time", do="use --device cpu"):
+    do = "close other programs" if device.type == "cpu" else "use --device cpu"
+    with memory_errors(device, got=f"{BATCH_SIZE} images at a time", do=do):
         return print_ages(config, paths, device=device)
 
 

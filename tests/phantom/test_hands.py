@@ -8,7 +8,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from wds_bone.labels.values import KEY_PATTERN
+from wds_bone.labels.keys import KEY_PATTERN
 from wds_bone.phantom import draw_hand, hand_ground_truth, synthetic_hands
 from wds_bone.phantom.hands import AGE_LEVELS, AGE_QUANTILES, BOY_FRACTION, draw_physique
 from wds_bone.phantom.maturity import BOY_MONTHS, GIRL_MONTHS

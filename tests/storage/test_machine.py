@@ -59,16 +59,16 @@ def test_a_limit_of_the_process_counts(option: str):
     code = (
         f"import resource; resource.setrlimit({kind}, (300_000_000,) * 2)\n"
         "from wds_bone.storage.machine import check_memory\n"
-        "check_memory(batch_bytes=100_000_000, num_batches=3)"
+        "check_memory(batch_bytes=100_000_000, num_batches=3, buffer_bytes=1_000_000)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert "ConfigError: the batches that are loaded at the same time do not fit into memory" in result.stderr
     assert f"what is left of the 300.0 MB of a process (`ulimit {option}`)" in result.stderr
-    assert "got:      300.0 MB: 3 x 100.0 MB" in result.stderr
+    assert "got:      301.0 MB: 3 batches of 100.0 MB, and 1.0 MB for the threads" in result.stderr
 
 
 def test_what_fits_is_accepted():
-    check_memory(batch_bytes=1000, num_batches=4)
+    check_memory(batch_bytes=1000, num_batches=4, buffer_bytes=0)
     check_count("--threads", 128, cores=2)
     check_count("--threads", None, cores=2)
 

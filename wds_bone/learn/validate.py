@@ -69,7 +69,8 @@ def predict_epoch(
     gathered = ranks.gather(torch.stack(columns)).cpu().numpy()
     predicted, weight, gender, age_months = gathered.transpose(2, 1, 0, 3).reshape(4, -1)
     real, num_samples = weight > 0, stream.num_samples
-    assert weight.sum() == num_samples == real[:num_samples].sum(), (weight.sum(), num_samples)
+    if not weight.sum() == num_samples == real[:num_samples].sum():
+        raise RuntimeError(f"the ranks delivered {weight.sum():g} samples, not {num_samples}, or padding among them")
     return Predictions(stream.keys(), gender[real], age_months[real], predicted[real])
 
 

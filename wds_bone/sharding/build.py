@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wds_bone.errors import ImageError
+from wds_bone.errors import ImageError, ShardError
 from wds_bone.labels.read import RejectedSample
 from wds_bone.progress import progress
 from wds_bone.sharding.bad_list import read_bad, write_bad
@@ -97,8 +97,11 @@ def _write_pending_shards(
     with progress(total, "samples", label=label, start=total - left) as show:
         write_shards(unfinished, settings, workers=workers, show=lambda done: show(total - left + done))
     records = {shard.name: finished_record(out, shard.name) for shard in shards}
-    assert all(records.values())
-    return {name: record for name, record in records.items() if record is not None}
+    complete = {name: record for name, record in records.items() if record is not None}
+    if missing := sorted(records.keys() - complete.keys()):
+        problem, got = f"{out}: the parts of shards were removed while others were written", ", ".join(missing)
+        raise ShardError(problem, expected=f"{len(records):,} shards", got=got, do="run the same command again")
+    return complete
 
 
 def _publish(pending: SetPlan, out: Path, records: Mapping[str, ShardRecord], base: Manifest | None) -> Manifest:

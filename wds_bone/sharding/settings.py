@@ -141,7 +141,7 @@ class MakeShardsConfig:
     def __post_init__(self) -> None:
         check_bounds(self)
         _check_inputs(self)
-        assert self.label_columns  # its creation checks the options
+        _ = self.label_columns  # its creation checks the options
         if self.stretch is not None and not self.stretch[0] < self.stretch[1]:
             raise invalid_setting(self, "stretch", "two percentiles, the lower one first")
         if self.split is not None and not SPLIT_PATTERN.fullmatch(self.split):

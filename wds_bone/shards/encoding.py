@@ -32,9 +32,10 @@ def encode_image(image: NDArray[np.uint8], encoding: Encoding, *, quality: int |
 
     Raises:
         ConfigError: if the encoding is unknown.
+        TypeError: if the image has another dtype or shape.
     """
-    assert image.dtype == np.uint8
-    assert image.ndim == 2
+    if image.dtype != np.uint8 or image.ndim != 2:
+        raise TypeError(f"image: expected uint8 (H, W), got {image.dtype} {image.shape}")
     image = np.ascontiguousarray(image)
     if encoding == "jpg":
         assert quality is not None
