@@ -1,5 +1,6 @@
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ def interrupt(out: Path, films: list[str], monkeypatch: pytest.MonkeyPatch, name
 
     def rename(source: Path, target: Path) -> None:
         if Path(target).name == name:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         real(source, target)
 
     with monkeypatch.context() as patch:
