@@ -20,7 +20,7 @@ BASE_MODULES = [
     "interrupt",
     "paths",
     "progress",
-    "streams",
+    "standard_streams",
 ]
 ROOMS = [
     "storage",

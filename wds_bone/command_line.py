@@ -20,7 +20,7 @@ from wds_bone.config_file import Kind, closest, kind_of, parse_assignments, read
 from wds_bone.errors import ConfigError, WdsBoneError
 from wds_bone.interrupt import Interrupted, Interruption
 from wds_bone.paths import expand_path, refuse_unreadable
-from wds_bone.streams import StandardStreams
+from wds_bone.standard_streams import StandardStreams
 
 Config = TypeVar("Config")
 USER_ERROR = 2
