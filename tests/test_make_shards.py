@@ -143,6 +143,19 @@ def test_the_script_runs_from_any_folder_without_installation(tmp_path: Path, wh
 
 
 @pytest.mark.slow
+def test_the_writers_of_a_checkout_are_its_own_even_if_another_version_is_installed(tmp_path: Path):
+    root, copy = SCRIPT.parents[1], tmp_path / "checkout"
+    shutil.copytree(root / "wds_bone", copy / "wds_bone", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(root / "scripts", copy / "scripts")
+    with (copy / "wds_bone" / "sharding" / "writer.py").open("a") as module:
+        module.write(f"import os\nPath({str(tmp_path)!r}, f'import-{{os.getpid()}}').touch()\n")
+    command = [sys.executable, str(copy / "scripts" / "make_shards.py"), "--out", str(tmp_path / "out"), *HANDS]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    assert subprocess.run(command, cwd=tmp_path, env=environment, timeout=DEADLINE_SECONDS).returncode == 0
+    assert len(list(tmp_path.glob("import-*"))) == 2  # in the command and in the fork server
+
+
+@pytest.mark.slow
 def test_one_worker_and_three_workers_write_the_same_bytes(tmp_path: Path, whole_set):
     status, _, err = finish(start(tmp_path / "out", *HANDS[:-1], "3"))
     assert status == 0

@@ -11,6 +11,7 @@ import multiprocessing
 import operator
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -76,6 +77,7 @@ def _write_in_processes(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["webdataset", __name__])
     with _start_errors():
+        _start_fork_server()
         counts = RawArray("q", len(shards))  # no lock: a killed writer would never release it
     waiting = list(enumerate(shards))[::-1]
     running: list[_RunningWriter] = []
@@ -94,6 +96,22 @@ def _write_in_processes(
         for writer in running:
             writer.process.kill()
             writer.process.join()
+
+
+def _start_fork_server() -> None:
+    """Start the fork server with the import path of this process.
+
+    Python does not pass it on, and in a checkout, the fork server would import another wds_bone that is installed.
+    """
+    previous = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    try:
+        forkserver.ensure_running()
+    finally:
+        if previous is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = previous
 
 
 def _kill_fork_server() -> None:
