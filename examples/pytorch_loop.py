@@ -15,10 +15,9 @@ from wds_bone import BoneAgeStream
 shards, checkpoint, num_steps = sys.argv[1], Path(sys.argv[2]), 100
 torch.manual_seed(0)
 features = nn.Sequential(nn.Conv2d(1, 16, 5, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(8), nn.Flatten())
-model = nn.ModuleDict({"features": features, "months": nn.Linear(16 * 64 + 1, 1)})
-optimizer = torch.optim.Adam(model.parameters())
 device = "cuda" if torch.cuda.is_available() else "cpu"
-model.to(device)
+model = nn.ModuleDict({"features": features, "months": nn.Linear(16 * 64 + 1, 1)}).to(device)
+optimizer = torch.optim.Adam(model.parameters())
 
 with BoneAgeStream(shards, split="train", batch_size=32, device=device) as stream:
     first = 1
@@ -37,4 +36,5 @@ with BoneAgeStream(shards, split="train", batch_size=32, device=device) as strea
         if step % 20 == 0:
             print(f"step {step}, epoch {stream.position / stream.num_samples:.1f}: MAE {loss:.1f} months")
             states = {"model": model, "optimizer": optimizer, "stream": stream}
-            torch.save({name: part.state_dict() for name, part in states.items()} | {"step": step}, checkpoint)
+            torch.save({name: part.state_dict() for name, part in states.items()} | {"step": step}, f"{checkpoint}.tmp")
+            Path(f"{checkpoint}.tmp").replace(checkpoint)  # a kill while saving leaves the old one

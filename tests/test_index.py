@@ -1,6 +1,7 @@
 """Test `wds-bone index` on shards from other tools and from `wds-bone make-shards`."""
 
 import os
+import shutil
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -233,6 +234,13 @@ def test_a_damaged_shard_is_refused_and_nothing_is_written(tmp_path: Path, capsy
     assert index(tmp_path) == 2
     assert "train-000001.tar: not a wds_bone shard: mismatch at byte" in capsys.readouterr().err
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.fault("C1")
+def test_a_manifest_without_any_of_its_shards_is_refused(tiny_shards: Path, tmp_path: Path, capsys):
+    shutil.copy(tiny_shards / MANIFEST_NAME, tmp_path)
+    assert index(tmp_path) == 2
+    assert "none of its shards" in capsys.readouterr().err
 
 
 def test_usage_errors_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

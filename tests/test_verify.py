@@ -177,6 +177,23 @@ def test_a_sidecar_that_cannot_be_read_is_reported(folder: Path, suffix: str, ca
     assert "1 problem found in" in text
 
 
+@pytest.mark.fault("C1")
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that exists but cannot be read")
+def test_a_shard_that_cannot_be_read_is_reported_once_and_the_others_are_checked(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    (folder / "train-000000.tar").unlink()
+    (folder / "train-000000.tar").symlink_to("/proc/self/mem")
+    (folder / "train-000001.tar").unlink()
+    flip(folder / "val-000000.tar", 600)
+    assert verify(folder) == 1
+    text = capsys.readouterr().out
+    assert text.count("train-000000.tar: cannot be read") == 1
+    assert text.count("train-000001.tar: cannot be read") == 1
+    assert "problem: " in text.partition("val-000000.tar")[0]
+    assert "val-000000.tar" in text
+
+
 @pytest.mark.fault("D2")
 def test_a_damaged_shard_with_brackets_in_its_name_is_not_taken_for_another_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

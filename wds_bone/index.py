@@ -126,6 +126,9 @@ def _find_shards(names: Sequence[str]) -> list[Path]:
     if missing:
         got = f"{missing[0]} is not a file"
         raise ConfigError(f"{', '.join(names)}: no shards found", expected=".tar files", got=got, do="check the path")
+    if not paths:
+        problem = f"{', '.join(names)}: the manifest is there, but none of its shards"
+        raise ShardError(problem, expected="at least one .tar", got="none", do="fetch the shards again")
     folders = sorted({str(path.parent) for path in paths})
     if len(folders) > 1:
         raise ConfigError(

@@ -74,7 +74,8 @@ images = st.builds(
     st.sampled_from(["letterbox", "letterbox at reading", None]),
     st.none() | st.tuples(st.floats(0, 50), st.floats(51, 100)),
 )
-manifests = st.builds(Manifest, images, st.dictionaries(st.text("abc", min_size=1), split_entries, max_size=3)).filter(
+splits = st.dictionaries(st.text("abc", min_size=1), split_entries, min_size=1, max_size=3)
+manifests = st.builds(Manifest, images, splits).filter(
     lambda manifest: len(manifest.shard_entries) == sum(len(split.shards) for split in manifest.splits.values())
 )
 
@@ -255,6 +256,10 @@ def test_a_changed_manifest_with_a_new_digest_is_refused_or_means_what_it_says(d
         (("splits", ""), contents_of(COMPLETE)["splits"]["val"]),
         (("splits", "train"), contents_of(COMPLETE)["splits"]["val"]),  # the same shard twice
         (("splits",), [1]),
+        (("splits",), {}),
+        (("groups",), {"val-000000.tar": "zz"}),
+        (("groups",), {"val-000000.tar": None}),
+        (("groups",), 5),
         (("version",), True),
         (("more",), 1),
     ],

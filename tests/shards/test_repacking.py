@@ -121,6 +121,13 @@ def test_a_zip_file_is_named_and_its_advice_repacks_it(films: Path):
     assert keys_of("x-plain.tar") == KEYS
 
 
+@pytest.mark.parametrize("name", ["2026-01-02T03:04.tar", "-x.tar"])
+def test_the_advice_works_for_a_name_that_tar_could_take_for_a_host_or_an_option(films: Path, name: str):
+    run(f"ln -s hand-0.txt films/link.txt && tar --sort=name -cf './{name}' films")
+    follow(name)
+    assert keys_of(f"{name.removesuffix('.tar')}-plain.tar") == KEYS
+
+
 @pytest.mark.fault("C9")
 def test_a_login_page_is_named(tmp_path: Path):
     for text in (b"<html>Please log in</html>", b"<!DOCTYPE html>".ljust(1024)):

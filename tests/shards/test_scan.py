@@ -154,6 +154,7 @@ BAD_LABELS = {
     "no age": b'{"gender": "F"}',
     "an impossible age": b'{"gender": "F", "age_months": 1000}',
     "an age that is an object": b'{"gender": "F", "age_months": {}}',
+    "two genders of the same name": b'{"gender": "F", "age_months": 94, "gender": "M"}',
     "an unknown gender": b'{"gender": "x", "age_months": 94}',
     "an ambiguous flag": b'{"gender": 1, "age_months": 94}',
     "deep nesting": b"[" * 60_000,

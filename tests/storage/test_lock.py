@@ -113,6 +113,17 @@ def hold(lock: Lock, ready: object, end: object) -> None:
     end.wait(60)  # type: ignore[attr-defined]
 
 
+@pytest.mark.fault("E6")
+def test_what_another_command_is_writing_to_the_same_folder_is_left_alone(tmp_path: Path):
+    with folder_lock(tmp_path, "train"):
+        (tmp_path / "last.pt.0123abcd.tmp").touch()
+        with folder_lock(tmp_path, "evaluate"):
+            pass
+        assert (tmp_path / "last.pt.0123abcd.tmp").exists()
+    with folder_lock(tmp_path, "evaluate"):
+        assert not (tmp_path / "last.pt.0123abcd.tmp").exists()
+
+
 @pytest.mark.fault("B5")
 def test_the_folder_stays_locked_while_a_process_of_the_writer_is_alive(tmp_path: Path):
     context = multiprocessing.get_context("forkserver")

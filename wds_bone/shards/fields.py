@@ -39,8 +39,22 @@ def check_image(image: Mapping[str, Any]) -> None:
         raise ValueError(f"image: more than {MAX_PIXELS:,} pixels")
 
 
-def check_split(name: str, split: Mapping[str, Any]) -> None:
-    """Raise `ValueError` if the fields of a split are wrong, or its counts disagree."""
+def check_splits(splits: Mapping[str, Any]) -> None:
+    """Raise `ValueError` if there are no splits, or the fields of one are wrong or its counts disagree."""
+    if not splits:
+        raise ValueError("there are no splits")
+    for name, split in splits.items():
+        _check_split(name, split)
+
+
+def check_groups(groups: Mapping[str, Any]) -> None:
+    """Raise `ValueError` if a digest of patient groups is none."""
+    for name, digest in groups.items():
+        if not _is_sha256(digest):
+            raise ValueError(f"groups of {name!r}: {str(digest)[:80]!r}")
+
+
+def _check_split(name: str, split: Mapping[str, Any]) -> None:
     where = f"split {name!r}"
     if not name.isprintable() or not name:
         raise ValueError(f"{where}: its name is not printable")

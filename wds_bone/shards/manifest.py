@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wds_bone.errors import ShardError
-from wds_bone.shards.fields import check_image, check_split
+from wds_bone.shards.fields import check_groups, check_image, check_splits
 from wds_bone.storage.durable import write_bytes_atomically
 from wds_bone.storage.location import Location, exists, read_file
 
@@ -239,8 +239,8 @@ def _parse(contents: dict[str, Any]) -> Manifest:
     if contents.keys() - {"groups"} != {"format", "version", "image", "splits"}:
         raise ValueError("expected the fields format, version, image, splits, sha256")
     check_image(contents["image"])
-    for name, split in contents["splits"].items():
-        check_split(name, split)
+    check_splits(contents["splits"])
+    check_groups(groups)
     splits = {name: _parse_split(split, groups) for name, split in contents["splits"].items()}
     if groups:
         raise ValueError(f"groups of unknown shards: {', '.join(map(repr, groups))}")

@@ -75,7 +75,8 @@ def _repack(path: str, exclude: str = "") -> str:
 def _quoted_paths(path: str) -> tuple[str, str, str]:
     """Return the tar, and a new tar and a new folder in the working directory, quoted for a shell."""
     stem = PurePath(path).name.split(".tar")[0]
-    return shlex.quote(path), shlex.quote(f"./{stem}-plain.tar"), shlex.quote(f"./{stem}-files")
+    source = path if "/" in path else f"./{path}"  # GNU tar takes what precedes a colon for a host
+    return shlex.quote(source), shlex.quote(f"./{stem}-plain.tar"), shlex.quote(f"./{stem}-files")
 
 
 def _pack(plain: str, folder: str) -> str:

@@ -213,7 +213,7 @@ def _read_label(key: str, contents: dict[str, bytes], path: Location) -> tuple[L
 
 
 def _parse_json(text: bytes) -> dict[str, Any]:
-    mapping = json.loads(text.decode(), parse_constant=_refuse_constant)
+    mapping = json.loads(text.decode(), parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated)
     if not isinstance(mapping, dict):
         raise ValueError(f"a JSON {type(mapping).__name__}, not an object")
     return mapping
@@ -221,6 +221,15 @@ def _parse_json(text: bytes) -> dict[str, Any]:
 
 def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON number")
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs as a dict; of a name that occurs twice, Python would keep the last value."""
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the name {name[:_MAX_SHOWN]!r} more than once")
+    return mapping
 
 
 def _sort_advice(path: Location) -> str:

@@ -174,8 +174,10 @@ def _damaged_samples(folder: Location, entry: ShardEntry | None) -> Iterator[Wds
     try:
         table = read_sidecar(folder, entry)
         damaged = [row for row, image in _images(folder / entry.name, table) if crc32(image) != row["crc32"]]
-    except (WdsBoneError, OSError) as error:
-        yield _as_shard_error(folder / entry.name, error)
+    except WdsBoneError as error:
+        yield error
+        return
+    except OSError:  # the scan has reported it
         return
     if damaged:
         keys = ", ".join(row["key"].decode() for row in damaged[:MAX_LISTED])
@@ -206,9 +208,3 @@ def _images(path: Location, table: SampleTable) -> Iterator[tuple[np.void, bytes
         for row in table:
             tar.seek(int(row["offset"]))
             yield row, tar.read(int(row["size"]))
-
-
-def _as_shard_error(path: Location, error: WdsBoneError | OSError) -> WdsBoneError:
-    if isinstance(error, WdsBoneError):
-        return error
-    return ShardError(f"{path}: cannot be read: {error.strerror}", do=REBUILD)

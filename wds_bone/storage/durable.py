@@ -5,7 +5,7 @@ Out: the complete file, or an error.
 Invariant: at any time, even after a kill or a power failure, the path holds all of the old contents or all of the new.
 
 The steps are: write to a temporary name, fsync, rename, fsync the folder. Temporary names are unique, so that two
-processes that write the same file cannot disturb each other. `remove_temporaries` deletes those of killed processes.
+processes that write the same file cannot disturb each other. `storage.lock` deletes those of killed processes.
 """
 
 import errno
@@ -52,12 +52,10 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
         raise
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Delete what killed processes left in a folder in which no other process is writing."""
+def find_temporaries(folder: Path) -> list[Path]:
+    """Return the files in a folder that are being written, or that killed processes left."""
     with storage_errors(folder):
-        for path in folder.iterdir():
-            if _TEMPORARY.fullmatch(path.name):
-                path.unlink(missing_ok=True)
+        return [path for path in folder.iterdir() if _TEMPORARY.fullmatch(path.name)]
 
 
 def write_bytes_atomically(path: Path, contents: bytes) -> None:

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from wds_bone.errors import ConfigError
-from wds_bone.storage.durable import remove_temporaries, storage_errors, warn_once
+from wds_bone.storage.durable import find_temporaries, storage_errors, warn_once
 
 WAIT_SECONDS = 2.0
 # The child processes of a killed writer end by themselves, but on a busy machine it can take them several seconds.
 WAIT_FOR_ORPHANS_SECONDS = 60.0
 _RETRY_SECONDS = 0.05
+_SUFFIX = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 """How file systems say that they have no locks: Lustre mounted without flock, NFS without a lock server, some FUSE."""
 
@@ -50,14 +51,15 @@ class Lock:
 
 def lock_name(command: str) -> str:
     """Return the name of the lock file of a command, such as "train"."""
-    return f"{command.replace('-', '_')}.lock"
+    return command.replace("-", "_") + _SUFFIX
 
 
 @contextmanager
 def folder_lock(folder: Path, command: str, *, wait_seconds: float = WAIT_SECONDS) -> Iterator[Lock]:
     """Create `folder` and hold its lock; this is also the first write to the folder.
 
-    What killed writers left under temporary names is deleted. On a file system without locks, a warning is printed.
+    What killed writers left under temporary names is deleted, unless another command has a lock file in the folder. On
+    a file system without locks, a warning is printed.
 
     Args:
         folder: the folder; if it did not exist before and is empty at the end, it is deleted.
@@ -79,11 +81,23 @@ def folder_lock(folder: Path, command: str, *, wait_seconds: float = WAIT_SECOND
         with storage_errors(path):
             _describe_holder(descriptor)
         if is_locked:
-            remove_temporaries(folder)
+            _remove_leftovers(folder, path)
         yield lock
     finally:
         with suppress(OSError):  # an error of the block is the one to report
             _release(lock, path, folder if is_new else None)
+
+
+def _remove_leftovers(folder: Path, path: Path) -> None:
+    """Delete what killed writers left, unless another command may be writing to the folder.
+
+    A writer creates its lock file before anything else, so the temporary files must be listed before the lock files.
+    """
+    leftovers = find_temporaries(folder)
+    if all(lock == path for lock in folder.glob(f"*{_SUFFIX}")):
+        with storage_errors(folder):
+            for leftover in leftovers:
+                leftover.unlink(missing_ok=True)
 
 
 def _release(lock: Lock, path: Path, new_folder: Path | None) -> None:

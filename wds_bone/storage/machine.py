@@ -68,10 +68,11 @@ def check_memory(*, batch_bytes: int, num_batches: int, buffer_bytes: int) -> No
     """
     memory, needed_bytes = available_memory(), num_batches * batch_bytes + buffer_bytes
     if needed_bytes > memory.num_bytes:
+        noun = "batch" if num_batches == 1 else "batches"
         raise ConfigError(
             "the batches that are loaded at the same time do not fit into memory",
             expected=f"at most {memory}",
-            got=f"{format_bytes(needed_bytes)}: {num_batches} batches of {format_bytes(batch_bytes)}, and "
+            got=f"{format_bytes(needed_bytes)}: {num_batches} {noun} of {format_bytes(batch_bytes)}, and "
             f"{format_bytes(buffer_bytes)} for the threads",
             do="use a smaller batch size, fewer threads, or smaller images",
         )
