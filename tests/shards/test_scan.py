@@ -78,7 +78,6 @@ BAD_SAMPLES = {
     "a path with a parent folder": sample("../hand-1"),
     "an absolute path": sample("/hand-1"),
     "a control character": sample("hand\n1"),
-    "no extension": [("hand-1", b"x")],
     "no key": [(".json", LABEL)],
     "an image in another format": [("hand-1.png", b"GIF89a"), ("hand-1.json", LABEL)],
     "an array of floats": [("hand-1.npy", image().replace(b"|u1", b"<f4")), ("hand-1.json", LABEL)],

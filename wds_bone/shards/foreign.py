@@ -23,7 +23,6 @@ _SUFFIX = re.compile(
         [-_.]?\d+[-_.]of[-_.]\d+                            # -00000-of-00004
       | [-_.]?[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}  # a UUID
       | (?:[-_.][0-9a-f]{8,}|[0-9a-f]{16,})                # random hexadecimal digits
-      | [-_.][a-z]                                         # -a, -b, ...
       | [-_.=\ ]*(?:\d+|\(\d+\)|\[\d+\]|\{\d+\})           # -000012, =0, (1)
     )""",
     re.ASCII | re.IGNORECASE | re.VERBOSE,

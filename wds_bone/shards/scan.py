@@ -119,7 +119,7 @@ def _groups(stream: Iterator[Member], path: Location, ignored: Counter[str]) -> 
         if extension in _KNOWN:
             _add_part(group, extension, member, path)
         else:
-            _count_ignored("." + extension, ignored)
+            _count_ignored("." + extension if extension else "without extension", ignored)
             group.image_like = member.name if _looks_like_image(extension) else group.image_like
     yield from _finished(group, path)
 
@@ -166,13 +166,13 @@ def _split_name(name: str) -> tuple[str, str]:
 
 
 def _parse_member_name(name: str, path: Location) -> tuple[str, str]:
-    """Return the key, without a leading `./`, and the extension in lower case."""
+    """Return the key, without a leading `./`, and the extension in lower case, which may be empty."""
     stem, extension = _split_name(name)
     key = _LEADING.sub("", stem)
-    if not extension or not extension.isprintable() or not is_key(key.encode()):
+    if not extension.isprintable() or not is_key(key.encode()):
         raise ShardError(
             f"{path}: invalid member name {name[:_MAX_SHOWN]!r}",
-            expected=f"KEY.EXTENSION in printable characters, without '..' or a leading '/'; a key of at most "
+            expected=f"KEY.EXTENSION in printable characters, without '..' or a leading '/'; a KEY of at most "
             f"{MAX_KEY_BYTES} bytes",
             got=repr(name[:_MAX_SHOWN]),
             do="rewrite the shard with plain keys, or without this file",
