@@ -104,7 +104,8 @@ def _check_information(counts: NDArray[Any], *, counted_share: float, where: str
         raise ImageError(
             f"{where}: the film would be almost uniformly gray",
             expected=f"at least {_MIN_GRAY_SHARE:.0%} of the pixels between black and white, {counted_share:.0%} of "
-            f"these within a range of at least {MIN_GRAY_RANGE} of the 254 gray levels, at least {MIN_GRAY_LEVELS} of them used",
+            f"these within a range of at least {MIN_GRAY_RANGE} of the 254 gray levels, at least {MIN_GRAY_LEVELS} of "
+            "them used",
             got=f"{share:.1%} of the pixels between black and white"
             + (f", within gray {low + 1} to {high + 1}, {num_levels} levels used" if share else ""),
             do="export the film again with a window and a bit depth that fit its values, or leave it out",
