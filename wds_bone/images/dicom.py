@@ -187,7 +187,7 @@ def _compressed_layout(dataset: Any, layout: PixelLayout, contents: bytes, where
 def _check_num_rows(dataset: Any, layout: PixelLayout, where: str) -> None:
     """Refuse pixels of more rows than the header states, which would be cut off; less than a row may be padding."""
     row_bytes = dataset.Columns * layout.cell_bits // 8
-    num_rows = len(dataset.PixelData) // row_bytes
+    num_rows = len(dataset.PixelData or b"") // row_bytes
     if num_rows > dataset.Rows:
         stated = f"{dataset.Rows} rows of {row_bytes:,} bytes"
         raise film_error(where, "the film has more pixels than its header states", stated, f"{num_rows} rows")
