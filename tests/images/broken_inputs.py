@@ -410,6 +410,13 @@ _TABLES: dict[str, tuple[bytes, str, str, str, str]] = {
         r"byte 0xb9; it looks like GBK \(Chinese\)",
         _SAVE_AS_CSV + "; or convert it with `iconv -f GB18030 -t UTF-8 .*gbk.csv > gbk-utf8.csv`",
     ),
+    "two-umlauts.csv": (
+        "id,boneage,male,Größe\n7,12,1,150\n".encode("latin-1"),
+        "line 1: byte offset 18 is not UTF-8",
+        "UTF-8",
+        "byte 0xf6, as in Latin-1",
+        "convert it with `iconv -f WINDOWS-1252",
+    ),
     "utf16-without-mark.csv": (
         (_HEAD + b"1,2,1\n").decode().encode("utf-16-le"),
         "line 1: byte offset 1 is not UTF-8",
@@ -451,6 +458,13 @@ _TABLES: dict[str, tuple[bytes, str, str, str, str]] = {
         "the names of the columns",
         "'sep=,'",
         "delete this line$",
+    ),
+    "title-above-semicolons.csv": (
+        b"Bone ages 2024\n\nid;boneage;male\n7;12;1\n",
+        "line 1: the cells are not separated by commas",
+        "',' between",
+        "';'",
+        "read it with --delimiter ';', or " + _SAVE_AS_CSV,
     ),
     "title.csv": (
         b"Bone ages 2024,,\n,,\n" + _HEAD + b"7,12,1\n",

@@ -1,6 +1,7 @@
 """Test which bits of a DICOM pixel are its value, and that degenerate tables and elements are refused by name."""
 
 import contextlib
+import struct
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,15 @@ def test_a_codestream_of_another_size_is_refused_before_it_is_decoded(kind: str,
     assert len(codestream) < 10_000
     with pytest.raises(ImageError, match=r"differs from its header\n.*64 x 64 pixels.*\n.*4000 x 3000 pixels"):
         read_bytes(compressed_dicom_bytes(RAMP, codestream, syntax), tmp_path)
+
+
+@pytest.mark.parametrize("stated", [{"Rows": 63}, {"Rows": 1}, {"Columns": 63}])
+def test_pixels_beyond_the_size_in_the_header_are_refused(stated: dict[str, int], tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"film\.dcm: the film has more pixels than its header states"):
+        read_bytes(dicom_bytes(RAMP, **stated), tmp_path)
+    contents = dicom_bytes(RAMP)
+    padded = contents.replace(struct.pack("<I", RAMP.nbytes), struct.pack("<I", RAMP.nbytes + 64)) + bytes(64)
+    np.testing.assert_array_equal(read_bytes(padded, tmp_path), FULL)
 
 
 def test_the_number_of_rle_segments_is_checked(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_in_skip_mode_rows_with_bad_values_are_rejected_with_their_cause(tmp_pat
     rejected: list[RejectedSample] = []
     assert read_labels(path, rejected=rejected) == [Label("3", "F", 12.0)]
     assert [(row.key, row.cause) for row in rejected] == [("1", "bad age"), ("2", "bad gender"), ("4", "bad age")]
-    assert rejected[0].problem == f"{path}: line 2: id '1': the age is out of range: '300'"
+    assert rejected[0].problem == f"{path.name}: line 2: id '1': the age is out of range: '300'"
 
 
 @pytest.mark.fault("A4", "A6")

@@ -63,6 +63,22 @@ def test_a_formula_without_a_computed_value_is_refused_with_the_name_of_its_cell
         read_labels(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("sheet1.bin", "a sheet of the workbook has an unusual name"), ("sheet1.XML", "out of order")],
+)
+def test_a_sheet_is_checked_whatever_its_member_is_called(name: str, problem: str, tmp_path: Path):
+    path = edit_workbook(
+        tmp_path / "old.xlsx", workbook_bytes(ROWS), lambda xml: xml.replace(b'<row r="3"', b'<row r="13"')
+    )
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "labels.xlsx", "w") as new:
+        for member in old.namelist():
+            contents = old.read(member).replace(b"sheet1.xml", name.encode())
+            new.writestr(member.replace("sheet1.xml", name), contents)
+    with pytest.raises(LabelError, match=problem):
+        read_labels(tmp_path / "labels.xlsx")
+
+
 def test_a_formula_with_a_computed_value_is_read(tmp_path: Path):
     contents = workbook_bytes([HEADER, ("1", 12, "=1")])
     path = edit_workbook(

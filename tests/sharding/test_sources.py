@@ -28,6 +28,15 @@ def write_table(folder: Path, ids: list[str]) -> Path:
     return path
 
 
+def test_a_file_of_another_kind_is_not_said_to_have_other_leading_zeros(tmp_path: Path):
+    (tmp_path / "films").mkdir()
+    for name in ("1.bmp", "2.jp2", "00001.txt"):
+        (tmp_path / "films" / name).write_bytes(b"another format")
+    with pytest.raises(ImageError, match=r"other files: 1 \.txt, 1 \.bmp, 1 \.jp2; 0 with a label\n") as caught:
+        film_sources(write_table(tmp_path, ["1", "2"]), [tmp_path / "films"], LabelColumns(), rejected=None)
+    assert "--id-width" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("ids", "films", "width"), [(["1", "12"], ["00001.png", "00012.png"], 5), (["007", "042"], ["7.png", "42.png"], 1)]
 )

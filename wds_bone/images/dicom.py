@@ -85,6 +85,8 @@ def _read_film(contents: bytes, *, with_voi: bool, where: str) -> Film:
     is_inverted, stated = _is_inverted(dataset, where), _pixel_layout(dataset, where)
     decoder = _find_decoder(dataset.file_meta.TransferSyntaxUID, where)
     layout = _compressed_layout(dataset, stated, contents, where) if decoder.UID in _CODESTREAMS else stated
+    if not decoder.UID.is_encapsulated:
+        _check_num_rows(dataset, layout, where)
     pixels = _read_pixels(dataset, decoder)
     if layout == stated:
         check_spare_bits(dataset, layout, pixels, where=where)
@@ -180,6 +182,15 @@ def _compressed_layout(dataset: Any, layout: PixelLayout, contents: bytes, where
         raise film_error(where, problem, f"HighBit {layout.num_bits - 1}", f"HighBit {layout.high_bit}")
     num_bits = min(found.num_bits, layout.num_bits)
     return replace(layout, num_bits=num_bits, high_bit=num_bits - 1)
+
+
+def _check_num_rows(dataset: Any, layout: PixelLayout, where: str) -> None:
+    """Refuse pixels of more rows than the header states, which would be cut off; less than a row may be padding."""
+    row_bytes = dataset.Columns * layout.cell_bits // 8
+    num_rows = len(dataset.PixelData or b"") // row_bytes
+    if num_rows > dataset.Rows:
+        stated = f"{dataset.Rows} rows of {row_bytes:,} bytes"
+        raise film_error(where, "the film has more pixels than its header states", stated, f"{num_rows} rows")
 
 
 def _read_pixels(dataset: Any, decoder: Decoder) -> NDArray[Any]:

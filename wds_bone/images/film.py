@@ -27,6 +27,8 @@ _DEFECT_SHARE = 0.0001
 MIN_GRAY_RANGE = 17
 MIN_GRAY_LEVELS = 5
 _COUNTED_SHARE = 0.99
+# Where the values may use a small part of their range, a marker of up to 5 % of the pixels does not hide it.
+_COUNTED_SHARE_OF_UNSTATED_RANGE = 0.95
 _MIN_GRAY_SHARE = 0.02
 _ROWS_AT_A_TIME = 256
 _MULTIPLY = (
@@ -73,34 +75,37 @@ def gray_image(film: Film, stretch: tuple[float, float] | None, *, where: str) -
     counts = _count_stored(film.stored)
     black, white = _limits(film, values, counts, stretch, where)
     grays = _gray_levels(values, black, white)
-    _check_information(np.bincount(grays, weights=counts, minlength=256), where=where)
+    share = _COUNTED_SHARE if film.range_is_stated or stretch else _COUNTED_SHARE_OF_UNSTATED_RANGE
+    _check_information(np.bincount(grays, weights=counts, minlength=256), counted_share=share, where=where)
     if film.stored.dtype == np.uint8 and np.array_equal(grays, np.arange(256)):
         image: NDArray[np.uint8] = film.stored
         return image
     return _look_up(grays, film.stored)
 
 
-def _check_information(counts: NDArray[Any], *, where: str) -> None:
+def _check_information(counts: NDArray[Any], *, counted_share: float, where: str) -> None:
     """Refuse an image that is almost uniformly gray, such as one whose window misses the values.
 
     Black and white pixels are not judged, because a background, a border or a marker can be of any size.
 
     Args:
         counts: the number of pixels of each gray level, (256,).
+        counted_share: the share of the other pixels that is judged.
         where: the file, for error messages.
 
     Raises:
-        ImageError: if the other pixels are too few, or 99 % of them are within too few gray levels.
+        ImageError: if the other pixels are too few, or `counted_share` of them are within too few gray levels.
     """
     inner = counts[1:-1]
     share = inner.sum() / counts.sum()
-    low, high = _narrowest_range(inner, _COUNTED_SHARE)
+    low, high = _narrowest_range(inner, counted_share)
     num_levels = np.count_nonzero(inner[low : high + 1])
     if share < _MIN_GRAY_SHARE or high - low + 1 < MIN_GRAY_RANGE or num_levels < MIN_GRAY_LEVELS:
         raise ImageError(
             f"{where}: the film would be almost uniformly gray",
-            expected=f"at least {_MIN_GRAY_SHARE:.0%} of the pixels between black and white, 99% of these within a "
-            f"range of at least {MIN_GRAY_RANGE} of the 254 gray levels, at least {MIN_GRAY_LEVELS} of them used",
+            expected=f"at least {_MIN_GRAY_SHARE:.0%} of the pixels between black and white, {counted_share:.0%} of "
+            f"these within a range of at least {MIN_GRAY_RANGE} of the 254 gray levels, at least {MIN_GRAY_LEVELS} of "
+            "them used",
             got=f"{share:.1%} of the pixels between black and white"
             + (f", within gray {low + 1} to {high + 1}, {num_levels} levels used" if share else ""),
             do="export the film again with a window and a bit depth that fit its values, or leave it out",
@@ -207,7 +212,10 @@ def _check_limits(low: float, high: float, where: str) -> None:
 def _check_range_is_used(
     values: NDArray[np.float64], counts: NDArray[np.int64], low: float, high: float, where: str
 ) -> None:
+    counts = np.where(values < high, counts, 0)  # markers, which usually have the greatest value, do not use the range
     num_pixels = int(counts.sum())
+    if num_pixels == 0:
+        return  # the image would be white, and is refused for that
     num_defects = int(_DEFECT_SHARE * num_pixels)
     least, greatest = _sorted_values(values, counts, [num_defects, num_pixels - 1 - num_defects])
     if greatest - least < MIN_RANGE_SHARE * (high - low):

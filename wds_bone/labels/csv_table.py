@@ -21,6 +21,7 @@ DELIMITERS = {",": ",", ";": ";", "|": "|", "tab": "\t"}
 """The separators of cells, by the name that the user gives."""
 
 _UTF16_OR_32 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+_COMMON_FIRST_BYTES = range(0xB0, 0xD8)  # the first level of GB 2312
 _HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
 
 
@@ -100,13 +101,18 @@ def _guess_encoding(line: bytes, bad: int) -> tuple[str | None, str]:
 
 
 def _is_chinese(line: bytes) -> bool:
-    """Return whether `line` looks like GBK: bytes outside ASCII come in pairs there, but one by one in Latin-1."""
+    """Return whether `line` looks like GBK: pairs of bytes outside ASCII, most of which begin as common characters do.
+
+    In Latin-1, such bytes come one by one, or are small letters (0xDF to 0xFF) as in "Größe".
+    """
     runs = _HIGH_BYTES.findall(line)
     try:
         line.decode("gb18030")
     except UnicodeDecodeError:
         return False
-    return sum(map(len, runs)) >= 2 * len(runs)
+    first_bytes = [byte for run in runs for byte in run[::2]]
+    num_common = sum(byte in _COMMON_FIRST_BYTES for byte in first_bytes)
+    return sum(map(len, runs)) >= 2 * len(runs) and 2 * num_common > len(first_bytes)
 
 
 def _csv_error(where: str, got: object) -> LabelError:

@@ -34,7 +34,9 @@ def _explain(error: LabelError, table: Table, columns: LabelColumns) -> LabelErr
     header = table.header
     if header.cells[0].strip().casefold().startswith("sep="):
         return _sep_line_error(header, DELIMITERS[columns.delimiter])
-    if found := _find_delimiter(header, columns):
+    # A title above the header may be one cell, and the separators are then below it.
+    rows = [header] if len(header.cells) > 1 else [header, *table.first_rows]
+    if found := next(filter(None, (_find_delimiter(row, columns) for row in rows)), None):
         return _delimiter_error(table, found, columns)
     if below := _find_header_below(table, columns):
         return LabelError(
@@ -53,13 +55,13 @@ def _explain(error: LabelError, table: Table, columns: LabelColumns) -> LabelErr
     return error
 
 
-def _find_delimiter(header: Row, columns: LabelColumns) -> str | None:
-    """Return the name of the separator that turns the header of a CSV into at least three cells, more than it has."""
-    text = DELIMITERS[columns.delimiter].join(header.cells)
+def _find_delimiter(row: Row, columns: LabelColumns) -> str | None:
+    """Return the name of the separator that turns a row of a CSV into at least three cells, more than it has."""
+    text = DELIMITERS[columns.delimiter].join(row.cells)
     counts = {name: text.count(mark) for name, mark in DELIMITERS.items() if name != columns.delimiter}
     best = max(counts, key=lambda name: counts[name])
-    is_better = counts[best] >= max(2, len(header.cells))
-    return best if header.unit == "line" and is_better else None
+    is_better = counts[best] >= max(2, len(row.cells))
+    return best if row.unit == "line" and is_better else None
 
 
 def _delimiter_error(table: Table, found: str, columns: LabelColumns) -> LabelError:

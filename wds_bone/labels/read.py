@@ -92,6 +92,7 @@ class _SampleRow:
     gender: str
     age: str
     patient: str
+    path: Path
     where: str
 
 
@@ -223,7 +224,7 @@ def _sample_rows(
             ids[key] = identity
         count_word(words, gender, where)
         patient = "" if roles.patient is None else row.cells[roles.patient]
-        yield _SampleRow(key, gender, row.cells[roles.age], patient, f"{where}: id {identity!r}")
+        yield _SampleRow(key, gender, row.cells[roles.age], patient, row.path, f"{where}: id {identity!r}")
 
 
 def _read_rows(
@@ -252,7 +253,8 @@ def _read_rows(
         except LabelError as error:
             first_error = first_error or error
             if rejected is not None:
-                rejected.append(RejectedSample(row.key, cause, f"{error.problem}: {error.got}"))
+                problem = error.problem.replace(str(row.path), row.path.name)  # the same on every machine
+                rejected.append(RejectedSample(row.key, cause, f"{problem}: {error.got}"))
     return labels, first_error if rejected is None else None
 
 

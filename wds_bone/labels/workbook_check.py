@@ -40,7 +40,7 @@ def check_workbook(path: Path, archive: zipfile.ZipFile) -> None:
         LabelError: if it is refused; the message has the numbers, or the name of the cell.
         ExpatError: if the XML is damaged.
     """
-    members = [member for member in archive.infolist() if member.filename.endswith((".xml", ".rels"))]
+    members = [member for member in archive.infolist() if member.filename.lower().endswith((".xml", ".rels"))]
     num_bytes = sum(member.file_size for member in members)
     if num_bytes > MAX_TABLE_BYTES:
         raise table_size_error(path, f"{MAX_TABLE_BYTES:,} bytes after unpacking", f"{num_bytes:,} bytes")
@@ -67,9 +67,18 @@ def _check_member(path: Path, events: Iterator[Event], *, is_stale: bool) -> boo
     counted, must_compute = 0, False
     for kind, name, attributes in events:
         counted += kind == "start" and (root != "sst" or name == "si")
+        if attributes.get("Type", "").endswith("/worksheet"):
+            _check_is_xml(path, attributes.get("Target", ""))
         must_compute |= name == "calcPr" and attributes.get("fullCalcOnLoad") in ("1", "true")
         _check_count(path, counted, most=most, noun=noun)
     return must_compute
+
+
+def _check_is_xml(path: Path, sheet: str) -> None:
+    """Refuse a sheet that this module would not check, because it is not in a member whose name ends in .xml."""
+    if not sheet.lower().endswith(".xml"):
+        problem = f"{path}: a sheet of the workbook has an unusual name"
+        raise LabelError(problem, expected="a name such as worksheets/sheet1.xml", got=repr(sheet[:100]), do=_RESAVE)
 
 
 def _check_sheet(path: Path, events: Iterator[Event], *, is_stale: bool) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,12 +176,16 @@ def _reject_missing(
 
 
 def _find_padded(identity: str, files: ImageFiles) -> Path | None:
-    """Return a file whose name is the same number as the id, with other leading zeros."""
+    """Return a film whose name is the same number as the id, with other leading zeros."""
     if not identity.isdecimal():
         return None
     number = identity.lstrip("0")
-    names = (name for name in files.by_name if name.isdecimal() and name.lstrip("0") == number)
-    return next((files.by_name[name][0] for name in names), None)
+    for name in files.by_name:
+        if name != identity and name.isdecimal() and name.lstrip("0") == number:
+            with suppress(ImageError):  # several films of that name
+                if (film := files.find(name)) is not None:
+                    return film
+    return None
 
 
 def _film_source(
