@@ -130,3 +130,11 @@ def test_words_that_contradict_another_statement_are_refused(tmp_path: Path):
 def test_any_words_can_be_given(words: list[tuple[str, str]]):
     given = [f"{word}={gender}" for word, gender in words]
     assert parse_gender_words(given) == {normalize_word(word): gender for word, gender in words}
+
+
+@pytest.mark.fault("A5")
+def test_the_first_suggestion_keeps_the_word_that_means_female_everywhere(tmp_path: Path):
+    path = tmp_path / "labels.csv"
+    path.write_text("id,boneage,sexe\n" + "".join(f"{number},90,{'HF'[number % 2]}\n" for number in range(24)))
+    with pytest.raises(LabelError, match="--gender-words F=F H=M, or F=M H=F"):
+        read_labels(path, LabelColumns(gender_column="sexe"))

@@ -219,4 +219,6 @@ def _suggest_words(words: Counter[str]) -> str:
     if first == second:
         return "--gender-words 1=M 2=F" if _is_code(first) else "--gender-words WORD=M WORD=F"
     options = (f"{first}=M", f"{second}=F"), (f"{first}=F", f"{second}=M")
+    if normalize_word(first) in _FEMALE:  # F means female in all languages that use it; M may mean mujer
+        options = options[::-1]
     return "--gender-words " + ", or ".join(" ".join(map(shlex.quote, option)) for option in options)
