@@ -193,12 +193,18 @@ def test_any_json_gives_a_label_or_an_error_that_names_the_sample(tmp_path_facto
 
 @pytest.mark.fault("D4", "I1")
 def test_other_members_are_ignored_counted_and_never_looked_at(tmp_path: Path):
-    others = [("hand-1.txt", b"x"), ("hand-1.pth", b"cos\nsystem\n"), ("hand-1.mask.png", b"x"), ("notes.TXT", b"")]
+    others = [
+        ("hand-1.txt", b"x"),
+        ("hand-1.pth", b"cos\nsystem\n"),
+        ("hand-1.mask.png", b"x"),
+        ("notes.TXT", b""),
+        ("LICENSE", b""),
+    ]
     metadata = [("._hand-1.npy", b"x"), ("a/.DS_Store", b"x"), ("a/._hand-2.json", b"x")]
     image_member, label = sample()
     shard = scan([image_member, others[0], metadata[0], label, *others[1:], *metadata[1:], *sample("hand-2")], tmp_path)
     assert shard.table["key"].tolist() == [b"hand-1", b"hand-2"]
-    assert shard.ignored == {".txt": 2, ".pth": 1, ".mask.png": 1, "macOS metadata": 3}
+    assert shard.ignored == {".txt": 2, ".pth": 1, ".mask.png": 1, "without extension": 1, "macOS metadata": 3}
     assert {name for parts in shard.components for _, _, _, name in parts} == {
         "hand-1.npy",
         "hand-1.json",

@@ -29,6 +29,7 @@ MAX_LABEL_BYTES = 2**16
 _KNOWN = {*ENCODING_OF_EXTENSION, *LABEL_EXTENSIONS, "json"}
 _MAX_KINDS_IGNORED = 20  # whatever is in a tar, memory is bounded
 _MAX_SHOWN = 100
+_NAME_FIELD_BYTES = 100
 _LEADING = re.compile(r"\A(?:\./)+")
 _DEFAULT_REMEDY = "rewrite the shard; README.md describes the format"
 _NO_DOTS = "rename the files: a key ends at the first dot, so it cannot contain one"
@@ -169,7 +170,8 @@ def _parse_member_name(name: str, path: Location) -> tuple[str, str]:
     """Return the key, without a leading `./`, and the extension in lower case, which may be empty."""
     stem, extension = _split_name(name)
     key = _LEADING.sub("", stem)
-    if not extension.isprintable() or not is_key(key.encode()):
+    is_cut = not extension and len(name.encode()) >= _NAME_FIELD_BYTES  # some writers cut what does not fit
+    if is_cut or not extension.isprintable() or not is_key(key.encode()):
         raise ShardError(
             f"{path}: invalid member name {name[:_MAX_SHOWN]!r}",
             expected=f"KEY.EXTENSION in printable characters, without '..' or a leading '/'; a KEY of at most "
