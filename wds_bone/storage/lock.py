@@ -12,7 +12,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,14 +54,18 @@ def lock_name(command: str) -> str:
 
 
 @contextmanager
-def folder_lock(folder: Path, command: str, *, wait_seconds: float = WAIT_SECONDS) -> Iterator[Lock]:
+def folder_lock(
+    folder: Path, command: str, *, files: Collection[str] = (), wait_seconds: float = WAIT_SECONDS
+) -> Iterator[Lock]:
     """Create `folder` and hold its lock; this is also the first write to the folder.
 
-    What killed writers left under temporary names is deleted. On a file system without locks, a warning is printed.
+    What killed runs of the command left under temporary names is deleted. On a file system without locks, a warning is
+    printed.
 
     Args:
         folder: the folder; if it did not exist before and is empty at the end, it is deleted.
         command: the command that is about to write, such as "train".
+        files: the names that the command writes in the folder; another command may be writing others.
         wait_seconds: how long to wait for another writer to end.
 
     Raises:
@@ -79,7 +83,7 @@ def folder_lock(folder: Path, command: str, *, wait_seconds: float = WAIT_SECOND
         with storage_errors(path):
             _describe_holder(descriptor)
         if is_locked:
-            remove_temporaries(folder)
+            remove_temporaries(folder, files)
         yield lock
     finally:
         with suppress(OSError):  # an error of the block is the one to report
@@ -87,12 +91,26 @@ def folder_lock(folder: Path, command: str, *, wait_seconds: float = WAIT_SECOND
 
 
 def _release(lock: Lock, path: Path, new_folder: Path | None) -> None:
-    """Delete the lock file, unless a process that still runs may hold it, and the folder, if it is empty."""
-    if not lock.is_shared:
+    """Delete the lock file, unless a process that still runs holds it, and the folder, if it is empty."""
+    if lock.is_shared:
+        _delete_if_free(path, lock.descriptor)
+    else:
         path.unlink()
-    os.close(lock.descriptor)
+        os.close(lock.descriptor)
     if new_folder is not None:
         new_folder.rmdir()
+
+
+def _delete_if_free(path: Path, shared: int) -> None:
+    """Close the descriptor `shared` of the lock file, and delete the file if no other process holds it open."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        os.close(shared)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(descriptor, path):
+            path.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def _open_locked(path: Path, command: str, wait_seconds: float) -> tuple[int, bool]:
