@@ -280,7 +280,12 @@ def test_settings_that_cannot_work_are_refused_and_leave_no_run_behind(
     assert not out.exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"config": 3}', "\x00"])
+NO_HISTORY = '{"config": {}, "versions": {"wds_bone": "0.2.0"}, "history": 5}'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"config": 3}', "\x00", pytest.param("[" * 100_000, id="deep"), NO_HISTORY]
+)
 @pytest.mark.fault("F3")
 def test_a_damaged_description_of_a_run_is_reported_and_can_be_removed(
     text: str, shards: Path, copied: Path, capsys: pytest.CaptureFixture[str]

@@ -105,7 +105,7 @@ def settings_as_toml(settings: dict[str, Any]) -> bytes:
 
 
 def resolve_paths(config_class: type[Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings with the text of each path converted to its type, and `~` expanded.
+    """Return settings with the text of each path converted to its type, `~` expanded and `file://` removed.
 
     Raises:
         ConfigError: if there can be no such path, or it is to be read and exists but cannot be.
@@ -114,7 +114,7 @@ def resolve_paths(config_class: type[Any], settings: dict[str, Any]) -> dict[str
     kinds = {name: kind_of(hints[name]) for name in settings}
     resolve = partial(_resolve_path, config_class)
     return {
-        name: resolve(name, value, kinds[name].base) if value and kinds[name].is_path else value
+        name: resolve(name, value, kinds[name].base) if value is not None and kinds[name].is_path else value
         for name, value in settings.items()
     }
 
@@ -126,7 +126,7 @@ def _resolve_path(config_class: type[Any], name: str, value: Any, base: Any) -> 
     path = expand_path(value, option=option)
     if not known.is_output:
         refuse_unreadable(path, option=option, may_be_pipe=known.may_be_pipe)
-    return Path(path.removeprefix("file://")) if base is Path else path
+    return Path(path) if base is Path else path
 
 
 def closest(word: str, known: Sequence[str]) -> str | None:

@@ -94,7 +94,7 @@ def run_evaluation(config: EvaluateConfig, interruption: Interruption) -> None:
     with open_ranks(device, timeout_seconds=TIMEOUT_SECONDS, interruption=interruption) as ranks, ExitStack() as stack:
         if ranks.is_first:
             refuse_unusable_folder(config.out, files=RESULT_NAMES)
-            stack.enter_context(folder_lock(config.out, "evaluate"))
+            stack.enter_context(folder_lock(config.out, "evaluate", files=RESULT_NAMES))
         contents = load_checkpoint(config.checkpoint)
         predictions, shards = predict_shards(config, contents, ranks, interruption)
         if ranks.is_first and predictions is not None:

@@ -21,6 +21,7 @@ from wds_bone.labels.read import RejectedSample
 from wds_bone.paths import refuse_unusable_folder
 from wds_bone.sharding.bad_list import BAD_NAME
 from wds_bone.sharding.build import BuiltSet, build_set
+from wds_bone.sharding.keys_list import KEYS_NAME
 from wds_bone.sharding.overview import HISTOGRAM_NAME, SHEET_NAME, format_counts, format_num_samples
 from wds_bone.sharding.patients import NO_PATIENTS, describe_patients
 from wds_bone.sharding.plan import SetPlan, assign_splits, default_samples_per_shard, plan_split
@@ -38,6 +39,8 @@ from wds_bone.storage.lock import folder_lock
 from wds_bone.storage.machine import check_count
 from wds_bone.stream.settings import available_cores
 
+FILES_OF_A_SET = (MANIFEST_NAME, BAD_NAME, KEYS_NAME, SHEET_NAME, HISTOGRAM_NAME)
+"""The files that are written in the folder of the set itself; shards and indexes come from the staging folder."""
 TEST_RATERS = 6
 """RSNA's test labels are means of six readings, its other labels single readings; synthetic hands do the same."""
 
@@ -56,7 +59,7 @@ def make_shards(config: MakeShardsConfig) -> BuiltSet:
     """Write the set that `config` describes, print a summary of it, and return it."""
     check_count("--workers", config.workers, cores=available_cores())
     refuse_unusable_folder(config.out, files=(MANIFEST_NAME,), folders=(STAGING_NAME,))
-    with folder_lock(config.out, "make-shards") as lock:
+    with folder_lock(config.out, "make-shards", files=FILES_OF_A_SET) as lock:
         plan = plan_set(config)
         print(_describe_plan(plan, config.out))  # noqa: T201
         built = build_set(

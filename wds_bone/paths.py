@@ -1,7 +1,7 @@
 """Turn what a user types as a path into a path, and refuse what cannot be one before any work is done.
 
 In: the values of settings whose type is `Path` or `PathText`.
-Out: the values with `~` expanded, or an error that names the option.
+Out: the values with `~` expanded and `file://` removed, or an error that names the option.
 Invariant: what cannot be opened is refused before anything is read or written.
 """
 
@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NewType
+from urllib.parse import unquote
 
 from wds_bone.errors import ConfigError
 
@@ -28,15 +29,14 @@ _KINDS = {
 
 
 def expand_path(text: str, *, option: str) -> str:
-    """Return `text` with `~` and `~user` at its start expanded, or refuse what no file can be called.
-
-    A pattern or a `file://` URL is returned as it is.
+    """Return `text` with `~` and `~user` at its start expanded and `file://` removed, or refuse what can be no path.
 
     Raises:
-        ConfigError: if it is a URL, contains a NUL, is too long, or names an unknown user; the error names `option`.
+        ConfigError: if it is empty or a URL, contains a NUL, is too long, or names an unknown user; the error names
+            `option`.
     """
     refuse_url(text, option=option)
-    expanded = os.path.expanduser(text)  # noqa: PTH111  # keeps patterns and URLs as they are
+    expanded = strip_scheme(os.path.expanduser(text))  # noqa: PTH111  # keeps patterns as they are
     if expanded.startswith("~") and not os.path.lexists(expanded):
         user = expanded.partition("/")[0]
         do = f"check the name of the user, or write ./{user} for a path in this folder"
@@ -46,16 +46,24 @@ def expand_path(text: str, *, option: str) -> str:
     return expanded
 
 
-def refuse_url(text: str, *, option: str) -> None:
-    """Refuse URLs other than `file://`.
+def refuse_url(text: str, *, option: str = "") -> None:
+    """Refuse URLs other than `file://`; a path that exists is none, whatever its name.
 
     Raises:
         ConfigError: if `text` is one; the error names `option`, and hides what may be a password or a signature.
     """
     scheme, separator, _ = text.partition("://")
-    if separator and scheme != "file":
-        problem = f"{option} {scheme[:_SHOWN_CHARACTERS]}://...: is not a local path"
+    if separator and scheme != "file" and not os.path.lexists(text):
+        problem = f"{option} {scheme[:_SHOWN_CHARACTERS]}://...: is not a local path".lstrip()
         raise ConfigError(problem, expected="a path, or file://", do="copy the files to a local disk")
+
+
+def strip_scheme(text: str) -> str:
+    """Return the path in a `file://` URL, in which `%20` may be a space; any other text is returned as it is."""
+    if not text.startswith("file://") or os.path.lexists(text):
+        return text
+    rest = text.removeprefix("file://")
+    return next((path for path in (rest, unquote(rest)) if os.path.lexists(path)), rest)
 
 
 def refuse_unreadable(path: str, *, option: str, may_be_pipe: bool = False) -> None:
@@ -77,15 +85,17 @@ def refuse_unreadable(path: str, *, option: str, may_be_pipe: bool = False) -> N
 
 
 def refuse_unusable_folder(folder: Path, *, files: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
-    """Check that a command can write to the folder `--out`, which need not exist, without writing anything.
+    """Check that nothing else is in the place of the folder `--out`, or of what a command writes in it.
+
+    Whether the folder can be written to is left to the first write, which knows the reason if it cannot.
 
     Args:
-        folder: the folder.
+        folder: the folder, which need not exist.
         files: names in it that must be files, if they exist.
         folders: names in it that must be folders, if they exist.
 
     Raises:
-        ConfigError: if it or a name in it is of another kind, or it cannot be written to.
+        ConfigError: if it or a name in it is of another kind.
     """
     for expected, paths in (("a folder", [folder]), ("a folder", _in(folder, folders)), ("a file", _in(folder, files))):
         for path in paths:
@@ -95,8 +105,6 @@ def refuse_unusable_folder(folder: Path, *, files: Iterable[str] = (), folders: 
     existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if _found_at(existing) != "a folder":
         raise ConfigError(f"{folder}: cannot be created: {existing} is not a folder", do="use another --out")
-    if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
-        raise ConfigError(f"{folder}: cannot be written: {existing} is not writable", do="use another --out")
 
 
 def is_unicode(path: Path) -> bool:
@@ -106,6 +114,8 @@ def is_unicode(path: Path) -> bool:
 
 def _reason_against(path: str) -> str | None:
     """Return why no file can have this path, or None; the names in a brace pattern may be shorter than the pattern."""
+    if not path:
+        return "is empty"
     if "\0" in path:
         return "contains a NUL character"
     try:

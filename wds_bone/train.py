@@ -72,7 +72,7 @@ def run_training(config: TrainConfig, interruption: Interruption) -> int:
         if ranks.is_first:
             refuse_unusable_folder(config.out, files=RUN_FILES, folders=(BOARD_NAME,))
         if ranks.is_first and not config.dry_run:
-            stack.enter_context(folder_lock(config.out, "train"))
+            stack.enter_context(folder_lock(config.out, "train", files=RUN_FILES))
         run, progress = _open_run(config, ranks, stack)
         if config.dry_run:
             _print(dry_run(run, progress), ranks)

@@ -72,13 +72,13 @@ def test_a_save_killed_at_any_system_call_leaves_the_old_checkpoint_or_the_new_o
     for call, number in calls.items():
         for when in range(1, number + 1):
             path.write_bytes(old)
-            remove_temporaries(path.parent)
+            remove_temporaries(path.parent, [path.name])
             kill = f"inject={call}:signal=SIGKILL:when={when}"
             result = save_traced(path, "-o", "/dev/null", "-e", f"trace={call}", "-e", kill)
             assert result.returncode != 0, (call, when)
             found.add(step_in(path))
     assert found == {1, 2}
-    remove_temporaries(path.parent)
+    remove_temporaries(path.parent, [path.name])
     assert sorted(file.name for file in path.parent.iterdir()) == ["last.pt"]
 
 

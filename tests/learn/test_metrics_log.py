@@ -90,7 +90,17 @@ def test_a_validation_after_the_validated_epochs_is_removed(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "damaged", [b"{", b"7", b"{}", b"\xff", b'{"step": "1"}', b"null", b'{"val_mae_months": 1, "epoch": Infinity}']
+    "damaged",
+    [
+        b"{",
+        pytest.param(b"[" * 100_000, id="deep"),
+        b"7",
+        b"{}",
+        b"\xff",
+        b'{"step": "1"}',
+        b"null",
+        b'{"val_mae_months": 1, "epoch": Infinity}',
+    ],
 )
 @pytest.mark.fault("F3")
 def test_a_damaged_line_is_reported_with_its_number_and_the_file_is_not_changed(tmp_path: Path, damaged: bytes):

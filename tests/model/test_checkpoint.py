@@ -1,6 +1,8 @@
+import hashlib
 import os
 import pickle
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,19 @@ def test_code_in_a_file_with_a_valid_checksum_is_not_executed(tmp_path: Path):
     with pytest.raises(CheckpointError, match="not a checkpoint of tensors and plain types"):
         load_checkpoint(path)
     assert not canary.exists()
+
+
+@pytest.mark.fault("F3")
+def test_damage_that_was_sealed_with_a_new_checksum_is_named(tmp_path: Path):
+    path = tmp_path / "damaged.pt"
+    save_checkpoint(path, complete_contents())
+    whole = path.read_bytes().rpartition(b"\nwds_bone sha256 ")[0]
+    start = whole.index(b"data.pkl")
+    for position in range(start, start + 700):
+        damaged = whole[:position] + bytes([whole[position] ^ 0x85]) + whole[position + 1 :]
+        path.write_bytes(damaged + b"\nwds_bone sha256 " + hashlib.sha256(damaged).hexdigest().encode() + b"\n")
+        with suppress(CheckpointError):
+            load_checkpoint(path)
 
 
 @pytest.mark.fault("E9")

@@ -10,10 +10,12 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from wds_bone.errors import ConfigError, WdsBoneError
+from wds_bone.storage.durable import write_atomically
 from wds_bone.storage.lock import Lock, folder_lock, lock_name
 
 LOCK_NAME = lock_name("make-shards")
@@ -103,9 +105,20 @@ def test_a_file_system_without_locks_works_with_one_warning(
 def test_what_a_killed_writer_left_is_deleted(tmp_path: Path):
     for name in ("last.pt.0123abcd.tmp", "last.pt", "mine.tmp"):
         (tmp_path / name).touch()
-    with folder_lock(tmp_path, "train"):
+    with folder_lock(tmp_path, "train", files=["last.pt"]):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "mine.tmp"]
+
+
+@pytest.mark.fault("E6")
+def test_a_command_does_not_disturb_what_another_one_is_writing_in_the_folder(tmp_path: Path):
+    def write_while_another_starts(stream: BinaryIO) -> None:
+        with folder_lock(tmp_path, "evaluate", files=["metrics.json"]):
+            stream.write(b"contents")
+
+    with folder_lock(tmp_path, "train", files=["last.pt"]):
+        write_atomically(tmp_path / "last.pt", write_while_another_starts)
+    assert (tmp_path / "last.pt").read_bytes() == b"contents"
 
 
 def hold(lock: Lock, ready: object, end: object) -> None:
@@ -113,15 +126,16 @@ def hold(lock: Lock, ready: object, end: object) -> None:
     end.wait(60)  # type: ignore[attr-defined]
 
 
-@pytest.mark.fault("E6")
-def test_what_another_command_is_writing_to_the_same_folder_is_left_alone(tmp_path: Path):
-    with folder_lock(tmp_path, "train"):
-        (tmp_path / "last.pt.0123abcd.tmp").touch()
-        with folder_lock(tmp_path, "evaluate"):
-            pass
-        assert (tmp_path / "last.pt.0123abcd.tmp").exists()
-    with folder_lock(tmp_path, "evaluate"):
-        assert not (tmp_path / "last.pt.0123abcd.tmp").exists()
+def test_the_lock_file_is_deleted_although_other_processes_held_it_too(tmp_path: Path):
+    context = multiprocessing.get_context("forkserver")
+    ready, end = context.Event(), context.Event()
+    with folder_lock(tmp_path, "make-shards") as lock:
+        process = context.Process(target=hold, args=(lock, ready, end))
+        process.start()
+        assert ready.wait(60)
+        end.set()
+        process.join(60)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.fault("B5")
@@ -137,6 +151,7 @@ def test_the_folder_stays_locked_while_a_process_of_the_writer_is_alive(tmp_path
         folder_lock(tmp_path, "make-shards", wait_seconds=0.1),
     ):
         pytest.fail("the writer's process may still be writing")
+    assert (tmp_path / LOCK_NAME).exists()
     end.set()
     process.join(60)
     with folder_lock(tmp_path, "make-shards", wait_seconds=0):

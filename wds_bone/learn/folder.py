@@ -150,8 +150,8 @@ def _read_provenance(path: Path) -> dict[str, Any]:
         if not isinstance(provenance["config"], dict):
             raise TypeError("its config is not a mapping")
         provenance["versions"]["wds_bone"]
-        return {"history": [], **provenance}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return provenance | {"history": list(provenance.get("history", []))}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: is damaged",
             expected="the description of a run that `wds-bone train` wrote",

@@ -165,7 +165,7 @@ def _is_within(line: bytes, progress: Progress, *, where: str) -> bool:
         numbers = json.loads(line)
         validated = "val_mae_months" not in numbers or int(numbers["epoch"]) <= progress.validated_epochs
         return bool(numbers["step"] <= progress.step and validated)
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise CheckpointError(
             f"{where} is damaged",
             expected="the metrics of a step or a validation",

@@ -7,7 +7,6 @@ Invariant: a file is loaded only if it has not changed since it was saved. (Zip 
 """
 
 import hashlib
-import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,9 +71,12 @@ def read_checkpoint(stream: BinaryIO, *, where: str) -> dict[str, Any]:
     _verify_checksum(stream, where)
     try:
         contents: dict[str, Any] = torch.load(stream, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # torch raises arbitrary exceptions for files of other programs
+        got = f"{type(error).__name__}: {error}"
         raise CheckpointError(
-            f"{where}: is not a checkpoint of tensors and plain types", got=error, do="use another checkpoint"
+            f"{where}: is not a checkpoint of tensors and plain types", got=got, do="use another checkpoint"
         ) from error
     found = contents.get("format") if isinstance(contents, dict) else type(contents).__name__
     if found not in (FORMAT, *OLD_FORMATS):

@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import parent_process
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import BinaryIO, TypeVar
 from wds_bone.errors import ShardError, WdsBoneError
 from wds_bone.storage.limits import limit_of
 
-_TEMPORARY = re.compile(r".+\.[0-9a-f]{8}\.tmp")
+_TEMPORARY = re.compile(r"(.+)\.[0-9a-f]{8}\.tmp")
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES)
 """How file systems refuse to sync a folder: FUSE, SMB and some NFS servers; EACCES: the folder cannot be read."""
 _warned: set[str] = set()
@@ -52,10 +52,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
         raise
 
 
-def find_temporaries(folder: Path) -> list[Path]:
-    """Return the files in a folder that are being written, or that killed processes left."""
+def remove_temporaries(folder: Path, files: Collection[str]) -> None:
+    """Delete what killed processes left of `files`, names in a folder that no other process is writing."""
     with storage_errors(folder):
-        return [path for path in folder.iterdir() if _TEMPORARY.fullmatch(path.name)]
+        for path in folder.iterdir():
+            if (found := _TEMPORARY.fullmatch(path.name)) and found[1] in files:
+                path.unlink(missing_ok=True)
 
 
 def write_bytes_atomically(path: Path, contents: bytes) -> None:

@@ -7,9 +7,10 @@ not exist, and never to a `Path` object. The schemes are an allow-list, so that 
 Only regular files are opened.
 
 A location is a path today; callers use only its `name`, `parent`, `/`, `str()`, order and hash, and expect `OSError`
-from the functions below. To support another scheme, let `parse_location` return an object for it, let the functions
-below read that object, and let `open_storage` choose the class that reads its byte ranges, as `local.py` does for
-paths. Nothing else changes: other modules treat a location as opaque.
+from the functions below. To support another scheme, let `paths.refuse_url` pass it for settings that name shards, let
+`parse_location` return an object for it, let the functions below read that object, and let `open_storage` choose the
+class that reads its byte ranges, as `local.py` does for paths. Nothing else changes: other modules treat a location as
+opaque.
 """
 
 import os
@@ -19,11 +20,11 @@ from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import BinaryIO, Protocol
-from urllib.parse import unquote
 
 from braceexpand import braceexpand
 
 from wds_bone.errors import ConfigError, ShardError
+from wds_bone.paths import refuse_url, strip_scheme
 from wds_bone.storage.local import LocalStorage, WritableBuffer, open_regular
 
 Location = Path
@@ -60,16 +61,14 @@ def parse_location(name: str | Path) -> Location:
         raise ConfigError(f"{str(name)!r}: is not a path", got=got, do="check the path")
     if isinstance(name, Path) or exists(name):
         return Path(name) if exists(name) else _expand_home(name)
-    scheme, separator, rest = name.partition("://")
-    if separator and scheme == "file":
-        return next((Path(path) for path in (rest, unquote(rest)) if exists(path)), Path(rest))
+    refuse_url(name)
+    if (path := strip_scheme(name)) != name:
+        return Path(path)
     missing = _split_at_folder(Path(name))[1]
-    if separator or missing.startswith("pipe:") or "::" in missing:
+    if missing.startswith("pipe:") or "::" in missing:
         # Only the scheme is shown: the rest may contain a password or a signature.
-        shown = f"{scheme}://" if separator else scheme.partition(":")[0] + ":"
-        raise ConfigError(
-            f"{shown}...: is not a local path", expected="a path, or file://", do="copy the shards to a local disk"
-        )
+        problem = f"{name.partition(':')[0]}:...: is not a local path"
+        raise ConfigError(problem, expected="a path, or file://", do="copy the shards to a local disk")
     return _expand_home(name)
 
 

@@ -12,7 +12,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from wds_bone.errors import ConfigError
-from wds_bone.storage.durable import find_temporaries, storage_errors, warn_once
+from wds_bone.storage.durable import remove_temporaries, storage_errors, warn_once
 
 WAIT_SECONDS = 2.0
 # The child processes of a killed writer end by themselves, but on a busy machine it can take them several seconds.
 WAIT_FOR_ORPHANS_SECONDS = 60.0
 _RETRY_SECONDS = 0.05
-_SUFFIX = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 """How file systems say that they have no locks: Lustre mounted without flock, NFS without a lock server, some FUSE."""
 
@@ -51,19 +50,22 @@ class Lock:
 
 def lock_name(command: str) -> str:
     """Return the name of the lock file of a command, such as "train"."""
-    return command.replace("-", "_") + _SUFFIX
+    return f"{command.replace('-', '_')}.lock"
 
 
 @contextmanager
-def folder_lock(folder: Path, command: str, *, wait_seconds: float = WAIT_SECONDS) -> Iterator[Lock]:
+def folder_lock(
+    folder: Path, command: str, *, files: Collection[str] = (), wait_seconds: float = WAIT_SECONDS
+) -> Iterator[Lock]:
     """Create `folder` and hold its lock; this is also the first write to the folder.
 
-    What killed writers left under temporary names is deleted, unless another command has a lock file in the folder. On
-    a file system without locks, a warning is printed.
+    What killed runs of the command left under temporary names is deleted. On a file system without locks, a warning is
+    printed.
 
     Args:
         folder: the folder; if it did not exist before and is empty at the end, it is deleted.
         command: the command that is about to write, such as "train".
+        files: the names that the command writes in the folder; another command may be writing others.
         wait_seconds: how long to wait for another writer to end.
 
     Raises:
@@ -81,32 +83,34 @@ def folder_lock(folder: Path, command: str, *, wait_seconds: float = WAIT_SECOND
         with storage_errors(path):
             _describe_holder(descriptor)
         if is_locked:
-            _remove_leftovers(folder, path)
+            remove_temporaries(folder, files)
         yield lock
     finally:
         with suppress(OSError):  # an error of the block is the one to report
             _release(lock, path, folder if is_new else None)
 
 
-def _remove_leftovers(folder: Path, path: Path) -> None:
-    """Delete what killed writers left, unless another command may be writing to the folder.
-
-    A writer creates its lock file before anything else, so the temporary files must be listed before the lock files.
-    """
-    leftovers = find_temporaries(folder)
-    if all(lock == path for lock in folder.glob(f"*{_SUFFIX}")):
-        with storage_errors(folder):
-            for leftover in leftovers:
-                leftover.unlink(missing_ok=True)
-
-
 def _release(lock: Lock, path: Path, new_folder: Path | None) -> None:
-    """Delete the lock file, unless a process that still runs may hold it, and the folder, if it is empty."""
-    if not lock.is_shared:
+    """Delete the lock file, unless a process that still runs holds it, and the folder, if it is empty."""
+    if lock.is_shared:
+        _delete_if_free(path, lock.descriptor)
+    else:
         path.unlink()
-    os.close(lock.descriptor)
+        os.close(lock.descriptor)
     if new_folder is not None:
         new_folder.rmdir()
+
+
+def _delete_if_free(path: Path, shared: int) -> None:
+    """Close the descriptor `shared` of the lock file, and delete the file if no other process holds it open."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        os.close(shared)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(descriptor, path):
+            path.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def _open_locked(path: Path, command: str, wait_seconds: float) -> tuple[int, bool]:
