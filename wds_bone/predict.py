@@ -66,15 +66,18 @@ def run_prediction(config: PredictConfig) -> int:
         CheckpointError: if the checkpoint cannot be loaded.
         WdsBoneError: if the device has too little memory, or a prediction is not finite.
     """
-    paths = list_films(config.images, sys.stdin)
+    paths, refused = list_films(config.images, sys.stdin)
+    for error in refused:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
     device = pick_device(config.device)
     do = "close other programs" if device.type == "cpu" else "use --device cpu"
     with memory_errors(device, got=f"{BATCH_SIZE} images at a time", do=do):
-        return print_ages(config, paths, device=device)
+        num_failed = print_ages(config, paths, device=device) + len(refused)
+    return EXIT_SOME_FAILED if num_failed else 0
 
 
 def print_ages(config: PredictConfig, paths: Sequence[Path], *, device: torch.device) -> int:
-    """Print the table of predicted ages for `paths`, and return the exit code."""
+    """Print the table of predicted ages for `paths`, and return the number of films that could not be read."""
     predictor = load_predictor(config.checkpoint, device=device)
     num_failed = 0
     sys.stdout.write(format_csv([COLUMNS]))
@@ -85,21 +88,28 @@ def print_ages(config: PredictConfig, paths: Sequence[Path], *, device: torch.de
         else:
             refuse_not_finite(np.array([outcome]), [str(path)], where=str(config.checkpoint))
             sys.stdout.write(format_csv([(escape_formula(str(path)), config.gender, format_months(outcome))]))
-    return EXIT_SOME_FAILED if num_failed else 0
+    return num_failed
 
 
-def list_films(names: Iterable[str], lines: Iterable[str]) -> list[Path]:
-    """Return the paths in `names`, with "-" replaced by the paths in `lines`; empty lines are ignored.
+def list_films(names: Iterable[str], lines: Iterable[str]) -> tuple[list[Path], list[ConfigError]]:
+    """Return the paths in `names`, with "-" replaced by the paths in `lines`, and an error for each URL among them.
 
-    A `~` is expanded if it can be; otherwise, it is a path that does not exist, whose error does not end the command.
+    Empty lines are ignored. A `~` is expanded if it can be; otherwise, it is a path that does not exist, whose error
+    does not end the command.
 
     Raises:
-        ConfigError: if there are no paths, or one of them is a URL.
+        ConfigError: if there are no paths.
     """
     listed = (lines if name == FROM_STDIN else [name] for name in names)
     paths = [name for part in listed for line in part if (name := line.rstrip("\r\n"))]
-    for path in paths:
-        refuse_url(path, option="IMAGE")
     if not paths:
         raise ConfigError("no films to predict", expected="paths of films", got="none", do="name at least one film")
-    return [Path(os.path.expanduser(path)) for path in paths]  # noqa: PTH111  # `Path.expanduser` raises
+    films, refused = list[Path](), list[ConfigError]()
+    for path in paths:
+        try:
+            refuse_url(path, option="IMAGE")
+        except ConfigError as error:
+            refused.append(error)
+        else:
+            films.append(Path(os.path.expanduser(path)))  # noqa: PTH111  # `Path.expanduser` raises
+    return films, refused
