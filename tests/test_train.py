@@ -187,6 +187,15 @@ def test_a_run_can_resume_from_an_earlier_checkpoint_if_the_last_one_is_damaged(
     assert metrics_of(out) == metrics_of(finished)
 
 
+def test_a_finished_run_that_is_resumed_in_another_folder_is_saved_there(
+    shards: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "elsewhere"
+    assert main(train_argv(shards, out, "--resume", str(finished / "last.pt"))) == 0
+    assert f"checkpoint {out / 'last.pt'}" in capsys.readouterr().out
+    assert_same_state(out / "last.pt", finished / "last.pt")
+
+
 @pytest.mark.parametrize("changed", ["train", "val"])
 @pytest.mark.fault("F4")
 def test_resuming_with_different_shards_is_refused(

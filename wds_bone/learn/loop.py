@@ -47,7 +47,8 @@ def train(run: Run, progress: Progress, *, log: MetricsLog | None, interruption:
         if run.is_validation_due(progress):
             progress = validate(run, progress, log=log, interruption=interruption)
         stopping = run.must_stop(progress) or run.ranks.any(interruption.is_requested)
-        if progress != saved:
+        is_elsewhere = progress.step > 0 and not (run.config.out / LAST_NAME).exists()  # `--resume` of another folder
+        if progress != saved or is_elsewhere:
             save_snapshot(run, progress, name=LAST_NAME)
             saved = progress
         if stopping:

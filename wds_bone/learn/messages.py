@@ -42,7 +42,7 @@ def closing_text(run: Run, progress: Progress) -> str:
         return f"{text}\nbest validation MAE {result}"
     return (
         f"{text}\nthe model is worse than the constant predictor, whose validation MAE is {constant_months:.2f} months:"
-        f" {result}\ntrain longer, or start again with a lower --lr and another --out"
+        f" {result}\nstart again with another --out, and more --epochs or a lower --lr"
     )
 
 
