@@ -99,7 +99,8 @@ def run_evaluation(config: EvaluateConfig, interruption: Interruption) -> None:
         predictions, shards = predict_shards(config, contents, ranks, interruption)
         if ranks.is_first and predictions is not None:
             _write_results(config, contents, predictions, shards)
-    interruption.check()
+    if predictions is None:
+        interruption.check()
 
 
 def predict_shards(
