@@ -81,7 +81,8 @@ def retire_splits(out: Path, names: Sequence[str]) -> None:
     if not set(names) & set(old.splits):
         return
     kept = Manifest(old.image, {name: split for name, split in old.splits.items() if name not in names})
-    write_bytes_atomically(out / STAGING_NAME / KEPT_NAME, manifest_as_bytes(kept))
+    if kept.splits:
+        write_bytes_atomically(out / STAGING_NAME / KEPT_NAME, manifest_as_bytes(kept))
     with storage_errors(path):
         path.unlink()
         sync_folder(out)
