@@ -169,7 +169,7 @@ def test_a_model_worse_than_the_constant_predictor_is_not_called_best(shards: Pa
     diverged = closing_text(run, Progress(step=5, validated_epochs=2, best_mae_months=6.7e12, best_epoch=1))
     assert "the model is worse than the constant predictor, whose validation MAE is " in diverged
     assert "6,700,000,000,000.00 months after epoch 1" in diverged
-    assert "a lower --lr and another --out" in diverged
+    assert "another --out, and more --epochs or a lower --lr" in diverged
     assert "best" not in diverged
     good = closing_text(run, Progress(step=5, validated_epochs=2, best_mae_months=1.0, best_epoch=1))
     assert "best validation MAE 1.00 months after epoch 1" in good
