@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -126,34 +127,39 @@ def hold(lock: Lock, ready: object, end: object) -> None:
     end.wait(60)  # type: ignore[attr-defined]
 
 
-def test_the_lock_file_is_deleted_although_other_processes_held_it_too(tmp_path: Path):
+def start_holder(lock: Lock) -> Callable[[], None]:
+    """Start a process that holds the lock too, and return the function that ends it."""
     context = multiprocessing.get_context("forkserver")
     ready, end = context.Event(), context.Event()
-    with folder_lock(tmp_path, "make-shards") as lock:
-        process = context.Process(target=hold, args=(lock, ready, end))
-        process.start()
-        assert ready.wait(60)
+    process = context.Process(target=hold, args=(lock, ready, end))
+    process.start()
+    assert ready.wait(60)
+
+    def finish() -> None:
         end.set()
         process.join(60)
+
+    return finish
+
+
+def test_the_lock_file_is_deleted_although_other_processes_held_it_too(tmp_path: Path):
+    with folder_lock(tmp_path, "make-shards") as lock:
+        end_holder = start_holder(lock)
+        end_holder()
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.fault("B5")
 def test_the_folder_stays_locked_while_a_process_of_the_writer_is_alive(tmp_path: Path):
-    context = multiprocessing.get_context("forkserver")
-    ready, end = context.Event(), context.Event()
     with folder_lock(tmp_path, "make-shards") as lock:
-        process = context.Process(target=hold, args=(lock, ready, end))
-        process.start()
-        assert ready.wait(60)
+        end_holder = start_holder(lock)
     with (
         pytest.raises(ConfigError, match="another run of `wds-bone make-shards` holds this lock"),
         folder_lock(tmp_path, "make-shards", wait_seconds=0.1),
     ):
         pytest.fail("the writer's process may still be writing")
     assert (tmp_path / LOCK_NAME).exists()
-    end.set()
-    process.join(60)
+    end_holder()
     with folder_lock(tmp_path, "make-shards", wait_seconds=0):
         pass
 
