@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from wds_bone import BoneAgeStream
+from wds_bone.inference.predictor import Predictor, restore_predictor
 from wds_bone.model.augment import Ranges, augment
 from wds_bone.model.checkpoint import load_checkpoint
-from wds_bone.model.predictor import Predictor, restore_predictor
 from wds_bone.model.preprocess import Preprocessing
 from wds_bone.model.resample import resample
 

@@ -32,6 +32,7 @@ ROOMS = [
     "stream",
     "model",
     "distributed",
+    "inference",
     "learn",
     "report",
 ]

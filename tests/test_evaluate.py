@@ -32,7 +32,7 @@ from tests.report.trained import (
 )
 from tests.sample_sets import age_of
 from wds_bone.evaluate import main
-from wds_bone.learn.validate import Predictions
+from wds_bone.inference.predictions import Predictions
 from wds_bone.shards.encoding import encode_image
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.train import main as train

@@ -27,7 +27,7 @@ from tests.report.trained import (
     write_films,
 )
 from wds_bone.evaluate import main as evaluate
-from wds_bone.model.films import BATCH_SIZE
+from wds_bone.inference.films import BATCH_SIZE
 from wds_bone.predict import main
 from wds_bone.shards.manifest import ImageFormat
 

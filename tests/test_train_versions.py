@@ -11,9 +11,9 @@ import torch
 from tests.learn.runs import one_thread, train_argv, write_small_set
 from wds_bone import __version__
 from wds_bone.evaluate import main as evaluate
+from wds_bone.inference.predictor import load_predictor
 from wds_bone.model import checkpoint as checkpoint_module
 from wds_bone.model.checkpoint import OLD_FORMATS, load_checkpoint, save_checkpoint
-from wds_bone.model.predictor import load_predictor
 from wds_bone.model.preprocess import normalize_exposure
 from wds_bone.train import main
 

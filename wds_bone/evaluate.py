@@ -28,11 +28,12 @@ from wds_bone.distributed.hardware import Device, code_digest, default_threads, 
 from wds_bone.distributed.launch import open_ranks, report_errors_once
 from wds_bone.distributed.memory import memory_errors, refuse_beyond_memory
 from wds_bone.distributed.ranks import Ranks
+from wds_bone.inference.epoch import predict_epoch
+from wds_bone.inference.predictions import Predictions, refuse_not_finite
+from wds_bone.inference.predictor import Predictor, restore_predictor
 from wds_bone.interrupt import Interruption
-from wds_bone.learn.validate import Predictions, predict_epoch, refuse_not_finite
 from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.model.footprint import measure_forward_bytes
-from wds_bone.model.predictor import Predictor, restore_predictor
 from wds_bone.paths import PathText, refuse_unusable_folder
 from wds_bone.report.evaluation import (
     RESULT_NAMES,

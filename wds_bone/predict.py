@@ -26,12 +26,11 @@ from wds_bone.config import option
 from wds_bone.distributed.hardware import Device, pick_device
 from wds_bone.distributed.memory import memory_errors
 from wds_bone.errors import ConfigError, WdsBoneError
+from wds_bone.inference.films import BATCH_SIZE, predict_films
+from wds_bone.inference.predictions import escape_formula, format_csv, format_months, refuse_not_finite
+from wds_bone.inference.predictor import load_predictor
 from wds_bone.labels.read import Gender
-from wds_bone.learn.validate import refuse_not_finite
-from wds_bone.model.films import BATCH_SIZE, predict_films
-from wds_bone.model.predictor import load_predictor
 from wds_bone.paths import refuse_url
-from wds_bone.report.predictions import escape_formula, format_csv, format_months
 
 COLUMNS = ("file", "gender", "predicted_months")
 FROM_STDIN = "-"

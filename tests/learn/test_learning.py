@@ -7,8 +7,8 @@ import pytest
 
 from tests.learn.bars import GENDER_SHIFT_MONTHS, write_bars
 from tests.learn.runs import SINGLE_RANK, metrics_of
-from wds_bone.learn.validate import predict_epoch
-from wds_bone.model.predictor import load_predictor
+from wds_bone.inference.epoch import predict_epoch
+from wds_bone.inference.predictor import load_predictor
 from wds_bone.stream.stream import BoneAgeStream
 from wds_bone.train import main
 

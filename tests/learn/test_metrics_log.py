@@ -9,9 +9,9 @@ import pytest
 
 from tests.learn.runs import limit_file_size, metrics_of
 from wds_bone.errors import CheckpointError, WdsBoneError
+from wds_bone.inference.predictions import Predictions
 from wds_bone.learn.metrics_log import MetricsLog, truncate_metrics
 from wds_bone.learn.run import Progress
-from wds_bone.learn.validate import Predictions
 
 AGES = np.array([90.0, 120.0], np.float32)
 PREDICTIONS = Predictions(["a", "b"], np.array([0, 1], np.float32), AGES, AGES + 3)

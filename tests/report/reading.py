@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wds_bone.learn.validate import Predictions
+from wds_bone.inference.predictions import Predictions
 
 
 def read_predictions(path: Path) -> Predictions:

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from wds_bone.learn.validate import Predictions
+from wds_bone.inference.predictions import Predictions
 from wds_bone.report.figures import draw_bland_altman, draw_scatter, figure_as_png
 from wds_bone.report.metrics import summarize
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from wds_bone.learn.validate import Predictions
+from wds_bone.inference.predictions import Predictions
 from wds_bone.report.metrics import describe_constant, error_metrics, format_summary, summarize
 
 

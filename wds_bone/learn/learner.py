@@ -18,11 +18,11 @@ from torch.nn.parallel import DistributedDataParallel
 from wds_bone.distributed.ddp import convert_sync_batch_norm, warm_up_ddp, wrap_ddp
 from wds_bone.distributed.hardware import dtype_of
 from wds_bone.distributed.ranks import Ranks
+from wds_bone.inference.predictor import Predictor
 from wds_bone.learn.optimizer import build_optimizer, copy_for_ema
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.model.loss import Target
 from wds_bone.model.model import BoneAgeModel
-from wds_bone.model.predictor import Predictor
 from wds_bone.model.preprocess import Preprocessing
 
 

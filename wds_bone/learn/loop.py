@@ -17,6 +17,8 @@ from torch import Tensor
 from wds_bone.distributed.ddp import average_statistics, sync_gradients
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.distributed.resources import Stopwatch
+from wds_bone.inference.epoch import predict_epoch
+from wds_bone.inference.predictions import refuse_not_finite
 from wds_bone.interrupt import Interruption
 from wds_bone.learn.finite_check import PendingLoss, check_losses, copy_loss_to_host
 from wds_bone.learn.learner import Learner, predictor_of
@@ -26,7 +28,6 @@ from wds_bone.learn.optimizer import ema_decay, learning_rate, update_ema, updat
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import Recipe
 from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME, save_snapshot
-from wds_bone.learn.validate import predict_epoch, refuse_not_finite
 from wds_bone.model.augment import augment
 from wds_bone.model.loss import weighted_loss
 from wds_bone.stream.batch import Batch

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wds_bone.distributed.resources import Stopwatch, peak_bytes, resident_bytes
+from wds_bone.inference.predictions import Predictions
 from wds_bone.learn.optimizer import learning_rate
 from wds_bone.learn.run import Run
-from wds_bone.learn.validate import Predictions
 
 Months = NDArray[np.float32] | NDArray[np.float64]
 

@@ -22,8 +22,8 @@ from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from wds_bone.errors import CheckpointError
+from wds_bone.inference.predictions import Predictions
 from wds_bone.learn.run import Progress
-from wds_bone.learn.validate import Predictions
 from wds_bone.paths import is_unicode
 from wds_bone.storage.durable import storage_errors, write_bytes_atomically
 

@@ -13,9 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wds_bone.learn.validate import Predictions
+from wds_bone.inference.predictions import Predictions, write_predictions
 from wds_bone.report.figures import draw_bland_altman, draw_scatter, figure_as_png
-from wds_bone.report.predictions import write_predictions
 from wds_bone.storage.durable import write_bytes_atomically
 from wds_bone.stream.order import order_key, sample_at
 from wds_bone.stream.stream import BoneAgeStream

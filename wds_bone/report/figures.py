@@ -17,7 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from wds_bone.learn.validate import Predictions
+from wds_bone.inference.predictions import Predictions
 from wds_bone.report.metrics import format_interval, gender_members, signed_errors
 
 INCHES, DOTS_PER_INCH = (7.2, 7.4), 150

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wds_bone.inference.predictions import Predictions
 from wds_bone.learn.metrics import absolute_errors, bootstrap_interval, constant_error
-from wds_bone.learn.validate import Predictions
 
 AGE_BAND_MONTHS = 24
 OLDEST_BAND_MONTHS = 216

@@ -1,4 +1,4 @@
-"""Write predictions as CSV.
+"""Hold the predictions for a set of samples, check them, and write them as CSV.
 
 In: predictions in the order of the shards.
 Out: `predictions.csv`, with one row per sample.
@@ -9,16 +9,62 @@ spreadsheet takes a cell for a formula.
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from wds_bone.learn.validate import Predictions
+from wds_bone.errors import WdsBoneError
 from wds_bone.storage.durable import write_bytes_atomically
 
 COLUMNS = ("key", "gender", "age_months", "predicted_months")
 _ESCAPE = "'"
 _ESCAPED_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n", " ", _ESCAPE)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The prediction for each sample, in the order of the stream.
+
+    Attributes:
+        key: n sample keys.
+        gender: float32 (n,), 1 male and 0 female.
+        age_months: float32 (n,), the labels.
+        predicted_months: float32 (n,).
+    """
+
+    key: list[str]
+    gender: NDArray[np.float32]
+    age_months: NDArray[np.float32]
+    predicted_months: NDArray[np.float32]
+
+
+def refuse_not_finite(predicted_months: NDArray[np.float32], keys: Sequence[str], *, where: str) -> None:
+    """Check that all predictions are finite numbers.
+
+    Args:
+        predicted_months: float32 (n,).
+        keys: the names of the n samples or films.
+        where: location for the error message.
+
+    Raises:
+        WdsBoneError: if one is not; the error names the first one.
+    """
+    finite = np.isfinite(predicted_months)
+    if finite.all():
+        return
+    num_bad, first = int(np.sum(~finite)), int(np.argmin(finite))
+    found = f"the prediction for '{keys[first]}' is not finite"
+    if num_bad > 1:
+        found = f"{num_bad:,} predictions are not finite, the first for '{keys[first]}'"
+    raise WdsBoneError(
+        f"{where}: {found}",
+        expected="ages in months",
+        got=predicted_months[first],
+        do="look at that image; if it is like the others, use an earlier checkpoint, or train again with a lower --lr "
+        "and another --out",
+    )
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:

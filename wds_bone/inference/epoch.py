@@ -5,8 +5,7 @@ Out: `Predictions`.
 Invariant: padding has no effect, and the weights sum to the number of samples in the stream.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,27 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wds_bone.distributed.ranks import Ranks
-from wds_bone.errors import WdsBoneError
-from wds_bone.model.predictor import Predictor
+from wds_bone.inference.predictions import Predictions
+from wds_bone.inference.predictor import Predictor
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.stream import BoneAgeStream
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """The prediction for each sample, in the order of the stream.
-
-    Attributes:
-        key: n sample keys.
-        gender: float32 (n,), 1 male and 0 female.
-        age_months: float32 (n,), the labels.
-        predicted_months: float32 (n,).
-    """
-
-    key: list[str]
-    gender: NDArray[np.float32]
-    age_months: NDArray[np.float32]
-    predicted_months: NDArray[np.float32]
 
 
 def predict_epoch(
@@ -72,33 +54,6 @@ def predict_epoch(
     if not weight.sum() == num_samples == real[:num_samples].sum():
         raise RuntimeError(f"the ranks delivered {weight.sum():g} samples, not {num_samples}, or padding among them")
     return Predictions(stream.keys(), gender[real], age_months[real], predicted[real])
-
-
-def refuse_not_finite(predicted_months: NDArray[np.float32], keys: Sequence[str], *, where: str) -> None:
-    """Check that all predictions are finite numbers.
-
-    Args:
-        predicted_months: float32 (n,).
-        keys: the names of the n samples or films.
-        where: location for the error message.
-
-    Raises:
-        WdsBoneError: if one is not; the error names the first one.
-    """
-    finite = np.isfinite(predicted_months)
-    if finite.all():
-        return
-    num_bad, first = int(np.sum(~finite)), int(np.argmin(finite))
-    found = f"the prediction for '{keys[first]}' is not finite"
-    if num_bad > 1:
-        found = f"{num_bad:,} predictions are not finite, the first for '{keys[first]}'"
-    raise WdsBoneError(
-        f"{where}: {found}",
-        expected="ages in months",
-        got=predicted_months[first],
-        do="look at that image; if it is like the others, use an earlier checkpoint, or train again with a lower --lr "
-        "and another --out",
-    )
 
 
 def _gender_of(batch: Batch, gender_input: NDArray[np.float32] | None) -> Tensor:

@@ -7,8 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.report.reading import read_predictions
-from wds_bone.learn.validate import Predictions
-from wds_bone.report.predictions import escape_formula, write_predictions
+from wds_bone.inference.predictions import Predictions, escape_formula, write_predictions
 
 FORMULAS = (
     "=1+1",

@@ -10,10 +10,10 @@ import torch
 from tests.checkpoints import complete_contents
 from tests.learn.runs import SINGLE_RANK, SMALL_MODEL, write_small_set
 from tests.sample_sets import age_of
-from wds_bone.learn.validate import predict_epoch
+from wds_bone.inference.epoch import predict_epoch
+from wds_bone.inference.predictor import Predictor, load_predictor
 from wds_bone.model.checkpoint import save_checkpoint
 from wds_bone.model.model import build_model
-from wds_bone.model.predictor import Predictor, load_predictor
 from wds_bone.model.preprocess import plan_preprocessing
 from wds_bone.stream.stream import BoneAgeStream
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from wds_bone.errors import ImageError, WdsBoneError
 from wds_bone.images.read import letterbox, read_image
+from wds_bone.inference.predictor import Predictor
 from wds_bone.labels.read import Gender
-from wds_bone.model.predictor import Predictor
 from wds_bone.shards.encoding import encode_image
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.stream.decode import decode_into

@@ -1,0 +1,1 @@
+"""Inference: a checkpoint and images -> ages in months."""
