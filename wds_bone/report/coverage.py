@@ -1,8 +1,8 @@
 """Measure how often intervals contain the true age, and how wide they are.
 
-In: predictions and their intervals.
+In: predictions with intervals.
 Out: a dictionary in plain JSON types: for all samples, per gender and per age band.
-Invariant: the numbers are a function of the predictions and the intervals alone.
+Invariant: the numbers are a function of the predictions alone.
 """
 
 from itertools import pairwise
@@ -18,19 +18,18 @@ from wds_bone.report.metrics import gender_members
 _BAND_STARTS_YEARS = (0, 2, 5, 10, 12, 15)
 
 
-def coverage(interval_months: NDArray[np.float32], predictions: Predictions) -> dict[str, Any]:
+def coverage(predictions: Predictions) -> dict[str, Any]:
     """Return `{"all": numbers, "gender": {"F": numbers, "M": ...}, "age_band_years": {"0-2": numbers, ...}}`.
 
     The numbers are `num_samples`, `num_covered`, `coverage`, `coverage_interval` (95 %) and `mean_width_months`.
     The intervals promise their level on average over the samples of a gender, not within an age band.
 
     Args:
-        interval_months: float32 (n, 2), the lower and upper limits, both included.
-        predictions: only their true ages and genders are used.
+        predictions: must have intervals; both limits belong to an interval.
     """
-    ages = predictions.age_months
-    covered = (interval_months[:, 0] <= ages) & (ages <= interval_months[:, 1])
-    widths = np.diff(interval_months.astype(np.float64))[:, 0]
+    assert predictions.interval_months is not None
+    (low, high), ages = predictions.interval_months.T.astype(np.float64), predictions.age_months
+    covered, widths = (low <= ages) & (ages <= high), high - low
 
     def describe(members: NDArray[np.bool_]) -> dict[str, Any]:
         return _describe(covered[members], widths[members])
