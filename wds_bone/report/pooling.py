@@ -93,7 +93,7 @@ def _read_fold(folder: Path, provenance: dict[str, Any]) -> Fold:
     expected, got = provenance["samples"]["val"], len(predictions.key)
     if got != expected:
         do = "copy the table from the run again, or train this fold again"
-        raise ConfigError(f"{path}: is not of this run", expected=f"{expected:,} rows", got=f"{got:,}", do=do)
+        raise ConfigError(f"{path}: is not of this run", expected=f"{expected:,} rows", got=f"{got:,} rows", do=do)
     return Fold(folder, provenance, predictions, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
