@@ -1,4 +1,4 @@
-"""Recognize samples that a checkpoint was trained on, without storing their keys.
+"""Recognize the samples that a checkpoint was made of, without storing their keys.
 
 In: keys, genders and ages of samples.
 Out: keyed hashes for a checkpoint; which other samples have the same key, gender and age.
@@ -20,6 +20,37 @@ _HASH_BYTES = 8
 """Two different samples among ten million on either side have the same hash with a probability of 5e-6."""
 
 
+def describe_samples(
+    keys: Sequence[str], genders: NDArray[Any], ages_months: NDArray[Any], *, salt: str
+) -> dict[str, Any]:
+    """Return what a checkpoint records about samples, to recognize them later: 8 bytes for each.
+
+    Args:
+        keys: the keys of n samples.
+        genders: (n,), 1 male and 0 female.
+        ages_months: (n,).
+        salt: up to 64 bytes in hexadecimal, the key of the hash (BLAKE2b, RFC 7693).
+
+    Returns:
+        "salt", and "hashes", int64 (n,), sorted.
+    """
+    hashes = np.sort(_hash_samples(keys, genders, ages_months, salt=salt))
+    return {"salt": salt, "hashes": torch.from_numpy(hashes)}
+
+
+def find_samples(
+    described: dict[str, Any], keys: Sequence[str], genders: NDArray[Any], ages_months: NDArray[Any]
+) -> NDArray[np.bool_]:
+    """Return for each sample whether it is one of those that `describe_samples` described, bool (n,).
+
+    A match is not proof: hospitals count their films from 1, so two of them may have the same key, and then by chance
+    the same gender and age in whole months. Without a match, the film may still be known under another key.
+    """
+    hashes = _hash_samples(keys, genders, ages_months, salt=described["salt"])
+    found: NDArray[np.bool_] = np.isin(hashes, described["hashes"].numpy())
+    return found
+
+
 def describe_training_samples(
     keys: Sequence[str],
     genders: NDArray[Any],
@@ -28,22 +59,20 @@ def describe_training_samples(
     salt: str,
     inherited: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Return the entry "trained_on" of a checkpoint: plain types and tensors, 8 bytes per sample.
+    """Return the entry "trained_on" of a checkpoint.
 
     Args:
         keys: the keys of the n training samples.
         genders: (n,), 1 male and 0 female.
         ages_months: (n,).
-        salt: up to 64 bytes in hexadecimal, the key of the hash (BLAKE2b, RFC 7693); that of a run is its order digest,
-            so that it is the same whenever the run is resumed.
+        salt: that of a run is its order digest, so that it is the same whenever the run is resumed.
         inherited: what the initial weights were trained on, from `list_training_sets`.
 
     Returns:
-        "salt"; "hashes", int64 (n,), sorted; and "inherited", those of `inherited` with another salt.
+        What `describe_samples` returns, and "inherited", those of `inherited` with another salt.
     """
-    hashes = np.sort(_hash_samples(keys, genders, ages_months, salt=salt))
     others = [one for one in inherited if one["salt"] != salt]
-    return {"salt": salt, "hashes": torch.from_numpy(hashes), "inherited": others}
+    return {**describe_samples(keys, genders, ages_months, salt=salt), "inherited": others}
 
 
 def list_training_sets(trained_on: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -57,27 +86,14 @@ def list_training_sets(trained_on: dict[str, Any] | None) -> list[dict[str, Any]
 def find_trained_on(
     contents: dict[str, Any], keys: Sequence[str], genders: NDArray[Any], ages_months: NDArray[Any]
 ) -> NDArray[np.bool_] | None:
-    """Return for each sample whether a training sample of the checkpoint has its key, gender and age in whole months.
-
-    A match is not proof: hospitals count their films from 1, so two of them may have the same key, and then by chance
-    the same gender and age. Without a match, the film may still be known under another key.
-
-    Args:
-        contents: the contents of a checkpoint.
-        keys: the keys of n samples.
-        genders: (n,), 1 male and 0 female.
-        ages_months: (n,).
+    """Return for each sample whether `find_samples` finds it among the training samples of a checkpoint.
 
     Returns:
         bool (n,); None if the checkpoint does not say, because it has format 1, 2 or 3.
     """
-    if contents["trained_on"] is None:
-        return None
-    found = np.zeros(len(keys), np.bool_)
-    for samples in list_training_sets(contents["trained_on"]):
-        hashes = _hash_samples(keys, genders, ages_months, salt=samples["salt"])
-        found |= np.isin(hashes, samples["hashes"].numpy())
-    return found
+    training_sets = list_training_sets(contents["trained_on"])
+    found = [find_samples(described, keys, genders, ages_months) for described in training_sets]
+    return np.any(found, axis=0) if found else None
 
 
 def count_trained_on(
