@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from wds_bone.errors import WdsBoneError
 from wds_bone.storage.durable import write_bytes_atomically
 
+PREDICTIONS_NAME = "predictions.csv"
 COLUMNS = ("key", "gender", "age_months", "predicted_months")
 INTERVAL_COLUMNS = ("low_months", "high_months")
 """The columns after the others, if the predictions have intervals."""
