@@ -28,6 +28,7 @@ from wds_bone.distributed.hardware import Device, code_digest, default_threads, 
 from wds_bone.distributed.launch import open_ranks, report_errors_once
 from wds_bone.distributed.memory import memory_errors, refuse_beyond_memory
 from wds_bone.distributed.ranks import Ranks
+from wds_bone.inference.ensemble import ensemble_of
 from wds_bone.inference.epoch import predict_epoch
 from wds_bone.inference.predictions import Predictions, refuse_not_finite
 from wds_bone.inference.predictor import Predictor, restore_predictor
@@ -127,7 +128,7 @@ def predict_shards(
             genders = override_genders(stream, config.gender)
             with interruption.deferred():
                 predictions = predict_epoch(
-                    predictor,
+                    ensemble_of(predictor),
                     stream,
                     ranks,
                     gender_input=genders,
