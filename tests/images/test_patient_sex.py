@@ -55,5 +55,5 @@ def test_other_files_state_no_gender(contents: bytes, problem: str, tmp_path: Pa
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     for name in ("missing.dcm", "a\0b", "."):
-        with pytest.raises(ImageError, match="cannot be read|instead of a film"):
+        with pytest.raises(ImageError, match=r"cannot be read|instead of a film"):
             read_patient_gender(tmp_path / name)

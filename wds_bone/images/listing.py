@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
 
-from wds_bone.errors import ImageError, WdsBoneError
+from wds_bone.errors import ConfigError, ImageError, WdsBoneError
 from wds_bone.images.files import find_images
 from wds_bone.paths import refuse_url, strip_scheme
 
@@ -43,6 +43,9 @@ def list_films(words: Iterable[str], lines: Iterable[str], *, option: str = "IMA
             `-`, which is replaced by `lines`. A `~` at the start is expanded if it can be.
         lines: the same, one per line; empty lines are ignored.
         option: the name of the setting, for error messages.
+
+    Raises:
+        ConfigError: if there are no words, or only empty lines.
     """
     found = FilmList()
     for word in _with_lines(words, lines):
@@ -53,6 +56,8 @@ def list_films(words: Iterable[str], lines: Iterable[str], *, option: str = "IMA
             found.films += dict.fromkeys(film for match in _matches(path) for film in _films_at(match, found))
         except WdsBoneError as error:
             found.errors.append(error)
+    if not found.films and not found.errors:
+        raise ConfigError("no films to predict", expected="paths of films", got="none", do="name at least one film")
     return found
 
 

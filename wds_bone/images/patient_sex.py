@@ -7,6 +7,7 @@ Invariant: only the values F and M of PatientSex are genders; nothing else in a 
 
 import warnings
 from pathlib import Path
+from typing import get_args
 
 from wds_bone.errors import ImageError
 from wds_bone.images.contents import read_head
@@ -31,10 +32,9 @@ def read_patient_gender(path: Path) -> Gender:
     with pydicom_needed(str(path)):
         from wds_bone.images.dicom import read_patient_sex
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # pydicom warns about values that it can still read, and about the end of `head`
+        warnings.simplefilter("ignore")  # pydicom warns about odd values, and about the end of `head`
         sex = read_patient_sex(head, where=str(path))
-    if sex == "F" or sex == "M":  # noqa: PLR1714  # mypy narrows the type only like this
-        return sex
+    for gender in get_args(Gender):
+        if sex == gender:
+            return gender  # type: ignore[no-any-return]
     raise ImageError(f"{path}: PatientSex is not a gender", expected="F or M", got=repr(sex), do=_DO)
