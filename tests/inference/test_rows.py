@@ -17,11 +17,9 @@ months = st.floats(width=32, allow_nan=False, allow_infinity=False).map(np.float
 
 
 def predicted(
-    name: str = "ward/7.png",
-    number: np.float32 = np.float32(148.3),
-    interval: tuple[np.float32, np.float32] | None = None,
+    name: str = "ward/7.png", number: float = 148.3, interval: tuple[np.float32, np.float32] | None = None
 ) -> PredictedFilm:
-    return PredictedFilm(Input(Path(name), "7", "F"), number, interval, "ab+cd")
+    return PredictedFilm(Input(Path(name), "7", "F"), np.float32(number), interval, "ab+cd")
 
 
 def csv_rows(*films: PredictedFilm) -> list[list[str]]:
