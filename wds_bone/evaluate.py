@@ -28,6 +28,7 @@ from wds_bone.distributed.hardware import Device, code_digest, default_threads, 
 from wds_bone.distributed.launch import open_ranks, report_errors_once
 from wds_bone.distributed.memory import memory_errors, refuse_beyond_memory
 from wds_bone.distributed.ranks import Ranks
+from wds_bone.inference.ensemble import ensemble_of
 from wds_bone.inference.epoch import predict_epoch
 from wds_bone.inference.predictions import Predictions, refuse_not_finite
 from wds_bone.inference.predictor import Predictor, restore_predictor
@@ -43,7 +44,9 @@ from wds_bone.report.evaluation import (
     override_genders,
     write_evaluation,
 )
-from wds_bone.report.metrics import describe_constant, format_summary, summarize
+from wds_bone.report.metrics import summarize
+from wds_bone.report.references import describe_references
+from wds_bone.report.table import format_summary
 from wds_bone.storage.lock import folder_lock
 from wds_bone.storage.machine import check_count
 from wds_bone.stream.settings import available_cores
@@ -125,7 +128,7 @@ def predict_shards(
             genders = override_genders(stream, config.gender)
             with interruption.deferred():
                 predictions = predict_epoch(
-                    predictor,
+                    ensemble_of(predictor),
                     stream,
                     ranks,
                     gender_input=genders,
@@ -184,7 +187,7 @@ def _write_results(
 ) -> None:
     metrics = {
         "errors": summarize(predictions),
-        "constant": describe_constant(predictions, train_median_months=contents["train_median_months"]),
+        **describe_references(predictions, train_median_months=contents["train_median_months"]),
         "gender_input": config.gender,
         "shards": shards,
         "checkpoint": describe_checkpoint(contents, sha256=_file_sha256(config.checkpoint)),
@@ -200,11 +203,9 @@ def _file_sha256(path: Path) -> str:
 
 
 def _print_results(metrics: dict[str, Any], paths: Sequence[Path]) -> None:
-    """Print the table of errors, an explanation of its last column, and the paths of the results."""
-    constant, gender_input = metrics["constant"], metrics["gender_input"]
-    table = format_summary(metrics["errors"], constant_mae_months=constant["mae_months"])
+    """Print the table of errors and the paths of the results."""
+    gender_input = metrics["gender_input"]
     remark = (
         "" if gender_input == "true" else f"The model was given {gender_input} genders; F and M are the true ones.\n"
     )
-    baseline = "constant: MAE of always predicting the median training age (in rows F and M, of that gender)"
-    print(f"{table}\n{remark}{baseline}", *paths, sep="\n")  # noqa: T201
+    print(f"{format_summary(metrics['errors'], metrics)}\n{remark}", *paths, sep="\n")  # noqa: T201
