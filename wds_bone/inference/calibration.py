@@ -87,8 +87,7 @@ class Calibration:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the corrected predictions and their intervals.
 
-        The limits are at least 0, because no age is below, and include the true ages at a distance of exactly half the
-        width: they are rounded outward to float32. A prediction does not depend on the others.
+        Limits below 0 become 0, because no age is below. A prediction does not depend on the others.
 
         Args:
             predicted_months: float32 (n,), predictions of the model.
@@ -100,9 +99,8 @@ class Calibration:
         """
         slope, intercept, half_width = self._columns("slope", "intercept_months", "half_width_months", gender=gender)
         corrected = (slope * predicted_months.astype(np.float64) + intercept).astype(np.float32)
-        exact = corrected.astype(np.float64)[:, None] + half_width[:, None] * (-1.0, 1.0)
-        limits = np.nextafter(exact.astype(np.float32), np.float32([-np.inf, np.inf]))
-        return corrected, np.maximum(limits, np.float32(0))
+        limits = corrected.astype(np.float64)[:, None] + half_width[:, None] * (-1.0, 1.0)
+        return corrected, np.maximum(limits, 0.0).astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
         """Return the calibration in plain JSON types, for a checkpoint."""
