@@ -176,13 +176,15 @@ def test_a_run_can_resume_from_an_earlier_checkpoint_if_the_last_one_is_damaged(
     shards: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "damaged"
+    main(train_argv(shards, out, "--max-steps", "2"))
+    earlier = Path(shutil.copy(out / "last.pt", tmp_path / "earlier.pt"))
     main(train_argv(shards, out, "--max-steps", "4"))
     damaged = bytearray((out / "last.pt").read_bytes())
     damaged[len(damaged) // 2] ^= 1
     (out / "last.pt").write_bytes(damaged)
     assert main(train_argv(shards, out)) == 2
     assert "changed since it was saved" in capsys.readouterr().err
-    assert main(train_argv(shards, out, "--resume", str(out / "best.pt"))) == 0
+    assert main(train_argv(shards, out, "--resume", str(earlier))) == 0
     assert_same_state(out / "last.pt", finished / "last.pt")
     assert metrics_of(out) == metrics_of(finished)
 

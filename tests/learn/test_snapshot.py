@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.learn.runs import open_run, train_argv, write_small_set
+from tests.learn.runs import assert_same_state, limit_file_size, train_argv, write_small_set
 from tests.sample_sets import write_set
 from wds_bone.errors import CheckpointError
 from wds_bone.evaluate import main as evaluate
@@ -67,7 +67,10 @@ def test_resuming_from_the_best_model_is_refused_and_the_error_names_the_checkpo
         assert main(train_argv(shards, out, "--resume", str(best))) == 2
         message = capsys.readouterr().err
         assert f"{best}: cannot be resumed" in message
-        assert f"do:       use --resume {last}, or start a new run from these weights with --init-weights {best}" in message
+        assert (
+            f"do:       use --resume {last}, or start a new run from these weights with --init-weights {best}"
+            in message
+        )
     assert last.read_bytes() == before
     last.unlink()
     assert main(train_argv(shards, tmp_path / "other", "--resume", str(best))) == 2
@@ -91,6 +94,21 @@ def test_the_predictions_of_the_best_validation_are_kept_next_to_its_model(finis
     errors_months = absolute_errors(predictions.predicted_months, predictions.age_months)
     assert float(errors_months.mean()) == best["progress"]["best_mae_months"]
     assert hashlib.sha256((finished / "predictions.csv").read_bytes()).hexdigest() == best["predictions_sha256"]
+
+
+@pytest.mark.fault("F2")
+def test_predictions_whose_model_could_not_be_saved_are_replaced_when_the_run_continues(
+    shards: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "run"
+    assert main(train_argv(shards, out, "--max-steps", "2")) == 0
+    with limit_file_size(1_000_000):
+        assert main(train_argv(shards, out)) == 2
+    assert "best.pt: cannot be written: File too large" in capsys.readouterr().err
+    (out / "predictions.csv").write_text("of a model that is lost")
+    assert main(train_argv(shards, out)) == 0
+    assert (out / "predictions.csv").read_bytes() == (finished / "predictions.csv").read_bytes()
+    assert_same_state(out / "best.pt", finished / "best.pt")
 
 
 def test_every_checkpoint_recognizes_its_training_samples_and_no_others(finished: Path, shards: Path):
