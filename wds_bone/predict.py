@@ -17,18 +17,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import PREDICT
 from wds_bone.config import option
-from wds_bone.distributed.hardware import Device, pick_device
+from wds_bone.distributed.hardware import Device, default_threads, pick_device
 from wds_bone.distributed.memory import memory_errors
 from wds_bone.errors import ConfigError, WdsBoneError
+from wds_bone.inference.ensemble import load_ensemble
 from wds_bone.inference.films import BATCH_SIZE, predict_films
-from wds_bone.inference.predictions import escape_formula, format_csv, format_months, refuse_not_finite
-from wds_bone.inference.predictor import load_predictor
+from wds_bone.inference.predictions import escape_formula, format_csv, format_months
 from wds_bone.labels.read import Gender
 from wds_bone.paths import refuse_url
 
@@ -77,16 +76,17 @@ def run_prediction(config: PredictConfig) -> int:
 
 def print_ages(config: PredictConfig, paths: Sequence[Path], *, device: torch.device) -> int:
     """Print the table of predicted ages for `paths`, and return the number of films that could not be read."""
-    predictor = load_predictor(config.checkpoint, device=device)
+    ensemble = load_ensemble([config.checkpoint], device=device)
+    genders = [config.gender] * len(paths)
+    outcomes = predict_films(ensemble, paths, genders, device=device, threads=default_threads(device))
     num_failed = 0
     sys.stdout.write(format_csv([COLUMNS]))
-    for path, outcome in predict_films(predictor, paths, gender=config.gender, device=device):
+    for path, outcome in zip(paths, outcomes, strict=True):
         if isinstance(outcome, WdsBoneError):
             num_failed += 1
             print(f"error: {outcome}", file=sys.stderr)  # noqa: T201
         else:
-            refuse_not_finite(np.array([outcome]), [str(path)], where=str(config.checkpoint))
-            sys.stdout.write(format_csv([(escape_formula(str(path)), config.gender, format_months(outcome))]))
+            sys.stdout.write(format_csv([(escape_formula(str(path)), config.gender, format_months(outcome.months))]))
     return num_failed
 
 

@@ -11,13 +11,13 @@ from dataclasses import asdict
 from typing import Any
 
 from wds_bone.errors import CheckpointError
-from wds_bone.inference.predictions import Predictions, write_predictions
+from wds_bone.inference.predictions import PREDICTIONS_NAME, Predictions, write_predictions
 from wds_bone.inference.trained_on import list_training_sets
 from wds_bone.learn.learner import learner_state, restore_learner
 from wds_bone.learn.run import Progress, Run
 from wds_bone.model.checkpoint import for_inference, restoring, save_checkpoint
 
-LAST_NAME, BEST_NAME, PREDICTIONS_NAME = "last.pt", "best.pt", "predictions.csv"
+LAST_NAME, BEST_NAME = "last.pt", "best.pt"
 
 
 def save_last(run: Run, progress: Progress) -> None:
