@@ -86,9 +86,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        check_sources(
-            shards=self.shards, split=self.split, labels=self.labels, images=self.images, runs=self.runs
-        )
+        check_sources(shards=self.shards, split=self.split, labels=self.labels, images=self.images, runs=self.runs)
         _check_checkpoint(self)
         if self.labels is None:
             _refuse_without_effect(self, _COLUMN_OPTIONS, reason="without --labels")
