@@ -131,7 +131,9 @@ def test_several_checkpoints_are_evaluated_as_the_mean_of_their_predictions(
     folder: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     torch.manual_seed(1)
-    other = write_checkpoint(tmp_path / "other.pt", format_of(folder / "shards" / "manifest.json"), model=build_model(MODEL))
+    other = write_checkpoint(
+        tmp_path / "other.pt", format_of(folder / "shards" / "manifest.json"), model=build_model(MODEL)
+    )
     single = {}
     for name, paths in {"a": [folder / "best.pt"], "b": [other], "both": [folder / "best.pt", other]}.items():
         argv = ["--checkpoint", *map(str, paths), "--out", str(tmp_path / name), "--device", "cpu"]
@@ -144,9 +146,7 @@ def test_several_checkpoints_are_evaluated_as_the_mean_of_their_predictions(
     assert rows_of(results(tmp_path / "c")[0]) == rows_of(single["both"])
 
 
-def test_films_that_the_checkpoint_was_trained_on_are_warned_of(
-    folder: Path, tmp_path: Path, capsys: Captured
-) -> None:
+def test_films_that_the_checkpoint_was_trained_on_are_warned_of(folder: Path, tmp_path: Path, capsys: Captured) -> None:
     keys, numbers = [f"film-{number}" for number in range(4)], np.arange(4)
     trained_on = describe_samples(keys, numbers % 2, np.array([age_of(number) for number in numbers]), salt="ab")
     save_checkpoint(tmp_path / "best.pt", load_checkpoint(folder / "best.pt") | {"trained_on": trained_on})
@@ -170,9 +170,7 @@ def test_another_evaluation_is_compared_by_key(folder: Path, films: Path, tmp_pa
     assert "0 only here, 1 only there" in out
 
 
-def test_a_folder_without_an_evaluation_cannot_be_compared_with(
-    folder: Path, tmp_path: Path, capsys: Captured
-) -> None:
+def test_a_folder_without_an_evaluation_cannot_be_compared_with(folder: Path, tmp_path: Path, capsys: Captured) -> None:
     assert evaluate(folder, tmp_path / "out", *from_films(folder / "films"), "--against", str(tmp_path)) == 2
     assert f"{tmp_path / 'predictions.csv'}: cannot be read: No such file" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

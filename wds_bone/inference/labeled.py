@@ -87,9 +87,7 @@ def check_sources(
         raise ConfigError(f"--split has no effect with {names[0]}", do="leave --split out")
 
 
-def override_genders(
-    genders: NDArray[np.float32], gender_input: GenderInput, *, digest: str
-) -> NDArray[np.float32]:
+def override_genders(genders: NDArray[np.float32], gender_input: GenderInput, *, digest: str) -> NDArray[np.float32]:
     """Return the gender that the model receives for each sample, float32 (n,), 1 male.
 
     Shuffling does not change the numbers of girls and boys, and is a function of the samples.

@@ -42,7 +42,11 @@ def _coverage_lines(numbers: dict[str, Any], checkpoints: list[dict[str, Any]]) 
     """Yield how often the intervals contain the true age, for all samples and per gender."""
     levels = sorted({checkpoint["calibration"]["level"] for checkpoint in checkpoints})
     promised = " and ".join(f"{level:.10g}" for level in levels)
-    of_what = "the mean of the intervals of the checkpoints; a promise of at least" if len(checkpoints) > 1 else "a promise of"
+    of_what = (
+        "the mean of the intervals of the checkpoints; a promise of at least"
+        if len(checkpoints) > 1
+        else "a promise of"
+    )
     yield f"Intervals that contain the true age, with 95 % intervals ({of_what} {promised}):"
     for name, group in {"all": numbers["all"], **numbers["gender"]}.items():
         low, high = group["coverage_interval"]
