@@ -13,7 +13,6 @@ import torch
 
 from tests.report.trained import (
     MODEL,
-    distinguishing_model,
     format_of,
     one_thread,
     shard_films,

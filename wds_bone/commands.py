@@ -51,10 +51,10 @@ CALIBRATE = Command(
 PREDICT = Command(
     "wds-bone predict",
     "predict bone ages from films",
-    "Predict bone ages in months from hand radiographs, and print them as CSV. "
+    "Predict bone ages from hand radiographs: films of children of one gender, or films with a table of genders. "
     "For research and teaching; not a medical device, not for diagnosis.",
-    "wds-bone predict --checkpoint best.pt --gender F film.png",
-    after_signal="the films without a row were not predicted; run the command again for them",
+    "wds-bone predict --checkpoint best.pt --table ward.csv --images ward --out ages.csv",
+    after_signal="films without a row were not predicted, and a file --out was not written; run the command again",
     prints_result=True,
 )
 COMMANDS = (MAKE_SHARDS, VERIFY, INDEX, TRAIN, EVALUATE, CALIBRATE, PREDICT)

@@ -26,6 +26,7 @@ from wds_bone.distributed.ranks import Ranks
 from wds_bone.inference.ensemble import load_ensemble
 from wds_bone.inference.predictions import PREDICTIONS_NAME, Predictions, read_predictions
 from wds_bone.interrupt import Interruption
+from wds_bone.learn.folder import refuse_run_folder
 from wds_bone.paths import refuse_unusable_folder
 from wds_bone.report.evaluation import (
     RESULT_NAMES,
@@ -65,6 +66,7 @@ def run_evaluation(config: EvaluateConfig, interruption: Interruption) -> int:
     with open_ranks(device, timeout_seconds=TIMEOUT_SECONDS, interruption=interruption) as ranks, ExitStack() as stack:
         if ranks.is_first:
             refuse_unusable_folder(config.out, files=RESULT_NAMES)
+            refuse_run_folder(config.out)
             stack.enter_context(folder_lock(config.out, "evaluate", files=RESULT_NAMES))
         against = None if config.against is None else read_predictions(config.against / PREDICTIONS_NAME)
         evaluation = _evaluate(config, ranks, interruption)

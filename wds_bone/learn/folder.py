@@ -61,7 +61,7 @@ def claim_folder(folder: Path, provenance: dict[str, Any], *, step: int, world_s
         world_size: number of processes in this launch.
 
     Raises:
-        ConfigError: if the folder contains a run with other settings.
+        ConfigError: if the folder contains a run with other settings, or the predictions of an evaluation.
         CheckpointError: if its `run.json` is damaged, or was written by another version.
         WdsBoneError: if a file cannot be written.
     """
@@ -70,12 +70,29 @@ def claim_folder(folder: Path, provenance: dict[str, Any], *, step: int, world_s
         saved = _read_provenance(path)
         refuse_other_run(saved, provenance, where=str(folder))
         history = saved["history"]
+    else:
+        _refuse_other_predictions(folder)
     launch = {"step": step, "world_size": world_size, "device": provenance["config"]["device"]}
     history = [*history, launch | {name: provenance[name] for name in ("versions", "code")}]
     write_bytes_atomically(folder / CONFIG_NAME, settings_as_toml(_repeatable(provenance["config"])))
     write_bytes_atomically(
         path, (json.dumps(provenance | {"history": history}, indent=2, allow_nan=False) + "\n").encode()
     )
+
+
+def refuse_run_folder(folder: Path) -> None:
+    """Check that no run would lose its predictions to an evaluation that writes to this folder.
+
+    Raises:
+        ConfigError: if there is a run in it.
+    """
+    if (folder / RUN_NAME).exists():
+        raise ConfigError(
+            f"{folder}: contains a run, whose {PREDICTIONS_NAME} an evaluation would replace",
+            expected="a folder without a run",
+            got=str(folder / RUN_NAME),
+            do=f"use another --out, such as {folder / 'evaluation'}",
+        )
 
 
 def load_own_checkpoint(path: Path | None, provenance: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
@@ -127,6 +144,18 @@ def describe_changes(saved: dict[str, Any], here: dict[str, Any]) -> list[str]:
     before, now = saved["versions"], here["versions"]
     changes = [f"{name} {before.get(name)} -> {now[name]}" for name in _COMPUTED_BY if before.get(name) != now[name]]
     return changes + (["the code of wds_bone"] if saved.get("code") != here["code"] else [])
+
+
+def _refuse_other_predictions(folder: Path) -> None:
+    """Check that the folder of a new run has no predictions; a run whose `run.json` was removed has a checkpoint."""
+    predictions = folder / PREDICTIONS_NAME
+    if predictions.exists() and not (folder / LAST_NAME).exists():
+        raise ConfigError(
+            f"{folder}: contains the results of an evaluation, whose {PREDICTIONS_NAME} a run would replace",
+            expected="a folder for the run",
+            got=str(predictions),
+            do="use another --out, or move that file",
+        )
 
 
 def _refuse_for_inference(contents: dict[str, Any], path: Path) -> None:

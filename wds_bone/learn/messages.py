@@ -7,6 +7,7 @@ Invariant: the settings are printed as options that can be pasted into a command
 
 import shlex
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from wds_bone.config import assignment, config_as_json, options_of, setting_name
@@ -34,7 +35,7 @@ def closing_text(run: Run, progress: Progress) -> str:
     saved = f"checkpoint {last}" if last.exists() else "no checkpoint yet"
     text = f"{_ending(run, progress)} after step {progress.step} of {run.recipe.num_steps}; {saved}"
     if progress.best_mae_months is None:
-        return f"{text}; not validated yet"
+        return f"{text}; {_unvalidated_text(last)}"
     result = f"{progress.best_mae_months:,.2f} months after epoch {progress.best_epoch}"
     result += f"; {best}" if best.exists() else ""
     constant_months = constant_error(run.train_stream.ages_months, run.val_stream.ages_months)
@@ -56,6 +57,12 @@ def _ending(run: Run, progress: Progress) -> str:
         return "finished"
     epochs = "1 epoch" if run.config.patience == 1 else f"{run.config.patience} epochs"
     return f"finished, {epochs} without improvement," if run.is_finished(progress) else "stopped"
+
+
+def _unvalidated_text(last: Path) -> str:
+    """Return which checkpoint of a run to use before its first validation."""
+    use = f", so there is no {BEST_NAME}: use {last} to predict or evaluate" if last.exists() else ""
+    return f"not validated yet{use}"
 
 
 def _as_typed(name: str, value: Any) -> str:

@@ -35,7 +35,8 @@ def _remarks(metrics: dict[str, Any]) -> Iterator[str]:
 def _folds_line(runs: list[dict[str, Any]]) -> str:
     errors = [run["mae_months"] for run in runs]
     shown = ", ".join(f"{error:.2f}" for error in errors)
-    return f"MAE of the {len(runs)} folds: {shown}; mean {np.mean(errors):.2f}, standard deviation {np.std(errors, ddof=1):.2f}"
+    mean, deviation = np.mean(errors), np.std(errors, ddof=1)
+    return f"MAE of the {len(runs)} folds: {shown}; mean {mean:.2f}, standard deviation {deviation:.2f}"
 
 
 def _coverage_lines(numbers: dict[str, Any], checkpoints: list[dict[str, Any]]) -> Iterator[str]:
@@ -58,15 +59,14 @@ def _coverage_lines(numbers: dict[str, Any], checkpoints: list[dict[str, Any]]) 
 
 def _against_lines(numbers: dict[str, Any]) -> Iterator[str]:
     """Yield the comparison with another evaluation."""
-    interval = numbers["mae_difference_interval_months"]
+    interval = format_interval(numbers["mae_difference_interval_months"], decimals=2)
+    counts = [numbers[name] for name in ("num_samples", "num_only_here", "num_only_there")]
     yield (
         f"Against the other evaluation: MAE {numbers['mae_months']:.2f} here and {numbers['against_mae_months']:.2f} "
         f"there, difference {numbers['mae_difference_months']:+.2f}"
     )
-    yield (
-        f"  (95 % interval {format_interval(interval, decimals=2)}; paired, {numbers['num_samples']:,} samples in both, "
-        f"{numbers['num_only_here']:,} only here, {numbers['num_only_there']:,} only there)"
-    )
+    both, here, there = (f"{count:,}" for count in counts)
+    yield f"  (95 % interval {interval}; paired, {both} samples in both, {here} only here, {there} only there)"
 
 
 def _films_lines(numbers: dict[str, Any]) -> Iterator[str]:
