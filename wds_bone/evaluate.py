@@ -23,12 +23,8 @@ from wds_bone.distributed.hardware import pick_device
 from wds_bone.distributed.launch import open_ranks, report_errors_once
 from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
-from wds_bone.errors import ConfigError
-from wds_bone.inference.ensemble import Ensemble, load_ensemble
-from wds_bone.inference.from_films import predict_labeled_films
-from wds_bone.inference.from_shards import predict_shards
-from wds_bone.inference.labeled import Labeled
-from wds_bone.inference.predictions import PREDICTIONS_NAME, Predictions, read_predictions, refuse_not_finite
+from wds_bone.inference.ensemble import load_ensemble
+from wds_bone.inference.predictions import PREDICTIONS_NAME, Predictions, read_predictions
 from wds_bone.interrupt import Interruption
 from wds_bone.learn.folder import refuse_run_folder
 from wds_bone.paths import refuse_unusable_folder
@@ -42,6 +38,7 @@ from wds_bone.report.evaluation import (
 )
 from wds_bone.report.evaluation_text import format_evaluation
 from wds_bone.report.pooling import read_folds
+from wds_bone.report.samples import predict_samples
 from wds_bone.report.settings import EvaluateConfig
 from wds_bone.storage.lock import folder_lock
 from wds_bone.storage.machine import check_count
@@ -86,25 +83,15 @@ def _evaluate(config: EvaluateConfig, ranks: Ranks, interruption: Interruption) 
         return evaluation_of_folds(read_folds(config.runs))
     with memory_errors(ranks.device, **config.batching.memory_setting(ranks.device)):
         ensemble = load_ensemble(config.checkpoint, device=ranks.device, views="tta" if config.tta else "mirror")
-        labeled = _predict(config, ensemble, ranks, interruption)
-    if labeled is None:
-        return None
-    refuse_not_finite(labeled.predictions.predicted_months, labeled.predictions.key, where=ensemble.paths)
-    return evaluation_of_ensemble(labeled, ensemble, gender_input=config.gender)
-
-
-def _predict(config: EvaluateConfig, ensemble: Ensemble, ranks: Ranks, interruption: Interruption) -> Labeled | None:
-    how = {"batching": config.batching, "gender_input": config.gender}
-    if config.labels is None:
-        return predict_shards(
-            ensemble, config.shards, split=config.split, ranks=ranks, interruption=interruption, **how
-        )
-    if ranks.world_size > 1:
-        do = "start without torchrun, or make shards of the films"
-        got = f"{ranks.world_size} processes"
-        raise ConfigError("--labels: films are evaluated by one process", expected="1 process", got=got, do=do)
-    columns = config.label_columns
-    return predict_labeled_films(ensemble, config.labels, config.images, columns=columns, device=ranks.device, **how)
+    labeled = predict_samples(
+        ensemble,
+        config.samples,
+        batching=config.batching,
+        ranks=ranks,
+        interruption=interruption,
+        gender_input=config.gender,
+    )
+    return None if labeled is None else evaluation_of_ensemble(labeled, ensemble, gender_input=config.gender)
 
 
 def _write_results(folder: Path, evaluation: Evaluation, against: Predictions | None) -> None:

@@ -10,18 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from wds_bone.config import check_bounds, option, option_of, setting_name
+from wds_bone.config import check_bounds, option, option_of
 from wds_bone.distributed.hardware import Device
 from wds_bone.errors import ConfigError
-from wds_bone.inference.labeled import Batching, GenderInput, check_sources
-from wds_bone.labels.columns import LabelColumns
+from wds_bone.inference.labeled import Batching, GenderInput
 from wds_bone.paths import PathText
+from wds_bone.report.samples import NamedSamples, check_samples, named_samples, refuse_without_effect
 from wds_bone.sharding.settings import MakeShardsConfig
-
-_COLUMN_OPTIONS = (
-    *("id_column", "age_column", "gender_column", "gender_is", "age_unit", "gender_words", "delimiter", "id_width"),
-    "safe_keys",
-)
 
 
 @dataclass(frozen=True)
@@ -75,9 +70,9 @@ class EvaluateConfig:
     safe_keys: bool = option("make keys from ids with other characters, as make-shards --safe-keys does", default=False)
 
     @property
-    def label_columns(self) -> LabelColumns:
-        """What the options say about the label table."""
-        return LabelColumns(**{name: getattr(self, name) for name in _COLUMN_OPTIONS})
+    def samples(self) -> NamedSamples:
+        """The samples to evaluate."""
+        return named_samples(self)
 
     @property
     def batching(self) -> Batching:
@@ -86,25 +81,14 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        check_sources(shards=self.shards, split=self.split, labels=self.labels, images=self.images, runs=self.runs)
+        check_samples(self)
         _check_checkpoint(self)
-        if self.labels is None:
-            _refuse_without_effect(self, _COLUMN_OPTIONS, reason="without --labels")
         if self.runs:
             names = ("checkpoint", "tta", "gender")
-            _refuse_without_effect(self, names, reason="with --runs, whose samples are already predicted")
-        _ = self.label_columns  # its creation checks the options
+            refuse_without_effect(self, names, reason="with --runs, whose samples are already predicted")
 
 
 def _check_checkpoint(config: EvaluateConfig) -> None:
     if not config.checkpoint and not config.runs:
         do = "add --checkpoint best.pt"
         raise ConfigError("no --checkpoint", expected="at least one file", got="none", do=do)
-
-
-def _refuse_without_effect(config: EvaluateConfig, names: tuple[str, ...], *, reason: str) -> None:
-    """Refuse settings other than their defaults."""
-    fields = EvaluateConfig.__dataclass_fields__
-    if given := [name for name in names if getattr(config, name) != fields[name].default]:
-        option = setting_name(EvaluateConfig, given[0])
-        raise ConfigError(f"{option} has no effect {reason}", do=f"leave {option} out")
