@@ -5,10 +5,11 @@ Out: values that the loop and the snapshots share.
 Invariant: `Progress` and the contents of the learner are everything that a step changes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from wds_bone.distributed.ranks import Ranks
+from wds_bone.distributed.resources import Clock
 from wds_bone.learn.learner import Learner
 from wds_bone.learn.settings import Recipe, TrainConfig
 from wds_bone.stream.stream import BoneAgeStream
@@ -42,6 +43,7 @@ class Run:
         train_stream: the training samples, shuffled; its position matches the progress.
         val_stream: the validation samples, not shuffled.
         provenance: what every checkpoint records in addition to the state: config, versions, digests.
+        clock: measures how long the run has been trained for, over all launches.
     """
 
     recipe: Recipe
@@ -50,6 +52,7 @@ class Run:
     train_stream: BoneAgeStream
     val_stream: BoneAgeStream
     provenance: dict[str, Any]
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def config(self) -> TrainConfig:

@@ -147,6 +147,12 @@ class TrainConfig:
     timeout_seconds: float = option(
         "seconds to wait for an unresponsive process", default=300.0, min=1, flag=False, may_change=True
     )
+    wandb: str | None = option(
+        "project of Weights & Biases that the metrics and figures are sent to, but no films; none: off",
+        default=None,
+        flag=False,
+        may_change=True,
+    )
     augment_flip: bool = option("mirror half of the images", default=True, flag=False)
     augment_turn_degrees: float = option(
         "maximum rotation in degrees, in either direction", default=8.0, min=0, flag=False

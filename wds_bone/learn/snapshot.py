@@ -8,6 +8,7 @@ Invariant: the checkpoint holds all that a step reads and an earlier step wrote;
 from dataclasses import asdict
 from typing import Any
 
+from wds_bone.distributed.resources import Clock
 from wds_bone.errors import CheckpointError
 from wds_bone.learn.learner import learner_state, restore_learner
 from wds_bone.learn.run import Progress, Run
@@ -29,6 +30,7 @@ def save_snapshot(run: Run, progress: Progress, *, name: str) -> None:
         **learner_state(run.learner),
         "progress": asdict(progress),
         "stream": run.train_stream.state_dict(),
+        "clock": {"elapsed_seconds": run.clock.elapsed_seconds()},
     }
     save_checkpoint(run.config.out / name, contents)
 
@@ -50,4 +52,5 @@ def restore_snapshot(run: Run, contents: dict[str, Any]) -> Progress:
     run.train_stream.load_state_dict(contents["stream"])
     with restoring(run.config.model):
         restore_learner(run.learner, contents)
+        run.clock = Clock(contents["clock"]["elapsed_seconds"])
         return Progress(**contents["progress"])
