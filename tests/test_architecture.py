@@ -13,6 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "wds_bone"
 BASE_MODULES = [
     "errors",
+    "figure_style",
     "config",
     "config_file",
     "command_line",

@@ -1,0 +1,137 @@
+"""Give all figures one look, and turn them into files.
+
+In: a title, or a figure.
+Out: an empty figure, or the bytes of its PNG and its PDF.
+Invariant: the same figure gives the same bytes. Figures are made without pyplot, so they can be drawn in any thread.
+"""
+
+import io
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MultipleLocator
+
+GENDER_NAMES = {"F": "girls", "M": "boys"}
+GENDER_COLORS = {"F": "#DD7A1E", "M": "#0B3C6F"}
+"""Orange and dark blue: color-blind readers can tell them apart, and in gray print one is much lighter."""
+GENDER_MARKERS = {"F": "o", "M": "^"}
+INK, FAINT_INK = "#222222", "#777777"
+INCHES = (5.5, 5.7)
+"""One and a half columns of a journal. The smallest text is still 5 points high if it is printed in one column."""
+SCREEN_DOTS_PER_INCH, PRINT_DOTS_PER_INCH = 150, 300
+TITLE_POINTS, TEXT_POINTS, SMALL_POINTS = 11, 9, 8
+LINE_INCHES = 0.2
+TICK_MONTHS, MAX_AGE_TICKS = 24, 15
+_SUBTITLE_OFFSET, _TITLE_OFFSET = 17, 31
+_embedding = threading.Lock()
+
+
+def new_figure(
+    title: str, subtitle: str, *, num_rows: int = 1, inches: tuple[float, float] = INCHES
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a title in bold, a line of numbers, and `num_rows` empty axes that share the x-axis."""
+    layout = ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08)
+    figure = Figure(figsize=inches, dpi=SCREEN_DOTS_PER_INCH, layout=layout)
+    rows: list[Axes] = list(figure.subplots(num_rows, 1, sharex=True, squeeze=False)[:, 0])
+    for text, offset, style in (
+        (title, _TITLE_OFFSET, {"fontsize": TITLE_POINTS, "fontweight": "bold"}),
+        (subtitle, _SUBTITLE_OFFSET, {"fontsize": SMALL_POINTS, "color": INK}),
+    ):
+        place = {"xy": (0, 1), "xycoords": "axes fraction", "xytext": (0, offset), "textcoords": "offset points"}
+        rows[0].annotate(with_minus_signs(text), **place, **style)  # type: ignore[arg-type]
+    for axes in rows:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="0.92", linewidth=0.6)
+        axes.tick_params(labelsize=SMALL_POINTS, color=FAINT_INK)
+        axes.set_axisbelow(True)
+    return figure, rows
+
+
+def label_axes(axes: Axes, *, x: str = "", y: str = "") -> None:
+    """Write what the axes show, with units."""
+    axes.set_xlabel(x, fontsize=TEXT_POINTS)
+    axes.set_ylabel(y, fontsize=TEXT_POINTS)
+
+
+def label_levels(axes: Axes, labels: Mapping[float, str]) -> None:
+    """Write a few words next to the right ends of horizontal lines, outside the axes, without overlaps.
+
+    Args:
+        axes: the axes with the lines; their limits must be final.
+        labels: the text for each height of a line.
+    """
+    levels = sorted(labels)
+    gap = LINE_INCHES * axes.figure.dpi / axes.bbox.height
+    to_fraction = axes.transData + axes.transAxes.inverted()
+    heights = _spread([float(to_fraction.transform((0, level))[1]) for level in levels], gap)
+    for level, height in zip(levels, heights, strict=True):
+        place = {"xycoords": "axes fraction", "textcoords": "offset points", "xytext": (4, 0), "va": "center"}
+        axes.annotate(with_minus_signs(labels[level]), (1, height), fontsize=SMALL_POINTS, **place)  # type: ignore[arg-type]
+
+
+def _spread(heights: list[float], gap: float) -> list[float]:
+    """Return ascending heights that differ by at least `gap`; the one in the middle stays."""
+    middle = len(heights) // 2
+    spread = list(heights)
+    for index in range(middle + 1, len(heights)):
+        spread[index] = max(spread[index], spread[index - 1] + gap)
+    for index in reversed(range(middle)):
+        spread[index] = min(spread[index], spread[index + 1] - gap)
+    return spread
+
+
+def add_legend(figure: Figure, *, num_columns: int = 2) -> None:
+    """Explain everything that has a label, in a strip below the axes, where it hides nothing."""
+    figure.legend(loc="outside lower center", ncols=num_columns, frameon=False, fontsize=SMALL_POINTS, borderaxespad=0)
+
+
+def set_age_ticks(axis: Axis) -> None:
+    """Place ticks every 24 months, or every few times 24 months if there would be more than 15."""
+    low, high = axis.get_view_interval()
+    multiple = max(1, int(np.ceil((high - low) / TICK_MONTHS / MAX_AGE_TICKS)))
+    axis.set_major_locator(MultipleLocator(multiple * TICK_MONTHS))
+
+
+def with_minus_signs(text: str) -> str:
+    """Return `text` with minus signs instead of hyphens in front of numbers."""
+    return re.sub(r"(?<!\w)-(?=\d)", "−", text)
+
+
+def figure_files(figure: Figure, stem: str) -> dict[str, bytes]:
+    """Return the files of a figure by name: `<stem>.png`, at 300 dots per inch, and `<stem>.pdf`."""
+    return {f"{stem}.png": figure_as_png(figure), f"{stem}.pdf": figure_as_pdf(figure)}
+
+
+def figure_as_png(figure: Figure, *, dots_per_inch: int = PRINT_DOTS_PER_INCH) -> bytes:
+    """Return a figure as PNG."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def figure_as_pdf(figure: Figure) -> bytes:
+    """Return a figure as PDF, with its fonts embedded as TrueType; journals refuse the default, Type 3."""
+    stream = io.BytesIO()
+    with _truetype_fonts():
+        figure.savefig(stream, format="pdf", dpi=PRINT_DOTS_PER_INCH, metadata={"CreationDate": None})
+    return stream.getvalue()
+
+
+@contextmanager
+def _truetype_fonts() -> Iterator[None]:
+    """Set what Matplotlib has only for the whole process, for one thread at a time; it affects nothing but PDFs."""
+    with _embedding:
+        before = mpl.rcParams["pdf.fonttype"]
+        mpl.rcParams["pdf.fonttype"] = 42
+        try:
+            yield
+        finally:
+            mpl.rcParams["pdf.fonttype"] = before
