@@ -25,7 +25,7 @@ from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.interrupt import Interruption
 from wds_bone.learn.assemble import assemble_run, open_streams, provenance_of, shared_provenance
-from wds_bone.learn.boards import BOARD_NAMES, Board, TensorBoard, open_boards
+from wds_bone.learn.boards import BOARD_NAMES, Board, TensorBoard, open_boards, refuse_missing_wandb
 from wds_bone.learn.budget import REMEDY, memory_settings
 from wds_bone.learn.dry_run import dry_run
 from wds_bone.learn.folder import (
@@ -71,6 +71,7 @@ def run_training(config: TrainConfig, interruption: Interruption) -> int:
     ):
         if ranks.is_first:
             refuse_unusable_folder(config.out, files=RUN_FILES, folders=BOARD_NAMES)
+            refuse_missing_wandb(config.wandb)
         if ranks.is_first and not config.dry_run:
             stack.enter_context(folder_lock(config.out, "train", files=RUN_FILES))
         run, progress = _open_run(config, ranks, stack)
@@ -121,9 +122,7 @@ def _train(run: Run, progress: Progress, interruption: Interruption, *, given: T
 def _open_log(run: Run, progress: Progress) -> Iterator[MetricsLog]:
     config = run.config
     with (
-        open_boards(
-            config.out, step=progress.step, project=config.wandb, settings=run.provenance["config"]
-        ) as boards,
+        open_boards(config.out, step=progress.step, project=config.wandb, settings=run.provenance["config"]) as boards,
         MetricsLog(
             config.out,
             progress=progress,

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from wds_bone.errors import WdsBoneError
+from wds_bone.errors import ConfigError, WdsBoneError
 from wds_bone.paths import is_unicode
 from wds_bone.storage.durable import storage_errors, write_bytes_atomically
 
@@ -158,9 +158,12 @@ class WeightsAndBiases:
         self._attempt(lambda: self._run.log({name: _as_wandb_image(figure), "step": step}))
 
     def close(self) -> None:
-        """Wait until everything has been sent, at most `UPLOAD_SECONDS`."""
+        """Wait until everything has been sent, at most `UPLOAD_SECONDS`, and end the process that sends it."""
+        import wandb
+
         if self._run is not None:
             self._attempt.close(self._run.finish)
+        self._attempt.close(wandb.teardown)
 
 
 Board = TensorBoard | WeightsAndBiases
@@ -191,6 +194,17 @@ def open_boards(
     finally:
         for board in boards:
             board.close()
+
+
+def refuse_missing_wandb(project: str | None) -> None:
+    """Check that Weights & Biases is installed if it is to show the run.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if project is not None and importlib.util.find_spec("wandb") is None:
+        problem = f"--set wandb={project}: Weights & Biases is not installed"
+        raise ConfigError(problem, do="run `pip install wandb`, or leave this setting out")
 
 
 def _has_tensorboard(path: Path) -> bool:

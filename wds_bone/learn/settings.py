@@ -104,7 +104,9 @@ class TrainConfig:
     )
     log_every: int = option("number of steps between lines of metrics", default=20, min=1, may_change=True)
     dry_run: bool = option(
-        "take one step, print what the run would do, and write nothing", default=False, may_change=True
+        "take a few steps, print what the run would do and how long it would take, and write nothing",
+        default=False,
+        may_change=True,
     )
     weight_decay: float = option("weight decay of AdamW", default=0.05, min=0, flag=False)
     warmup: float = option(
