@@ -18,7 +18,6 @@ import webdataset
 
 from tests.learn.out_of_memory import OUT_OF_MEMORY_MODEL, register_out_of_memory_model
 from tests.learn.runs import limit_file_size
-from tests.report.reading import read_predictions
 from tests.report.trained import (
     LETTERBOXED,
     MODEL,
@@ -32,7 +31,7 @@ from tests.report.trained import (
 )
 from tests.sample_sets import age_of
 from wds_bone.evaluate import main
-from wds_bone.inference.predictions import Predictions
+from wds_bone.inference.predictions import Predictions, read_predictions
 from wds_bone.shards.encoding import encode_image
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.train import main as train

@@ -15,7 +15,6 @@ from PIL import Image
 
 from tests.images.broken_inputs import write_broken_images
 from tests.learn.out_of_memory import OUT_OF_MEMORY_MODEL, register_out_of_memory_model
-from tests.report.reading import read_predictions
 from tests.report.trained import (
     LETTERBOXED,
     SIZE,
@@ -28,6 +27,7 @@ from tests.report.trained import (
 )
 from wds_bone.evaluate import main as evaluate
 from wds_bone.inference.films import BATCH_SIZE
+from wds_bone.inference.predictions import read_predictions
 from wds_bone.predict import main
 from wds_bone.shards.manifest import ImageFormat
 

@@ -32,6 +32,7 @@ from wds_bone.inference.epoch import predict_epoch
 from wds_bone.inference.predictions import Predictions, refuse_not_finite
 from wds_bone.inference.predictor import Predictor, restore_predictor
 from wds_bone.interrupt import Interruption
+from wds_bone.learn.folder import refuse_run_folder
 from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.model.footprint import measure_forward_bytes
 from wds_bone.paths import PathText, refuse_unusable_folder
@@ -95,6 +96,7 @@ def run_evaluation(config: EvaluateConfig, interruption: Interruption) -> None:
     with open_ranks(device, timeout_seconds=TIMEOUT_SECONDS, interruption=interruption) as ranks, ExitStack() as stack:
         if ranks.is_first:
             refuse_unusable_folder(config.out, files=RESULT_NAMES)
+            refuse_run_folder(config.out)
             stack.enter_context(folder_lock(config.out, "evaluate", files=RESULT_NAMES))
         contents = load_checkpoint(config.checkpoint)
         predictions, shards = predict_shards(config, contents, ranks, interruption)

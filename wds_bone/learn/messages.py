@@ -65,23 +65,12 @@ def closing_text(run: Run, progress: Progress, *, signal_number: int | None = No
         progress: how far it has come.
         signal_number: the signal that this process received; None if it received none.
     """
-    last, best = run.config.out / LAST_NAME, run.config.out / BEST_NAME
-    saved = f"checkpoint {last}" if last.exists() else "no checkpoint yet"
-    steps = f"after step {progress.step} of {run.recipe.num_steps}"
-    elapsed = f"{format_duration(run.clock.elapsed_seconds())} of training"
-    text = f"{_ending(run, progress, signal_number)} {steps} and {elapsed}; {saved}"
-    text += "" if run.is_finished(progress) else f"\n{_continuation(run, progress)}"
-    if progress.best_mae_months is None:
-        return f"{text}; not validated yet"
-    result = f"{progress.best_mae_months:,.2f} months after epoch {progress.best_epoch}"
-    result += f"; {best}" if best.exists() else ""
-    constant_months = constant_error(run.train_stream.ages_months, run.val_stream.ages_months)
-    if progress.best_mae_months < constant_months:
-        return f"{text}\nbest validation MAE {result}"
-    return (
-        f"{text}\nthe model is worse than the constant predictor, whose validation MAE is {constant_months:.2f} months:"
-        f" {result}\nstart again with another --out, and more --epochs or a lower --lr"
-    )
+    lines = [_ending(run, progress, signal_number), _result(run, progress)]
+    if not (run.is_finished(progress) and _is_complete(run, progress)):
+        lines.append(_continuation(run, progress))
+    elif not _is_better_than_constant(run, progress):
+        lines.append("start again with another --out, and more --epochs or a lower --lr")
+    return "\n".join(lines)
 
 
 def changes_text(changes: list[str]) -> str:
@@ -90,21 +79,56 @@ def changes_text(changes: list[str]) -> str:
 
 
 def _ending(run: Run, progress: Progress, signal_number: int | None) -> str:
+    last = run.config.out / LAST_NAME
+    saved = f"checkpoint {last}" if last.exists() else "no checkpoint yet"
+    elapsed = f"{format_duration(run.clock.elapsed_seconds())} of training"
+    how = _how_it_ended(run, progress, signal_number)
+    return f"{how} after step {progress.step} of {run.recipe.num_steps} and {elapsed}; {saved}"
+
+
+def _how_it_ended(run: Run, progress: Progress, signal_number: int | None) -> str:
+    if not _is_complete(run, progress):
+        name = "a signal to another process" if signal_number is None else signal.Signals(signal_number).name
+        return f"stopped by {name}"
     if progress.step >= run.recipe.num_steps:
         return "finished"
-    if run.is_finished(progress):
-        epochs = "1 epoch" if run.config.patience == 1 else f"{run.config.patience} epochs"
-        return f"finished, {epochs} without improvement,"
-    if progress.step >= run.last_step:
+    if not run.is_finished(progress):
         return "stopped by --max-steps"
-    name = "a signal to another process" if signal_number is None else signal.Signals(signal_number).name
-    return f"stopped by {name}"
+    epochs = "1 epoch" if run.config.patience == 1 else f"{run.config.patience} epochs"
+    return f"finished, {epochs} without improvement,"
+
+
+def _is_complete(run: Run, progress: Progress) -> bool:
+    """Return whether the launch has done all that it was to do; a signal may have stopped its last validation."""
+    return run.must_stop(progress) and not run.is_validation_due(progress)
+
+
+def _result(run: Run, progress: Progress) -> str:
+    """Return the error of the best model and its file, or which file to use before the first validation."""
+    last, best = run.config.out / LAST_NAME, run.config.out / BEST_NAME
+    if progress.best_mae_months is None:
+        use = f", so there is no {BEST_NAME}: use {last} to predict or evaluate" if last.exists() else ""
+        return f"not validated yet{use}"
+    result = f"{progress.best_mae_months:,.2f} months after epoch {progress.best_epoch}"
+    result += f"; {best}" if best.exists() else ""
+    if _is_better_than_constant(run, progress):
+        return f"best validation MAE {result}"
+    constant = f"the constant predictor, whose validation MAE is {_constant_months(run):.2f} months"
+    return f"the model is worse than {constant}: {result}"
+
+
+def _is_better_than_constant(run: Run, progress: Progress) -> bool:
+    return progress.best_mae_months is not None and progress.best_mae_months < _constant_months(run)
+
+
+def _constant_months(run: Run) -> float:
+    return constant_error(run.train_stream.ages_months, run.val_stream.ages_months)
 
 
 def _continuation(run: Run, progress: Progress) -> str:
     """Return the command that continues the run, relative to the one that was typed."""
     changes = ["without --resume"] if run.config.resume != "auto" else []
-    changes += ["with a larger or no --max-steps"] if progress.step >= run.last_step else []
+    changes += ["with a larger or no --max-steps"] if _is_complete(run, progress) else []
     return f"run the same command again{''.join(f', {change},' for change in changes)} to continue"
 
 

@@ -97,7 +97,7 @@ class TrainConfig:
     )
     compile: bool = option("compile the model with torch.compile", default=False, may_change=True)
     resume: PathText = option(
-        "what to resume; auto is the run in --out, if there is one",
+        "what to resume: auto is the run in --out, if there is one; FILE is the last.pt of a run",
         default="auto",
         metavar="auto|none|FILE",
         may_differ=True,

@@ -13,14 +13,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wds_bone.inference.predictions import Predictions, write_predictions
+from wds_bone.inference.predictions import PREDICTIONS_NAME, Predictions, write_predictions
 from wds_bone.report.figures import draw_bland_altman, draw_scatter, figure_as_png
 from wds_bone.storage.durable import write_bytes_atomically
 from wds_bone.stream.order import order_key, sample_at
 from wds_bone.stream.stream import BoneAgeStream
 
 GenderInput = Literal["true", "shuffled", "swapped"]
-PREDICTIONS_NAME, METRICS_NAME = "predictions.csv", "metrics.json"
+METRICS_NAME = "metrics.json"
 SCATTER_NAME, BLAND_ALTMAN_NAME = "scatter.png", "bland_altman.png"
 RESULT_NAMES = (PREDICTIONS_NAME, SCATTER_NAME, BLAND_ALTMAN_NAME, METRICS_NAME)
 _SHUFFLE_SEED = 0
