@@ -134,7 +134,7 @@ def test_the_settings_that_a_run_writes_do_not_resume_another_checkpoint(
     capsys.readouterr()
     again = ["--config", str(resumed / "config.toml"), "--out", str(tmp_path / "again"), "--max-steps", "1"]
     assert main(again) == 0
-    assert "stopped after step 1 of" in capsys.readouterr().out
+    assert "stopped by --max-steps after step 1 of" in capsys.readouterr().out
 
 
 @pytest.mark.fault("E9", "F3")

@@ -77,7 +77,7 @@ def test_resuming_from_the_best_model_is_refused_and_the_error_names_the_checkpo
 
 def test_the_best_checkpoint_has_no_state_of_training_and_the_last_one_has(finished: Path):
     last, best = (load_checkpoint(finished / name) for name in ("last.pt", "best.pt"))
-    assert last.keys() - best.keys() == {"model", "optimizer", "stream"}
+    assert last.keys() - best.keys() == {"clock", "model", "optimizer", "stream"}
     assert best.keys() - last.keys() == {"predictions_sha256"}
     weight_bytes = sum(value.nbytes for value in best["ema"].values())
     assert (finished / "best.pt").stat().st_size < 1.5 * weight_bytes
