@@ -38,7 +38,8 @@ from wds_bone.shards.manifest import ImageFormat
 from wds_bone.train import main as train
 
 NUM_FILMS = 12
-FILES = {"predictions.csv", "metrics.json", "scatter.png", "bland_altman.png"}
+FIGURES = {f"{stem}.{ending}" for stem in ("scatter", "bland_altman", "error_boxes") for ending in ("png", "pdf")}
+FILES = {"predictions.csv", "metrics.json", *FIGURES}
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Measure the errors of a model: `wds-bone evaluate`; with several processes: `torchrun ... -m wds_bone.evaluate`.
 
 In: a checkpoint, and the samples of one split, each once.
-Out: `predictions.csv`, `scatter.png`, `bland_altman.png` and, last, `metrics.json`.
+Out: `predictions.csv`, figures as PNG and PDF and, last, `metrics.json`.
 Invariant: the results are a function of (checkpoint, shards, genders given to the model), up to rounding, which depends
 on the local batch size and the device.
 """

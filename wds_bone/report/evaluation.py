@@ -1,7 +1,7 @@
 """Write the files of an evaluation.
 
 In: predictions and their origin.
-Out: `predictions.csv`, two figures and `metrics.json`.
+Out: `predictions.csv`, figures as PNG and PDF, and `metrics.json`.
 Invariant: every number is stored together with what it was measured on, and `metrics.json` is written last.
 """
 
@@ -13,16 +13,22 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from wds_bone.figure_style import FIGURE_FORMATS, figure_files
 from wds_bone.inference.predictions import Predictions, write_predictions
-from wds_bone.report.figures import draw_bland_altman, draw_scatter, figure_as_png
+from wds_bone.report.error_boxes import draw_error_boxes
+from wds_bone.report.figures import draw_bland_altman, draw_scatter
 from wds_bone.storage.durable import write_bytes_atomically
 from wds_bone.stream.order import order_key, sample_at
 from wds_bone.stream.stream import BoneAgeStream
 
 GenderInput = Literal["true", "shuffled", "swapped"]
 PREDICTIONS_NAME, METRICS_NAME = "predictions.csv", "metrics.json"
-SCATTER_NAME, BLAND_ALTMAN_NAME = "scatter.png", "bland_altman.png"
-RESULT_NAMES = (PREDICTIONS_NAME, SCATTER_NAME, BLAND_ALTMAN_NAME, METRICS_NAME)
+_FIGURES = {"scatter": draw_scatter, "bland_altman": draw_bland_altman, "error_boxes": draw_error_boxes}
+RESULT_NAMES = (
+    PREDICTIONS_NAME,
+    *(f"{stem}.{ending}" for stem in _FIGURES for ending in FIGURE_FORMATS),
+    METRICS_NAME,
+)
 _SHUFFLE_SEED = 0
 
 
@@ -68,9 +74,10 @@ def write_evaluation(folder: Path, predictions: Predictions, metrics: dict[str, 
         WdsBoneError: if a file cannot be written.
     """
     remark = "" if metrics["gender_input"] == "true" else f", gender {metrics['gender_input']}"
-    paths = [folder / name for name in RESULT_NAMES]
-    write_predictions(paths[0], predictions)
-    for path, draw in zip(paths[1:3], (draw_scatter, draw_bland_altman), strict=True):
-        write_bytes_atomically(path, figure_as_png(draw(predictions, metrics["errors"], remark=remark)))
-    write_bytes_atomically(paths[3], (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
-    return paths
+    write_predictions(folder / PREDICTIONS_NAME, predictions)
+    for stem, draw in _FIGURES.items():
+        for name, contents in figure_files(draw(predictions, metrics["errors"], remark=remark), stem).items():
+            write_bytes_atomically(folder / name, contents)
+    text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
+    write_bytes_atomically(folder / METRICS_NAME, text.encode())
+    return [folder / name for name in RESULT_NAMES]
