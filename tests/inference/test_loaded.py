@@ -117,7 +117,8 @@ def test_a_gender_is_never_guessed(films: list[Path], model: LoadedModel, gender
 
 
 def test_a_single_film_must_be_in_a_list(films: list[Path], model: LoadedModel) -> None:
-    for film in (films[0], str(films[0]), np.asarray(Image.open(films[0])), Image.open(films[0])):
+    array = np.asarray(Image.open(films[0]))
+    for film in (films[0], str(films[0]), array, Image.fromarray(array)):
         with pytest.raises(ConfigError, match="films is not a list"):
             model.predict(film, ["F"])  # type: ignore[arg-type]
 
