@@ -24,6 +24,7 @@ from wds_bone.commands import TRAIN
 from wds_bone.distributed.launch import open_ranks, report_errors_once
 from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
+from wds_bone.figure_style import figure_as_png
 from wds_bone.interrupt import Interruption
 from wds_bone.learn.assemble import assemble_run, open_streams, provenance_of, shared_provenance
 from wds_bone.learn.boards import BOARD_NAMES, Board, TensorBoard, open_boards, refuse_missing_wandb
