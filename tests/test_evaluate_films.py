@@ -76,6 +76,7 @@ def test_films_have_the_same_predictions_as_in_shards(folder: Path, tmp_path: Pa
     assert re.fullmatch("[0-9a-f]{64}", metrics["films"]["labels_sha256"])
 
 
+@pytest.mark.fault("H1")
 def test_a_bad_film_costs_its_row_and_is_counted(folder: Path, films: Path, tmp_path: Path, capsys: Captured) -> None:
     (films / "film-3.png").write_bytes((films / "film-3.png").read_bytes()[:90])
     (films / "film-5.png").unlink()
@@ -96,6 +97,7 @@ def test_a_bad_film_costs_its_row_and_is_counted(folder: Path, films: Path, tmp_
     assert rows_of(predictions).items() <= rows_of(whole).items()
 
 
+@pytest.mark.fault("A7")
 def test_films_that_are_not_in_the_table_are_counted_and_not_opened(
     folder: Path, films: Path, tmp_path: Path, capsys: Captured
 ) -> None:
@@ -105,6 +107,7 @@ def test_films_that_are_not_in_the_table_are_counted_and_not_opened(
     assert "not opened: 1 images; other files: 1 .csv, 1 .txt" in capsys.readouterr().out
 
 
+@pytest.mark.fault("A7")
 def test_a_table_without_any_film_is_an_error(folder: Path, films: Path, tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "other.png").write_bytes(b"")
