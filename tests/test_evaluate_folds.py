@@ -51,6 +51,7 @@ def test_the_order_of_the_runs_has_no_effect(runs: list[Path], tmp_path: Path) -
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
+@pytest.mark.fault("E5")
 def test_an_incomplete_cross_validation_is_refused(runs: list[Path], tmp_path: Path, capsys: Captured) -> None:
     assert evaluate(runs[:2], tmp_path / "pooled") == 2
     assert "do:       train and add --fold 2" in capsys.readouterr().err
