@@ -39,9 +39,11 @@ def read_ahead(
         pool.submit(_append, results, read, film, report=done.put)
         started.append((results, done))
         if len(started) > ahead:
-            yield _wait(*started.popleft())
+            outcome = _wait(*started.popleft())
+            yield outcome
     while started:
-        yield _wait(*started.popleft())
+        outcome = _wait(*started.popleft())
+        yield outcome
     pool.close()
 
 
