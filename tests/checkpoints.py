@@ -14,11 +14,14 @@ def complete_contents(**more: Any) -> dict[str, Any]:
         "order_digests": {"train": "a", "val": "b"},
         "train_median_months": {"all": 120.0, "F": 110.0, "M": 130.0},
         "progress": {"step": 7},
-        "stream": {},
         "preprocessing": plan_preprocessing(ImageFormat("png", 32, 32, None, "letterbox"), None).to_json(),
         "target": {"mean_months": 120.0, "sd_months": 40.0},
-        "model": {},
         "ema": {},
+        "calibration": None,
+        "trained_on": None,
+        "stream": {},
+        "model": {},
         "optimizer": {},
+        "clock": {"elapsed_seconds": 0.0},
     }
     return contents | more

@@ -1,7 +1,6 @@
 """Test runs and checkpoints of other versions: which are refused, which are read, and what is recorded."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +30,20 @@ def stopped(shards: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def as_version_0_1_0(path: Path, monkeypatch: pytest.MonkeyPatch, **config: Any) -> None:
-    """Rewrite a checkpoint with the format and the names of wds_bone 0.1.0."""
-    contents = load_checkpoint(path)
-    old = {name: value for name, value in contents.items() if name not in ("code", "format")}
-    old["average"], old["optimiser"] = old.pop("ema"), old.pop("optimizer")
-    old["preprocessing"] = dict(old["preprocessing"])
-    old["preprocessing"]["normalisation"] = old["preprocessing"].pop("normalization")
-    del old["preprocessing"]["phase_pixels"]
-    old["versions"] = old["versions"] | {"wds_bone": "0.1.0"}
-    old["config"] = old["config"] | config
+def as_format(number: int, path: Path, monkeypatch: pytest.MonkeyPatch, **config: Any) -> None:
+    """Write the checkpoint `last.pt` next to `path`, as an older version of the format has it, to `path`."""
+    contents = load_checkpoint(path.with_name("last.pt"))
+    old = {name: value for name, value in contents.items() if name not in ("format", "calibration", "trained_on")}
+    old["config"], old["preprocessing"] = old["config"] | config, dict(old["preprocessing"])
+    if number < 3:
+        del old["preprocessing"]["phase_pixels"]
+    if number < 2:
+        del old["code"]
+        old["average"], old["optimiser"] = old.pop("ema"), old.pop("optimizer")
+        old["preprocessing"]["normalisation"] = old["preprocessing"].pop("normalization")
+        old["versions"] = old["versions"] | {"wds_bone": "0.1.0"}
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_module, "FORMAT", OLD_FORMATS[0])
+        patch.setattr(checkpoint_module, "FORMAT", OLD_FORMATS[number - 1])
         save_checkpoint(path, old)
 
 
@@ -50,7 +51,7 @@ def as_version_0_1_0(path: Path, monkeypatch: pytest.MonkeyPatch, **config: Any)
 def test_resuming_a_run_of_0_1_0_is_refused_because_of_its_version_rather_than_its_settings(
     shards: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    as_version_0_1_0(stopped / "last.pt", monkeypatch, weight_decay=0.3)
+    as_format(1, stopped / "last.pt", monkeypatch, weight_decay=0.3)
     assert main(train_argv(shards, stopped)) == 2
     message = capsys.readouterr().err
     assert f"expected: wds_bone 0.1.0\n  got:      wds_bone {__version__}" in message
@@ -72,22 +73,12 @@ def test_the_folder_of_a_run_of_0_1_0_without_a_checkpoint_is_refused_because_of
     assert "expected: wds_bone 0.1.0" in capsys.readouterr().err
 
 
-def as_version_0_2_0(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rewrite a checkpoint with the format of wds_bone 0.2.0."""
-    contents = load_checkpoint(path)
-    old = {name: value for name, value in contents.items() if name != "format"}
-    old["preprocessing"] = {name: value for name, value in old["preprocessing"].items() if name != "phase_pixels"}
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_module, "FORMAT", OLD_FORMATS[1])
-        save_checkpoint(path, old)
-
-
-@pytest.mark.parametrize("as_version", [as_version_0_1_0, as_version_0_2_0])
+@pytest.mark.parametrize("number", [1, 2])
 def test_an_older_checkpoint_predicts_the_same_bytes_as_the_version_that_wrote_it(
-    as_version: Callable[[Path, pytest.MonkeyPatch], None], stopped: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, stopped: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Those versions gave the model the normalized image and its mirror image, without resampling."""
-    as_version(stopped / "best.pt", monkeypatch)
+    as_format(number, stopped / "best.pt", monkeypatch)
     predictor = load_predictor(stopped / "best.pt", device="cpu")
     image = torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     gender = torch.tensor([0.0, 1.0, 0.0, 1.0])
@@ -99,13 +90,26 @@ def test_an_older_checkpoint_predicts_the_same_bytes_as_the_version_that_wrote_i
 
 
 @pytest.mark.fault("E9")
-def test_a_checkpoint_of_0_1_0_evaluates_as_one_of_0_2_0(
+def test_a_checkpoint_of_format_3_is_read_as_one_that_is_not_calibrated(
+    shards: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch
+):
+    current = load_checkpoint(stopped / "last.pt")
+    as_format(3, stopped / "best.pt", monkeypatch)
+    older = load_checkpoint(stopped / "best.pt")
+    assert older.keys() == current.keys()
+    for name in ("format", "preprocessing", "target", "progress", "config", "versions", "calibration"):
+        assert older[name] == current[name]
+    assert older["trained_on"] is None
+
+
+@pytest.mark.fault("E9")
+def test_a_checkpoint_of_format_1_evaluates_as_one_of_format_2(
     shards: Path, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     argv = ["--checkpoint", str(stopped / "best.pt"), "--shards", str(shards), "--split", "val", "--device", "cpu"]
-    as_version_0_2_0(stopped / "best.pt", monkeypatch)
+    as_format(2, stopped / "best.pt", monkeypatch)
     assert evaluate([*argv, "--out", str(tmp_path / "newer")]) == 0
-    as_version_0_1_0(stopped / "best.pt", monkeypatch)
+    as_format(1, stopped / "best.pt", monkeypatch)
     assert evaluate([*argv, "--out", str(tmp_path / "older")]) == 0
     tables = [(tmp_path / name / "predictions.csv").read_bytes() for name in ("newer", "older")]
     assert tables[0] == tables[1]
@@ -114,7 +118,7 @@ def test_a_checkpoint_of_0_1_0_evaluates_as_one_of_0_2_0(
 def test_a_run_continued_from_an_older_format_keeps_its_preprocessing(
     shards: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    as_version_0_2_0(stopped / "last.pt", monkeypatch)
+    as_format(2, stopped / "last.pt", monkeypatch)
     assert main(train_argv(shards, stopped)) == 0
     assert load_checkpoint(stopped / "last.pt")["preprocessing"]["phase_pixels"] == 0.0
 
@@ -123,7 +127,7 @@ def test_a_checkpoint_of_0_1_0_can_provide_initial_weights(
     shards: Path, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     ema = load_checkpoint(stopped / "best.pt")["ema"]
-    as_version_0_1_0(stopped / "best.pt", monkeypatch)
+    as_format(1, stopped / "best.pt", monkeypatch)
     more = ("--init-weights", str(stopped / "best.pt"), "--lr", "0", "--max-steps", "1", "--set", "weight_decay=0")
     assert main(train_argv(shards, tmp_path / "tuned", *more)) == 0
     model = load_checkpoint(tmp_path / "tuned" / "last.pt")["model"]

@@ -127,7 +127,7 @@ def test_an_incomplete_checkpoint_is_refused_with_what_it_lacks(name: str, tmp_p
     if inner:
         contents[outer] = {part: value for part, value in contents[outer].items() if part != inner}
     else:
-        contents[outer] = None
+        contents[outer] = "no mapping"
     save_checkpoint(path, contents)
     with pytest.raises(CheckpointError, match=rf"partial\.pt: the checkpoint is incomplete(?s:.*)no {re.escape(name)}"):
         load_checkpoint(path)

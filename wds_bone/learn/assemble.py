@@ -14,6 +14,7 @@ from wds_bone.config import config_as_json, options_of
 from wds_bone.distributed.hardware import code_digest, installed_versions
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import ConfigError
+from wds_bone.inference.trained_on import list_training_sets
 from wds_bone.learn.budget import refuse_large_steps
 from wds_bone.learn.learner import build_learner, target_of
 from wds_bone.learn.metrics import median_ages
@@ -152,12 +153,13 @@ def assemble_run(
     preprocessing.refuse_other_format(val_stream.image_format, where="validation shards")
     torch.manual_seed(config.seed)
     model = _build_model(recipe, preprocessing, device=ranks.device)
+    inherited = None
     if is_new and config.init_weights != "none":
         with ranks.first_on_host():  # download once per machine
-            load_initial_weights(model, config.init_weights, name=config.model)
+            inherited = load_initial_weights(model, config.init_weights, name=config.model)
     target = target_of(train_stream.ages_months)
     learner = build_learner(model, config, ranks, preprocessing=preprocessing, target=target)
-    return Run(recipe, ranks, learner, train_stream, val_stream, provenance)
+    return Run(recipe, ranks, learner, train_stream, val_stream, provenance, list_training_sets(inherited))
 
 
 def _build_model(recipe: Recipe, preprocessing: Preprocessing, *, device: torch.device) -> BoneAgeModel:

@@ -14,14 +14,16 @@ from wds_bone.config import assignment, options_of
 from wds_bone.config_file import settings_as_toml
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import CheckpointError, ConfigError
-from wds_bone.learn.metrics_log import METRICS_NAME
+from wds_bone.inference.predictions import PREDICTIONS_NAME
+from wds_bone.learn.metrics_file import METRICS_NAME
+from wds_bone.learn.metrics_log import CURVE_NAME
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME
-from wds_bone.model.checkpoint import load_checkpoint, read_checkpoint, read_whole
+from wds_bone.model.checkpoint import can_be_resumed, load_checkpoint, read_checkpoint, read_whole
 from wds_bone.storage.durable import write_bytes_atomically
 
 RUN_NAME, CONFIG_NAME = "run.json", "config.toml"
-RUN_FILES = (CONFIG_NAME, RUN_NAME, METRICS_NAME, LAST_NAME, BEST_NAME)
+RUN_FILES = (CONFIG_NAME, RUN_NAME, METRICS_NAME, CURVE_NAME, LAST_NAME, BEST_NAME, PREDICTIONS_NAME)
 _COMPUTED_BY = ("torch", "torchvision", "python")
 
 
@@ -60,7 +62,7 @@ def claim_folder(folder: Path, provenance: dict[str, Any], *, step: int, world_s
         world_size: number of processes in this launch.
 
     Raises:
-        ConfigError: if the folder contains a run with other settings.
+        ConfigError: if the folder contains a run with other settings, or the predictions of an evaluation.
         CheckpointError: if its `run.json` is damaged, or was written by another version.
         WdsBoneError: if a file cannot be written.
     """
@@ -69,12 +71,29 @@ def claim_folder(folder: Path, provenance: dict[str, Any], *, step: int, world_s
         saved = _read_provenance(path)
         refuse_other_run(saved, provenance, where=str(folder))
         history = saved["history"]
+    else:
+        _refuse_other_predictions(folder)
     launch = {"step": step, "world_size": world_size, "device": provenance["config"]["device"]}
     history = [*history, launch | {name: provenance[name] for name in ("versions", "code")}]
     write_bytes_atomically(folder / CONFIG_NAME, settings_as_toml(_repeatable(provenance["config"])))
     write_bytes_atomically(
         path, (json.dumps(provenance | {"history": history}, indent=2, allow_nan=False) + "\n").encode()
     )
+
+
+def refuse_run_folder(folder: Path) -> None:
+    """Check that no run would lose its predictions to an evaluation that writes to this folder.
+
+    Raises:
+        ConfigError: if there is a run in it.
+    """
+    if (folder / RUN_NAME).exists():
+        raise ConfigError(
+            f"{folder}: contains a run, whose {PREDICTIONS_NAME} an evaluation would replace",
+            expected="a folder without a run",
+            got=str(folder / RUN_NAME),
+            do=f"use another --out, such as {folder / 'evaluation'}",
+        )
 
 
 def load_own_checkpoint(path: Path | None, provenance: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
@@ -86,7 +105,7 @@ def load_own_checkpoint(path: Path | None, provenance: dict[str, Any], ranks: Ra
         ranks: the ranks, which all resume from it.
 
     Raises:
-        CheckpointError: if it is damaged, or was written by another version.
+        CheckpointError: if it is damaged, was written by another version, or lacks the state of training.
         ConfigError: if it was written with other settings.
     """
     if not ranks.is_first:
@@ -94,6 +113,7 @@ def load_own_checkpoint(path: Path | None, provenance: dict[str, Any], ranks: Ra
         return read_checkpoint(io.BytesIO(ranks.share_bytes(None)), where="the checkpoint that rank 0 sent")
     assert path is not None
     contents = load_checkpoint(path)
+    _refuse_for_inference(contents, path)
     refuse_other_run(contents, provenance, where=str(path))
     if ranks.world_size > 1:
         ranks.share_bytes(read_whole(path))
@@ -125,6 +145,31 @@ def describe_changes(saved: dict[str, Any], here: dict[str, Any]) -> list[str]:
     before, now = saved["versions"], here["versions"]
     changes = [f"{name} {before.get(name)} -> {now[name]}" for name in _COMPUTED_BY if before.get(name) != now[name]]
     return changes + (["the code of wds_bone"] if saved.get("code") != here["code"] else [])
+
+
+def _refuse_other_predictions(folder: Path) -> None:
+    """Check that the folder of a new run has no predictions; a run whose `run.json` was removed has a checkpoint."""
+    predictions = folder / PREDICTIONS_NAME
+    if predictions.exists() and not (folder / LAST_NAME).exists():
+        raise ConfigError(
+            f"{folder}: contains the results of an evaluation, whose {PREDICTIONS_NAME} a run would replace",
+            expected="a folder for the run",
+            got=str(predictions),
+            do="use another --out, or move that file",
+        )
+
+
+def _refuse_for_inference(contents: dict[str, Any], path: Path) -> None:
+    if can_be_resumed(contents):
+        return
+    last = path.with_name(LAST_NAME)
+    resume = f"use --resume {last}, or " if last.exists() else ""
+    raise CheckpointError(
+        f"{path}: cannot be resumed, because it is for prediction and has no state of training",
+        expected=f"the {LAST_NAME} of a run",
+        got="averaged weights only",
+        do=f"{resume}start a new run from these weights with --init-weights {path} and another --out",
+    )
 
 
 def _repeatable(config: dict[str, Any]) -> dict[str, Any]:

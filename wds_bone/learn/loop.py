@@ -17,6 +17,7 @@ from torch import Tensor
 from wds_bone.distributed.ddp import average_statistics, sync_gradients
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.distributed.resources import Stopwatch
+from wds_bone.inference.ensemble import ensemble_of
 from wds_bone.inference.epoch import predict_epoch
 from wds_bone.inference.predictions import refuse_not_finite
 from wds_bone.interrupt import Interruption
@@ -27,7 +28,7 @@ from wds_bone.learn.metrics_log import MetricsLog
 from wds_bone.learn.optimizer import ema_decay, learning_rate, update_ema, update_weights
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import Recipe
-from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME, save_snapshot
+from wds_bone.learn.snapshot import LAST_NAME, save_best, save_last
 from wds_bone.model.augment import augment
 from wds_bone.model.loss import weighted_loss
 from wds_bone.stream.batch import Batch
@@ -50,7 +51,7 @@ def train(run: Run, progress: Progress, *, log: MetricsLog | None, interruption:
         stopping = run.must_stop(progress) or run.ranks.any(interruption.is_requested)
         is_elsewhere = progress.step > 0 and not (run.config.out / LAST_NAME).exists()  # `--resume` of another folder
         if progress != saved or is_elsewhere:
-            save_snapshot(run, progress, name=LAST_NAME)
+            save_last(run, progress)
             saved = progress
         if stopping:
             run.ranks.wait()  # the launcher must not see a process end while the first rank is still saving
@@ -163,7 +164,7 @@ def validate(run: Run, progress: Progress, *, log: MetricsLog | None, interrupti
     """
     start = time.perf_counter()
     predictions = predict_epoch(
-        predictor_of(run.learner),
+        ensemble_of(predictor_of(run.learner)),
         run.val_stream,
         run.ranks,
         give_up=lambda: run.ranks.any(interruption.is_requested),
@@ -176,7 +177,7 @@ def validate(run: Run, progress: Progress, *, log: MetricsLog | None, interrupti
     progress = replace(progress, validated_epochs=epoch)
     if progress.best_mae_months is None or mae_months < progress.best_mae_months:
         progress = replace(progress, best_mae_months=mae_months, best_epoch=epoch)
-        save_snapshot(run, progress, name=BEST_NAME)
+        save_best(run, progress, predictions)
     if log:
         metrics |= {"best_epoch": progress.best_epoch, "val_seconds": time.perf_counter() - start}
         log.write_validation(metrics, predictions)

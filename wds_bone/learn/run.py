@@ -5,10 +5,14 @@ Out: values that the loop and the snapshots share.
 Invariant: `Progress` and the contents of the learner are everything that a step changes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from wds_bone.distributed.ranks import Ranks
+from wds_bone.distributed.resources import Clock
+from wds_bone.inference.trained_on import describe_training_samples
 from wds_bone.learn.learner import Learner
 from wds_bone.learn.settings import Recipe, TrainConfig
 from wds_bone.stream.stream import BoneAgeStream
@@ -42,6 +46,8 @@ class Run:
         train_stream: the training samples, shuffled; its position matches the progress.
         val_stream: the validation samples, not shuffled.
         provenance: what every checkpoint records in addition to the state: config, versions, digests.
+        inherited: what the initial weights were trained on, from `list_training_sets`.
+        clock: measures how long the run has been trained for, over all launches.
     """
 
     recipe: Recipe
@@ -50,6 +56,8 @@ class Run:
     train_stream: BoneAgeStream
     val_stream: BoneAgeStream
     provenance: dict[str, Any]
+    inherited: Sequence[dict[str, Any]] = ()
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def config(self) -> TrainConfig:
@@ -60,6 +68,14 @@ class Run:
     def last_step(self) -> int:
         """The step after which this launch stops."""
         return min(self.recipe.num_steps, self.config.max_steps or self.recipe.num_steps)
+
+    @cached_property
+    def trained_on(self) -> dict[str, Any]:
+        """What every checkpoint says about the training samples; takes 2 µs per sample the first time."""
+        stream = self.train_stream
+        return describe_training_samples(
+            stream.keys(), stream.genders, stream.ages_months, salt=stream.order_digest, inherited=self.inherited
+        )
 
     def epochs_shown(self, step: int) -> int:
         """Return how many whole epochs the first `step` steps cover."""

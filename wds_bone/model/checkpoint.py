@@ -1,13 +1,14 @@
 """Save and load a checkpoint as one verified file.
 
+A checkpoint for inference has the averaged weights and what prediction needs. One for resuming also has the state of
+training: it can be used for everything, and is four times as large.
+
 In: a dictionary of tensors and plain types.
 Out: a file that `torch.load(weights_only=True)` reads; its last line is the sha256 of everything before it.
 Invariant: a file is loaded only if it has not changed since it was saved. (Zip archives have their own checksums, but
 `torch.load` does not check them.)
 """
 
-import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO
 import torch
 
 from wds_bone.errors import CheckpointError, WdsBoneError
+from wds_bone.model.checksum import claimed_sha256, refuse_changed, write_with_checksum
 from wds_bone.storage.durable import write_atomically
 
 _PARTS: dict[str, tuple[str, ...]] = {
@@ -24,19 +26,27 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "order_digests": ("train", "val"),
     "train_median_months": ("all",),
     "progress": ("step",),
-    "stream": (),
     "preprocessing": ("normalization", "image_format", "height", "width", "phase_pixels"),
     "target": ("mean_months", "sd_months"),
-    "model": (),
     "ema": (),
-    "optimizer": (),
 }
-"""The mappings in a checkpoint, and what each must contain, whichever command reads it."""
-FORMAT, OLD_FORMATS = "wds_bone checkpoint 3", ("wds_bone checkpoint 1", "wds_bone checkpoint 2")
-_PREFIX = b"\nwds_bone sha256 "
-_TRAILER_BYTES = len(_PREFIX) + 64 + 1
-_CHUNK_BYTES = 1 << 20
-_USE_ANOTHER = "copy the file again, or use another checkpoint of the run (last.pt, best.pt)"
+"""The mappings in every checkpoint, and what each must contain, whichever command reads it."""
+_OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {"calibration": (), "trained_on": ("salt", "hashes", "inherited")}
+"""Those that are None if the checkpoint is not calibrated, and if its format is older than these."""
+_TRAINING_PARTS: dict[str, tuple[str, ...]] = {
+    "stream": (),
+    "model": (),
+    "optimizer": (),
+    "clock": ("elapsed_seconds",),
+}
+"""Those of a checkpoint for resuming, all or none of which are there."""
+FORMAT = "wds_bone checkpoint 4"
+OLD_FORMATS = tuple(f"wds_bone checkpoint {number}" for number in (1, 2, 3))
+_LAST_NAME = "last.pt"
+_USE_ANOTHER = (
+    "copy the file again, or use another checkpoint of the run (last.pt, best.pt); to train without last.pt, start a "
+    "new run with --init-weights best.pt and another --out"
+)
 
 
 def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
@@ -49,7 +59,7 @@ def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
     Raises:
         WdsBoneError: if it cannot be written; an existing file is kept.
     """
-    write_atomically(path, lambda stream: _write_with_checksum(stream, {"format": FORMAT, **contents}))
+    write_atomically(path, lambda stream: write_with_checksum(stream, {"format": FORMAT, **contents}))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -68,7 +78,7 @@ def read_checkpoint(stream: BinaryIO, *, where: str) -> dict[str, Any]:
     Raises:
         CheckpointError: if it is truncated, changed, incomplete, or from another program or a newer version.
     """
-    _verify_checksum(stream, where)
+    refuse_changed(stream, where=where, do=_USE_ANOTHER)
     try:
         contents: dict[str, Any] = torch.load(stream, map_location="cpu", weights_only=True)
     except (OSError, MemoryError):
@@ -89,6 +99,16 @@ def read_checkpoint(stream: BinaryIO, *, where: str) -> dict[str, Any]:
     contents = _upgrade(contents) if found in OLD_FORMATS else contents
     _refuse_incomplete(contents, where)
     return contents
+
+
+def for_inference(contents: dict[str, Any]) -> dict[str, Any]:
+    """Return the contents of a checkpoint without the state of training."""
+    return {name: value for name, value in contents.items() if name not in _TRAINING_PARTS}
+
+
+def can_be_resumed(contents: dict[str, Any]) -> bool:
+    """Return whether a checkpoint has the state of training."""
+    return _TRAINING_PARTS.keys() <= contents.keys()
 
 
 @contextmanager
@@ -128,34 +148,39 @@ def has_checksum_line(path: Path) -> bool:
         CheckpointError: if it cannot be read.
     """
     with _open_checkpoint(path) as stream:
-        return _parse_trailer(_read_trailer(stream)) is not None
+        return claimed_sha256(stream) is not None
 
 
 def _refuse_incomplete(contents: dict[str, Any], where: str) -> None:
-    missing = [name for name in _PARTS if not isinstance(contents.get(name), dict)]
-    present = ((name, part) for name, parts in _PARTS.items() if name not in missing for part in parts)
+    parts = _PARTS if contents.keys().isdisjoint(_TRAINING_PARTS) else _PARTS | _TRAINING_PARTS
+    parts = parts | {name: inner for name, inner in _OPTIONAL_PARTS.items() if contents.get(name, "") is not None}
+    missing = [name for name in parts if not isinstance(contents.get(name), dict)]
+    present = ((name, part) for name, inner in parts.items() if name not in missing for part in inner)
     missing += [f"{name}.{part}" for name, part in present if part not in contents[name]]
     if missing:
         raise CheckpointError(
             f"{where}: the checkpoint is incomplete",
-            expected=", ".join(_PARTS),
+            expected=", ".join(parts),
             got=f"no {', '.join(missing)}",
             do=_USE_ANOTHER,
         )
 
 
 def _upgrade(contents: dict[str, Any]) -> dict[str, Any]:
-    """Return the contents of a checkpoint of an older format under their current names.
+    """Return the contents of a checkpoint of an older format as the current one has them.
 
     Format 1 had other names. Formats 1 and 2 did not resample images in evaluation, which `phase_pixels` 0 continues.
+    Formats 1 to 3 were not calibrated, and do not say what they were trained on and for how long.
     """
     renamed = {"average": "ema", "optimiser": "optimizer"}
     upgraded = {renamed.get(name, name): value for name, value in contents.items()}
     if isinstance(upgraded.get("preprocessing"), dict):
         names = {"normalisation": "normalization"}
         preprocessing = {names.get(name, name): value for name, value in upgraded["preprocessing"].items()}
-        upgraded["preprocessing"] = {**preprocessing, "phase_pixels": 0.0}
-    return upgraded
+        phase = {} if contents["format"] == OLD_FORMATS[2] else {"phase_pixels": 0.0}
+        upgraded["preprocessing"] = preprocessing | phase
+    added = {"calibration": None, "trained_on": None, "clock": {"elapsed_seconds": 0.0}}
+    return upgraded | added | {"format": FORMAT}
 
 
 @contextmanager
@@ -164,78 +189,7 @@ def _open_checkpoint(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as stream:
             yield stream
     except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be read: {error.strerror}", do="check the path and its permissions"
-        ) from error
-
-
-class _HashingWriter:
-    """A file wrapper that hashes what is written, and keeps the error of a failed write."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream, self.digest = stream, hashlib.sha256()
-        self.failure: OSError | None = None
-
-    def write(self, content: bytes) -> int:
-        self.digest.update(content)
-        try:
-            return self.stream.write(content)
-        except OSError as error:
-            self.failure = error
-            raise
-
-    def flush(self) -> None:
-        self.stream.flush()
-
-
-def _write_with_checksum(stream: BinaryIO, contents: dict[str, Any]) -> None:
-    hashing = _HashingWriter(stream)
-    try:
-        torch.save(contents, hashing)  # type: ignore[arg-type]
-    except RuntimeError as error:  # torch cannot finish its archive after a failed write
-        raise hashing.failure or error from None
-    stream.write(_PREFIX + hashing.digest.hexdigest().encode() + b"\n")
-
-
-def _verify_checksum(stream: BinaryIO, where: str) -> None:
-    """Check the last line against everything before it, and rewind the stream."""
-    trailer = _read_trailer(stream)
-    num_bytes, claimed = stream.tell(), _parse_trailer(trailer)
-    if claimed is None:
-        raise CheckpointError(
-            f"{where}: is not a checkpoint, or is truncated",
-            expected="a last line with a sha256",
-            got=f"{num_bytes:,} bytes that end with {trailer[-8:]!r}",
-            do=_USE_ANOTHER,
-        )
-    found = _hash(stream, num_bytes - _TRAILER_BYTES)
-    if claimed != found:
-        raise CheckpointError(
-            f"{where}: has changed since it was saved",
-            expected=f"sha256 {claimed}",
-            got=f"sha256 {found}",
-            do=_USE_ANOTHER,
-        )
-    stream.seek(0)
-
-
-def _read_trailer(stream: BinaryIO) -> bytes:
-    """Return the last bytes of a file, at most as many as a trailer has, and leave the stream at its end."""
-    stream.seek(max(0, stream.seek(0, 2) - _TRAILER_BYTES))
-    return stream.read()
-
-
-def _parse_trailer(trailer: bytes) -> str | None:
-    """Return the sha256 in a trailer, or None if it is not one."""
-    match = re.fullmatch(re.escape(_PREFIX) + rb"([0-9a-f]{64})\n", trailer)
-    return match[1].decode() if match else None
-
-
-def _hash(stream: BinaryIO, num_bytes: int) -> str:
-    """Return the sha256 of the first `num_bytes`."""
-    stream.seek(0)
-    digest = hashlib.sha256()
-    while num_bytes > 0 and (chunk := stream.read(min(_CHUNK_BYTES, num_bytes))):
-        digest.update(chunk)
-        num_bytes -= len(chunk)
-    return digest.hexdigest()
+        do = "check the path and its permissions"
+        if isinstance(error, FileNotFoundError) and (last := path.with_name(_LAST_NAME)).exists():
+            do = f"use {last}; a run has no other checkpoint before its first validation"
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}", do=do) from error

@@ -24,7 +24,7 @@ _AUXILIARY = re.compile(r"aux\d\.|AuxLogits\.")
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d)")
 
 
-def load_initial_weights(model: BoneAgeModel, source: str, *, name: str) -> None:
+def load_initial_weights(model: BoneAgeModel, source: str, *, name: str) -> dict[str, Any] | None:
     """Load the weights that training starts from.
 
     Args:
@@ -33,18 +33,24 @@ def load_initial_weights(model: BoneAgeModel, source: str, *, name: str) -> None
             same model, or a state dictionary of torchvision's model.
         name: the name of the model.
 
+    Returns:
+        The entry "trained_on" of a checkpoint; None for other weights, whose training samples are not known.
+
     Raises:
         ConfigError: if there are no such weights, or they belong to another architecture.
         CheckpointError: if the file is damaged.
     """
     if source == "imagenet":
         load_backbone(model.backbone, fetch_imagenet(name), origin=f"ImageNet weights of {name}")
-        return
+        return None
     path = Path(source)
-    if has_checksum_line(path):
-        _copy_model(model, load_checkpoint(path), path=path, name=name)
-    else:
+    if not has_checksum_line(path):
         load_backbone(model.backbone, _read_state(path), origin=str(path))
+        return None
+    contents = load_checkpoint(path)
+    _copy_model(model, contents, path=path, name=name)
+    trained_on: dict[str, Any] | None = contents["trained_on"]
+    return trained_on
 
 
 def fetch_imagenet(name: str) -> dict[str, Tensor]:
