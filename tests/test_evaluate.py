@@ -37,7 +37,7 @@ from wds_bone.shards.manifest import ImageFormat
 from wds_bone.train import main as train
 
 NUM_FILMS = 12
-FIGURES = {f"{stem}.{ending}" for stem in ("scatter", "bland_altman") for ending in ("png",)}
+FIGURES = {f"{stem}.{ending}" for stem in ("scatter", "bland_altman", "error_boxes") for ending in ("png", "pdf")}
 FILES = {"predictions.csv", "metrics.json", *FIGURES}
 
 

@@ -21,6 +21,7 @@ from tests.report.trained import (
 )
 from tests.sample_sets import age_of
 from wds_bone.evaluate import main
+from wds_bone.inference.calibration import Calibration, GenderCalibration
 from wds_bone.inference.predictions import Predictions, read_predictions
 from wds_bone.inference.trained_on import describe_samples
 from wds_bone.model.checkpoint import load_checkpoint, save_checkpoint
@@ -75,6 +76,7 @@ def test_films_have_the_same_predictions_as_in_shards(folder: Path, tmp_path: Pa
     assert re.fullmatch("[0-9a-f]{64}", metrics["films"]["labels_sha256"])
 
 
+@pytest.mark.fault("H1")
 def test_a_bad_film_costs_its_row_and_is_counted(folder: Path, films: Path, tmp_path: Path, capsys: Captured) -> None:
     (films / "film-3.png").write_bytes((films / "film-3.png").read_bytes()[:90])
     (films / "film-5.png").unlink()
@@ -95,6 +97,7 @@ def test_a_bad_film_costs_its_row_and_is_counted(folder: Path, films: Path, tmp_
     assert rows_of(predictions).items() <= rows_of(whole).items()
 
 
+@pytest.mark.fault("A7")
 def test_films_that_are_not_in_the_table_are_counted_and_not_opened(
     folder: Path, films: Path, tmp_path: Path, capsys: Captured
 ) -> None:
@@ -104,6 +107,7 @@ def test_films_that_are_not_in_the_table_are_counted_and_not_opened(
     assert "not opened: 1 images; other files: 1 .csv, 1 .txt" in capsys.readouterr().out
 
 
+@pytest.mark.fault("A7")
 def test_a_table_without_any_film_is_an_error(folder: Path, films: Path, tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "other.png").write_bytes(b"")
@@ -143,6 +147,24 @@ def test_several_checkpoints_are_evaluated_as_the_mean_of_their_predictions(
     assert len(metrics["checkpoints"]) == 2
     assert main([*argv[:1], *argv[1:3], "--out", str(tmp_path / "c"), "--shards", str(folder / "shards")]) == 0
     assert rows_of(results(tmp_path / "c")[0]) == rows_of(single["both"])
+
+
+def test_intervals_of_a_calibrated_checkpoint_are_written_and_their_coverage_is_measured(
+    folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    genders = {"F": GenderCalibration(20, 30.0), "M": GenderCalibration(20, 50.0)}
+    calibration = Calibration(0.9, False, genders, "0" * 64).to_json()
+    save_checkpoint(tmp_path / "best.pt", load_checkpoint(folder / "best.pt") | {"calibration": calibration})
+    assert evaluate(tmp_path, tmp_path / "a", "--shards", str(folder / "shards")) == 0
+    assert evaluate(tmp_path, tmp_path / "b", *from_films(folder / "films")) == 0
+    (sharded, _), (direct, metrics) = results(tmp_path / "a"), results(tmp_path / "b")
+    assert sharded.interval_months is not None
+    assert direct.interval_months is not None
+    order = [direct.key.index(key) for key in sharded.key]
+    assert sharded.interval_months.tolist() == direct.interval_months[order].tolist()
+    covered = np.abs(direct.predicted_months - direct.age_months) <= np.where(direct.gender == 1, 50, 30)
+    assert metrics["coverage"]["all"]["num_covered"] == covered.sum()
+    assert f"{covered.mean():.1%}" in capsys.readouterr().out
 
 
 def test_films_that_the_checkpoint_was_trained_on_are_warned_of(folder: Path, tmp_path: Path, capsys: Captured) -> None:

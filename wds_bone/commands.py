@@ -36,7 +36,8 @@ TRAIN = Command(
 EVALUATE = Command(
     "wds-bone evaluate",
     "measure the errors of a model",
-    "Predict every sample of a split once, and write the predictions, their errors and figures.",
+    "Predict every labeled sample once, from shards or straight from films, or pool the folds of a cross-validation; "
+    "write the predictions, their errors and figures.",
     "wds-bone evaluate --checkpoint best.pt --shards shards --split val --out report",
     after_signal="the results are not complete; run the same command again",
 )

@@ -70,7 +70,7 @@ def test_agreement_and_references_are_below_the_table() -> None:
     references = describe_references(predictions, train_median_months=MEDIANS)
     assert f"Lin's CCC {numbers['lin_ccc']:.3f}" in text
     assert f"true age {numbers['error_slope']:+z.2f}\n" in text
-    assert f"limits {numbers['bland_altman']['low_months']:+.1f} (" in text
+    assert f"limits of agreement {numbers['bland_altman']['low_months']:+.1f} (" in text
     assert f"{references['constant']['mae_months']['all']:.2f}  always the median training age\n" in text
     assert f"{references['gender_median']['mae_months']:.2f}  always the median training age of the gender, F" in text
     assert "5.8   a radiologist" in text
@@ -79,7 +79,7 @@ def test_agreement_and_references_are_below_the_table() -> None:
 def test_numbers_that_one_sample_does_not_determine_are_question_marks() -> None:
     text = "\n".join(table_of(random_predictions(1, sd_months=8)))
     assert "Pearson's r ?" in text
-    assert "limits ? (?) and ? (?)" in text
+    assert "limits of agreement ? (?) and ? (?)" in text
     assert "nan" not in text
 
 

@@ -6,7 +6,6 @@ Invariant: every row of the table is predicted, or reported and counted; films t
 film has the same prediction as in a shard.
 """
 
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -22,7 +21,7 @@ from wds_bone.inference.labeled import Batching, GenderInput, Labeled, override_
 from wds_bone.inference.predictions import Predictions
 from wds_bone.labels.columns import BY_NAME, LabelColumns
 from wds_bone.labels.read import RejectedSample
-from wds_bone.progress import progress
+from wds_bone.progress import print_above, progress
 from wds_bone.sharding.sources import FilmSources, Source, film_sources
 
 
@@ -54,13 +53,13 @@ def predict_labeled_films(
     rejected: list[RejectedSample] = []
     found = film_sources(table, folders, columns, rejected=rejected)
     for bad in rejected:
-        _report(f"{table}: id '{bad.key}': {bad.problem}")
+        print_above(f"error: {table}: id '{bad.key}': {bad.problem}")
     failures = Counter(bad.cause for bad in rejected)
     kept = list[tuple[Source, Outcome]]()
     for source, outcome in _predict_sources(ensemble, found, gender_input, batching=batching, device=device):
         if isinstance(outcome, WdsBoneError):
             failures["bad image"] += 1
-            _report(str(outcome))
+            print_above(f"error: {outcome}")
         else:
             kept.append((source, outcome))
     if not kept:
@@ -83,7 +82,7 @@ def _predict_sources(
     given = override_genders(true_genders, gender_input, digest=str(found.table_sha256))
     outcomes = predict_films(
         ensemble,
-        [Path(str(source.image)) for source in found.sources],
+        [source.image for source in found.sources if isinstance(source.image, Path)],
         ["M" if is_male else "F" for is_male in given.tolist()],
         device=device,
         threads=batching.num_threads(device),
@@ -115,7 +114,3 @@ def _nothing_predicted(table: Path, folders: Sequence[Path], failures: Counter[s
         got=", ".join(f"{count:,} {cause}" for cause, count in failures.items()),
         do="read the errors above, and check --labels and --images",
     )
-
-
-def _report(problem: str) -> None:
-    print(f"error: {problem}", file=sys.stderr)  # noqa: T201

@@ -15,14 +15,15 @@ from wds_bone.config_file import settings_as_toml
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.inference.predictions import PREDICTIONS_NAME
-from wds_bone.learn.metrics_log import METRICS_NAME
+from wds_bone.learn.metrics_file import METRICS_NAME
+from wds_bone.learn.metrics_log import CURVE_NAME
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME
 from wds_bone.model.checkpoint import can_be_resumed, load_checkpoint, read_checkpoint, read_whole
 from wds_bone.storage.durable import write_bytes_atomically
 
 RUN_NAME, CONFIG_NAME = "run.json", "config.toml"
-RUN_FILES = (CONFIG_NAME, RUN_NAME, METRICS_NAME, LAST_NAME, BEST_NAME, PREDICTIONS_NAME)
+RUN_FILES = (CONFIG_NAME, RUN_NAME, METRICS_NAME, CURVE_NAME, LAST_NAME, BEST_NAME, PREDICTIONS_NAME)
 _COMPUTED_BY = ("torch", "torchvision", "python")
 
 

@@ -1,7 +1,7 @@
 """Measure predictions, and write the files of an evaluation.
 
 In: predictions, where their samples are from, and the models that made them.
-Out: `predictions.csv`, figures and `metrics.json`.
+Out: `predictions.csv`, figures as PNG and PDF, and `metrics.json`.
 Invariant: every number is stored together with what it was measured on, and `metrics.json` is written last.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from wds_bone.distributed.hardware import installed_versions
+from wds_bone.figure_style import FIGURE_FORMATS, figure_files
 from wds_bone.inference.ensemble import Ensemble, Member
 from wds_bone.inference.labeled import GenderInput, Labeled
 from wds_bone.inference.predictions import PREDICTIONS_NAME, Predictions, write_predictions
@@ -21,17 +22,18 @@ from wds_bone.inference.trained_on import trained_on_warning
 from wds_bone.report.calibration import calibrated_on_warning
 from wds_bone.report.comparison import compare
 from wds_bone.report.coverage import coverage
-from wds_bone.report.figures import draw_bland_altman, draw_scatter, figure_as_png
+from wds_bone.report.error_boxes import draw_error_boxes
+from wds_bone.report.figures import draw_bland_altman, draw_scatter
 from wds_bone.report.metrics import summarize
 from wds_bone.report.pooling import Fold, pool_predictions
 from wds_bone.report.references import describe_references
 from wds_bone.storage.durable import write_bytes_atomically
 
 METRICS_NAME = "metrics.json"
-_FIGURES = {"scatter": draw_scatter, "bland_altman": draw_bland_altman}
+_FIGURES = {"scatter": draw_scatter, "bland_altman": draw_bland_altman, "error_boxes": draw_error_boxes}
 RESULT_NAMES = (
     PREDICTIONS_NAME,
-    *(f"{stem}.png" for stem in _FIGURES),
+    *(f"{stem}.{ending}" for stem in _FIGURES for ending in FIGURE_FORMATS),
     METRICS_NAME,
 )
 _OF_A_CHECKPOINT = ("progress", "preprocessing", "target", "config", "versions", "order_digests", "calibration")
@@ -118,8 +120,8 @@ def write_evaluation(folder: Path, predictions: Predictions, metrics: dict[str, 
     write_predictions(folder / PREDICTIONS_NAME, predictions)
     remark = "" if metrics["gender_input"] == "true" else f", gender {metrics['gender_input']}"
     for stem, draw in _FIGURES.items():
-        figure = draw(predictions, metrics["errors"], remark=remark)
-        write_bytes_atomically(folder / f"{stem}.png", figure_as_png(figure))
+        for name, contents in figure_files(draw(predictions, metrics["errors"], remark=remark), stem).items():
+            write_bytes_atomically(folder / name, contents)
     write_bytes_atomically(folder / METRICS_NAME, (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
     return [folder / name for name in RESULT_NAMES]
 
