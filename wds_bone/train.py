@@ -1,7 +1,8 @@
 """Train a model on shards: `wds-bone train`; with several processes `torchrun ... -m wds_bone.train`.
 
 In: shards and settings.
-Out: a folder with `config.toml`, `run.json`, `metrics.jsonl`, `learning_curve.png`, `last.pt` and `best.pt`.
+Out: a folder with `config.toml`, `run.json`, `metrics.jsonl`, `learning_curve.png`, `last.pt`, `best.pt` and
+`predictions.csv`.
 Invariant: running the same command again continues the run, with any number of processes.
 """
 
