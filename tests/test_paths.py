@@ -17,9 +17,9 @@ from wds_bone.commands import COMMANDS, EVALUATE, MAKE_SHARDS, PREDICT, TRAIN
 from wds_bone.config import options_of, setting_name
 from wds_bone.config_file import kind_of
 from wds_bone.errors import ConfigError
+from wds_bone.images.listing import list_films
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.paths import expand_path, refuse_unreadable, refuse_unusable_folder
-from wds_bone.predict import list_films
 from wds_bone.storage.location import parse_location
 
 
@@ -42,7 +42,7 @@ def path_options() -> list[tuple[Command, str]]:
 REQUIRED = {
     MAKE_SHARDS: {"labels": "x", "images": "x"},
     EVALUATE: {"checkpoint": "x", "shards": "x", "out": "x"},
-    PREDICT: {"checkpoint": "x", "gender": "F", "images": "x"},
+    PREDICT: {"checkpoint": "x", "table": "x", "images": "x"},
 }
 PATH_OPTIONS = path_options()
 IDS = [f"{command.name.removeprefix('wds-bone ')}-{name}" for command, name in PATH_OPTIONS]
@@ -155,7 +155,8 @@ def test_a_path_that_exists_is_no_url(tmp_path: Path, monkeypatch: pytest.Monkey
     Path("s3:").mkdir()
     assert expand_path("s3://", option="--train") == "s3://"
     assert parse_location("s3://") == Path("s3:")
-    assert list_films(["s3://"], []) == ([Path("s3:")], [])
+    Path("s3:/film.png").touch()
+    assert list_films(["s3://"], []).films == [Path("s3:/film.png")]
 
 
 @pytest.mark.fault("B7", "E5")
@@ -214,6 +215,6 @@ def _count_refusals(locked: Path) -> int:
 def test_films_of_which_one_has_a_bad_name_are_still_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     names = ["~/a.png", "~no-such-user/b.png", "x" * 300, "-"]
-    films, refused = list_films([*names, "s3://key:secret@bucket/x.png"], ["c\0.png\n"])
-    assert films == [tmp_path / "a.png", *map(Path, ("~no-such-user/b.png", "x" * 300, "c\0.png"))]
-    assert [error.problem for error in refused] == ["IMAGE s3://...: is not a local path"]
+    found = list_films([*names, "s3://key:secret@bucket/x.png"], ["c\0.png\n"])
+    assert found.films == [tmp_path / "a.png", *map(Path, ("~no-such-user/b.png", "x" * 300, "c\0.png"))]
+    assert [error.problem for error in found.errors] == ["IMAGE s3://...: is not a local path"]

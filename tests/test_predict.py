@@ -28,6 +28,7 @@ from tests.report.trained import (
 from wds_bone.evaluate import main as evaluate
 from wds_bone.inference.films import BATCH_SIZE
 from wds_bone.inference.predictions import read_predictions
+from wds_bone.inference.rows import COLUMNS
 from wds_bone.predict import main
 from wds_bone.shards.manifest import ImageFormat
 
@@ -54,9 +55,15 @@ def predict(folder: Path, gender: str, *images: str, checkpoint: str = "best.pt"
 
 
 def table(out: str) -> list[tuple[str, str, float]]:
+    """Return the file, the gender and the age in months of each row."""
     header, *rows = csv.reader(io.StringIO(out, newline=""))
-    assert header == ["file", "gender", "predicted_months"]
-    return [(name, gender, float(months)) for name, gender, months in rows]
+    assert header == [*COLUMNS]
+    return [(name, gender, float(months)) for name, _, gender, months, *_ in rows]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize("encoding", ["png", "npy", "jpg"])
@@ -112,17 +119,28 @@ def test_every_broken_film_gets_its_own_error_and_the_others_are_predicted(
 
 
 @pytest.mark.fault("H1")
-@pytest.mark.parametrize("name", ["missing.png", "."])
-def test_a_path_that_is_not_a_file_gets_its_own_error(
+@pytest.mark.parametrize("name", ["missing.png", ".", "*.dcm"])
+def test_a_word_that_names_no_film_gets_its_own_error(
     folder: Path, tmp_path: Path, capsys: Captured, name: str
 ) -> None:
     assert predict(folder, "F", str(tmp_path / name), film(folder, 0)) == 1
     captured = capsys.readouterr()
     assert len(table(captured.out)) == 1
     assert captured.err.count("error: ") == captured.err.count("  do:") == 1
-    if name == ".":
-        assert f"{tmp_path}: is a folder\n  expected: a film" in captured.err
-        assert f"name the films in it, such as {tmp_path}/*.png" in captured.err
+
+
+def test_folders_and_patterns_are_predicted_like_the_films_in_them(folder: Path, capsys: Captured) -> None:
+    outputs = []
+    films = sorted((folder / "films").glob("film-1*.png"))
+    for words in ([str(path) for path in films], [str(folder / "films" / "film-1*.png")]):
+        assert predict(folder, "F", *words) == 0
+        outputs.append(capsys.readouterr())
+    assert len(table(outputs[0].out)) == len(films) > 1
+    assert outputs[0] == outputs[1]
+    assert predict(folder, "F", str(folder / "films")) == 0
+    captured = capsys.readouterr()
+    assert [name for name, _, _ in table(captured.out)] == [str(path) for path in sorted(folder.glob("films/*.png"))]
+    assert captured.err == "not predicted: files in the folders that are not images: 1 .csv\n"
 
 
 @pytest.mark.fault("H1")
@@ -144,12 +162,13 @@ def test_having_no_films_to_predict_is_an_error(
     assert predict(folder, "F") == 2
 
 
-def test_the_gender_is_required_and_never_guessed(folder: Path, capsys: Captured) -> None:
-    for options in ([], ["--gender", "m"], ["--gender", "unknown"], ["--gender", "1"]):
-        assert main(["--checkpoint", str(folder / "best.pt"), *options, film(folder, 0)]) == 2
-        captured = capsys.readouterr()
-        assert "--gender" in captured.err
-        assert captured.out == ""
+def test_every_spelling_of_a_gender_that_label_tables_accept_is_accepted(folder: Path, capsys: Captured) -> None:
+    outputs = set()
+    for gender in ("F", "f", "female", " Girl ", "女"):
+        assert predict(folder, gender, film(folder, 0)) == 0
+        outputs.add(capsys.readouterr().out)
+    ((_, gender, _),) = table(outputs.pop())
+    assert (gender, outputs) == ("F", set())
 
 
 @pytest.mark.fault("H2")

@@ -1,4 +1,4 @@
-"""Bone age from hand radiographs: tar shards, a reproducible stream of their samples, and training.
+"""Bone age from hand radiographs: tar shards, a reproducible stream of their samples, training and prediction.
 
 Imports are lazy, so that a process that only writes shards does not load torch.
 """
@@ -6,11 +6,12 @@ Imports are lazy, so that a process that only writes shards does not load torch.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wds_bone.inference.loaded import load_model
     from wds_bone.stream.batch import Batch
     from wds_bone.stream.stream import BoneAgeStream
 
 __version__ = "0.2.0"
-__all__ = ["Batch", "BoneAgeStream", "__version__"]
+__all__ = ["Batch", "BoneAgeStream", "__version__", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,4 +24,8 @@ def __getattr__(name: str) -> Any:
         from wds_bone.stream.batch import Batch
 
         return Batch
+    if name == "load_model":
+        from wds_bone.inference.loaded import load_model
+
+        return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -140,10 +140,12 @@ class _HelpFormatter(argparse.HelpFormatter):
 
 
 class _Tuple(argparse.Action):
-    """Stores the values as a tuple, because settings are frozen."""
+    """Stores the values as a tuple, because settings are frozen; an option of any length may be given repeatedly."""
 
     def __call__(self, _parser: Any, namespace: argparse.Namespace, values: Any, _option: str | None = None) -> None:
-        setattr(namespace, self.dest, tuple(values))
+        repeats = self.option_strings and self.nargs == "+"
+        earlier = (getattr(namespace, self.dest, None) or ()) if repeats else ()
+        setattr(namespace, self.dest, (*earlier, *values))
 
 
 def _build_parser(config_class: type[Any], command: Command) -> tuple[argparse.ArgumentParser, list[str]]:

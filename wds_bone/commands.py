@@ -36,17 +36,26 @@ TRAIN = Command(
 EVALUATE = Command(
     "wds-bone evaluate",
     "measure the errors of a model",
-    "Predict every sample of a split once, and write the predictions, their errors and figures.",
+    "Predict every labeled sample once, from shards or straight from films, or pool the folds of a cross-validation; "
+    "write the predictions, their errors and figures.",
     "wds-bone evaluate --checkpoint best.pt --shards shards --split val --out report",
     after_signal="the results are not complete; run the same command again",
+)
+CALIBRATE = Command(
+    "wds-bone calibrate",
+    "add intervals to a checkpoint",
+    "Write a copy of a checkpoint whose predictions have intervals that contain the true age with a chosen "
+    "probability. They are fitted on labeled films that the model was not trained on.",
+    "wds-bone calibrate --checkpoint best.pt --shards shards --split val --out calibrated.pt",
+    after_signal="nothing was written; run the same command again",
 )
 PREDICT = Command(
     "wds-bone predict",
     "predict bone ages from films",
-    "Predict bone ages in months from hand radiographs, and print them as CSV. "
+    "Predict bone ages from hand radiographs: films of children of one gender, or films with a table of genders. "
     "For research and teaching; not a medical device, not for diagnosis.",
-    "wds-bone predict --checkpoint best.pt --gender F film.png",
-    after_signal="the films without a row were not predicted; run the command again for them",
+    "wds-bone predict --checkpoint best.pt --table ward.csv --images ward --out ages.csv",
+    after_signal="films without a row were not predicted, and a file --out was not written; run the command again",
     prints_result=True,
 )
-COMMANDS = (MAKE_SHARDS, VERIFY, INDEX, TRAIN, EVALUATE, PREDICT)
+COMMANDS = (MAKE_SHARDS, VERIFY, INDEX, TRAIN, EVALUATE, CALIBRATE, PREDICT)

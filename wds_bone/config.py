@@ -76,6 +76,12 @@ def option(help: str, *, default: Any = dataclasses.MISSING, **traits: Any) -> A
     return dataclasses.field(default=default, metadata={"option": Option(help, **traits)})
 
 
+def option_of(config_class: Any, name: str) -> Any:
+    """Return a field for a setting that another command declares, with the same help, default and bounds."""
+    (field,) = (field for field in dataclasses.fields(config_class) if field.name == name)
+    return dataclasses.field(default=field.default, metadata=field.metadata)
+
+
 def options_of(config_class: Any) -> dict[str, Option]:
     """Return the options of a settings dataclass by field name, in order."""
     fields = dataclasses.fields(config_class)

@@ -1,8 +1,9 @@
 """Predict the ages of film files: `wds-bone predict`.
 
-In: a checkpoint, and films of children of one gender.
-Out: CSV on standard output, with one row per film that could be read.
-Invariant: a film that cannot be read is reported and skipped; the others are still predicted.
+In: one or more checkpoints; films of children of one gender, or a table of genders and folders of films.
+Out: a table as CSV or JSON Lines, in a file or on standard output, with one row per film that could be predicted.
+Invariant: a film that cannot be predicted is reported and has no row; the others are still predicted. A file is
+complete or not written.
 """
 
 if __name__ == "__main__":
@@ -10,105 +11,106 @@ if __name__ == "__main__":
 
     start("predict")
 
-import os
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import PREDICT
-from wds_bone.config import option
-from wds_bone.distributed.hardware import Device, pick_device
+from wds_bone.distributed.hardware import default_threads, pick_device
 from wds_bone.distributed.memory import memory_errors
-from wds_bone.errors import ConfigError, WdsBoneError
+from wds_bone.errors import WdsBoneError
+from wds_bone.inference.ensemble import Ensemble, load_ensemble
 from wds_bone.inference.films import BATCH_SIZE, predict_films
-from wds_bone.inference.predictions import escape_formula, format_csv, format_months, refuse_not_finite
-from wds_bone.inference.predictor import load_predictor
-from wds_bone.labels.read import Gender
-from wds_bone.paths import refuse_url
+from wds_bone.inference.inputs import Input, Inputs, named_inputs, table_inputs
+from wds_bone.inference.rows import PredictedFilm, row_lines
+from wds_bone.inference.settings import PredictConfig
+from wds_bone.progress import print_above, progress
+from wds_bone.storage.durable import storage_errors, write_atomically
+from wds_bone.storage.machine import check_count
+from wds_bone.stream.settings import available_cores
 
-COLUMNS = ("file", "gender", "predicted_months")
-FROM_STDIN = "-"
 EXIT_SOME_FAILED = 1
 
 
-@dataclass(frozen=True)
-class PredictConfig:
-    """Settings of one prediction."""
-
-    images: tuple[str, ...] = option(
-        "PNG, JPEG, TIFF or DICOM files; - reads their paths from standard input, one per line",
-        positional=True,
-        metavar="IMAGE",
-    )
-    checkpoint: Path = option("best.pt or last.pt of a training run", metavar="FILE")
-    gender: Gender = option("gender of the children in all these images; required, because a gender is never guessed")
-    device: Device = option("device to run the model on", default="auto")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Predict, and return the exit code: 0, 1 if some films could not be read, 2 after another error."""
+    """Predict, and return the exit code: 0, 1 if some films could not be predicted, 2 after another error."""
     parse = partial(parse_config, PredictConfig, argv, PREDICT)
     return run_command(PREDICT, parse=parse, run=lambda config, _: run_prediction(config))
 
 
 def run_prediction(config: PredictConfig) -> int:
-    """Print the table, and on standard error the errors of films that cannot be read; return the exit code.
+    """Write the table, and on standard error the errors of films that cannot be predicted; return the exit code.
 
     Raises:
-        ConfigError: if there are no films, or the device is not available.
-        CheckpointError: if the checkpoint cannot be loaded.
-        WdsBoneError: if the device has too little memory, or a prediction is not finite.
+        ConfigError: if the device is not available.
+        LabelError: if the table of genders is refused.
+        ImageError: if no row of the table has a film, or one of its folders cannot be read.
+        CheckpointError: if a checkpoint cannot be loaded.
+        WdsBoneError: if the device has too little memory, a prediction is not finite, or the file cannot be written.
     """
-    paths, refused = list_films(config.images, sys.stdin)
-    for error in refused:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-    device = pick_device(config.device)
+    check_count("--threads", config.threads, cores=available_cores())
+    device, inputs = pick_device(config.device), _find_inputs(config)
+    for error in inputs.errors:
+        print_above(f"error: {error}")
+    if inputs.remark:
+        print_above(f"not predicted: {inputs.remark}")
     do = "close other programs" if device.type == "cpu" else "use --device cpu"
     with memory_errors(device, got=f"{BATCH_SIZE} images at a time", do=do):
-        num_failed = print_ages(config, paths, device=device) + len(refused)
+        ensemble = load_ensemble(config.checkpoint, device=device, views="tta" if config.tta else "mirror")
+        failed: list[WdsBoneError] = []
+        predicted = _predict(config, inputs.films, ensemble, device=device, failed=failed)
+        _write_lines(config.out, row_lines(predicted, config.row_format))
+    num_failed = len(inputs.errors) + len(failed)
+    if config.out is not None:
+        print(f"{config.out}: {len(inputs.films) - len(failed):,} predicted, {num_failed:,} failed")  # noqa: T201
     return EXIT_SOME_FAILED if num_failed else 0
 
 
-def print_ages(config: PredictConfig, paths: Sequence[Path], *, device: torch.device) -> int:
-    """Print the table of predicted ages for `paths`, and return the number of films that could not be read."""
-    predictor = load_predictor(config.checkpoint, device=device)
-    num_failed = 0
-    sys.stdout.write(format_csv([COLUMNS]))
-    for path, outcome in predict_films(predictor, paths, gender=config.gender, device=device):
-        if isinstance(outcome, WdsBoneError):
-            num_failed += 1
-            print(f"error: {outcome}", file=sys.stderr)  # noqa: T201
-        else:
-            refuse_not_finite(np.array([outcome]), [str(path)], where=str(config.checkpoint))
-            sys.stdout.write(format_csv([(escape_formula(str(path)), config.gender, format_months(outcome))]))
-    return num_failed
+def _find_inputs(config: PredictConfig) -> Inputs:
+    if config.table is not None:
+        return table_inputs(config.table, config.images, config.label_columns)
+    return named_inputs(config.films, sys.stdin, gender=config.gender_of_all)
 
 
-def list_films(names: Iterable[str], lines: Iterable[str]) -> tuple[list[Path], list[ConfigError]]:
-    """Return the paths in `names`, with "-" replaced by the paths in `lines`, and an error for each URL among them.
+def _predict(
+    config: PredictConfig,
+    films: Sequence[Input],
+    ensemble: Ensemble,
+    *,
+    device: torch.device,
+    failed: list[WdsBoneError],
+) -> Iterator[PredictedFilm]:
+    """Yield the predictions in order; print the errors of films that cannot be read, and append them to `failed`."""
+    paths, genders = [film.path for film in films], [film.gender for film in films]
+    threads = default_threads(device) if config.threads is None else config.threads
+    outcomes = predict_films(ensemble, paths, genders, device=device, threads=threads)
+    with _progress(config, len(films)) as show:
+        for number, (film, outcome) in enumerate(zip(films, outcomes, strict=True), 1):
+            if isinstance(outcome, WdsBoneError):
+                failed.append(outcome)
+                print_above(f"error: {outcome}")
+            else:
+                yield PredictedFilm(film, outcome.months, outcome.interval, ensemble.sha256)
+            show(number)
 
-    Empty lines are ignored. A `~` is expanded if it can be; otherwise, it is a path that does not exist, whose error
-    does not end the command.
 
-    Raises:
-        ConfigError: if there are no paths.
-    """
-    listed = (lines if name == FROM_STDIN else [name] for name in names)
-    paths = [name for part in listed for line in part if (name := line.rstrip("\r\n"))]
-    if not paths:
-        raise ConfigError("no films to predict", expected="paths of films", got="none", do="name at least one film")
-    films, refused = list[Path](), list[ConfigError]()
-    for path in paths:
-        try:
-            refuse_url(path, option="IMAGE")
-        except ConfigError as error:
-            refused.append(error)
-        else:
-            films.append(Path(os.path.expanduser(path)))  # noqa: PTH111  # `Path.expanduser` raises
-    return films, refused
+def _progress(config: PredictConfig, num_films: int) -> AbstractContextManager[Callable[[int], None]]:
+    """Show the progress on a terminal, unless the rows appear there."""
+    if sys.stderr.isatty() and not (config.out is None and sys.stdout.isatty()):
+        return progress(num_films, "films", label="predict")
+    return nullcontext(lambda _: None)
+
+
+def _write_lines(out: Path | None, lines: Iterable[str]) -> None:
+    if out is None:
+        for line in lines:
+            sys.stdout.write(line)
+        return
+    with storage_errors(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, lambda file: file.writelines(line.encode(errors="backslashreplace") for line in lines))

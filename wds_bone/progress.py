@@ -17,6 +17,12 @@ LINE_SECONDS = 10.0
 BYTES = "B"
 
 
+def print_above(text: str) -> None:
+    """Print a line to stderr, above the bar if there is one."""
+    if sys.stderr is not None:  # print would use standard output
+        tqdm.write(text, file=sys.stderr)
+
+
 @contextmanager
 def progress(total: int, unit: str, *, label: str, start: int = 0) -> Iterator[Callable[[int], None]]:
     """Yield a function that is called with the amount done so far.

@@ -24,6 +24,7 @@ from wds_bone.commands import TRAIN
 from wds_bone.distributed.launch import open_ranks, report_errors_once
 from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
+from wds_bone.figure_style import figure_as_png
 from wds_bone.interrupt import Interruption
 from wds_bone.learn.assemble import assemble_run, open_streams, provenance_of, shared_provenance
 from wds_bone.learn.boards import BOARD_NAMES, Board, TensorBoard, open_boards, refuse_missing_wandb
@@ -44,7 +45,7 @@ from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
 from wds_bone.learn.snapshot import restore_snapshot
 from wds_bone.paths import refuse_unusable_folder
-from wds_bone.report.figures import draw_scatter, figure_as_png
+from wds_bone.report.figures import draw_scatter
 from wds_bone.report.learning_curve import draw_learning_curve
 from wds_bone.report.metrics import summarize
 from wds_bone.storage.lock import folder_lock

@@ -87,6 +87,21 @@ def test_the_error_for_a_missing_folder_names_it(tmp_path: Path) -> None:
             find_images([folder])
 
 
+@pytest.mark.fault("H1")
+def test_a_folder_that_cannot_be_read_costs_only_itself_if_asked_for(tmp_path: Path) -> None:
+    write_files(tmp_path, "7.png")
+    unreadable: list[ImageError] = []
+    assert find_images([tmp_path / "absent", tmp_path], unreadable=unreadable).images == (tmp_path / "7.png",)
+    assert find_images([tmp_path / "absent"], unreadable=unreadable).images == ()
+    assert [str(error.problem) for error in unreadable] == 2 * [f"{tmp_path / 'absent'}: cannot be read"]
+
+
+def test_all_images_are_listed_by_suffix_or_contents_without_the_directory_of_a_medium(tmp_path: Path) -> None:
+    write_files(tmp_path, "b.png", "notes.txt")
+    write_files(tmp_path, "a/IM1", "DICOMDIR", contents=dicom_bytes(DEEP_FILM))
+    assert find_images([tmp_path]).list_all() == [tmp_path / "a" / "IM1", tmp_path / "b.png"]
+
+
 def test_folders_without_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=f"{tmp_path}: no images"):
         find_images([tmp_path])

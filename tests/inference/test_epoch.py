@@ -10,6 +10,7 @@ import torch
 from tests.checkpoints import complete_contents
 from tests.learn.runs import SINGLE_RANK, SMALL_MODEL, write_small_set
 from tests.sample_sets import age_of
+from wds_bone.inference.ensemble import ensemble_of
 from wds_bone.inference.epoch import predict_epoch
 from wds_bone.inference.predictor import Predictor, load_predictor
 from wds_bone.model.checkpoint import save_checkpoint
@@ -46,7 +47,7 @@ def predictor(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Predict
 
 @pytest.mark.fault("G1")
 def test_every_sample_is_predicted_once_with_its_own_label(predictor: Predictor, stream: BoneAgeStream):
-    predictions = predict_epoch(predictor, stream, SINGLE_RANK)
+    predictions = predict_epoch(ensemble_of(predictor), stream, SINGLE_RANK)
     assert predictions is not None
     numbers = [int(key.removeprefix("hand-")) for key in predictions.key]
     assert sorted(numbers) == list(range(10))
@@ -59,9 +60,9 @@ def test_every_sample_is_predicted_once_with_its_own_label(predictor: Predictor,
 def test_predictions_do_not_depend_on_the_batch(
     batch_size: int, predictor: Predictor, stream: BoneAgeStream, shards: Path
 ):
-    expected = predict_epoch(predictor, stream, SINGLE_RANK)
+    expected = predict_epoch(ensemble_of(predictor), stream, SINGLE_RANK)
     with BoneAgeStream(shards, split="train", batch_size=batch_size, shuffle=False, threads=1) as other:
-        predictions = predict_epoch(predictor, other, SINGLE_RANK)
+        predictions = predict_epoch(ensemble_of(predictor), other, SINGLE_RANK)
     assert predictions is not None
     assert expected is not None
     assert predictions.key == expected.key
@@ -69,14 +70,19 @@ def test_predictions_do_not_depend_on_the_batch(
 
 
 def test_validating_twice_gives_the_same_predictions(predictor: Predictor, stream: BoneAgeStream):
-    first, second = predict_epoch(predictor, stream, SINGLE_RANK), predict_epoch(predictor, stream, SINGLE_RANK)
+    first, second = (
+        predict_epoch(ensemble_of(predictor), stream, SINGLE_RANK),
+        predict_epoch(ensemble_of(predictor), stream, SINGLE_RANK),
+    )
     assert np.array_equal(first.predicted_months, second.predicted_months)
 
 
 def test_overriding_the_genders_changes_the_predictions_but_not_the_labels(predictor: Predictor, stream: BoneAgeStream):
-    unchanged = predict_epoch(predictor, stream, SINGLE_RANK)
-    same = predict_epoch(predictor, stream, SINGLE_RANK, gender_input=stream.genders.astype(np.float32))
-    swapped = predict_epoch(predictor, stream, SINGLE_RANK, gender_input=1 - stream.genders.astype(np.float32))
+    unchanged = predict_epoch(ensemble_of(predictor), stream, SINGLE_RANK)
+    same = predict_epoch(ensemble_of(predictor), stream, SINGLE_RANK, gender_input=stream.genders.astype(np.float32))
+    swapped = predict_epoch(
+        ensemble_of(predictor), stream, SINGLE_RANK, gender_input=1 - stream.genders.astype(np.float32)
+    )
     assert np.array_equal(same.predicted_months, unchanged.predicted_months)
     assert np.array_equal(swapped.gender, unchanged.gender)
     assert np.all(swapped.predicted_months != unchanged.predicted_months)
@@ -91,4 +97,4 @@ def test_an_image_and_its_mirror_image_get_the_same_prediction(predictor: Predic
 
 @pytest.mark.fault("E3")
 def test_giving_up_returns_no_predictions(predictor: Predictor, stream: BoneAgeStream):
-    assert predict_epoch(predictor, stream, SINGLE_RANK, give_up=lambda: True) is None
+    assert predict_epoch(ensemble_of(predictor), stream, SINGLE_RANK, give_up=lambda: True) is None

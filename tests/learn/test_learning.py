@@ -7,6 +7,7 @@ import pytest
 
 from tests.learn.bars import GENDER_SHIFT_MONTHS, write_bars
 from tests.learn.runs import SINGLE_RANK, metrics_of
+from wds_bone.inference.ensemble import ensemble_of
 from wds_bone.inference.epoch import predict_epoch
 from wds_bone.inference.predictor import load_predictor
 from wds_bone.stream.stream import BoneAgeStream
@@ -25,7 +26,9 @@ def test_a_small_model_learns_age_and_gender(tmp_path: Path):
     assert last["val_mae_months"] < 12
     predictor = load_predictor(tmp_path / "run" / "best.pt", device="cpu")
     with BoneAgeStream(tmp_path / "val.tar", shuffle=False) as stream:
-        unchanged = predict_epoch(predictor, stream, SINGLE_RANK)
-        swapped = predict_epoch(predictor, stream, SINGLE_RANK, gender_input=1 - stream.genders.astype(np.float32))
+        unchanged = predict_epoch(ensemble_of(predictor), stream, SINGLE_RANK)
+        swapped = predict_epoch(
+            ensemble_of(predictor), stream, SINGLE_RANK, gender_input=1 - stream.genders.astype(np.float32)
+        )
     older_if_girl = (unchanged.predicted_months - swapped.predicted_months) * np.where(unchanged.gender == 0, 1, -1)
     assert older_if_girl.mean() == pytest.approx(GENDER_SHIFT_MONTHS, abs=8)

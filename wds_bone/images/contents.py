@@ -57,6 +57,20 @@ def read_contents(path: Path) -> tuple[bytes, FileFormat]:
     return contents, file_format
 
 
+def read_head(path: Path, num_bytes: int) -> tuple[bytes, FileFormat | None]:
+    """Return the first bytes of a file and its format, None if that is unknown.
+
+    Raises:
+        ImageError: if the file cannot be read or is not regular.
+    """
+    try:
+        with _open_regular(path) as file:
+            head = file.read(num_bytes)
+    except (OSError, ValueError) as error:
+        raise error if isinstance(error, ImageError) else read_error(path, error) from error
+    return head, _detect_format(head)
+
+
 def has_image_suffix(path: Path) -> bool:
     """Return whether the suffix of a file is that of an image, in upper or lower case."""
     return path.suffix.lower() in SUFFIXES

@@ -9,12 +9,14 @@ This module is imported only for the first DICOM file, because pydicom is an opt
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from typing import Any
 
 from numpy.typing import NDArray
+from pydicom.datadict import tag_for_keyword
 from pydicom.encaps import get_frame
 from pydicom.filereader import read_partial
 from pydicom.multival import MultiValue
@@ -66,19 +68,47 @@ def decode_dicom(contents: bytes, *, with_voi: bool, where: str) -> Film:
         ImageError: if the film is too large, damaged or in color, has several frames, pixels that are not square or
             more than 16 bits, or has an unsupported compression, or if an element of its header is wrong.
     """
-    if DeflatedExplicitVRLittleEndian.encode() in contents:
-        problem = "the DICOM file is deflated and could expand to any size"
-        raise film_error(where, problem, "a transfer syntax that is not deflated", "deflated")
-    try:
+    with _damage_errors(contents, where):
         return _read_film(contents, with_voi=with_voi, where=where)
+
+
+def read_patient_sex(head: bytes, *, where: str) -> str | None:
+    """Return the text of PatientSex, or None if there is no such element.
+
+    Args:
+        head: the first bytes of a file, at least up to this element.
+        where: the file, for error messages.
+
+    Raises:
+        ImageError: if the header is damaged.
+    """
+    with _damage_errors(head, where):
+        dataset = _read_elements(head, up_to=tag_for_keyword("PatientSex"), where=where)
+        sex = dataset.get("PatientSex")
+    return None if sex is None else str(sex)
+
+
+@contextmanager
+def _damage_errors(contents: bytes, where: str) -> Iterator[None]:
+    """Convert the exceptions of pydicom and its decoders, which are arbitrary for damaged files, to `ImageError`."""
+    try:
+        yield
     except ImageError:
         raise
-    except Exception as error:  # pydicom and its decoders raise arbitrary exceptions for damaged files
+    except Exception as error:
         raise damage_error(where, contents, error, do=_DO_DECODE) from error
 
 
+def _read_elements(contents: bytes, *, up_to: int | None = None, where: str) -> Any:
+    """Return the data set up to an element, or all of it."""
+    if DeflatedExplicitVRLittleEndian.encode() in contents:
+        problem = "the DICOM file is deflated and could expand to any size"
+        raise film_error(where, problem, "a transfer syntax that is not deflated", "deflated")
+    return read_partial(io.BytesIO(contents), _stop_after_too_many_elements(where, up_to), force=True)
+
+
 def _read_film(contents: bytes, *, with_voi: bool, where: str) -> Film:
-    dataset = read_partial(io.BytesIO(contents), _stop_after_too_many_elements(where), force=True)
+    dataset = _read_elements(contents, where=where)
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = _infer_transfer_syntax(*dataset.original_encoding)
     _check_is_single_film(dataset, where)
@@ -94,10 +124,12 @@ def _read_film(contents: bytes, *, with_voi: bool, where: str) -> Film:
     return replace(film, black=film.white, white=film.black) if is_inverted else film
 
 
-def _stop_after_too_many_elements(where: str) -> Callable[..., bool]:
+def _stop_after_too_many_elements(where: str, last_tag: int | None) -> Callable[..., bool]:
     num_elements = count()
 
-    def stop(*_: object) -> bool:
+    def stop(tag: int, *_: object) -> bool:
+        if last_tag is not None and tag > last_tag:
+            return True
         if next(num_elements) >= _MAX_ELEMENTS:
             raise film_error(where, "the DICOM header is too long", f"at most {_MAX_ELEMENTS:,} elements", "more")
         return False

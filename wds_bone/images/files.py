@@ -16,6 +16,7 @@ from wds_bone.errors import ImageError
 from wds_bone.images.contents import SUFFIXES, has_image_suffix, read_error, starts_as_image
 
 _MAX_SUFFIXES = 5
+_DIRECTORY_NAME = "DICOMDIR"  # lists the films of a medium, and starts as they do (PS3.10, 8.6)
 
 
 @dataclass(frozen=True)
@@ -48,41 +49,55 @@ class ImageFiles:
             raise _duplicate_key_error(name, paths)
         return paths[0] if paths else None
 
+    def list_all(self) -> list[Path]:
+        """Return all images, sorted by path; files whose suffix does not tell their format are opened."""
+        maybe = (path for path in self.others if path.name != _DIRECTORY_NAME)
+        return sorted((*self.images, *filter(starts_as_image, maybe)))
+
     def describe(self, used: Collection[Path] = ()) -> str:
         """Return the number of images, and of the other files by suffix, all without those `used`."""
         num_images = sum(path not in used for path in self.images)
-        suffixes = Counter(path.suffix.lower() or "without suffix" for path in self.others if path not in used)
-        others = [f"{count:,} {suffix}" for suffix, count in suffixes.most_common(_MAX_SUFFIXES)]
-        num_rest = suffixes.total() - sum(count for _, count in suffixes.most_common(_MAX_SUFFIXES))
-        others += [f"{num_rest:,} of other kinds"] if num_rest else []
-        return f"{num_images:,} images" + (f"; other files: {', '.join(others)}" if others else "")
+        others = count_by_suffix(path for path in self.others if path not in used)
+        return f"{num_images:,} images" + (f"; other files: {others}" if others else "")
 
 
-def find_images(folders: Iterable[str | Path]) -> ImageFiles:
+def count_by_suffix(paths: Iterable[Path]) -> str:
+    """Return the number of files with each suffix in words, "" if there are no files."""
+    suffixes = Counter(path.suffix.lower() or "without suffix" for path in paths)
+    shown = [f"{count:,} {suffix}" for suffix, count in suffixes.most_common(_MAX_SUFFIXES)]
+    num_rest = suffixes.total() - sum(count for _, count in suffixes.most_common(_MAX_SUFFIXES))
+    return ", ".join([*shown, f"{num_rest:,} of other kinds"] if num_rest else shown)
+
+
+def find_images(folders: Iterable[str | Path], *, unreadable: list[ImageError] | None = None) -> ImageFiles:
     """Return the files in `folders`, their subfolders and linked folders; none of them is opened.
 
     Hidden files and folders are skipped, and a folder that is found twice is searched once.
 
+    Args:
+        folders: the folders to search.
+        unreadable: collects the errors for folders that cannot be read; None raises the first of them.
+
     Raises:
-        ImageError: if a folder cannot be read, or there are no files.
+        ImageError: if a folder cannot be read, or there are no files in folders that can all be read.
     """
     searched = tuple(map(Path, folders))
     images: list[Path] = []
     others: list[Path] = []
     by_name: dict[str, list[Path]] = defaultdict(list)
-    for path in _files_in(searched):
+    for path in _files_in(searched, unreadable):
         is_named = has_image_suffix(path)
         (images if is_named else others).append(path)
         for name in {path.stem} if is_named else {path.stem, path.name}:
             by_name[normalize("NFC", name)].append(path)
-    if not by_name:
+    if not by_name and not unreadable:
         where, expected = ", ".join(map(str, searched)), f"files ending in {' '.join(SUFFIXES)}"
-        do = "pass the folders that contain the images to --images"
+        do = "use the folders that contain the films"
         raise ImageError(f"{where}: no images", expected=expected, got="no files", do=do)
     return ImageFiles(tuple(images), tuple(others), by_name)
 
 
-def _files_in(folders: Iterable[Path]) -> Iterator[Path]:
+def _files_in(folders: Iterable[Path], unreadable: list[ImageError] | None) -> Iterator[Path]:
     """Yield all files that are not hidden; links to folders are followed, and each folder is searched once."""
     pending, searched = [*folders], set()
     while pending:
@@ -91,7 +106,10 @@ def _files_in(folders: Iterable[Path]) -> Iterator[Path]:
             status = folder.stat()
             entries = [] if (status.st_dev, status.st_ino) in searched else sorted(os.scandir(folder), key=_name)
         except (OSError, ValueError) as error:
-            raise read_error(folder, error) from error
+            if unreadable is None:
+                raise read_error(folder, error) from error
+            unreadable.append(read_error(folder, error))
+            continue
         searched.add((status.st_dev, status.st_ino))
         shown = [entry for entry in entries if not entry.name.startswith(".")]
         inner = {entry.name for entry in shown if _is_folder(entry)}

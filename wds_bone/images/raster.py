@@ -18,7 +18,7 @@ import imagecodecs
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import ImageChops, ImageFile
+from PIL import Image, ImageChops, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
@@ -77,7 +77,7 @@ def decode_png(contents: bytes, *, where: str) -> Film:
         raise frame_count_error(where, "an animation")
     if contents[_PNG_FORMAT] == _GRAY_FORMAT and _NEUTRAL_CHUNKS.issuperset(chunk_types):
         return _decode_gray_png(image, contents, where)
-    return _decode_with_pillow(image, contents, where)
+    return decode_picture(image, contents, num_bits=contents[_PNG_BITS_OFFSET], where=where)
 
 
 def decode_jpeg(contents: bytes, *, where: str) -> Film:
@@ -114,10 +114,40 @@ def decode_tiff(contents: bytes, *, where: str) -> Film:
     image = _open(TiffImageFile, contents, where)
     if _has_second_page(image, contents, where):
         raise frame_count_error(where, "at least 2 pages")
-    film = _decode_with_pillow(image, contents, where)
-    if _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT_TAG, ()):  # Pillow reads signed bytes as if they were unsigned
-        raise color_error(where, "signed values")
-    return film
+    return decode_picture(image, contents, num_bits=tiff_bits(image), where=where)
+
+
+def decode_picture(image: Image.Image, contents: bytes, *, num_bits: int, where: str) -> Film:
+    """Return the film in an image that Pillow has opened; transparent pixels are black.
+
+    Args:
+        image: the image, upright according to its EXIF orientation.
+        contents: its file, for error messages.
+        num_bits: the bits of a stored number.
+        where: the file, for error messages.
+
+    Raises:
+        ImageError: if the image is damaged, in another color format, or has pixels that are not square.
+    """
+    above_8_bits = image.mode in _MODES_ABOVE_8_BITS
+    if not (above_8_bits or image.mode in _MODES_UP_TO_8_BITS) or (above_8_bits and image.has_transparency_data):
+        raise color_error(where, f"mode {image.mode}")
+    try:
+        values = np.asarray(image).astype(np.uint16, copy=False) if above_8_bits else _gray_values(image)
+    except Exception as error:  # Pillow raises arbitrary exceptions for damaged files
+        raise damage_error(where, contents, error) from error
+    if isinstance(image, TiffImageFile) and _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT_TAG, ()):
+        raise color_error(where, "signed values")  # Pillow reads signed bytes as if they were unsigned
+    values = _upright(image, values, contents, where)
+    # Pillow reduces colors of 16 bits to their upper 8 bits, so the limit of gray converted from them is 255.
+    limit = 2**num_bits - 1 if above_8_bits else 255
+    black, white = (limit, 0) if above_8_bits and _white_is_zero(image) else (0, limit)
+    return Film(values, black=black, white=white, range_is_stated=num_bits <= 8)
+
+
+def tiff_bits(image: TiffImageFile) -> int:
+    """Return the bits of a stored number."""
+    return int(max(image.tag_v2.get(_BITS_TAG, (1,))))
 
 
 def _has_second_page(image: TiffImageFile, contents: bytes, where: str) -> bool:
@@ -176,23 +206,7 @@ def _decode_gray_png(image: PngImageFile, contents: bytes, where: str) -> Film:
     return Film(gray, black=0, white=255)
 
 
-def _decode_with_pillow(image: ImageFile.ImageFile, contents: bytes, where: str) -> Film:
-    above_8_bits = image.mode in _MODES_ABOVE_8_BITS
-    if not (above_8_bits or image.mode in _MODES_UP_TO_8_BITS) or (above_8_bits and image.has_transparency_data):
-        raise color_error(where, f"mode {image.mode}")
-    try:
-        values = np.asarray(image).astype(np.uint16, copy=False) if above_8_bits else _gray_values(image)
-    except Exception as error:  # Pillow raises arbitrary exceptions for damaged files
-        raise damage_error(where, contents, error) from error
-    values = _upright(image, values, contents, where)
-    num_bits = _num_bits(image, contents)
-    # Pillow reduces colors of 16 bits to their upper 8 bits, so the limit of gray converted from them is 255.
-    limit = 2**num_bits - 1 if above_8_bits else 255
-    black, white = (limit, 0) if above_8_bits and _white_is_zero(image) else (0, limit)
-    return Film(values, black=black, white=white, range_is_stated=num_bits <= 8)
-
-
-def _gray_values(image: ImageFile.ImageFile) -> NDArray[np.uint8]:
+def _gray_values(image: Image.Image) -> NDArray[np.uint8]:
     """Return luma (ITU-R BT.601); palette indices are replaced by their colors, and transparent pixels become black."""
     if image.has_transparency_data:
         colors = image if image.mode == "RGBA" else image.convert("RGBA")
@@ -200,18 +214,12 @@ def _gray_values(image: ImageFile.ImageFile) -> NDArray[np.uint8]:
     return np.asarray(image.convert("L"))
 
 
-def _num_bits(image: ImageFile.ImageFile, contents: bytes) -> int:
-    if isinstance(image, TiffImageFile):
-        return int(max(image.tag_v2.get(_BITS_TAG, (1,))))
-    return contents[_PNG_BITS_OFFSET]
-
-
-def _white_is_zero(image: ImageFile.ImageFile) -> bool:
+def _white_is_zero(image: Image.Image) -> bool:
     # Pillow inverts such a TIFF up to 8 bits, but returns the values as stored from 9 bits on.
     return isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
 
 
-def _upright(image: ImageFile.ImageFile, values: NDArray[Any], contents: bytes, where: str) -> NDArray[Any]:
+def _upright(image: Image.Image, values: NDArray[Any], contents: bytes, where: str) -> NDArray[Any]:
     """Return the values made upright by the EXIF orientation; Pillow does this for TIFF itself and removes the tag."""
     try:
         exif = image.getexif()

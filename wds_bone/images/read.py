@@ -6,6 +6,8 @@ Invariant: the aspect ratio is kept, and the contrast depends on the values of a
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,16 @@ def letterbox(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return framed
 
 
+@contextmanager
+def pydicom_needed(where: str) -> Iterator[None]:
+    """Convert the failure of an import inside the block to a `ConfigError` that says what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        do = "run `pip install pydicom pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg`"
+        raise ConfigError(f"{where}: reading DICOM requires the package pydicom", do=do) from error
+
+
 def _decode(contents: bytes, file_format: FileFormat, *, with_voi: bool, where: str) -> Film:
     if file_format == "DICOM":
         return _decode_dicom(contents, with_voi=with_voi, where=where)
@@ -74,9 +86,6 @@ def _decode(contents: bytes, file_format: FileFormat, *, with_voi: bool, where: 
 
 
 def _decode_dicom(contents: bytes, *, with_voi: bool, where: str) -> Film:
-    try:
+    with pydicom_needed(where):
         from wds_bone.images.dicom import decode_dicom
-    except ModuleNotFoundError as error:
-        do = "run `pip install pydicom pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg`"
-        raise ConfigError(f"{where}: reading DICOM requires the package pydicom", do=do) from error
     return decode_dicom(contents, with_voi=with_voi, where=where)

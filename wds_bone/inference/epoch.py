@@ -1,6 +1,6 @@
 """Predict every sample of an unshuffled stream once.
 
-In: a predictor and one epoch of batches.
+In: an ensemble and one epoch of batches.
 Out: `Predictions`.
 Invariant: padding has no effect, and the weights sum to the number of samples in the stream.
 """
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wds_bone.distributed.ranks import Ranks
+from wds_bone.inference.ensemble import Ensemble
 from wds_bone.inference.predictions import Predictions
-from wds_bone.inference.predictor import Predictor
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.stream import BoneAgeStream
 
 
 def predict_epoch(
-    predictor: Predictor,
+    ensemble: Ensemble,
     stream: BoneAgeStream,
     ranks: Ranks,
     *,
@@ -30,7 +30,7 @@ def predict_epoch(
     """Predict every sample of the first epoch once; each rank predicts its rows, and all ranks get all predictions.
 
     Args:
-        predictor: the predictor, on the stream's device.
+        ensemble: the models, on the stream's device.
         stream: the samples, opened with `shuffle=False` for these ranks.
         ranks: the ranks that share the work.
         gender_input: float32 (n,), the genders to use instead of the true ones, in the order of the stream.
@@ -43,17 +43,20 @@ def predict_epoch(
     columns: list[Tensor] = []
     for number, batch in enumerate(stream, 1):
         ranks.activity = f"batch {number} of an evaluation"
-        predicted_months = predictor.predict_months(batch.image, _gender_of(batch, gender_input))
-        columns.append(torch.stack([predicted_months, batch.weight, batch.gender, batch.age_months]))
+        given_gender = _gender_of(batch, gender_input)
+        member_months = ensemble.predict_members(batch.image, given_gender)
+        labels = torch.stack([batch.weight, batch.gender, batch.age_months, given_gender])
+        columns.append(torch.cat([labels, member_months]))
         if give_up():
             return None
     # (ranks, batches, columns, rows): a batch consists of the rows of all ranks, in the order of the ranks.
     gathered = ranks.gather(torch.stack(columns)).cpu().numpy()
-    predicted, weight, gender, age_months = gathered.transpose(2, 1, 0, 3).reshape(4, -1)
+    weight, gender, age_months, given, *predicted = gathered.transpose(2, 1, 0, 3).reshape(len(columns[0]), -1)
     real, num_samples = weight > 0, stream.num_samples
     if not weight.sum() == num_samples == real[:num_samples].sum():
         raise RuntimeError(f"the ranks delivered {weight.sum():g} samples, not {num_samples}, or padding among them")
-    return Predictions(stream.keys(), gender[real], age_months[real], predicted[real])
+    months, interval = ensemble.combine(np.stack(predicted)[:, real], given[real])
+    return Predictions(stream.keys(), gender[real], age_months[real], months, interval)
 
 
 def _gender_of(batch: Batch, gender_input: NDArray[np.float32] | None) -> Tensor:

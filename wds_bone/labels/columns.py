@@ -1,7 +1,7 @@
 """Find the columns of a label table that hold the id, the age and the gender.
 
 In: the names in a header, or the names in a JSON object.
-Out: `Roles`: the column of each role, and how to read its values.
+Out: `Roles`, or `GenderRoles` where ages are not needed: the column of each role, and how to read its values.
 Invariant: names are compared without case, spaces and punctuation; each role has exactly one column, or the table is
 refused.
 
@@ -98,6 +98,15 @@ class Roles:
     states_age_unit: bool  # by the user, or as years in the name of the column
 
 
+@dataclass(frozen=True)
+class GenderRoles:
+    """The index of the columns of ids and genders, and what 1 or true means, as in `Roles`."""
+
+    id: int
+    gender: int
+    flag: Flag | None
+
+
 def find_roles(names: Sequence[str], columns: LabelColumns, *, where: str, with_id: bool = True) -> Roles:
     """Return the column of each role.
 
@@ -120,10 +129,7 @@ def find_roles(names: Sequence[str], columns: LabelColumns, *, where: str, with_
         candidates = _id_candidates(normalized, without=patient)
         identity = _find_column(names, columns.id_column, candidates, role="id", where=where)
     chosen = [index for index in (age, gender, identity, patient) if index is not None]
-    if len(set(chosen)) < len(chosen):
-        expected = "a different column for each of id, age, gender and patient"
-        do = "choose another column for one of them"
-        raise _column_error(names, f"{where}: one column has two roles", expected, do)
+    _refuse_two_roles(chosen, names, where)
     named_unit = next((unit for ending, unit in _UNIT_ENDINGS.items() if normalized[age].endswith(ending)), None)
     return Roles(
         id=identity,
@@ -131,10 +137,41 @@ def find_roles(names: Sequence[str], columns: LabelColumns, *, where: str, with_
         age=age,
         gender=gender,
         patient_is_named=patient is not None,
-        flag=_reconcile(columns.gender_is, _FLAG_NAMES.get(normalized[gender]), names[gender], "--gender-is", where),
+        flag=_find_flag(names[gender], columns, where),
         age_unit=_reconcile(columns.age_unit, named_unit, names[age], "--age-unit", where) or "months",
         states_age_unit=columns.age_unit is not None or named_unit == "years",
     )
+
+
+def find_gender_roles(names: Sequence[str], columns: LabelColumns, *, where: str) -> GenderRoles:
+    """Return the columns of ids and genders; a column of ages is not looked for.
+
+    Args:
+        names: the header of a table.
+        columns: what the user specified; what it says about ages and patients is not used.
+        where: file and line, for error messages.
+
+    Raises:
+        LabelError: if a role has no column or several, or if a setting contradicts the name of a column.
+    """
+    normalized = [_normalize(name) for name in names]
+    gender = _find_column(names, columns.gender_column, _gender_candidates(normalized), role="gender", where=where)
+    candidates = _id_candidates(normalized, without=None)
+    identity = _find_column(names, columns.id_column, candidates, role="id", where=where)
+    _refuse_two_roles([gender, identity], names, where)
+    return GenderRoles(identity, gender, _find_flag(names[gender], columns, where))
+
+
+def _refuse_two_roles(chosen: Sequence[int], names: Sequence[str], where: str) -> None:
+    if len(set(chosen)) < len(chosen):
+        expected = "a different column for each of id, age, gender and patient"
+        do = "choose another column for one of them"
+        raise _column_error(names, f"{where}: one column has two roles", expected, do)
+
+
+def _find_flag(name: str, columns: LabelColumns, where: str) -> Flag | None:
+    """Return what 1 or true means in the gender column of this name."""
+    return _reconcile(columns.gender_is, _FLAG_NAMES.get(_normalize(name)), name, "--gender-is", where)
 
 
 def _normalize(name: str) -> str:

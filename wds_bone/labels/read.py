@@ -6,7 +6,7 @@ Invariant: a label is read as written or refused with its location; a gender is 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,9 +22,10 @@ from wds_bone.labels.genders import (
     parse_gender,
 )
 from wds_bone.labels.header import find_table_roles
-from wds_bone.labels.keys import KEY_PATTERN, parse_id, parse_key
+from wds_bone.labels.keys import KEY_PATTERN, parse_key
 from wds_bone.labels.patients import PatientColumn, parse_patient
-from wds_bone.labels.table import Row, Table, open_table
+from wds_bone.labels.rows import identified_rows
+from wds_bone.labels.table import Table, open_table
 from wds_bone.labels.values import Gender, parse_age_months
 
 __all__ = [
@@ -121,7 +122,7 @@ def read_label_table(
     """
     words: WordCounts = {}
     with open_table(path, delimiter=DELIMITERS[columns.delimiter]) as table:
-        roles = find_table_roles(table, columns)
+        roles = find_table_roles(table, columns, find=find_roles)
         vocabulary = find_vocabulary(roles.flag, columns.gender_words)
         ids: dict[str, str] = {}
         patients = PatientColumn(None if roles.patient is None else table.header.cells[roles.patient].strip())
@@ -212,14 +213,9 @@ def _sample_rows(
 ) -> Iterator[_SampleRow]:
     """Yield the rows with their keys; count the words of the gender column, and collect the ids that are not keys."""
     assert roles.id is not None
-    numbers: dict[str, int] = {}
-    with_comma = columns.delimiter != ","
-    for row in table.rows:
+    for identity, row in identified_rows(table, roles.id, columns):
         where, gender = row.where, row.cells[roles.gender]
-        identity = parse_id(row.cells[roles.id], width=columns.id_width, decimal_comma=with_comma)
         key = parse_key(identity, where=where, safe=columns.safe_keys)
-        if numbers.setdefault(key, row.number) != row.number:
-            raise _twice_error(row, identity, replace(row, number=numbers[key]))
         if key != identity:
             ids[key] = identity
         count_word(words, gender, where)
@@ -256,12 +252,3 @@ def _read_rows(
                 problem = error.problem.replace(str(row.path), row.path.name)  # the same on every machine
                 rejected.append(RejectedSample(row.key, cause, f"{problem}: {error.got}"))
     return labels, first_error if rejected is None else None
-
-
-def _twice_error(row: Row, identity: str, other: Row) -> LabelError:
-    return LabelError(
-        f"{row.where}: the id {identity!r} occurs twice in the table",
-        expected="each id once, ignoring the image suffix",
-        got=f"{identity!r} here and at {other.where}",
-        do="remove one of the two rows",
-    )

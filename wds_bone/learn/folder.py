@@ -25,7 +25,6 @@ from wds_bone.storage.durable import write_bytes_atomically
 RUN_NAME, CONFIG_NAME = "run.json", "config.toml"
 RUN_FILES = (CONFIG_NAME, RUN_NAME, METRICS_NAME, CURVE_NAME, LAST_NAME, BEST_NAME, PREDICTIONS_NAME)
 _COMPUTED_BY = ("torch", "torchvision", "python")
-_MOVE_IT = "use another --out, or move that file; the checkpoints next to it contain the same description"
 
 
 def find_checkpoint(folder: Path, resume: str) -> Path | None:
@@ -69,7 +68,7 @@ def claim_folder(folder: Path, provenance: dict[str, Any], *, step: int, world_s
     """
     path, history = folder / RUN_NAME, []
     if path.exists():
-        saved = read_provenance(path, do=_MOVE_IT)
+        saved = _read_provenance(path)
         refuse_other_run(saved, provenance, where=str(folder))
         history = saved["history"]
     else:
@@ -141,34 +140,6 @@ def refuse_other_run(saved: dict[str, Any], here: dict[str, Any], *, where: str)
         )
 
 
-def read_provenance(path: Path, *, do: str) -> dict[str, Any]:
-    """Return the contents of a `run.json`: the provenance of a run, and its history.
-
-    Args:
-        path: the file.
-        do: the remedy for the error message.
-
-    Raises:
-        CheckpointError: if the file cannot be read, or is not the description of a run.
-    """
-    try:
-        provenance = dict(json.loads(path.read_bytes()))
-        for name in ("config", "samples"):
-            if not isinstance(provenance[name], dict):
-                raise TypeError(f"its {name} is not a mapping")
-        provenance["versions"]["wds_bone"]
-        return provenance | {"history": list(provenance.get("history", []))}
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}", do=do) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: is damaged",
-            expected="the description of a run that `wds-bone train` wrote",
-            got=f"{type(error).__name__}: {error}",
-            do=do,
-        ) from error
-
-
 def describe_changes(saved: dict[str, Any], here: dict[str, Any]) -> list[str]:
     """Return what may compute different numbers than before: changed packages, or changed code of the same version."""
     before, now = saved["versions"], here["versions"]
@@ -216,3 +187,19 @@ def _refuse_other_version(saved: dict[str, Any], here: dict[str, Any], *, where:
             do=f"install wds_bone {before}, or start a new run with another --out, and --init-weights if you want its "
             "weights",
         )
+
+
+def _read_provenance(path: Path) -> dict[str, Any]:
+    try:
+        provenance = dict(json.loads(path.read_bytes()))
+        if not isinstance(provenance["config"], dict):
+            raise TypeError("its config is not a mapping")
+        provenance["versions"]["wds_bone"]
+        return provenance | {"history": list(provenance.get("history", []))}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: is damaged",
+            expected="the description of a run that `wds-bone train` wrote",
+            got=f"{type(error).__name__}: {error}",
+            do="use another --out, or move that file; the checkpoints next to it contain the same description",
+        ) from error

@@ -17,6 +17,7 @@ from torch import Tensor
 from wds_bone.distributed.ddp import average_statistics, sync_gradients
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.distributed.resources import Stopwatch
+from wds_bone.inference.ensemble import ensemble_of
 from wds_bone.inference.epoch import predict_epoch
 from wds_bone.inference.predictions import refuse_not_finite
 from wds_bone.interrupt import Interruption
@@ -163,7 +164,7 @@ def validate(run: Run, progress: Progress, *, log: MetricsLog | None, interrupti
     """
     start = time.perf_counter()
     predictions = predict_epoch(
-        predictor_of(run.learner),
+        ensemble_of(predictor_of(run.learner)),
         run.val_stream,
         run.ranks,
         give_up=lambda: run.ranks.any(interruption.is_requested),

@@ -2,8 +2,7 @@
 
 In: a run and its loss, or predictions and ages.
 Out: one dictionary for each line, in plain JSON types.
-Invariant: the same predictions give the same numbers with the same NumPy. The bootstrap is seeded, but another version
-of NumPy may draw other resamples.
+Invariant: the same predictions give the same numbers with the same NumPy; the intervals come from a seeded bootstrap.
 """
 
 from typing import Any
@@ -12,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wds_bone.distributed.resources import Stopwatch, peak_bytes, resident_bytes
+from wds_bone.inference.bootstrap import bootstrap_interval
 from wds_bone.inference.predictions import Predictions
 from wds_bone.learn.optimizer import learning_rate
 from wds_bone.learn.run import Run
 
 Months = NDArray[np.float32] | NDArray[np.float64]
-
-NUM_RESAMPLES = 1000
 
 
 def step_metrics(run: Run, step: int, *, loss: float, stopwatch: Stopwatch) -> dict[str, Any]:
@@ -52,14 +50,6 @@ def validation_metrics(run: Run, step: int, predictions: Predictions) -> dict[st
 def absolute_errors(predicted_months: Months, age_months: Months) -> NDArray[np.float64]:
     """Return the absolute errors in months, (n,), in double precision."""
     return np.abs(np.asarray(predicted_months, np.float64) - np.asarray(age_months, np.float64))
-
-
-def bootstrap_interval(values: Months, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean of `values`, (n,) (Efron, 1979)."""
-    generator = np.random.Generator(np.random.PCG64(seed))
-    means = [np.mean(values[generator.integers(len(values), size=len(values))]) for _ in range(NUM_RESAMPLES)]
-    low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    return float(low), float(high)
 
 
 def constant_error(train_age_months: Months, age_months: Months) -> float:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from wds_bone.model.preprocess import Preprocessing
+from wds_bone.model.resample import affine_maps
 
 NUM_DRAWS = 8
 
@@ -75,11 +76,7 @@ def _moves(mirrored: Tensor, signed: Tensor, ranges: Ranges, *, aspect: float) -
     direction = 1.0 - 2.0 * (mirrored & ranges.flip)
     angle = signed[:, 0] * math.radians(ranges.turn_degrees)
     zoom = 1.0 + signed[:, 1] * ranges.scale
-    cos, sin = angle.cos() * zoom, angle.sin() * zoom
-    shift = signed[:, 2:4] * (2.0 * ranges.shift)
-    across = torch.stack([cos * direction, -sin / aspect, shift[:, 0]], 1)
-    down = torch.stack([sin * aspect * direction, cos, shift[:, 1]], 1)
-    return torch.stack([across, down], 1)
+    return affine_maps(angle, zoom, aspect=aspect, direction=direction, shift=signed[:, 2:4] * (2.0 * ranges.shift))
 
 
 def _expose(image: Tensor, signed: Tensor, ranges: Ranges) -> Tensor:

@@ -40,3 +40,24 @@ def resample(image: Tensor, moves: Tensor | None, *, phase_pixels: float) -> Ten
     grid[..., 0] += 2.0 * phase_pixels / width
     grid[..., 1] += 2.0 * phase_pixels / height
     return F.grid_sample(image, grid.expand(len(image), -1, -1, -1), padding_mode="border", align_corners=False)
+
+
+def affine_maps(
+    angle: Tensor, zoom: Tensor, *, aspect: float, direction: Tensor | float = 1.0, shift: Tensor | float = 0.0
+) -> Tensor:
+    """Return the maps that mirror, rotate, scale and shift images, for `resample`.
+
+    Args:
+        angle: float32 (B,), in radians.
+        zoom: float32 (B,); the hand gets larger below 1.
+        aspect: width of the images divided by their height.
+        direction: (B,) or a number, -1 for images that are mirrored, otherwise 1.
+        shift: (B, 2) or a number, in half widths and half heights.
+
+    Returns:
+        float32 (B, 2, 3).
+    """
+    cos, sin = angle.cos() * zoom, angle.sin() * zoom
+    linear = torch.stack([cos * direction, -sin / aspect, sin * aspect * direction, cos], 1).view(-1, 2, 2)
+    moved = torch.zeros_like(linear[:, 0]) + shift
+    return torch.cat([linear, moved[:, :, None]], 2)

@@ -1,55 +1,51 @@
-"""Compute the errors of predictions in months: for all samples, per gender and per age band.
+"""Compute the errors of predictions in months: for all samples, per gender, per age band, and per both.
 
 In: predictions.
-Out: a dictionary in plain JSON types, and a table.
+Out: a dictionary in plain JSON types.
 Invariant: the numbers are a function of the predictions alone; the intervals come from a seeded bootstrap.
 
-A new metric is one line in `error_metrics`, from where it goes to `metrics.json`, and one in `_COLUMNS` for the table.
+A new metric is one line in `error_metrics`, from where it goes to `metrics.json`, and one in `report/table.py`.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wds_bone.inference.bootstrap import bootstrap_interval
 from wds_bone.inference.predictions import Predictions
-from wds_bone.learn.metrics import absolute_errors, bootstrap_interval, constant_error
+from wds_bone.report.agreement import MIN_INTERVAL_SAMPLES, measure_agreement
 
-AGE_BAND_MONTHS = 24
-OLDEST_BAND_MONTHS = 216
-WITHIN_MONTHS = (6, 12, 24)
-MIN_INTERVAL_SAMPLES = 5
-"""With fewer samples, the bootstrap interval would be meaningless."""
-_COLUMNS: dict[str, tuple[int, Callable[[dict[str, Any]], str]]] = {
-    "n": (8, lambda numbers: f"{numbers['num_samples']:,}"),
-    "MAE": (7, lambda numbers: f"{numbers['mae_months']:.2f}"),
-    "95 % interval": (16, lambda numbers: format_interval(numbers["mae_interval_months"], decimals=2)),
-    "RMSE": (7, lambda numbers: f"{numbers['rmse_months']:.2f}"),
-    "med. AE": (7, lambda numbers: f"{numbers['median_absolute_error_months']:.2f}"),
-    "bias": (7, lambda numbers: f"{numbers['bias_months']:+.2f}"),
-    **{
-        f"<= {months}": (6, lambda numbers, name=f"within_{months}_months": f"{numbers[name]:.0%}")  # type: ignore[misc]
-        for months in WITHIN_MONTHS
-    },
-}
-"""The columns of the table: the width, and a function that formats the numbers of a row."""
-_FIRST_WIDTH, _CONSTANT_WIDTH = 9, 9
+AGE_BANDS_YEARS = ((0, 2), (2, 5), (5, 10), (10, 12), (12, 15), (15, 19))
+"""The bands include their lower limit, the last one also its upper limit."""
+OLDEST_BAND = "over 19"
+FEW_SAMPLES = 20
+"""Groups with fewer samples are marked, because their numbers say little."""
+WITHIN_MONTHS = (6, 12, 18, 24)
 
 
 def summarize(predictions: Predictions) -> dict[str, Any]:
-    """Return `{"all": numbers, "gender": {"F": numbers, "M": ...}, "age_band_months": {"0-24": numbers, ...}}`.
+    """Return the errors of all samples and of groups of them; groups without samples are omitted.
 
-    The bands are [0, 24), [24, 48), ..., [216, 240]; genders and bands without samples are omitted.
+    Returns:
+        `all`: numbers, as returned by `error_metrics`.
+        `gender`: numbers for "F" and "M".
+        `age_band_years`: numbers for "0-2", "2-5", "5-10", "10-12", "12-15", "15-19" and "over 19".
+        `gender_age_band_years`: for "F" and "M", numbers for each of these bands.
     """
     everything = np.ones(len(predictions.key), bool)
-    bands = np.minimum(predictions.age_months // AGE_BAND_MONTHS * AGE_BAND_MONTHS, OLDEST_BAND_MONTHS)
+    genders, bands = gender_members(predictions), band_members(predictions)
     return {
         "all": error_metrics(predictions, everything),
-        "gender": {name: error_metrics(predictions, members) for name, members in gender_members(predictions).items()},
-        "age_band_months": {
-            f"{start:.0f}-{start + AGE_BAND_MONTHS:.0f}": error_metrics(predictions, bands == start)
-            for start in np.unique(bands).tolist()
+        "gender": {gender: error_metrics(predictions, members) for gender, members in genders.items()},
+        "age_band_years": {band: error_metrics(predictions, members) for band, members in bands.items()},
+        "gender_age_band_years": {
+            gender: {
+                band: error_metrics(predictions, of_gender & in_band)
+                for band, in_band in bands.items()
+                if (of_gender & in_band).any()
+            }
+            for gender, of_gender in genders.items()
         },
     }
 
@@ -60,41 +56,42 @@ def gender_members(predictions: Predictions) -> dict[str, NDArray[np.bool_]]:
     return {gender: chosen for gender, chosen in members.items() if chosen.any()}
 
 
+def band_members(predictions: Predictions) -> dict[str, NDArray[np.bool_]]:
+    """Return which samples are in each band of true ages, bool (n,); bands without samples are omitted."""
+    ages, oldest = predictions.age_months, 12 * AGE_BANDS_YEARS[-1][1]
+    bands = np.searchsorted([12 * start for start, _ in AGE_BANDS_YEARS[1:]], ages, side="right")
+    bands[ages > oldest] = len(AGE_BANDS_YEARS)
+    names = [*(f"{start}-{end}" for start, end in AGE_BANDS_YEARS), OLDEST_BAND]
+    return {names[band]: bands == band for band in np.unique(bands).tolist()}
+
+
 def error_metrics(predictions: Predictions, members: NDArray[np.bool_]) -> dict[str, Any]:
     """Return the errors of the samples in `members`, bool (n,) with at least one True.
 
-    An error is predicted minus true age, so a positive bias means that predictions are too old. `within_6_months` and
-    so on are fractions of the samples; they include errors of exactly 6 months. The interval of fewer than 5 samples
-    is None.
+    An error is predicted minus true age, so a positive bias means that predictions are too old. `p90` and `p95` are
+    percentiles. `within_6_months` and so on are fractions of the samples; they include errors of exactly 6 months.
+    `few_samples` marks groups of fewer than 20. The interval of the MAE of fewer than 5 samples is None. The other
+    numbers are described in `measure_agreement`.
     """
-    predicted, ages = predictions.predicted_months[members], predictions.age_months[members]
-    absolute = absolute_errors(predicted, ages)
-    numbers = {
-        "num_samples": len(ages),
+    predicted, true = (
+        months[members].astype(np.float64) for months in (predictions.predicted_months, predictions.age_months)
+    )
+    absolute = np.abs(predicted - true)
+    median, p90, p95 = np.quantile(absolute, [0.5, 0.9, 0.95]).tolist()
+    return {
+        "num_samples": len(true),
+        "few_samples": len(true) < FEW_SAMPLES,
         "mae_months": float(absolute.mean()),
-        "mae_interval_months": list(bootstrap_interval(absolute)) if len(ages) >= MIN_INTERVAL_SAMPLES else None,
+        "mae_interval_months": list(bootstrap_interval(absolute)) if len(true) >= MIN_INTERVAL_SAMPLES else None,
         "rmse_months": float(np.sqrt(np.mean(absolute**2))),
-        "median_absolute_error_months": float(np.median(absolute)),
-        "bias_months": float(signed_errors(predicted, ages).mean()),
+        "median_absolute_error_months": median,
+        "p90_absolute_error_months": p90,
+        "p95_absolute_error_months": p95,
+        "max_absolute_error_months": float(absolute.max()),
+        "bias_months": float((predicted - true).mean()),
+        **{f"within_{months}_months": float(np.mean(absolute <= months)) for months in WITHIN_MONTHS},
+        **measure_agreement(predicted, true),
     }
-    return numbers | {f"within_{months}_months": float(np.mean(absolute <= months)) for months in WITHIN_MONTHS}
-
-
-def describe_constant(predictions: Predictions, *, train_median_months: dict[str, float]) -> dict[str, Any]:
-    """Return the errors of always predicting the median training age (for F and M, the median of that gender).
-
-    Args:
-        predictions: only their true ages and genders are used.
-        train_median_months: median training age, for "all" and each gender that was trained on.
-
-    Returns:
-        `median_months` and `mae_months` for "all", "F" and "M".
-    """
-    ages = predictions.age_months
-    groups = {"all": np.ones(len(ages), bool), **gender_members(predictions)}
-    used = {name: train_median_months.get(name, train_median_months["all"]) for name in groups}
-    errors = {name: constant_error(np.array([used[name]]), ages[members]) for name, members in groups.items()}
-    return {"median_months": used, "mae_months": errors}
 
 
 def signed_errors(predicted_months: NDArray[np.float32], age_months: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -102,28 +99,6 @@ def signed_errors(predicted_months: NDArray[np.float32], age_months: NDArray[np.
     return predicted_months.astype(np.float64) - age_months.astype(np.float64)
 
 
-def format_summary(summary: dict[str, Any], *, constant_mae_months: dict[str, float]) -> str:
-    """Return the errors as a table for a terminal.
-
-    Args:
-        summary: returned by `summarize`.
-        constant_mae_months: MAE of the constant predictor, for "all", "F" and "M".
-    """
-    groups = {"all": summary["all"], **summary["gender"], **summary["age_band_months"]}
-    header = _table_line("group", {name: name for name in _COLUMNS}, "constant")
-    lines = [header]
-    for name, numbers in groups.items():
-        constant = constant_mae_months.get(name)
-        cells = {column: show(numbers) for column, (_, show) in _COLUMNS.items()}
-        lines.append(_table_line(name, cells, "" if constant is None else f"{constant:.2f}"))
-    return "\n".join(lines)
-
-
 def format_interval(interval: list[float] | None, *, decimals: int) -> str:
     """Return "7.8 to 8.5", or a question mark if there is no interval."""
     return "?" if interval is None else " to ".join(f"{limit:.{decimals}f}" for limit in interval)
-
-
-def _table_line(name: str, cells: dict[str, str], constant: str) -> str:
-    shown = " ".join(f"{cells[column]:>{width}}" for column, (width, _) in _COLUMNS.items())
-    return f"{name:<{_FIRST_WIDTH}}{shown} {constant:>{_CONSTANT_WIDTH}}".rstrip()

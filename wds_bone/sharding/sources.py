@@ -80,7 +80,7 @@ def film_sources(
     files = find_images(folders)
     ids = {label.key: read.ids.get(label.key, label.key) for label in read.labels}
     films = {key: find_film(identity, files) for key, identity in ids.items()}
-    known = {path for bad in rejected or () for path in _files_of(read.ids.get(bad.key, bad.key), files)}
+    known = {path for bad in rejected or () for path in files_of(read.ids.get(bad.key, bad.key), files)}
     missing = {key: ids[key] for key, film in films.items() if film is None}
     if missing:
         _reject_missing(missing, len(ids), table, files, rejected)
@@ -142,7 +142,7 @@ def _parts(identity: str) -> list[str]:
     return [part for part in re.split(r"[/\\]", identity) if part not in ("", ".")] or [identity]
 
 
-def _files_of(identity: str, files: ImageFiles) -> Sequence[Path]:
+def files_of(identity: str, files: ImageFiles) -> Sequence[Path]:
     """Return the files that may be the film of an id; none of them is opened."""
     return files.by_name.get(_parts(identity)[-1], ())
 
@@ -158,17 +158,29 @@ def _reject_missing(
     if rejected is not None:
         rejected += [RejectedSample(key, "no image", "no image of this name in the folders") for key in missing]
         return
-    first = next(iter(missing.values()))
-    got = f"{files.describe()}; {num_labels - len(missing):,} with a label"
     do = (
         "list all folders after --images, convert films of other kinds to PNG, or leave such labels out with "
         "--on-bad skip --max-bad N"
     )
+    raise missing_films_error([*missing.values()], num_labels, table, files, do=do)
+
+
+def missing_films_error(ids: Sequence[str], num_labels: int, table: Path, files: ImageFiles, *, do: str) -> ImageError:
+    """Return the error for labels without a film.
+
+    Args:
+        ids: the ids of these labels, at least one.
+        num_labels: the number of all labels in the table.
+        table: the label table.
+        files: the files in the folders.
+        do: the remedy, unless the ids differ from the names of films in leading zeros.
+    """
+    first, got = ids[0], f"{files.describe()}; {num_labels - len(ids):,} with a label"
     if (similar := _find_padded(first, files)) is not None:
         got += f"; {similar.name!r} has other leading zeros than {first!r}"
         do = f"join '{first}' and '{similar.name}' with --id-width {len(similar.stem)}; or {do}"
-    raise ImageError(
-        f"{table}: no image found for {len(missing):,} of {num_labels:,} labels; the first is '{first}'",
+    return ImageError(
+        f"{table}: no image found for {len(ids):,} of {num_labels:,} labels; the first is '{first}'",
         expected=f"an image named {first}.png (or .jpg, .tif, .dcm) in the folders of --images",
         got=got,
         do=do,
