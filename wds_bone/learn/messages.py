@@ -129,7 +129,8 @@ def _continuation(run: Run, progress: Progress) -> str:
     """Return the command that continues the run, relative to the one that was typed."""
     changes = ["without --resume"] if run.config.resume != "auto" else []
     changes += ["with a larger or no --max-steps"] if _is_complete(run, progress) else []
-    return f"run the same command again{''.join(f', {change},' for change in changes)} to continue"
+    words = ["run the same command again", *changes]
+    return f"{', '.join(words)}{',' if changes else ''} to continue"
 
 
 def _shown(value: Any) -> str:
