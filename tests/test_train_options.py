@@ -76,7 +76,7 @@ def test_settings_that_nobody_gave_are_not_printed_as_typed_but_as_derived(shard
     assert typed == shlex.join(["wds-bone", "train", *argv])
     assert derived.startswith("lr 0.002, threads 1, precision ")
     assert derived.endswith(f", ema 0 derived; all settings: {out / 'config.toml'}")
-    assert summary == "10 training and 5 validation samples, 32 x 32 pixels, 5 steps, the last one now 1; starting"
+    assert summary == "10 training and 5 validation samples, 32 x 32 pixels, 5 steps, now up to step 1; starting"
 
 
 def test_dropout_with_a_frozen_backbone_is_refused(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -53,7 +53,7 @@ def _summary(run: Run, progress: Progress) -> str:
     counts = f"{run.train_stream.num_samples:,} training and {run.val_stream.num_samples:,} validation samples"
     start = f"resuming after step {progress.step}" if progress.step else "starting"
     processes = f"; {run.ranks.world_size} processes" if run.ranks.world_size > 1 else ""
-    last = f", the last one now {run.last_step}" if run.last_step < run.recipe.num_steps else ""
+    last = f", now up to step {run.last_step}" if run.last_step < run.recipe.num_steps else ""
     return f"{counts}, {size}, {run.recipe.num_steps} steps{last}; {start}{processes}"
 
 
