@@ -39,7 +39,7 @@ class PredictConfig:
         metavar="IMAGE",
     )
     gender: str | None = option(
-        "gender of the children in all these films, such as F or M", default=None, metavar="GENDER"
+        "gender of the children in all these films, such as F or M", default=None, metavar="WORD"
     )
     gender_from_dicom: bool = option(
         "read the gender of each child from its DICOM film, whose PatientSex must be F or M", default=False
