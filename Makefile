@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 BENCH_READY := $(VENV)/.bench-ready
 FILMS := $(if $(IMAGES),--images $(IMAGES))
@@ -34,10 +35,10 @@ demo: $(READY) ## draw synthetic hands, make shards, train, evaluate: two to fiv
 	@echo "figures    runs/demo/report/*.png"
 
 test: $(READY) ## run the tests that every change must pass: two minutes on two cores
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(READY) ## run the tests with subprocesses, kills and real trainings: 20 minutes
-	$(BIN)/python -m pytest -m slow --timeout 900
+	$(PYTEST) -m 'slow and not stress' --timeout 900
 
 test-stress: $(READY) ## kill a training a hundred times: ten minutes
 	$(BIN)/python -m pytest -m stress

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.learn.runs import train_argv
+
+TRAIN, EVALUATE, RECORDING = "wds_bone.train", "wds_bone.evaluate", "tests.recording"
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "5", "PYTHONWARNINGS": "error::FutureWarning"}
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -64,10 +67,31 @@ def finish(process: "subprocess.Popen[str]", *, timeout: float = 100.0) -> Launc
     return LaunchResult(process.returncode, stdout, stderr)
 
 
+def argv_of(shards: Path, out: Path, *more: str) -> list[str]:
+    """Return the command line of a run of two epochs, which are 14 steps of 6 samples."""
+    return train_argv(shards, out, "--batch-size", "6", *more)
+
+
 def launch(num_ranks: int, *module_and_argv: str, timeout: float = 300.0, **environment: str) -> LaunchResult:
     """Start `num_ranks` processes, and wait for them to end."""
     with started(torchrun(num_ranks, *module_and_argv), **environment) as process:
         return finish(process, timeout=timeout)
+
+
+def start_by_hand(stack: ExitStack, argv: list[str], **variables: str) -> list[LaunchResult]:
+    """Start two processes like the launchers on two hosts; each replaces `{rank}` in `argv` with its rank."""
+    port = str(free_port())
+    processes = [
+        stack.enter_context(
+            started(
+                [sys.executable, "-m", TRAIN, *(word.replace("{rank}", str(rank)) for word in argv)],
+                **{"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"},
+                **{"MASTER_PORT": port, **variables},
+            )
+        )
+        for rank in range(2)
+    ]
+    return [finish(process) for process in processes]
 
 
 def processes_of(launcher: int) -> dict[int, int]:

@@ -435,15 +435,22 @@ def test_a_run_killed_several_times_equals_an_uninterrupted_one(shards: Path, tm
     assert metrics_of(out) == metrics_of(tmp_path / "whole")
 
 
+@pytest.fixture(scope="module")
+def run_of_twenty_epochs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of 20 epochs."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert main(train_argv(shards, out, "--epochs", "20")) == 0
+    return out
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.fault("E3", "E8")
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_process_that_receives_a_signal_saves_and_exits_with_its_code(
-    number: int, exit_code: int, shards: Path, tmp_path: Path
+    number: int, exit_code: int, shards: Path, run_of_twenty_epochs: Path, tmp_path: Path
 ):
     settings, out = ["--epochs", "20"], tmp_path / "stopped"
-    assert main(train_argv(shards, tmp_path / "whole", *settings)) == 0
     process = start(*train_argv(shards, out, *settings))
     wait_for_lines(out, 7, process)
     process.send_signal(number)
@@ -454,5 +461,5 @@ def test_a_process_that_receives_a_signal_saves_and_exits_with_its_code(
     resumed = start(*train_argv(shards, out, *settings))
     resumed.communicate(timeout=100)
     assert resumed.returncode == 0
-    assert_same_state(out / "last.pt", tmp_path / "whole" / "last.pt")
-    assert metrics_of(out) == metrics_of(tmp_path / "whole")
+    assert_same_state(out / "last.pt", run_of_twenty_epochs / "last.pt")
+    assert metrics_of(out) == metrics_of(run_of_twenty_epochs)
