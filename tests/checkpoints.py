@@ -22,5 +22,6 @@ def complete_contents(**more: Any) -> dict[str, Any]:
         "stream": {},
         "model": {},
         "optimizer": {},
+        "clock": {"elapsed_seconds": 0.0},
     }
     return contents | more

@@ -33,7 +33,7 @@ def test_the_help_has_one_line_with_an_example_for_each_command(capsys: pytest.C
     assert [line.partition("  wds-bone ")[2] for line in lines] == [
         command.example.removeprefix("wds-bone ") for command in COMMANDS
     ]
-    assert len(lines) == 6
+    assert len(lines) == 7
     assert max(map(len, help_text().splitlines())) <= 120
 
 

@@ -37,7 +37,8 @@ from wds_bone.shards.manifest import ImageFormat
 from wds_bone.train import main as train
 
 NUM_FILMS = 12
-FILES = {"predictions.csv", "metrics.json", "scatter.png", "bland_altman.png"}
+FIGURES = {f"{stem}.{ending}" for stem in ("scatter", "bland_altman", "error_boxes") for ending in ("png", "pdf")}
+FILES = {"predictions.csv", "metrics.json", *FIGURES}
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +100,10 @@ def test_the_same_command_writes_the_same_bytes_and_replaces_older_files(
 def test_the_metrics_record_what_they_were_measured_with(folder: Path, default_results: Path) -> None:
     _, metrics = results(default_results)
     digest = hashlib.sha256((folder / "best.pt").read_bytes()).hexdigest()
-    assert metrics["checkpoint"]["sha256"] == digest
-    assert metrics["checkpoint"]["progress"] == {"step": 7}
-    assert metrics["checkpoint"]["preprocessing"]["image_format"]["fit"] == "letterbox"
+    (checkpoint,) = metrics["checkpoints"]
+    assert checkpoint["sha256"] == digest
+    assert checkpoint["progress"] == {"step": 7}
+    assert checkpoint["preprocessing"]["image_format"]["fit"] == "letterbox"
     assert (metrics["shards"]["split"], metrics["gender_input"]) == (None, "true")
     assert re.fullmatch("[0-9a-f]{64}", metrics["shards"]["order_digest"])
     assert metrics["versions"]["torch"] == torch.__version__
@@ -253,9 +255,28 @@ def test_keys_of_foreign_shards_cannot_become_formulas_in_the_table(tmp_path: Pa
         assert [row["key"][0] for row in csv.DictReader(file)] == ["'", "'", "'", "<"]
 
 
-def test_checkpoint_shards_and_folder_are_required(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 2
-    assert "--checkpoint, --shards, --out" in capsys.readouterr().err
+@pytest.mark.fault("E5")
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ("", "the following arguments are required: --out"),
+        ("--out x", "no samples are named"),
+        ("--out x --shards s", "no --checkpoint"),
+        ("--out x --labels t.csv", "--labels without --images"),
+        ("--out x --images d", "--images without --labels"),
+        ("--out x --shards s --labels t.csv --images d", "--shards and --labels contradict each other"),
+        ("--out x --shards s --runs r", "--shards and --runs contradict each other"),
+        ("--out x --checkpoint f --labels t.csv --images d --split val", "--split has no effect with --labels"),
+        ("--out x --runs r --checkpoint f", "--checkpoint has no effect with --runs"),
+        ("--out x --runs r --gender swapped", "--gender has no effect with --runs"),
+        ("--out x --checkpoint f --shards s --age-unit years", "--age-unit has no effect without --labels"),
+    ],
+)
+def test_samples_must_be_named_in_exactly_one_way(
+    options: str, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(options.split()) == 2
+    assert problem in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -268,7 +289,7 @@ def test_evaluating_the_best_checkpoint_gives_the_error_that_training_reported(
     assert train(["--train", shards, "--val", shards, "--out", str(tmp_path / "run"), *settings]) == 0
     assert evaluate(folder, tmp_path / "out", "--checkpoint", str(tmp_path / "run" / "best.pt")) == 0
     _, metrics = results(tmp_path / "out")
-    reported = metrics["checkpoint"]["progress"]["best_mae_months"]
+    reported = metrics["checkpoints"][0]["progress"]["best_mae_months"]
     assert metrics["errors"]["all"]["mae_months"] == pytest.approx(reported, abs=tolerance_months)
 
 

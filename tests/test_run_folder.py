@@ -1,6 +1,8 @@
 """Test that a run folder has one training at a time, and what is refused before any work."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -132,7 +134,7 @@ def test_the_settings_that_a_run_writes_do_not_resume_another_checkpoint(
     capsys.readouterr()
     again = ["--config", str(resumed / "config.toml"), "--out", str(tmp_path / "again"), "--max-steps", "1"]
     assert main(again) == 0
-    assert "stopped after step 1 of" in capsys.readouterr().out
+    assert "stopped by --max-steps after step 1 of" in capsys.readouterr().out
 
 
 @pytest.mark.fault("E9", "F3")
@@ -194,3 +196,24 @@ def test_training_on_the_validation_samples_is_said(shards: Path, tmp_path: Path
     assert "warning: 5 of the 5 validation samples (the first is 'hand-" in message
     assert main(train_argv(shards, tmp_path / "clean", "--max-steps", "1")) == 0
     assert "warning" not in capsys.readouterr().err
+
+
+def test_every_file_and_every_number_of_a_run_and_an_evaluation_is_documented(
+    shards: Path, finished: Path, tmp_path: Path
+):
+    evaluation = ["--checkpoint", str(finished / "best.pt"), "--shards", str(shards), "--split", "val"]
+    assert evaluate([*evaluation, "--out", str(tmp_path), "--device", "cpu"]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    names = [
+        *(path.name for folder in (finished, tmp_path) for path in folder.iterdir()),
+        *(name for line in lines for name in line),
+        *(name for checkpoint in ("last.pt", "best.pt") for name in load_checkpoint(finished / checkpoint)),
+        *json.loads((finished / "run.json").read_text()),
+        *metrics,
+        *metrics["errors"]["all"],
+        *(finished / "predictions.csv").read_text().splitlines()[0].split(","),
+    ]
+    document = (Path(__file__).parent.parent / "docs" / "run-folder.md").read_text()
+    described = {name.rstrip("/") for name in re.findall("`([^`\n]+)`", document)}
+    assert sorted(set(names) - described) == []

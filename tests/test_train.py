@@ -27,6 +27,7 @@ from tests.learn.runs import (
     write_small_set,
 )
 from tests.sample_sets import write_set
+from wds_bone.distributed.resources import Clock
 from wds_bone.learn.messages import closing_text
 from wds_bone.learn.run import Progress
 from wds_bone.model.checkpoint import load_checkpoint, save_checkpoint
@@ -176,13 +177,15 @@ def test_a_run_can_resume_from_an_earlier_checkpoint_if_the_last_one_is_damaged(
     shards: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "damaged"
+    main(train_argv(shards, out, "--max-steps", "2"))
+    earlier = Path(shutil.copy(out / "last.pt", tmp_path / "earlier.pt"))
     main(train_argv(shards, out, "--max-steps", "4"))
     damaged = bytearray((out / "last.pt").read_bytes())
     damaged[len(damaged) // 2] ^= 1
     (out / "last.pt").write_bytes(damaged)
     assert main(train_argv(shards, out)) == 2
     assert "changed since it was saved" in capsys.readouterr().err
-    assert main(train_argv(shards, out, "--resume", str(out / "best.pt"))) == 0
+    assert main(train_argv(shards, out, "--resume", str(earlier))) == 0
     assert_same_state(out / "last.pt", finished / "last.pt")
     assert metrics_of(out) == metrics_of(finished)
 
@@ -322,9 +325,13 @@ def test_the_closing_text_of_a_run_stopped_before_its_first_step_names_no_checkp
 ):
     with open_run(train_argv(shards, tmp_path / "run")) as run:
         pass
-    assert closing_text(run, Progress()) == f"stopped after step 0 of {NUM_STEPS}; no checkpoint yet; not validated yet"
+    run.clock = Clock(4000.0)
+    ending, *more = closing_text(run, Progress(), signal_number=signal.SIGINT).splitlines()
+    assert ending.startswith(f"stopped by SIGINT after step 0 of {NUM_STEPS} and 1:06:")
+    assert ending.endswith(" of training; no checkpoint yet")
+    assert more == ["not validated yet", "run the same command again to continue"]
     resumed_elsewhere = Progress(step=3, best_mae_months=12.0, best_epoch=1)
-    assert closing_text(run, resumed_elsewhere).endswith("best validation MAE 12.00 months after epoch 1")
+    assert "\nbest validation MAE 12.00 months after epoch 1\n" in closing_text(run, resumed_elsewhere)
 
 
 def test_validation_shards_may_have_one_split_of_any_name(shards: Path, tmp_path: Path):
@@ -457,7 +464,9 @@ def test_a_process_that_receives_a_signal_saves_and_exits_with_its_code(
     printed, _ = process.communicate(timeout=20)
     assert process.returncode == exit_code
     step = load_checkpoint(out / "last.pt")["progress"]["step"]
-    assert f"stopped after step {step} of 50" in printed
+    name = signal.Signals(number).name
+    assert f"stopped by {name} after step {step} of 50 and 0:0" in printed
+    assert printed.endswith("\nrun the same command again to continue\n")
     resumed = start(*train_argv(shards, out, *settings))
     resumed.communicate(timeout=100)
     assert resumed.returncode == 0

@@ -1,19 +1,34 @@
 """Test the less common options of `wds-bone train`: folds, patience, settings from a file, and the dry run."""
 
 import json
+import re
 import shlex
+import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.learn.runs import assert_same_state, metrics_of, one_thread, train_argv, write_small_set
+from tests.learn.runs import (
+    SMALL_MODEL,
+    assert_same_state,
+    metrics_of,
+    one_thread,
+    open_run,
+    train_argv,
+    write_small_set,
+)
 from wds_bone.command_line import parse_config
 from wds_bone.commands import TRAIN
+from wds_bone.learn.messages import closing_text
+from wds_bone.learn.metrics_file import read_metrics
+from wds_bone.learn.run import Progress
 from wds_bone.learn.settings import TrainConfig
-from wds_bone.model.checkpoint import load_checkpoint
+from wds_bone.model.checkpoint import load_checkpoint, save_checkpoint
 from wds_bone.train import main
 
 
@@ -44,11 +59,24 @@ def test_the_settings_that_a_run_prints_are_a_valid_command_line(
 ):
     settings = ["--set", "augment_flip=false", "freeze_backbone=true", "patience=3", "ema=0.5"]
     assert main(train_argv(shards, tmp_path / "a run", "--max-steps", "1", *settings)) == 0
-    typed = shlex.split(capsys.readouterr().out.splitlines()[0])
+    program, name, *typed = shlex.split(capsys.readouterr().out.splitlines()[0])
+    assert f"{program} {name}" == TRAIN.name
     parsed = parse_config(TrainConfig, typed, TRAIN)
     written = parse_config(TrainConfig, ["--config", str(tmp_path / "a run" / "config.toml")], TRAIN)
-    assert parsed == written
+    assert parsed == replace(written, threads=None)
     assert not parsed.augment_flip
+
+
+def test_settings_that_nobody_gave_are_not_printed_as_typed_but_as_derived(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "run"
+    assert main(["--train", str(shards), "--out", str(out), "--model", SMALL_MODEL, "--max-steps", "1"]) == 0
+    typed, derived, summary = capsys.readouterr().out.splitlines()[:3]
+    assert typed == f"wds-bone train --train {shards} --out {out} --model {SMALL_MODEL} --max-steps 1"
+    assert derived.startswith("lr 0.002, ")
+    assert derived.endswith(f" derived; all settings: {out / 'config.toml'}")
+    assert summary == "10 training and 5 validation samples, 32 x 32 pixels, 5 steps, the last one now 1; starting"
 
 
 def test_dropout_with_a_frozen_backbone_is_refused(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -64,6 +92,7 @@ def test_a_dry_run_describes_the_run_and_leaves_nothing_behind(
     shown = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     assert "image uint8 (4, 1, 32, 32)" in shown["batch"]
     assert shown["steps"].strip() == "5 of 5 left, 2 validations"
+    assert re.fullmatch(r" *about 0:00:\d\d: [\d.e-]+ s per step, [\d.e-]+ s per validation", shown["duration"])
     assert "10 samples in 2 shards" in shown["training"]
     assert "5 samples in 1 shard, 2 batches" in shown["validation"]
     assert "each with 4 of 4 samples per step, in 2 parts" in shown["processes"]
@@ -78,8 +107,8 @@ def test_a_dry_run_does_not_change_the_run_that_it_would_resume(
     out = tmp_path / "run"
     assert main(train_argv(shards, out, "--max-steps", "2")) == 0
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
-    assert main(train_argv(shards, out, "--dry-run")) == 0
-    assert "3 of 5 left" in capsys.readouterr().out
+    assert main(train_argv(shards, out, "--dry-run", "--max-steps", "4")) == 0
+    assert "2 of 4 left, 1 validation\n" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
 
 
@@ -142,3 +171,48 @@ def test_tensorboard_shows_scalars_and_predictions_and_shows_augmented_inputs_on
     assert {"loss", "lr", "val_mae_months", "wait_fraction"} <= set(board.Tags()["scalars"])
     assert [event.step for event in board.Images("augmented inputs")] == [0]
     assert [event.step for event in board.Images("predicted and true age")] == [3, 5]
+
+
+def test_the_text_at_the_end_says_how_to_continue_with_other_options_than_the_ones_that_stopped_the_run(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out, other = tmp_path / "run", tmp_path / "other"
+    assert main(train_argv(shards, out, "--max-steps", "2")) == 0
+    assert capsys.readouterr().out.endswith(
+        "\nrun the same command again, with a larger or no --max-steps, to continue\n"
+    )
+    assert main(train_argv(shards, other, "--resume", str(out / "last.pt"), "--max-steps", "4")) == 0
+    assert capsys.readouterr().out.endswith(
+        "\nrun the same command again, without --resume, with a larger or no --max-steps, to continue\n"
+    )
+    assert main(train_argv(shards, other)) == 0
+    assert "to continue" not in capsys.readouterr().out
+
+
+def test_the_time_of_a_run_continues_when_it_is_resumed_also_in_another_folder(shards: Path, tmp_path: Path):
+    out, other = tmp_path / "run", tmp_path / "other"
+    assert main(train_argv(shards, out, "--max-steps", "2")) == 0
+    contents = load_checkpoint(out / "last.pt")
+    contents["clock"]["elapsed_seconds"] += 1000.0
+    save_checkpoint(out / "last.pt", contents)
+    assert main(train_argv(shards, other, "--resume", str(out / "last.pt"))) == 0
+    seconds = [line["elapsed_seconds"] for line in read_metrics(other / "metrics.jsonl")]
+    assert seconds == sorted(seconds)
+    assert 1000.0 < seconds[0] < seconds[-1] < 1000.0 + 900.0
+
+
+def test_the_learning_curve_of_a_run_is_drawn(shards: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    assert main(train_argv(shards, out)) == 0
+    with Image.open(out / "learning_curve.png") as image:
+        assert image.format == "PNG"
+        assert min(image.size) > 500
+
+
+@pytest.mark.fault("E3")
+def test_a_signal_in_the_last_validation_is_not_called_finished(shards: Path, tmp_path: Path):
+    with open_run(train_argv(shards, tmp_path / "run")) as run:
+        pass
+    text = closing_text(run, Progress(step=5, validated_epochs=1), signal_number=signal.SIGTERM)
+    assert text.startswith("stopped by SIGTERM after step 5 of 5")
+    assert text.endswith("\nrun the same command again to continue")

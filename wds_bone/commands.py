@@ -36,9 +36,18 @@ TRAIN = Command(
 EVALUATE = Command(
     "wds-bone evaluate",
     "measure the errors of a model",
-    "Predict every sample of a split once, and write the predictions, their errors and figures.",
+    "Predict every labeled sample once, from shards or straight from films, or pool the folds of a cross-validation; "
+    "write the predictions, their errors and figures.",
     "wds-bone evaluate --checkpoint best.pt --shards shards --split val --out report",
     after_signal="the results are not complete; run the same command again",
+)
+CALIBRATE = Command(
+    "wds-bone calibrate",
+    "add intervals to a checkpoint",
+    "Write a copy of a checkpoint whose predictions have intervals that contain the true age with a chosen "
+    "probability. They are fitted on labeled films that the model was not trained on.",
+    "wds-bone calibrate --checkpoint best.pt --shards shards --split val --out calibrated.pt",
+    after_signal="nothing was written; run the same command again",
 )
 PREDICT = Command(
     "wds-bone predict",
@@ -49,4 +58,4 @@ PREDICT = Command(
     after_signal="films without a row were not predicted, and a file --out was not written; run the command again",
     prints_result=True,
 )
-COMMANDS = (MAKE_SHARDS, VERIFY, INDEX, TRAIN, EVALUATE, PREDICT)
+COMMANDS = (MAKE_SHARDS, VERIFY, INDEX, TRAIN, EVALUATE, CALIBRATE, PREDICT)

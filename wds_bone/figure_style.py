@@ -23,14 +23,16 @@ GENDER_NAMES = {"F": "girls", "M": "boys"}
 GENDER_COLORS = {"F": "#DD7A1E", "M": "#0B3C6F"}
 """Orange and dark blue: color-blind readers can tell them apart, and in gray print one is much lighter."""
 GENDER_MARKERS = {"F": "o", "M": "^"}
-INK, FAINT_INK = "#222222", "#777777"
+INK, FAINT_INK, TREND_COLOR = "#222222", "#777777", "#007A57"
 INCHES = (5.5, 5.7)
 """One and a half columns of a journal. The smallest text is still 5 points high if it is printed in one column."""
 SCREEN_DOTS_PER_INCH, PRINT_DOTS_PER_INCH = 150, 300
 TITLE_POINTS, TEXT_POINTS, SMALL_POINTS = 11, 9, 8
 LINE_INCHES = 0.2
 TICK_MONTHS, MAX_AGE_TICKS = 24, 15
-_SUBTITLE_OFFSET, _TITLE_OFFSET = 17, 31
+MIN_ERROR_MONTHS = 6.0
+_SUBTITLE_OFFSET, _TITLE_OFFSET = 20, 34
+FIGURE_FORMATS = ("png", "pdf")
 _embedding = threading.Lock()
 
 
@@ -77,6 +79,12 @@ def label_levels(axes: Axes, labels: Mapping[float, str]) -> None:
         axes.annotate(with_minus_signs(labels[level]), (1, height), fontsize=SMALL_POINTS, **place)  # type: ignore[arg-type]
 
 
+def label_top(axes: Axes, x: float, text: str) -> None:
+    """Write a few words above the axes, where a line leaves them."""
+    place = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points", "xytext": (0, 3), "ha": "center"}
+    axes.annotate(with_minus_signs(text), (x, 1), fontsize=SMALL_POINTS, **place)  # type: ignore[arg-type]
+
+
 def _spread(heights: list[float], gap: float) -> list[float]:
     """Return ascending heights that differ by at least `gap`; the one in the middle stays."""
     middle = len(heights) // 2
@@ -90,7 +98,8 @@ def _spread(heights: list[float], gap: float) -> list[float]:
 
 def add_legend(figure: Figure, *, num_columns: int = 2) -> None:
     """Explain everything that has a label, in a strip below the axes, where it hides nothing."""
-    figure.legend(loc="outside lower center", ncols=num_columns, frameon=False, fontsize=SMALL_POINTS, borderaxespad=0)
+    style = {"frameon": False, "fontsize": SMALL_POINTS, "borderaxespad": 0, "handlelength": 3}
+    figure.legend(loc="outside lower center", ncols=num_columns, **style)
 
 
 def set_age_ticks(axis: Axis) -> None:
@@ -100,6 +109,12 @@ def set_age_ticks(axis: Axis) -> None:
     axis.set_major_locator(MultipleLocator(multiple * TICK_MONTHS))
 
 
+def set_error_limits(axes: Axes, *months: float) -> None:
+    """Show errors on either side of zero, up to the largest of `months` and at least up to half a year."""
+    limit = 1.1 * max(MIN_ERROR_MONTHS, *map(abs, months))
+    axes.set_ylim(-limit, limit)
+
+
 def with_minus_signs(text: str) -> str:
     """Return `text` with minus signs instead of hyphens in front of numbers."""
     return re.sub(r"(?<!\w)-(?=\d)", "−", text)
@@ -107,7 +122,8 @@ def with_minus_signs(text: str) -> str:
 
 def figure_files(figure: Figure, stem: str) -> dict[str, bytes]:
     """Return the files of a figure by name: `<stem>.png`, at 300 dots per inch, and `<stem>.pdf`."""
-    return {f"{stem}.png": figure_as_png(figure), f"{stem}.pdf": figure_as_pdf(figure)}
+    contents = (figure_as_png(figure), figure_as_pdf(figure))
+    return {f"{stem}.{ending}": file for ending, file in zip(FIGURE_FORMATS, contents, strict=True)}
 
 
 def figure_as_png(figure: Figure, *, dots_per_inch: int = PRINT_DOTS_PER_INCH) -> bytes:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from tqdm import tqdm
 
@@ -37,6 +38,11 @@ def progress(total: int, unit: str, *, label: str, start: int = 0) -> Iterator[C
         return
     with tqdm(total=total, initial=start, unit=unit, desc=label, unit_scale=unit == BYTES, smoothing=0.05) as bar:
         yield lambda done: _advance(bar, done)
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration as hours, minutes and seconds, such as "0:01:20" or "2 days, 3:00:00"."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 def _advance(bar: "tqdm[object]", done: int) -> None:

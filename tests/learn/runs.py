@@ -82,6 +82,7 @@ def open_run(argv: list[str]) -> Iterator[Run]:
 def state_of(checkpoint: Path) -> dict[str, Any]:
     """Return what must be equal in the checkpoints of equal runs, as a flat mapping of names to tensors or values."""
     contents = load_checkpoint(checkpoint)
+    contents.pop("clock", None)
     for name in ("out", "max_steps", "threads", "resume"):
         del contents["config"][name]
     return dict(_leaves("", contents))
@@ -97,7 +98,7 @@ def assert_same_state(one: Path, other: Path) -> None:
 
 def metrics_of(out: Path) -> list[dict[str, Any]]:
     """Return the metrics of a run, line by line, without those that depend on time and memory."""
-    varying = {"images_per_second", "wait_fraction", "rss_bytes", "val_seconds"}
+    varying = {"elapsed_seconds", "images_per_second", "wait_fraction", "rss_bytes", "val_seconds"}
     lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
     return [{name: value for name, value in line.items() if name not in varying} for line in lines]
 

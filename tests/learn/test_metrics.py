@@ -3,31 +3,12 @@
 import numpy as np
 import pytest
 
-from wds_bone.learn.metrics import absolute_errors, bootstrap_interval, constant_error, median_ages
+from wds_bone.learn.metrics import absolute_errors, constant_error, median_ages
 
 
 def test_the_constant_predictor_predicts_the_median_of_the_training_ages():
     train, val = np.array([10, 20, 90], np.float32), np.array([0, 20, 100], np.float32)
     assert constant_error(train, val) == pytest.approx(100 / 3)
-
-
-def test_the_interval_contains_the_mean_and_shrinks_with_the_square_root_of_the_sample_size():
-    errors = np.random.default_rng(0).exponential(12, 4000)
-    few, many = bootstrap_interval(errors[:40]), bootstrap_interval(errors)
-    assert many[0] < errors.mean() < many[1]
-    assert (few[1] - few[0]) / (many[1] - many[0]) == pytest.approx(10, rel=0.4)
-
-
-def test_the_interval_is_close_to_the_normal_approximation():
-    errors = np.random.default_rng(0).normal(12, 3, 2000)
-    low, high = bootstrap_interval(errors)
-    assert high - low == pytest.approx(2 * 1.96 * 3 / np.sqrt(2000), rel=0.1)
-
-
-def test_the_interval_is_reproducible():
-    errors = np.arange(50, dtype=np.float64)
-    assert bootstrap_interval(errors) == bootstrap_interval(errors)
-    assert bootstrap_interval(errors) != bootstrap_interval(errors, seed=1)
 
 
 def test_errors_are_computed_in_double_precision():

@@ -49,6 +49,7 @@ UNFLAGGED = [
     "sync_batch_norm",
     "shuffle_buffer",
     "timeout_seconds",
+    "wandb",
     "augment_flip",
     "augment_turn_degrees",
     "augment_scale",

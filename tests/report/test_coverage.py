@@ -37,7 +37,7 @@ def test_every_sample_is_counted_for_its_gender_and_its_age_band():
         "10-12": (1, 1),
         "12-15": (0, 1),
         "15-19": (2, 2),
-        "19+": (0, 1),
+        "over 19": (0, 1),
     }
     json.dumps(numbers, allow_nan=False)
 

@@ -1,16 +1,14 @@
 import io
-import threading
 from collections.abc import Callable
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from wds_bone.figure_style import figure_as_png
 from wds_bone.inference.predictions import Predictions
-from wds_bone.report.figures import draw_bland_altman, draw_scatter, figure_as_png
+from wds_bone.report.figures import MAX_VECTOR_POINTS, draw_bland_altman, draw_scatter
 from wds_bone.report.metrics import summarize
 
 Draw = Callable[..., Figure]
@@ -31,11 +29,14 @@ def drawn_points(figure: Figure) -> np.ndarray:
 
 
 def texts_of(figure: Figure) -> str:
-    (axes,) = figure.axes
-    legend = axes.get_legend()
-    assert legend is not None
-    texts = [axes.get_title(loc="left"), *(text.get_text() for text in [*axes.texts, *legend.get_texts()])]
-    return "\n".join(texts)
+    (axes,), (legend,) = figure.axes, figure.legends
+    return "\n".join(text.get_text() for text in [*axes.texts, *legend.get_texts()])
+
+
+def line_named(figure: Figure, start: str) -> np.ndarray:
+    """Return the ends of the line whose label begins with `start`, (2, 2)."""
+    (line,) = [line for line in figure.axes[0].lines if str(line.get_label()).startswith(start)]
+    return np.asarray(line.get_xydata(), np.float64)
 
 
 def sorted_rows(points: np.ndarray) -> list[list[float]]:
@@ -56,13 +57,27 @@ def test_the_bland_altman_plot_shows_errors_against_means() -> None:
     np.testing.assert_allclose(sorted_rows(points), sorted_rows(expected), atol=1e-4)
 
 
-def test_the_limits_of_agreement_are_1_96_standard_deviations_from_the_bias() -> None:
+def test_the_lines_of_bland_and_altman_are_labeled_with_their_levels() -> None:
     predictions = random_predictions(101)
     errors = predictions.predicted_months.astype(np.float64) - predictions.age_months
-    (axes,) = draw_bland_altman(predictions, summarize(predictions)).axes
-    levels = sorted(float(line.get_ydata()[0]) for line in axes.lines)  # type: ignore[index]
-    limits = [errors.mean() - 1.96 * errors.std(), errors.mean(), errors.mean() + 1.96 * errors.std()]
-    np.testing.assert_allclose(levels, sorted([0.0, *limits]))
+    figure = draw_bland_altman(predictions, summarize(predictions))
+    levels = [float(np.asarray(line.get_ydata())[0]) for line in figure.axes[0].lines[:4]]
+    limits = errors.mean() + 1.96 * errors.std(ddof=1) * np.array([1, -1])
+    np.testing.assert_allclose(levels, [0, errors.mean(), *limits])
+    for level, name in ((errors.mean(), "bias"), (limits[0], "upper limit"), (limits[1], "lower limit")):
+        assert f"{level:+.1f} {name}".replace("-", "−") in texts_of(figure)
+
+
+@pytest.mark.parametrize("shrink", [0.0, 0.2])
+def test_the_trend_is_the_least_squares_line(shrink: float) -> None:
+    predictions = random_predictions(101)
+    predictions.predicted_months[:] = predictions.age_months - shrink * (predictions.age_months - 100) + 1
+    summary = summarize(predictions)
+    (first, last) = line_named(draw_scatter(predictions, summary), "trend")
+    assert (last[1] - first[1]) / (last[0] - first[0]) == pytest.approx(1 - shrink)
+    assert first[1] == pytest.approx(predictions.predicted_months.min(), abs=1e-3)
+    (first, last) = line_named(draw_bland_altman(predictions, summary), "trend")
+    assert (last[1] - first[1]) / (last[0] - first[0]) == pytest.approx(-shrink / (1 - shrink / 2), abs=1e-6)
 
 
 @both_figures
@@ -74,7 +89,7 @@ def test_the_figure_states_the_numbers_and_the_remark(draw: Draw) -> None:
     assert "n = 1,200" in texts
     assert f"bias {summary['all']['bias_months']:+.1f}" in texts
     for name, gender in (("girls", "F"), ("boys", "M")):
-        assert f"{name} ({gender}), MAE {summary['gender'][gender]['mae_months']:.1f}, n = 600" in texts
+        assert f"{name}: MAE {summary['gender'][gender]['mae_months']:.1f} months, n = 600" in texts
 
 
 @both_figures
@@ -89,23 +104,31 @@ def test_all_points_lie_inside_the_axes(draw: Draw) -> None:
 
 
 @both_figures
-@pytest.mark.parametrize("num_samples", [1, 2, 30])
-def test_the_same_predictions_give_the_same_image(draw: Draw, num_samples: int) -> None:
-    predictions = random_predictions(num_samples)
-    first, second = (figure_as_png(draw(predictions, summarize(predictions))) for _ in range(2))
-    assert first == second
-    with Image.open(io.BytesIO(first)) as image:
-        assert image.format == "PNG"
-        assert min(image.size) > 900
+def test_no_text_and_no_legend_covers_a_point(draw: Draw) -> None:
+    predictions = random_predictions(50)
+    predictions.predicted_months[:2] = (-60, 400)
+    figure = draw(predictions, summarize(predictions))
+    figure.draw_without_rendering()
+    (axes,), (legend,) = figure.axes, figure.legends
+    frame = axes.get_window_extent()
+    for text in (*axes.texts, legend):
+        box = text.get_window_extent()
+        assert box.x0 >= frame.x1 or box.y0 >= frame.y1 or box.y1 <= frame.y0, text
 
 
 @both_figures
-def test_a_figure_can_be_drawn_in_any_thread_without_changing_the_settings_of_matplotlib(draw: Draw) -> None:
-    settings: dict[str, Any] = dict(mpl.rcParams)
-    predictions = random_predictions(20)
-    images: list[bytes] = []
-    thread = threading.Thread(target=lambda: images.append(figure_as_png(draw(predictions, summarize(predictions)))))
-    thread.start()
-    thread.join(timeout=60)
-    assert images == [figure_as_png(draw(predictions, summarize(predictions)))]
-    assert dict(mpl.rcParams) == settings
+@pytest.mark.parametrize("num_samples", [1, 3])
+def test_the_same_predictions_give_the_same_image(draw: Draw, num_samples: int) -> None:
+    predictions = random_predictions(num_samples)
+    summary = summarize(predictions)
+    first, second = (figure_as_png(draw(predictions, summary), dots_per_inch=50) for _ in range(2))
+    assert first == second
+    with Image.open(io.BytesIO(first)) as image:
+        assert image.format == "PNG"
+
+
+@pytest.mark.parametrize(("num_samples", "is_image"), [(MAX_VECTOR_POINTS, False), (MAX_VECTOR_POINTS + 1, True)])
+def test_thousands_of_points_are_an_image_within_the_pdf(num_samples: int, is_image: bool) -> None:
+    predictions = random_predictions(num_samples)
+    points = draw_scatter(predictions, summarize(predictions)).axes[0].collections[0]
+    assert points.get_rasterized() is is_image

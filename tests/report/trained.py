@@ -59,8 +59,9 @@ def write_checkpoint(
     model: BoneAgeModel | None = None,
     name: str = MODEL,
 ) -> Path:
-    """Write a checkpoint of `model`, by default a new model of the given name, and return its path."""
+    """Write a checkpoint of `model`, by default a new one of the given name, trained on nothing; return its path."""
     contents = complete_contents(
+        trained_on={"salt": "00", "hashes": torch.empty(0, dtype=torch.int64), "inherited": []},
         config={"model": name},
         ema=(model or (distinguishing_model() if name == MODEL else build_model(name))).state_dict(),
         preprocessing=plan_preprocessing(image_format, None).to_json(),

@@ -1,4 +1,4 @@
-"""Measure the memory of the process and the time that it spends waiting.
+"""Measure the memory of the process, how long it has worked, and how much of that it waited.
 
 Out: bytes and seconds.
 Invariant: a measurement takes microseconds and changes nothing.
@@ -29,6 +29,21 @@ def peak_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+class Clock:
+    """Measures the seconds of all launches of a run; it runs from its construction.
+
+    Args:
+        before_seconds: of the earlier launches.
+    """
+
+    def __init__(self, before_seconds: float = 0.0) -> None:
+        self._before_seconds, self._start = before_seconds, time.monotonic()
+
+    def elapsed_seconds(self) -> float:
+        """Return the seconds of this launch and the earlier ones."""
+        return self._before_seconds + time.monotonic() - self._start
 
 
 class Stopwatch:

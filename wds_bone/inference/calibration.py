@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from wds_bone.errors import WdsBoneError
 from wds_bone.inference.predictions import Predictions, format_months
 
-_NAMES = {"F": "girls", "M": "boys"}
+GENDER_NAMES = {"F": "girls", "M": "boys"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Calibration:
                 the wrong order for a correction.
         """
         genders = {}
-        for number, gender in enumerate(_NAMES):
+        for number, gender in enumerate(GENDER_NAMES):
             members = predictions.gender == number
             _refuse_few(int(members.sum()), gender, level=level)
             columns = predictions.predicted_months[members], predictions.age_months[members]
@@ -87,8 +87,7 @@ class Calibration:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the corrected predictions and their intervals.
 
-        The limits are at least 0, because no age is below, and include the true ages at a distance of exactly half the
-        width: they are rounded outward to float32. A prediction does not depend on the others.
+        Limits below 0 become 0, because no age is below. A prediction does not depend on the others.
 
         Args:
             predicted_months: float32 (n,), predictions of the model.
@@ -100,9 +99,8 @@ class Calibration:
         """
         slope, intercept, half_width = self._columns("slope", "intercept_months", "half_width_months", gender=gender)
         corrected = (slope * predicted_months.astype(np.float64) + intercept).astype(np.float32)
-        exact = corrected.astype(np.float64)[:, None] + half_width[:, None] * (-1.0, 1.0)
-        limits = np.nextafter(exact.astype(np.float32), np.float32([-np.inf, np.inf]))
-        return corrected, np.maximum(limits, np.float32(0))
+        limits = corrected.astype(np.float64)[:, None] + half_width[:, None] * (-1.0, 1.0)
+        return corrected, np.maximum(limits, 0.0).astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
         """Return the calibration in plain JSON types, for a checkpoint."""
@@ -115,7 +113,7 @@ class Calibration:
         Raises:
             KeyError, TypeError: if a part is missing or unknown.
         """
-        genders = {gender: GenderCalibration(**description["genders"][gender]) for gender in _NAMES}
+        genders = {gender: GenderCalibration(**description["genders"][gender]) for gender in GENDER_NAMES}
         return cls(**{**description, "genders": genders})
 
     def _columns(self, *names: str, gender: NDArray[np.float32]) -> list[NDArray[np.float64]]:
@@ -128,6 +126,11 @@ def samples_digest(predictions: Predictions) -> str:
     columns = zip(predictions.key, predictions.gender, predictions.age_months, strict=True)
     rows = sorted(f"{key}\t{gender:.0f}\t{format_months(age)}\n" for key, gender, age in columns)
     return hashlib.sha256("".join(rows).encode()).hexdigest()
+
+
+def conformal_rank(num_samples: int, *, level: float) -> int:
+    """Return ceil((n + 1) * level): the error of this rank, from 1 for the smallest, is half the width."""
+    return math.ceil((num_samples + 1) * _exact(level))
 
 
 def smallest_count(level: float) -> int:
@@ -155,8 +158,8 @@ def _fit_gender(
 
 
 def _conformal_quantile(scores: NDArray[np.float64], level: float) -> float:
-    """Return the ceil((n + 1) * level)-th smallest score."""
-    rank = math.ceil((len(scores) + 1) * _exact(level))
+    """Return the score, of those that are sorted in ascending order, at the rank of the level."""
+    rank = conformal_rank(len(scores), level=level)
     return float(np.partition(scores, rank - 1)[rank - 1])
 
 
@@ -169,16 +172,16 @@ def _refuse_few(num_samples: int, gender: str, *, level: float) -> None:
     needed = smallest_count(level)
     if num_samples < needed:
         raise WdsBoneError(
-            f"there are too few {_NAMES[gender]} for intervals that contain {level:.10g} of the ages",
-            expected=f"at least {needed:,} {_NAMES[gender]}",
+            f"there are too few {GENDER_NAMES[gender]} for intervals that contain {level:.10g} of the ages",
+            expected=f"at least {needed:,} {GENDER_NAMES[gender]}",
             got=f"{num_samples:,}",
-            do=f"calibrate with more films of {_NAMES[gender]}, or use a lower --level",
+            do=f"calibrate with more films of {GENDER_NAMES[gender]}, or use a lower --level",
         )
 
 
 def _unfit_for_a_line(gender: str, slope: float) -> WdsBoneError:
     return WdsBoneError(
-        f"the predictions for the {_NAMES[gender]} cannot be corrected by a line",
+        f"the predictions for the {GENDER_NAMES[gender]} cannot be corrected by a line",
         expected="predictions that rise with the true age",
         got=f"slope {slope:.3g}",
         do="check the labels, calibrate with films of more ages, or leave out --correct",

@@ -1,4 +1,4 @@
-"""Take one step of a run, and describe what the run would do.
+"""Take a few steps of a run, and describe what the run would do and how long it would take.
 
 In: a run that is about to start or resume.
 Out: text.
@@ -6,27 +6,35 @@ Invariant: nothing is written.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 from torch.nn import Parameter
 
-from wds_bone.distributed.resources import peak_bytes
-from wds_bone.learn.finite_check import check_losses
+from wds_bone.distributed.resources import Clock, peak_bytes
+from wds_bone.learn.finite_check import PendingLoss, check_losses
+from wds_bone.learn.learner import predictor_of
 from wds_bone.learn.loop import train_step
 from wds_bone.learn.run import Progress, Run
+from wds_bone.progress import format_duration
+from wds_bone.stream.batch import Batch
+
+MIN_STEPS, MAX_STEPS, TIMED_SECONDS = 3, 20, 2.0
+"""The steps that are timed: enough of them to use up the batches that were loaded in advance."""
 
 
 def dry_run(run: Run, progress: Progress) -> str:
-    """Take one step, and return a description of it and of the run; the run cannot be used afterwards.
+    """Take a few steps, and return a description of them and of the run; the run cannot be used afterwards.
 
     Raises:
-        WdsBoneError: if the first step of the run would fail.
+        WdsBoneError: if these steps of the run would fail.
     """
     stream, ranks, recipe = run.train_stream, run.ranks, run.recipe
-    batch = next(stream.endless())
+    batches = stream.endless()
+    batch = next(batches)
     pending = train_step(run.learner, batch, step=progress.step, recipe=recipe, ranks=ranks)
     loss = check_losses(deque([pending]), stream.step_keys)
+    plan = _describe_plan(run, progress, batches)
     weights = list(run.learner.model.parameters())
     learned = [weight for weight in weights if weight.requires_grad]
     lines = {
@@ -39,11 +47,61 @@ def dry_run(run: Run, progress: Progress) -> str:
         "training": f"{stream.num_samples:,} samples in {_count(stream.num_shards, 'shard')}; every process reads all",
         "validation": f"{run.val_stream.num_samples:,} samples in {_count(run.val_stream.num_shards, 'shard')}, "
         f"{_count(len(run.val_stream), 'batch', 'batches')}",
-        "steps": f"{recipe.num_steps - progress.step:,} of {recipe.num_steps:,} left, "
-        f"{_count(run.epochs_shown(recipe.num_steps), 'validation')}",
+        **plan,
     }
     width = max(map(len, lines))
     return "\n".join(f"{name:{width}}  {text}" for name, text in lines.items())
+
+
+def _describe_plan(run: Run, progress: Progress, batches: Iterator[Batch]) -> dict[str, str]:
+    """Return what is left to do, and how long it would take, measured with the next batches."""
+    step_seconds, validation_seconds = time_steps(run, batches, first=progress.step + 1), time_validation(run)
+    num_steps, num_validations = run.last_step - progress.step, _count_validations(run, progress)
+    seconds = num_steps * step_seconds + num_validations * validation_seconds
+    return {
+        "steps": f"{num_steps:,} of {run.last_step:,} left, {_count(num_validations, 'validation')}",
+        "duration": f"about {format_duration(seconds)}: {step_seconds:.2g} s per step, {validation_seconds:.2g} s per "
+        "validation",
+    }
+
+
+def time_steps(run: Run, batches: Iterator[Batch], *, first: int) -> float:
+    """Return the seconds per step, including the time to wait for batches; the run must have taken a step before.
+
+    Args:
+        run: the run.
+        batches: its next batches.
+        first: number of steps taken before.
+
+    Raises:
+        WdsBoneError: if a loss or gradient is not finite.
+    """
+    clock, losses, num_steps = Clock(), deque[PendingLoss](), 0
+    is_done = False
+    while not is_done:
+        batch = next(batches)
+        losses.append(train_step(run.learner, batch, step=first + num_steps, recipe=run.recipe, ranks=run.ranks))
+        check_losses(losses, run.train_stream.step_keys, leave=1 if batch.image.is_cuda else 0)
+        num_steps += 1
+        is_late = num_steps >= MIN_STEPS and clock.elapsed_seconds() >= TIMED_SECONDS
+        is_done = run.ranks.any(num_steps >= MAX_STEPS or is_late)
+    check_losses(losses, run.train_stream.step_keys)
+    return clock.elapsed_seconds() / num_steps
+
+
+def time_validation(run: Run) -> float:
+    """Return the seconds that a validation takes, estimated from its first batch, which is predicted twice."""
+    predictor, batch = predictor_of(run.learner), run.val_stream[0]
+    for _ in range(2):
+        clock = Clock()
+        predictor.predict_months(batch.image, batch.gender).cpu()
+    return clock.elapsed_seconds() * len(run.val_stream)
+
+
+def _count_validations(run: Run, progress: Progress) -> int:
+    """Return the number of validations that are left; a step that ends several epochs is validated once."""
+    num_epochs = run.epochs_shown(run.last_step) - progress.validated_epochs
+    return min(num_epochs, run.last_step - progress.step + run.is_validation_due(progress))
 
 
 def _describe(tensor: Tensor) -> str:

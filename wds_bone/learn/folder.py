@@ -14,16 +14,17 @@ from wds_bone.config import assignment, options_of
 from wds_bone.config_file import settings_as_toml
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import CheckpointError, ConfigError
-from wds_bone.learn.metrics_log import METRICS_NAME
+from wds_bone.inference.predictions import PREDICTIONS_NAME
+from wds_bone.learn.metrics_file import METRICS_NAME
+from wds_bone.learn.metrics_log import CURVE_NAME
 from wds_bone.learn.settings import TrainConfig
-from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME, PREDICTIONS_NAME
+from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME
 from wds_bone.model.checkpoint import can_be_resumed, load_checkpoint, read_checkpoint, read_whole
 from wds_bone.storage.durable import write_bytes_atomically
 
 RUN_NAME, CONFIG_NAME = "run.json", "config.toml"
-RUN_FILES = (CONFIG_NAME, RUN_NAME, METRICS_NAME, LAST_NAME, BEST_NAME, PREDICTIONS_NAME)
+RUN_FILES = (CONFIG_NAME, RUN_NAME, METRICS_NAME, CURVE_NAME, LAST_NAME, BEST_NAME, PREDICTIONS_NAME)
 _COMPUTED_BY = ("torch", "torchvision", "python")
-_MOVE_IT = "use another --out, or move that file; the checkpoints next to it contain the same description"
 
 
 def find_checkpoint(folder: Path, resume: str) -> Path | None:
@@ -61,21 +62,38 @@ def claim_folder(folder: Path, provenance: dict[str, Any], *, step: int, world_s
         world_size: number of processes in this launch.
 
     Raises:
-        ConfigError: if the folder contains a run with other settings.
+        ConfigError: if the folder contains a run with other settings, or the predictions of an evaluation.
         CheckpointError: if its `run.json` is damaged, or was written by another version.
         WdsBoneError: if a file cannot be written.
     """
     path, history = folder / RUN_NAME, []
     if path.exists():
-        saved = read_provenance(path, do=_MOVE_IT)
+        saved = _read_provenance(path)
         refuse_other_run(saved, provenance, where=str(folder))
         history = saved["history"]
+    else:
+        _refuse_other_predictions(folder)
     launch = {"step": step, "world_size": world_size, "device": provenance["config"]["device"]}
     history = [*history, launch | {name: provenance[name] for name in ("versions", "code")}]
     write_bytes_atomically(folder / CONFIG_NAME, settings_as_toml(_repeatable(provenance["config"])))
     write_bytes_atomically(
         path, (json.dumps(provenance | {"history": history}, indent=2, allow_nan=False) + "\n").encode()
     )
+
+
+def refuse_run_folder(folder: Path) -> None:
+    """Check that no run would lose its predictions to an evaluation that writes to this folder.
+
+    Raises:
+        ConfigError: if there is a run in it.
+    """
+    if (folder / RUN_NAME).exists():
+        raise ConfigError(
+            f"{folder}: contains a run, whose {PREDICTIONS_NAME} an evaluation would replace",
+            expected="a folder without a run",
+            got=str(folder / RUN_NAME),
+            do=f"use another --out, such as {folder / 'evaluation'}",
+        )
 
 
 def load_own_checkpoint(path: Path | None, provenance: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
@@ -122,39 +140,23 @@ def refuse_other_run(saved: dict[str, Any], here: dict[str, Any], *, where: str)
         )
 
 
-def read_provenance(path: Path, *, do: str) -> dict[str, Any]:
-    """Return the contents of a `run.json`: the provenance of a run, and its history.
-
-    Args:
-        path: the file.
-        do: the remedy for the error message.
-
-    Raises:
-        CheckpointError: if the file cannot be read, or is not the description of a run.
-    """
-    try:
-        provenance = dict(json.loads(path.read_bytes()))
-        for name in ("config", "samples"):
-            if not isinstance(provenance[name], dict):
-                raise TypeError(f"its {name} is not a mapping")
-        provenance["versions"]["wds_bone"]
-        return provenance | {"history": list(provenance.get("history", []))}
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}", do=do) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: is damaged",
-            expected="the description of a run that `wds-bone train` wrote",
-            got=f"{type(error).__name__}: {error}",
-            do=do,
-        ) from error
-
-
 def describe_changes(saved: dict[str, Any], here: dict[str, Any]) -> list[str]:
     """Return what may compute different numbers than before: changed packages, or changed code of the same version."""
     before, now = saved["versions"], here["versions"]
     changes = [f"{name} {before.get(name)} -> {now[name]}" for name in _COMPUTED_BY if before.get(name) != now[name]]
     return changes + (["the code of wds_bone"] if saved.get("code") != here["code"] else [])
+
+
+def _refuse_other_predictions(folder: Path) -> None:
+    """Check that the folder of a new run has no predictions; a run whose `run.json` was removed has a checkpoint."""
+    predictions = folder / PREDICTIONS_NAME
+    if predictions.exists() and not (folder / LAST_NAME).exists():
+        raise ConfigError(
+            f"{folder}: contains the results of an evaluation, whose {PREDICTIONS_NAME} a run would replace",
+            expected="a folder for the run",
+            got=str(predictions),
+            do="use another --out, or move that file",
+        )
 
 
 def _refuse_for_inference(contents: dict[str, Any], path: Path) -> None:
@@ -185,3 +187,19 @@ def _refuse_other_version(saved: dict[str, Any], here: dict[str, Any], *, where:
             do=f"install wds_bone {before}, or start a new run with another --out, and --init-weights if you want its "
             "weights",
         )
+
+
+def _read_provenance(path: Path) -> dict[str, Any]:
+    try:
+        provenance = dict(json.loads(path.read_bytes()))
+        if not isinstance(provenance["config"], dict):
+            raise TypeError("its config is not a mapping")
+        provenance["versions"]["wds_bone"]
+        return provenance | {"history": list(provenance.get("history", []))}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: is damaged",
+            expected="the description of a run that `wds-bone train` wrote",
+            got=f"{type(error).__name__}: {error}",
+            do="use another --out, or move that file; the checkpoints next to it contain the same description",
+        ) from error

@@ -65,4 +65,9 @@ def median_ages(age_months: Months, genders: NDArray[np.uint8]) -> dict[str, flo
 
 def _counters(run: Run, step: int) -> dict[str, Any]:
     samples = step * run.recipe.global_batch_size
-    return {"step": step, "epoch": samples / run.train_stream.num_samples, "samples": samples}
+    return {
+        "step": step,
+        "epoch": samples / run.train_stream.num_samples,
+        "samples": samples,
+        "elapsed_seconds": run.clock.elapsed_seconds(),
+    }

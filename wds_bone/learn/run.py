@@ -6,11 +6,12 @@ Invariant: `Progress` and the contents of the learner are everything that a step
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from wds_bone.distributed.ranks import Ranks
+from wds_bone.distributed.resources import Clock
 from wds_bone.inference.trained_on import describe_training_samples
 from wds_bone.learn.learner import Learner
 from wds_bone.learn.settings import Recipe, TrainConfig
@@ -46,6 +47,7 @@ class Run:
         val_stream: the validation samples, not shuffled.
         provenance: what every checkpoint records in addition to the state: config, versions, digests.
         inherited: what the initial weights were trained on, from `list_training_sets`.
+        clock: measures how long the run has been trained for, over all launches.
     """
 
     recipe: Recipe
@@ -55,6 +57,7 @@ class Run:
     val_stream: BoneAgeStream
     provenance: dict[str, Any]
     inherited: Sequence[dict[str, Any]] = ()
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def config(self) -> TrainConfig:

@@ -97,14 +97,16 @@ class TrainConfig:
     )
     compile: bool = option("compile the model with torch.compile", default=False, may_change=True)
     resume: PathText = option(
-        "what to resume; auto is the run in --out, if there is one",
+        "what to resume: auto is the run in --out, if there is one; FILE is the last.pt of a run",
         default="auto",
         metavar="auto|none|FILE",
         may_differ=True,
     )
     log_every: int = option("number of steps between lines of metrics", default=20, min=1, may_change=True)
     dry_run: bool = option(
-        "take one step, print what the run would do, and write nothing", default=False, may_change=True
+        "take a few steps, print what the run would do and how long it would take, and write nothing",
+        default=False,
+        may_change=True,
     )
     weight_decay: float = option("weight decay of AdamW", default=0.05, min=0, flag=False)
     warmup: float = option(
@@ -146,6 +148,12 @@ class TrainConfig:
     )
     timeout_seconds: float = option(
         "seconds to wait for an unresponsive process", default=300.0, min=1, flag=False, may_change=True
+    )
+    wandb: str | None = option(
+        "project of Weights & Biases that the metrics and figures are sent to, but no films; none: off",
+        default=None,
+        flag=False,
+        may_change=True,
     )
     augment_flip: bool = option("mirror half of the images", default=True, flag=False)
     augment_turn_degrees: float = option(

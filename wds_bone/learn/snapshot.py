@@ -10,14 +10,15 @@ import hashlib
 from dataclasses import asdict
 from typing import Any
 
+from wds_bone.distributed.resources import Clock
 from wds_bone.errors import CheckpointError
-from wds_bone.inference.predictions import Predictions, write_predictions
+from wds_bone.inference.predictions import PREDICTIONS_NAME, Predictions, write_predictions
 from wds_bone.inference.trained_on import list_training_sets
 from wds_bone.learn.learner import learner_state, restore_learner
 from wds_bone.learn.run import Progress, Run
 from wds_bone.model.checkpoint import for_inference, restoring, save_checkpoint
 
-LAST_NAME, BEST_NAME, PREDICTIONS_NAME = "last.pt", "best.pt", "predictions.csv"
+LAST_NAME, BEST_NAME = "last.pt", "best.pt"
 
 
 def save_last(run: Run, progress: Progress) -> None:
@@ -54,6 +55,7 @@ def _contents(run: Run, progress: Progress) -> dict[str, Any]:
         **learner_state(run.learner),
         "progress": asdict(progress),
         "stream": run.train_stream.state_dict(),
+        "clock": {"elapsed_seconds": run.clock.elapsed_seconds()},
         "calibration": None,
         "trained_on": run.trained_on,
     }
@@ -77,4 +79,5 @@ def restore_snapshot(run: Run, contents: dict[str, Any]) -> Progress:
     run.inherited = list_training_sets(contents["trained_on"])
     with restoring(run.config.model):
         restore_learner(run.learner, contents)
+        run.clock = Clock(contents["clock"]["elapsed_seconds"])
         return Progress(**contents["progress"])

@@ -33,7 +33,12 @@ _PARTS: dict[str, tuple[str, ...]] = {
 """The mappings in every checkpoint, and what each must contain, whichever command reads it."""
 _OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {"calibration": (), "trained_on": ("salt", "hashes", "inherited")}
 """Those that are None if the checkpoint is not calibrated, and if its format is older than these."""
-_TRAINING_PARTS: dict[str, tuple[str, ...]] = {"stream": (), "model": (), "optimizer": ()}
+_TRAINING_PARTS: dict[str, tuple[str, ...]] = {
+    "stream": (),
+    "model": (),
+    "optimizer": (),
+    "clock": ("elapsed_seconds",),
+}
 """Those of a checkpoint for resuming, all or none of which are there."""
 FORMAT = "wds_bone checkpoint 4"
 OLD_FORMATS = tuple(f"wds_bone checkpoint {number}" for number in (1, 2, 3))
@@ -165,7 +170,7 @@ def _upgrade(contents: dict[str, Any]) -> dict[str, Any]:
     """Return the contents of a checkpoint of an older format as the current one has them.
 
     Format 1 had other names. Formats 1 and 2 did not resample images in evaluation, which `phase_pixels` 0 continues.
-    Formats 1 to 3 were not calibrated, and do not say what they were trained on.
+    Formats 1 to 3 were not calibrated, and do not say what they were trained on and for how long.
     """
     renamed = {"average": "ema", "optimiser": "optimizer"}
     upgraded = {renamed.get(name, name): value for name, value in contents.items()}
@@ -174,7 +179,8 @@ def _upgrade(contents: dict[str, Any]) -> dict[str, Any]:
         preprocessing = {names.get(name, name): value for name, value in upgraded["preprocessing"].items()}
         phase = {} if contents["format"] == OLD_FORMATS[2] else {"phase_pixels": 0.0}
         upgraded["preprocessing"] = preprocessing | phase
-    return upgraded | {"format": FORMAT, "calibration": None, "trained_on": None}
+    added = {"calibration": None, "trained_on": None, "clock": {"elapsed_seconds": 0.0}}
+    return upgraded | added | {"format": FORMAT}
 
 
 @contextmanager

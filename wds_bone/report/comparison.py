@@ -71,8 +71,9 @@ def _refuse_other_labels(ours: Predictions, theirs: Predictions, *, here: list[i
     gaps = np.abs(ours.age_months[here] - theirs.age_months[there])
     num_bad, worst = int(np.sum(gaps > LABEL_TOLERANCE_MONTHS)), int(np.argmax(gaps))
     if num_bad:
+        others = f" and {num_bad - 1:,} more" if num_bad > 1 else ""
         raise WdsBoneError(
-            f"the two evaluations have different true ages for {num_bad:,} samples, such as '{ours.key[here[worst]]}'",
+            f"the two evaluations have different true ages for '{ours.key[here[worst]]}'{others}",
             expected=f"{ours.age_months[here[worst]]:g} months in both",
             got=f"{theirs.age_months[there[worst]]:g} months in the other one",
             do="evaluate both with the same label table",

@@ -5,7 +5,6 @@ Out: a dictionary in plain JSON types: for all samples, per gender and per age b
 Invariant: the numbers are a function of the predictions alone.
 """
 
-from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
 
@@ -13,9 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wds_bone.inference.predictions import Predictions
-from wds_bone.report.metrics import gender_members
-
-_BAND_STARTS_YEARS = (0, 2, 5, 10, 12, 15)
+from wds_bone.report.metrics import band_members, gender_members
 
 
 def coverage(predictions: Predictions) -> dict[str, Any]:
@@ -37,7 +34,7 @@ def coverage(predictions: Predictions) -> dict[str, Any]:
     return {
         "all": _describe(covered, widths),
         "gender": {name: describe(members) for name, members in gender_members(predictions).items()},
-        "age_band_years": {name: describe(members) for name, members in _age_band_members(predictions).items()},
+        "age_band_years": {name: describe(members) for name, members in band_members(predictions).items()},
     }
 
 
@@ -59,11 +56,3 @@ def _describe(covered: NDArray[np.bool_], widths: NDArray[np.float64]) -> dict[s
         "coverage_interval": list(wilson_interval(num_covered, len(covered))),
         "mean_width_months": float(widths.mean()),
     }
-
-
-def _age_band_members(predictions: Predictions) -> dict[str, NDArray[np.bool_]]:
-    starts = 12 * np.array([*_BAND_STARTS_YEARS, 19])
-    found = np.searchsorted(starts, predictions.age_months, side="right")
-    names = [f"{low // 12}-{high // 12}" for low, high in pairwise(starts)]
-    members = {name: found == number for number, name in enumerate([*names, "19+"], 1)}
-    return {name: chosen for name, chosen in members.items() if chosen.any()}

@@ -1,59 +1,109 @@
-"""Write the files of an evaluation.
+"""Measure predictions, and write the files of an evaluation.
 
-In: predictions and their origin.
-Out: `predictions.csv`, two figures and `metrics.json`.
+In: predictions, where their samples are from, and the models that made them.
+Out: `predictions.csv`, figures as PNG and PDF, and `metrics.json`.
 Invariant: every number is stored together with what it was measured on, and `metrics.json` is written last.
 """
 
 import json
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from wds_bone.distributed.hardware import installed_versions
+from wds_bone.figure_style import FIGURE_FORMATS, figure_files
+from wds_bone.inference.ensemble import Ensemble, Member
+from wds_bone.inference.labeled import GenderInput, Labeled
 from wds_bone.inference.predictions import PREDICTIONS_NAME, Predictions, write_predictions
-from wds_bone.report.figures import draw_bland_altman, draw_scatter, figure_as_png
+from wds_bone.inference.trained_on import trained_on_warning
+from wds_bone.report.calibration import calibrated_on_warning
+from wds_bone.report.comparison import compare
+from wds_bone.report.coverage import coverage
+from wds_bone.report.error_boxes import draw_error_boxes
+from wds_bone.report.figures import draw_bland_altman, draw_scatter
+from wds_bone.report.metrics import summarize
+from wds_bone.report.pooling import Fold, pool_predictions
+from wds_bone.report.references import describe_references
 from wds_bone.storage.durable import write_bytes_atomically
-from wds_bone.stream.order import order_key, sample_at
-from wds_bone.stream.stream import BoneAgeStream
 
-GenderInput = Literal["true", "shuffled", "swapped"]
 METRICS_NAME = "metrics.json"
-SCATTER_NAME, BLAND_ALTMAN_NAME = "scatter.png", "bland_altman.png"
-RESULT_NAMES = (PREDICTIONS_NAME, SCATTER_NAME, BLAND_ALTMAN_NAME, METRICS_NAME)
-_SHUFFLE_SEED = 0
+_FIGURES = {"scatter": draw_scatter, "bland_altman": draw_bland_altman, "error_boxes": draw_error_boxes}
+RESULT_NAMES = (
+    PREDICTIONS_NAME,
+    *(f"{stem}.{ending}" for stem in _FIGURES for ending in FIGURE_FORMATS),
+    METRICS_NAME,
+)
+_OF_A_CHECKPOINT = ("progress", "preprocessing", "target", "config", "versions", "order_digests", "calibration")
 
 
-def override_genders(stream: BoneAgeStream, gender_input: GenderInput) -> NDArray[np.float32]:
-    """Return the gender that the model receives for each sample, float32 (n,), 1 male, in the order of the shards.
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions to measure, and where they come from.
 
-    Shuffling does not change the numbers of girls and boys, and is a function of the shards.
+    Attributes:
+        predictions: one row per sample.
+        origin: a description of the samples and the models in plain JSON types, by name.
+        train_median_months: the median training age, for "all", "F" and "M".
+        gender_input: which genders the models were given.
+        num_failed: number of samples that could not be predicted.
+        warnings: what a reader of the results must know.
     """
-    genders: NDArray[np.float32] = stream.genders.astype(np.float32)
-    if gender_input == "swapped":
-        genders = 1 - genders
-    if gender_input == "shuffled":
-        key = order_key(stream.order_digest, _SHUFFLE_SEED)
-        genders = genders[sample_at(np.arange(stream.num_samples), stream.num_samples, key=key)]
-    return genders
+
+    predictions: Predictions
+    origin: dict[str, Any]
+    train_median_months: dict[str, float]
+    gender_input: GenderInput = "true"
+    num_failed: int = 0
+    warnings: tuple[str, ...] = ()
 
 
-def describe_shards(stream: BoneAgeStream, *, split: str | None) -> dict[str, Any]:
-    """Return a description of the predicted samples, in plain JSON types."""
-    return {
-        "split": split,
-        "num_samples": stream.num_samples,
-        "order_digest": stream.order_digest,
-        "image_format": asdict(stream.image_format),
+def evaluation_of_ensemble(labeled: Labeled, ensemble: Ensemble, *, gender_input: GenderInput) -> Evaluation:
+    """Return the evaluation of the predictions of one or more checkpoints."""
+    checkpoints = [_describe_checkpoint(member) for member in ensemble.members]
+    return Evaluation(
+        labeled.predictions,
+        {**labeled.origin, "checkpoints": checkpoints},
+        _mean_medians([member.contents["train_median_months"] for member in ensemble.members]),
+        gender_input,
+        labeled.num_failed,
+        tuple(_known_sample_warnings(labeled.predictions, ensemble)),
+    )
+
+
+def evaluation_of_folds(folds: Sequence[Fold]) -> Evaluation:
+    """Return the evaluation of the pooled predictions of a cross-validation."""
+    medians = _mean_medians([fold.provenance["train_median_months"] for fold in folds])
+    return Evaluation(pool_predictions(folds), {"runs": [fold.describe() for fold in folds]}, medians)
+
+
+def measure(evaluation: Evaluation, *, against: Predictions | None) -> dict[str, Any]:
+    """Return the contents of `metrics.json`.
+
+    Args:
+        evaluation: what to measure.
+        against: the predictions of another evaluation to compare with.
+
+    Raises:
+        WdsBoneError: if the two have no samples in common, or other labels for them.
+    """
+    predictions = evaluation.predictions
+    metrics = {
+        "errors": summarize(predictions),
+        **describe_references(predictions, train_median_months=evaluation.train_median_months),
     }
-
-
-def describe_checkpoint(contents: dict[str, Any], *, sha256: str) -> dict[str, Any]:
-    """Return a description of the model, in plain JSON types; `sha256` is that of the whole file."""
-    names = ("progress", "preprocessing", "target", "config", "versions", "order_digests")
-    return {"sha256": sha256, **{name: contents[name] for name in names}}
+    if predictions.interval_months is not None:
+        metrics["coverage"] = coverage(predictions)
+    if against is not None:
+        metrics["against"] = compare(predictions, against)
+    return {
+        **metrics,
+        "gender_input": evaluation.gender_input,
+        **evaluation.origin,
+        "versions": installed_versions(),
+    }
 
 
 def write_evaluation(folder: Path, predictions: Predictions, metrics: dict[str, Any]) -> list[Path]:
@@ -67,10 +117,32 @@ def write_evaluation(folder: Path, predictions: Predictions, metrics: dict[str, 
     Raises:
         WdsBoneError: if a file cannot be written.
     """
+    write_predictions(folder / PREDICTIONS_NAME, predictions)
     remark = "" if metrics["gender_input"] == "true" else f", gender {metrics['gender_input']}"
-    paths = [folder / name for name in RESULT_NAMES]
-    write_predictions(paths[0], predictions)
-    for path, draw in zip(paths[1:3], (draw_scatter, draw_bland_altman), strict=True):
-        write_bytes_atomically(path, figure_as_png(draw(predictions, metrics["errors"], remark=remark)))
-    write_bytes_atomically(paths[3], (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
-    return paths
+    for stem, draw in _FIGURES.items():
+        for name, contents in figure_files(draw(predictions, metrics["errors"], remark=remark), stem).items():
+            write_bytes_atomically(folder / name, contents)
+    write_bytes_atomically(folder / METRICS_NAME, (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode())
+    return [folder / name for name in RESULT_NAMES]
+
+
+def _known_sample_warnings(predictions: Predictions, ensemble: Ensemble) -> Iterator[str]:
+    """Yield a warning for each checkpoint that was, or may have been, trained or calibrated on some of the samples."""
+    columns = predictions.key, predictions.gender, predictions.age_months
+    for member in ensemble.members:
+        if warning := trained_on_warning(member.contents, *columns, where=member.path):
+            yield warning
+        if warning := calibrated_on_warning(member.contents, predictions, where=member.path):
+            yield warning
+
+
+def _mean_medians(medians: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return what an ensemble of models predicts that always predict the median age of their training samples."""
+    groups = {name: [one[name] for one in medians if name in one] for name in ("all", "F", "M")}
+    return {name: float(np.mean(ages)) for name, ages in groups.items() if ages}
+
+
+def _describe_checkpoint(member: Member) -> dict[str, Any]:
+    """Return a description of a model, in plain JSON types."""
+    contents = {name: member.contents[name] for name in _OF_A_CHECKPOINT}
+    return {"sha256": member.sha256, "views": member.predictor.views, **contents}

@@ -1,147 +1,191 @@
-"""Draw the two figures of an evaluation.
+"""Draw every prediction: against the true age, and as Bland and Altman do.
 
 In: predictions and their errors.
-Out: figures and PNG bytes.
-Invariant: no global state is used (no pyplot), so figures can be drawn in any process and thread, and the same
-predictions give the same bytes.
+Out: figures.
+Invariant: every sample is in sight, and nothing but points and lines is drawn over another one.
 """
 
-import io
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from wds_bone.figure_style import (
+    FAINT_INK,
+    GENDER_COLORS,
+    GENDER_MARKERS,
+    GENDER_NAMES,
+    INK,
+    TREND_COLOR,
+    add_legend,
+    label_axes,
+    label_levels,
+    label_top,
+    new_figure,
+    set_age_ticks,
+    set_error_limits,
+    with_minus_signs,
+)
 from wds_bone.inference.predictions import Predictions
 from wds_bone.report.metrics import format_interval, gender_members, signed_errors
 
-INCHES, DOTS_PER_INCH = (7.2, 7.4), 150
-_STYLES = {"F": ("#D55E00", "o"), "M": ("#0072B2", "^")}
-"""Vermilion circles and blue triangles: colors of the Okabe-Ito palette, which color-blind readers can tell apart."""
-_NAMES = {"F": "girls", "M": "boys"}
-_AGREEMENT_SDS = 1.96
+MAX_VECTOR_POINTS = 5_000
+"""More points are an image within the PDF, which would otherwise be large and slow to show."""
+_TOLERANCE_MONTHS = 12
 _NUM_LAYERS = 8
+_MIN_TREND_SAMPLES = 3
+_DASHES = (5, 3)
+_INTERVAL_NAMES = ("bias_interval_months", "low_interval_months", "high_interval_months")
 
 
 def draw_scatter(predictions: Predictions, summary: dict[str, Any], *, remark: str = "") -> Figure:
-    """Draw the predicted against the true age.
+    """Draw the predicted against the true age, with the least squares line of predicted over true ages.
 
     Args:
         predictions: one point for each sample.
         summary: returned by `summarize`, for the title and the legend.
         remark: appended to the title, for example that genders were swapped.
     """
-    figure, axes = _new_figure(f"Predicted and true age{remark}", _describe_error(summary["all"]))
-    _draw_points(axes, predictions, predictions.predicted_months, summary)
-    low, high = _shared_limits(predictions)
-    axes.plot([low, high], [low, high], color="black", linewidth=1)
-    for offset in (-12, 12):
-        label = "12 months off" if offset > 0 else None
-        axes.plot([low, high], [low + offset, high + offset], color="0.45", linewidth=0.8, dashes=(5, 3), label=label)
+    figure, (axes,) = new_figure(f"Predicted and true age{remark}", _describe_error(summary["all"]))
+    true, predicted = predictions.age_months, predictions.predicted_months
+    _draw_points(axes, predictions, true, predicted, summary=summary)
+    low, high = _whole_years(np.concatenate([true, predicted]))
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    axes.set(xlabel="true age in months", ylabel="predicted age in months")
-    axes.yaxis.set_major_locator(_year_ticks())
-    axes.xaxis.set_major_locator(_year_ticks())
-    axes.legend(loc="upper left", framealpha=0.9)
+    axes.axline((0, 0), slope=1, color=INK, linewidth=1, label="predicted = true")
+    for offset in (_TOLERANCE_MONTHS, -_TOLERANCE_MONTHS):
+        axes.axline((0, offset), slope=1, color=FAINT_INK, linewidth=0.9, dashes=_DASHES)
+    label_top(axes, high - _TOLERANCE_MONTHS, f"+{_TOLERANCE_MONTHS} months")
+    label_levels(axes, {high - _TOLERANCE_MONTHS: f"-{_TOLERANCE_MONTHS} months"})
+    slope = _draw_trend(axes, true, predicted)
+    if slope is not None:
+        axes.lines[-1].set_label(f"trend, slope {slope:.2f}")
+    label_axes(axes, x="true age in months", y="predicted age in months")
+    set_age_ticks(axes.xaxis)
+    set_age_ticks(axes.yaxis)
+    add_legend(figure)
     return figure
 
 
 def draw_bland_altman(predictions: Predictions, summary: dict[str, Any], *, remark: str = "") -> Figure:
     """Draw the error against the mean of predicted and true age (Bland and Altman, Lancet 1986).
 
-    The limits of agreement are 1.96 standard deviations of the errors on either side of the bias.
+    The bias and the limits of agreement have their 95 % intervals, and there is the least squares line of the errors
+    over the means (Bland and Altman, Statistical Methods in Medical Research 1999).
 
     Args:
         predictions: one point for each sample.
-        summary: returned by `summarize`, for the legend.
+        summary: returned by `summarize`, for the limits and the legend.
         remark: appended to the title, for example that genders were swapped.
     """
     errors = signed_errors(predictions.predicted_months, predictions.age_months)
-    bias, half_width = errors.mean(), _AGREEMENT_SDS * errors.std()
-    limits = f"limits of agreement {bias - half_width:+.1f} and {bias + half_width:+.1f}"
-    numbers = f"bias {bias:+.1f} months, {limits}, n = {len(errors):,}"
-    figure, axes = _new_figure(f"Agreement of predicted and true age{remark}", numbers)
     means = predictions.age_months + errors / 2
-    _draw_points(axes, predictions, errors, summary, x=means)
-    axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-    axes.axhline(bias, color="black", linewidth=1, label="bias")
-    for level in (bias - half_width, bias + half_width):
-        label = "limits of agreement" if level > bias else None
-        axes.axhline(level, color="black", linewidth=0.9, dashes=(5, 3), label=label)
-    y_limit = 1.15 * max(np.abs(errors).max(), half_width + abs(bias), 6.0)
-    axes.set(ylim=(-y_limit, y_limit))
-    axes.set(xlabel="mean of predicted and true age in months", ylabel="predicted minus true age in months")
-    axes.xaxis.set_major_locator(_year_ticks())
-    axes.legend(loc="upper left", ncols=2, framealpha=0.9)
+    figure, (axes,) = new_figure(f"Agreement of predicted and true age{remark}", _describe_agreement(summary["all"]))
+    _draw_points(axes, predictions, means, errors, summary=summary)
+    axes.axhline(0, color=FAINT_INK, linewidth=0.6, zorder=0)
+    bias, agreement = summary["all"]["bias_months"], summary["all"]["bland_altman"]
+    levels = {"bias": bias, "upper limit": agreement["high_months"], "lower limit": agreement["low_months"]}
+    known = {name: level for name, level in levels.items() if level is not None}
+    set_error_limits(axes, errors.min(), errors.max(), *_interval_ends(agreement))
+    axes.set_xlim(_whole_years(means))
+    for name, level in known.items():
+        dashes = {} if name == "bias" else {"dashes": _DASHES}
+        axes.axhline(level, color=INK, linewidth=1, **dashes)
+    _draw_intervals(axes, agreement)
+    label_levels(axes, {level: f"{level:+.1f} {name}" for name, level in known.items()})
+    slope = _draw_trend(axes, means, errors)
+    if slope is not None:
+        axes.lines[-1].set_label(f"trend, {_signed(12 * slope)} months per year")
+    label_axes(axes, x="mean of predicted and true age in months", y="predicted minus true age in months")
+    set_age_ticks(axes.xaxis)
+    add_legend(figure)
     return figure
 
 
-def figure_as_png(figure: Figure) -> bytes:
-    """Return a figure as PNG; the same figure gives the same bytes."""
-    stream = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()
-
-
-def _new_figure(title: str, subtitle: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=INCHES, dpi=DOTS_PER_INCH, layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.12))
-    axes = figure.add_subplot()
-    axes.set_title(title, loc="left", fontsize=14, fontweight="bold", pad=26)
-    axes.text(0, 1.02, subtitle.replace("-", "−"), transform=axes.transAxes, fontsize=10.5, color="0.25")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="0.92")
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
 def _describe_error(numbers: dict[str, Any]) -> str:
-    interval = format_interval(numbers["mae_interval_months"], decimals=1)
-    mae = f"MAE {numbers['mae_months']:.1f} months (95 % interval {interval})"
-    return (
-        f"{mae}, RMSE {numbers['rmse_months']:.1f}, bias {numbers['bias_months']:+.1f}, n = {numbers['num_samples']:,}"
-    )
+    mae, interval = f"MAE {numbers['mae_months']:.1f} months", numbers["mae_interval_months"]
+    if interval is not None:
+        mae += f" (95 % interval {format_interval(interval, decimals=1)})"
+    return f"{mae}, RMSE {numbers['rmse_months']:.1f}, bias {_signed(numbers['bias_months'])}, n = {_count(numbers)}"
+
+
+def _describe_agreement(numbers: dict[str, Any]) -> str:
+    agreement = numbers["bland_altman"]
+    bias = f"bias {_signed(numbers['bias_months'])} months"
+    if agreement["low_months"] is None:
+        return f"{bias}, n = {_count(numbers)}"
+    limits = f"{_signed(agreement['low_months'])} to {_signed(agreement['high_months'])}"
+    return f"{bias}, 95 % limits of agreement {limits}, n = {_count(numbers)}"
+
+
+def _signed(months: float) -> str:
+    return with_minus_signs(f"{months:+z.1f}")
+
+
+def _count(numbers: dict[str, Any]) -> str:
+    return f"{numbers['num_samples']:,}"
 
 
 def _draw_points(
     axes: Axes,
     predictions: Predictions,
+    x: NDArray[np.floating],
     y: NDArray[np.floating],
-    summary: dict[str, Any],
     *,
-    x: NDArray[np.floating] | None = None,
+    summary: dict[str, Any],
 ) -> None:
     """Draw each gender in its color and marker; the more points there are, the fainter and smaller they are.
 
     The points are drawn in layers that alternate between the genders, so that neither hides the other.
     """
-    x = predictions.age_months if x is None else x
     density = len(y) ** 0.5
-    style = {"alpha": np.clip(12 / density, 0.25, 0.8), "s": np.clip(600 / density, 6, 40), "linewidths": 0}
+    style = {"alpha": np.clip(18 / density, 0.3, 0.8), "s": np.clip(500 / density, 6, 30), "linewidths": 0}
     members = gender_members(predictions)
     for layer in np.array_split(np.arange(len(y)), _NUM_LAYERS):
         for gender, chosen in members.items():
-            color, marker = _STYLES[gender]
             drawn = layer[chosen[layer]]
-            axes.scatter(x[drawn], y[drawn], color=color, marker=marker, **style)
+            look = {"color": GENDER_COLORS[gender], "marker": GENDER_MARKERS[gender]}
+            axes.scatter(x[drawn], y[drawn], rasterized=len(y) > MAX_VECTOR_POINTS, **look, **style)
     for gender in members:
-        color, marker = _STYLES[gender]
         numbers = summary["gender"][gender]
-        label = f"{_NAMES[gender]} ({gender}), MAE {numbers['mae_months']:.1f}, n = {numbers['num_samples']:,}"
-        axes.scatter([], [], color=color, marker=marker, s=40, label=label)
+        label = f"{GENDER_NAMES[gender]}: MAE {numbers['mae_months']:.1f} months, n = {_count(numbers)}"
+        axes.scatter([], [], color=GENDER_COLORS[gender], marker=GENDER_MARKERS[gender], s=25, label=label)
 
 
-def _shared_limits(predictions: Predictions) -> tuple[float, float]:
-    """Return limits for both axes, in whole years, that include all points."""
-    values = np.concatenate([predictions.age_months, predictions.predicted_months])
-    return float(np.floor(values.min() / 12 - 0.5) * 12), float(np.ceil(values.max() / 12 + 0.5) * 12)
+def _draw_trend(axes: Axes, x: NDArray[np.floating], y: NDArray[np.floating]) -> float | None:
+    """Draw the least squares line of y over x, and return its slope; None if there is none to draw."""
+    if len(x) < _MIN_TREND_SAMPLES or x.min() == x.max():
+        return None
+    deviations = x.astype(np.float64) - x.mean()
+    slope = float(deviations @ y.astype(np.float64) / (deviations @ deviations))
+    ends = np.array([x.min(), x.max()], np.float64)
+    outline = [withStroke(linewidth=3, foreground="white")]
+    axes.plot(
+        ends,
+        y.mean() + slope * (ends - x.mean()),
+        color=TREND_COLOR,
+        linewidth=1.8,
+        dashes=(7, 2),
+        path_effects=outline,
+    )
+    return slope
 
 
-def _year_ticks() -> MaxNLocator:
-    """Return a locator that places ticks every 1, 2, 5 or 10 years, depending on the range."""
-    return MaxNLocator(nbins=13, steps=[1.2, 2.4, 6, 10])
+def _draw_intervals(axes: Axes, agreement: dict[str, Any]) -> None:
+    """Draw a band for the 95 % interval of the bias and of each limit, if there are enough samples for intervals."""
+    label: str | None = "95 % intervals of bias and limits"
+    for name in _INTERVAL_NAMES:
+        if agreement[name] is not None:
+            axes.axhspan(*agreement[name], color=FAINT_INK, alpha=0.25, linewidth=0, label=label)
+            label = None
+
+
+def _interval_ends(agreement: dict[str, Any]) -> list[float]:
+    return [end for name in _INTERVAL_NAMES for end in agreement[name] or ()]
+
+
+def _whole_years(months: NDArray[np.floating]) -> tuple[float, float]:
+    """Return limits in whole years that include all ages, and half a year of space."""
+    return float(np.floor(months.min() / 12 - 0.5) * 12), float(np.ceil(months.max() / 12 + 0.5) * 12)

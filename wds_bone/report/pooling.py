@@ -14,12 +14,22 @@ from typing import Any
 import numpy as np
 
 from wds_bone.config import assignment, options_of
-from wds_bone.errors import ConfigError
+from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.inference.predictions import PREDICTIONS_NAME, Predictions, read_predictions
-from wds_bone.learn.folder import RUN_NAME, read_provenance
 from wds_bone.learn.metrics import absolute_errors
 from wds_bone.learn.settings import TrainConfig, count_steps, default_ema
+from wds_bone.learn.snapshot import BEST_NAME
+from wds_bone.model.checkpoint import load_checkpoint
 
+_PROVENANCE = (
+    "config",
+    "versions",
+    "progress",
+    "samples",
+    "order_digests",
+    "train_median_months",
+    "predictions_sha256",
+)
 _STOPS = ("max_steps", "patience")
 """Settings that may change when a run is resumed, but decide how long it trains."""
 
@@ -30,15 +40,13 @@ class Fold:
 
     Attributes:
         folder: the folder of the run.
-        provenance: the contents of its `run.json`.
-        predictions: the predictions for its validation samples, by its best model.
-        sha256: the hash of the table that holds them.
+        provenance: what its `best.pt` says about the run; no weights.
+        predictions: the predictions of that model for the samples of its fold.
     """
 
     folder: Path
     provenance: dict[str, Any]
     predictions: Predictions
-    sha256: str
 
     @property
     def number(self) -> int:
@@ -46,34 +54,27 @@ class Fold:
         return int(self.provenance["config"]["fold"])
 
     def describe(self) -> dict[str, Any]:
-        """Return a description of the run and its error, in plain JSON types, without its path."""
+        """Return a description of the run and its error, in plain JSON types."""
         errors_months = absolute_errors(self.predictions.predicted_months, self.predictions.age_months)
-        names = ("versions", "samples", "order_digests", "train_median_months")
-        return {
-            "fold": self.number,
-            "mae_months": float(errors_months.mean()),
-            **{name: self.provenance[name] for name in names},
-            "predictions_sha256": self.sha256,
-        }
+        return {"fold": self.number, "mae_months": float(errors_months.mean()), **self.provenance}
 
 
 def read_folds(folders: Sequence[Path]) -> list[Fold]:
     """Return the runs of a cross-validation, in the order of the folds.
 
     Raises:
-        CheckpointError: if a folder does not contain a run.
+        CheckpointError: if a folder has no `best.pt`, or not the predictions of that model.
         ConfigError: if a run is not a fold, if a fold is missing or given twice, or if the runs differ in their
             settings, their version or their samples.
-        WdsBoneError: if the predictions of a run cannot be read, or are not those of its validation samples.
+        WdsBoneError: if the predictions of a run cannot be read.
     """
-    runs = [read_provenance(folder / RUN_NAME, do="name the folders of runs") for folder in folders]
-    for folder, run in zip(folders, runs, strict=True):
-        _refuse_other_settings(run, runs[0], where=str(folder))
-        _refuse_other_origin(run, runs[0], where=str(folder))
-    _refuse_incomplete([run["config"]["fold"] for run in runs], num_folds=runs[0]["config"]["folds"])
-    folds = sorted(map(_read_fold, folders, runs), key=lambda fold: fold.number)
+    folds = [_read_fold(folder) for folder in folders]
+    for fold in folds:
+        _refuse_other_settings(fold, folds[0])
+        _refuse_other_origin(fold, folds[0])
+    _refuse_incomplete([fold.number for fold in folds], num_folds=folds[0].provenance["config"]["folds"])
     _refuse_repeated_keys(folds)
-    return folds
+    return sorted(folds, key=lambda fold: fold.number)
 
 
 def pool_predictions(folds: Sequence[Fold]) -> Predictions:
@@ -87,50 +88,54 @@ def pool_predictions(folds: Sequence[Fold]) -> Predictions:
     )
 
 
-def _read_fold(folder: Path, provenance: dict[str, Any]) -> Fold:
-    path = folder / PREDICTIONS_NAME
-    predictions = read_predictions(path)
-    expected, got = provenance["samples"]["val"], len(predictions.key)
-    if got != expected:
-        do = "copy the table from the run again, or train this fold again"
-        raise ConfigError(f"{path}: is not of this run", expected=f"{expected:,} rows", got=f"{got:,} rows", do=do)
-    return Fold(folder, provenance, predictions, hashlib.sha256(path.read_bytes()).hexdigest())
-
-
-def _refuse_other_settings(run: dict[str, Any], first: dict[str, Any], *, where: str) -> None:
-    """Check that a run is a fold, and has the settings of the first run, except for the number of its fold."""
-    if run["config"].get("fold") is None:
+def _read_fold(folder: Path) -> Fold:
+    contents, path = load_checkpoint(folder / BEST_NAME), folder / PREDICTIONS_NAME
+    if contents["config"].get("fold") is None:
         do = "pool runs of `wds-bone train --folds 5 --fold 0`, --fold 1 and so on"
-        raise ConfigError(f"{where}: is not a fold of a cross-validation", expected="--folds and --fold", do=do)
-    before, now = _shared_settings(first), _shared_settings(run)
-    names = [name for name in now if before.get(name) != now[name]]
+        raise ConfigError(f"{folder}: is not a fold of a cross-validation", expected="--folds and --fold", do=do)
+    predictions = read_predictions(path)
+    expected, got = contents.get("predictions_sha256"), hashlib.sha256(path.read_bytes()).hexdigest()
+    if expected != got:
+        raise CheckpointError(
+            f"{path}: was not predicted by the {BEST_NAME} next to it, or has changed",
+            expected=f"sha256 {expected}",
+            got=f"sha256 {got}",
+            do="run the training of this fold again, which writes both; or copy both files of the run again",
+        )
+    return Fold(folder, {name: contents[name] for name in _PROVENANCE}, predictions)
+
+
+def _refuse_other_settings(fold: Fold, first: Fold) -> None:
+    """Check that a run has the settings of the first run, except for the number of its fold."""
+    before, now = _shared_settings(first.provenance), _shared_settings(fold.provenance)
+    names = [name for name in now if before[name] != now[name]]
     if names:
         raise ConfigError(
-            f"{where}: differs from the first run in more than its fold",
-            expected=", ".join(assignment(TrainConfig, name, before.get(name)) for name in names),
+            f"{fold.folder}: differs from the first run in more than its fold",
+            expected=", ".join(assignment(TrainConfig, name, before[name]) for name in names),
             got=", ".join(assignment(TrainConfig, name, now[name]) for name in names),
             do="train all folds with the same settings",
         )
 
 
-def _shared_settings(run: dict[str, Any]) -> dict[str, Any]:
+def _shared_settings(provenance: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that all folds share; a decay that was derived from the number of steps is None."""
-    config, known = run["config"], options_of(TrainConfig)
+    config, known = provenance["config"], options_of(TrainConfig)
     fixed = {name for name, option in known.items() if not option.may_change and not option.may_differ}
     shared = {name: config.get(name) for name in known if name in fixed.union(_STOPS) - {"fold"}}
-    num_steps = count_steps(run["samples"]["train"], epochs=config["epochs"], batch_size=config["batch_size"])
+    num_steps = count_steps(provenance["samples"]["train"], epochs=config["epochs"], batch_size=config["batch_size"])
     return shared | {"ema": None if config["ema"] == default_ema(num_steps) else config["ema"]}
 
 
-def _refuse_other_origin(run: dict[str, Any], first: dict[str, Any], *, where: str) -> None:
+def _refuse_other_origin(fold: Fold, first: Fold) -> None:
     """Check that a run is of the same version as the first run, and divided as many samples into folds."""
     before, now = (
         f"wds_bone {provenance['versions']['wds_bone']}, {sum(provenance['samples'].values()):,} samples"
-        for provenance in (first, run)
+        for provenance in (first.provenance, fold.provenance)
     )
     if before != now:
         do = "train all folds with the same version of wds_bone on the same shards"
-        raise ConfigError(f"{where}: differs from the first run", expected=before, got=now, do=do)
+        raise ConfigError(f"{fold.folder}: differs from the first run", expected=before, got=now, do=do)
 
 
 def _refuse_incomplete(numbers: Sequence[int], *, num_folds: int) -> None:

@@ -15,11 +15,13 @@ from wds_bone.report.metrics import gender_members
 
 RADIOLOGIST_MAE_MONTHS = 5.8
 RADIOLOGIST_SOURCE = "a radiologist against the mean of 46 (Visiana, Bone Age Rating Test, bonexpert.com)"
-"""The mean absolute difference that the test gives for one radiologist, at https://bonexpert.com/apps/BoneAgeTest/.
+"""The mean absolute difference between one radiologist and the truth, at https://bonexpert.com/apps/BoneAgeTest/.
 
-Peer-reviewed figures agree: the standard deviation of 0.58 years between raters in Martin et al. (Scientific Reports
-12:6388, 2022) is a mean absolute error of 5.6 months if errors are normal. Labels that are themselves the reading of
-one radiologist have this error too, so a model may look worse on them than it is.
+Peer-reviewed figures agree: single raters of the RSNA test set are estimated to be off by 4.8 to 7.0 months
+(Scientific Reports 2025, doi:10.1038/s41598-025-20148-w, table 1), and the standard deviation between raters of 0.58
+years in Martin et al. (Scientific Reports 12:6388, 2022) is a mean absolute error of 5.6 months if errors are normal.
+Labels that are themselves the reading of one radiologist have this error too, so a model may look worse on them than
+it is.
 """
 
 

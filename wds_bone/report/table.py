@@ -27,7 +27,6 @@ _COLUMNS: dict[str, Callable[[Numbers], str]] = {
         f"<= {months}": lambda numbers, name=f"within_{months}_months": f"{numbers[name]:.0%}"  # type: ignore[misc]
         for months in WITHIN_MONTHS
     },
-    "slope": lambda numbers: _signed(numbers["error_slope"]),
 }
 """The columns of the table, and the function that formats the numbers of a row."""
 
@@ -67,7 +66,9 @@ def _align(rows: list[list[str]]) -> Iterator[str]:
 def _agreement_lines(numbers: Numbers) -> Iterator[str]:
     """Yield the agreement of predicted and true age over all samples."""
     names = {"R2": "r2", "Pearson's r": "pearson", "Lin's CCC": "lin_ccc", "ICC(2,1)": "icc_2_1"}
-    yield "Agreement: " + ", ".join(f"{name} {_coefficient(numbers[key])}" for name, key in names.items())
+    coefficients = ", ".join(f"{name} {_coefficient(numbers[key])}" for name, key in names.items())
+    yield "Agreement of all samples, with 95 % intervals:"
+    yield f"  {coefficients}, slope of the error over the true age {_signed(numbers['error_slope'])}"
     limits = numbers["bland_altman"]
     bias = f"bias {_signed(numbers['bias_months'])} ({format_interval(limits['bias_interval_months'], decimals=2)})"
     low, high = (
@@ -75,7 +76,7 @@ def _agreement_lines(numbers: Numbers) -> Iterator[str]:
         f"({format_interval(limits[f'{side}_interval_months'], decimals=1)})"
         for side in ("low", "high")
     )
-    yield f"Bland-Altman, with 95 % intervals: {bias}, limits {low} and {high}"
+    yield f"  {bias}, limits of agreement {low} and {high}"
 
 
 def _reference_lines(references: dict[str, Any]) -> Iterator[str]:

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from scipy.stats import beta
+
+from tests.inference.test_calibration import drawn
+from wds_bone.inference.calibration import Calibration, conformal_rank
+from wds_bone.inference.predictions import Predictions
+from wds_bone.inference.trained_on import describe_samples
+from wds_bone.report.calibration import (
+    FEW_FOR_A_LINE,
+    calibrated_on_warning,
+    expected_coverage,
+    few_samples_warnings,
+    format_calibration,
+)
+
+
+def calibrated_on(predictions: Predictions) -> dict[str, object]:
+    columns = predictions.key, predictions.gender, predictions.age_months
+    return {"calibrated_on": describe_samples(*columns, salt="00ff")}
+
+
+def part_of(predictions: Predictions, *, start: int) -> Predictions:
+    columns = (predictions.gender, predictions.age_months, predictions.predicted_months)
+    return Predictions(predictions.key[start:], *(column[start:] for column in columns))
+
+
+def test_the_text_has_the_numbers_of_each_gender():
+    calibration = Calibration.fit(drawn(2500, seed=0))
+    girls, boys, _ = format_calibration(calibration).splitlines()
+    assert girls.startswith("girls")
+    assert f"+/- {calibration.genders['F'].half_width_months:.1f} months, from 1,250 samples" in girls
+    assert f"+/- {calibration.genders['M'].half_width_months:.1f} months" in boys
+    assert "coverage 90.0% +/- 1.7%" in boys
+
+
+def test_a_correction_is_part_of_the_text():
+    calibration = Calibration.fit(drawn(2500, seed=0), correct=True)
+    _, line, *_ = format_calibration(calibration).splitlines()
+    girls = calibration.genders["F"]
+    assert girls.intercept_months < 0
+    assert f"{girls.slope:.3f} x prediction - {-girls.intercept_months:.1f} months" in line
+    assert f"standard error {girls.standard_error_months:.1f}" in line
+
+
+@pytest.mark.parametrize(("num_samples", "level"), [(9, 0.9), (50, 0.8), (1000, 0.95)])
+def test_the_expected_coverage_is_that_of_a_beta_distribution(num_samples: int, level: float):
+    rank = conformal_rank(num_samples, level=level)
+    oracle = beta(rank, num_samples + 1 - rank)
+    assert expected_coverage(num_samples, level=level) == pytest.approx((oracle.mean(), oracle.std()), rel=1e-9)
+
+
+def test_a_correction_from_few_samples_is_warned_of_for_that_gender():
+    many, few = drawn(2 * FEW_FOR_A_LINE, seed=0), drawn(2 * FEW_FOR_A_LINE - 1, seed=0)
+    assert list(few_samples_warnings(Calibration.fit(many, correct=True))) == []
+    assert list(few_samples_warnings(Calibration.fit(few))) == []
+    (warning,) = few_samples_warnings(Calibration.fit(few, correct=True))
+    assert warning.startswith(f"warning: the correction for boys is based on {FEW_FOR_A_LINE - 1} samples")
+
+
+def test_samples_of_the_calibration_are_recognized():
+    predictions = drawn(100, seed=0)
+    contents = calibrated_on(part_of(predictions, start=30))
+    warning = calibrated_on_warning(contents, predictions, where="best.pt")
+    assert warning is not None
+    assert warning.startswith("warning: 70 of the 100 samples (the first is 'film-30')")
+    other = Predictions([f"other-{key}" for key in predictions.key], *[np.zeros(100, np.float32)] * 3)
+    assert calibrated_on_warning(contents, other, where="best.pt") is None
+
+
+@pytest.mark.parametrize("contents", [{}, {"calibrated_on": None}])
+def test_without_a_calibration_there_is_no_warning(contents: dict[str, None]):
+    assert calibrated_on_warning(contents, drawn(10, seed=0), where="best.pt") is None
