@@ -33,18 +33,34 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a folder with `films`, the same films as JPEG in `shards`, and `best.pt`."""
+    """Yield a folder with `films`, two of them unlabeled, the others as JPEG in `shards`, and `best.pt`."""
     folder = tmp_path_factory.mktemp("films")
     write_films(folder / "films", NUM_FILMS)
     write_checkpoint(folder / "best.pt", format_of(shard_films(folder / "films", folder / "shards", encoding="jpg")))
+    (folder / "films" / "unlabeled.png").symlink_to(folder / "missing")
+    (folder / "films" / "notes.txt").write_text("")
     with one_thread():
         yield folder
+
+
+@pytest.fixture(scope="module")
+def sharded(folder: Path) -> Path:
+    """Return the folder of an evaluation of the shards."""
+    assert evaluate(folder, folder / "sharded", "--shards", str(folder / "shards")) == 0
+    return folder / "sharded"
+
+
+@pytest.fixture(scope="module")
+def direct(folder: Path) -> Path:
+    """Return the folder of an evaluation of the films."""
+    assert evaluate(folder, folder / "direct", *from_films(folder / "films")) == 0
+    return folder / "direct"
 
 
 @pytest.fixture
 def films(folder: Path, tmp_path: Path) -> Path:
     """Return a copy of the films that a test may change."""
-    return Path(shutil.copytree(folder / "films", tmp_path / "films"))
+    return Path(shutil.copytree(folder / "films", tmp_path / "films", symlinks=True))
 
 
 def evaluate(folder: Path, out: Path, *options: str) -> int:
@@ -64,20 +80,31 @@ def rows_of(predictions: Predictions) -> dict[str, tuple[float, float, float]]:
     return dict(zip(predictions.key, zip(*(column.tolist() for column in columns), strict=True), strict=True))
 
 
-@pytest.mark.parametrize("options", [[], ["--gender", "swapped"], ["--local-batch-size", "5", "--tta"]])
-def test_films_have_the_same_predictions_as_in_shards(folder: Path, tmp_path: Path, options: list[str]) -> None:
-    assert evaluate(folder, tmp_path / "a", "--shards", str(folder / "shards"), *options) == 0
-    assert evaluate(folder, tmp_path / "b", *from_films(folder / "films"), *options) == 0
-    (sharded, _), (direct, metrics) = results(tmp_path / "a"), results(tmp_path / "b")
-    assert rows_of(direct) == rows_of(sharded)
-    assert direct.key == [f"film-{number}" for number in range(NUM_FILMS)]
+def test_films_have_the_same_predictions_as_in_shards(sharded: Path, direct: Path) -> None:
+    (from_shards, _), (predictions, metrics) = results(sharded), results(direct)
+    assert rows_of(predictions) == rows_of(from_shards)
+    assert predictions.key == [f"film-{number}" for number in range(NUM_FILMS)]
     assert metrics["films"]["num_samples"] == NUM_FILMS
     assert metrics["films"]["failures"] == {}
     assert re.fullmatch("[0-9a-f]{64}", metrics["films"]["labels_sha256"])
 
 
+def test_films_have_the_same_predictions_as_in_shards_with_all_options(folder: Path, tmp_path: Path) -> None:
+    options = ["--gender", "swapped", "--local-batch-size", "5", "--tta"]
+    assert evaluate(folder, tmp_path / "a", "--shards", str(folder / "shards"), *options) == 0
+    assert evaluate(folder, tmp_path / "b", *from_films(folder / "films"), *options) == 0
+    assert rows_of(results(tmp_path / "b")[0]) == rows_of(results(tmp_path / "a")[0])
+
+
+@pytest.mark.fault("A7")
+def test_films_that_are_not_in_the_table_are_counted_and_not_opened(direct: Path) -> None:
+    assert results(direct)[1]["films"]["unlabeled"] == "1 images; other files: 1 .csv, 1 .txt"
+
+
 @pytest.mark.fault("H1")
-def test_a_bad_film_costs_its_row_and_is_counted(folder: Path, films: Path, tmp_path: Path, capsys: Captured) -> None:
+def test_a_bad_film_or_row_costs_its_row_and_is_counted(
+    folder: Path, direct: Path, films: Path, tmp_path: Path, capsys: Captured
+) -> None:
     (films / "film-3.png").write_bytes((films / "film-3.png").read_bytes()[:90])
     (films / "film-5.png").unlink()
     (films / "film-7.png").write_bytes(b"")
@@ -87,24 +114,13 @@ def test_a_bad_film_costs_its_row_and_is_counted(folder: Path, films: Path, tmp_
     predictions, metrics = results(tmp_path / "out")
     captured = capsys.readouterr()
     assert predictions.key == [f"film-{number}" for number in range(NUM_FILMS) if number not in (3, 5, 7, 8)]
+    assert rows_of(predictions).items() <= rows_of(results(direct)[0]).items()
     assert metrics["films"]["failures"] == {"bad age": 1, "no image": 1, "bad image": 2}
     assert captured.err.count("error: ") == 4
     for name in ("film-3", "film-5", "film-7", "film-8"):
         assert len(re.findall(rf"error: .*{name}\b", captured.err)) == 1
     assert "Not evaluated: 4 rows of the label table (1 bad age, 1 no image, 2 bad image)" in captured.out
-    assert evaluate(folder, tmp_path / "all", *from_films(folder / "films")) == 0
-    whole, _ = results(tmp_path / "all")
-    assert rows_of(predictions).items() <= rows_of(whole).items()
-
-
-@pytest.mark.fault("A7")
-def test_films_that_are_not_in_the_table_are_counted_and_not_opened(
-    folder: Path, films: Path, tmp_path: Path, capsys: Captured
-) -> None:
-    (films / "other.png").symlink_to(tmp_path / "missing")
-    (films / "notes.txt").write_text("")
-    assert evaluate(folder, tmp_path / "out", *from_films(films)) == 0
-    assert "not opened: 1 images; other files: 1 .csv, 1 .txt" in capsys.readouterr().out
+    assert "Files without a label, not opened: 1 images" in captured.out
 
 
 @pytest.mark.fault("A7")
@@ -131,55 +147,50 @@ def test_the_columns_of_the_table_can_be_explained(folder: Path, films: Path, tm
 
 
 def test_several_checkpoints_are_evaluated_as_the_mean_of_their_predictions(
-    folder: Path, tmp_path: Path, capsys: Captured
+    folder: Path, direct: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(1)
-    other = write_checkpoint(
-        tmp_path / "other.pt", format_of(folder / "shards" / "manifest.json"), model=build_model(MODEL)
+    image_format = format_of(folder / "shards" / "manifest.json")
+    write_checkpoint(tmp_path / "best.pt", image_format, model=build_model(MODEL))
+    assert evaluate(tmp_path, tmp_path / "other", *from_films(folder / "films")) == 0
+    paths = [str(folder / "best.pt"), str(tmp_path / "best.pt")]
+    argv = ["--checkpoint", *paths, "--out", str(tmp_path / "both"), "--device", "cpu"]
+    assert main([*argv, *from_films(folder / "films")]) == 0
+    (one, _), (other, _), (both, metrics) = (results(out) for out in (direct, tmp_path / "other", tmp_path / "both"))
+    np.testing.assert_array_equal(
+        both.predicted_months, (one.predicted_months + other.predicted_months) / np.float32(2)
     )
-    single = {}
-    for name, paths in {"a": [folder / "best.pt"], "b": [other], "both": [folder / "best.pt", other]}.items():
-        argv = ["--checkpoint", *map(str, paths), "--out", str(tmp_path / name), "--device", "cpu"]
-        assert main([*argv, *from_films(folder / "films")]) == 0
-        single[name], metrics = results(tmp_path / name)
-    mean = (single["a"].predicted_months + single["b"].predicted_months) / np.float32(2)
-    np.testing.assert_array_equal(single["both"].predicted_months, mean)
-    assert len(metrics["checkpoints"]) == 2
-    assert main([*argv[:1], *argv[1:3], "--out", str(tmp_path / "c"), "--shards", str(folder / "shards")]) == 0
-    assert rows_of(results(tmp_path / "c")[0]) == rows_of(single["both"])
+    assert len({checkpoint["sha256"] for checkpoint in metrics["checkpoints"]}) == 2
 
 
-def test_intervals_of_a_calibrated_checkpoint_are_written_and_their_coverage_is_measured(
-    folder: Path, tmp_path: Path, capsys: Captured
+def test_a_calibrated_checkpoint_gives_intervals_and_films_that_it_knows_are_warned_of(
+    folder: Path, direct: Path, tmp_path: Path, capsys: Captured
 ) -> None:
-    genders = {"F": GenderCalibration(20, 30.0), "M": GenderCalibration(20, 50.0)}
-    calibration = Calibration(0.9, False, genders, "0" * 64).to_json()
-    save_checkpoint(tmp_path / "best.pt", load_checkpoint(folder / "best.pt") | {"calibration": calibration})
-    assert evaluate(tmp_path, tmp_path / "a", "--shards", str(folder / "shards")) == 0
-    assert evaluate(tmp_path, tmp_path / "b", *from_films(folder / "films")) == 0
-    (sharded, _), (direct, metrics) = results(tmp_path / "a"), results(tmp_path / "b")
-    assert sharded.interval_months is not None
-    assert direct.interval_months is not None
-    order = [direct.key.index(key) for key in sharded.key]
-    assert sharded.interval_months.tolist() == direct.interval_months[order].tolist()
-    covered = np.abs(direct.predicted_months - direct.age_months) <= np.where(direct.gender == 1, 50, 30)
-    assert metrics["coverage"]["all"]["num_covered"] == covered.sum()
-    assert f"{covered.mean():.1%}" in capsys.readouterr().out
-
-
-def test_films_that_the_checkpoint_was_trained_on_are_warned_of(folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    calibration = Calibration(
+        0.9, False, {"F": GenderCalibration(20, 30.0), "M": GenderCalibration(20, 50.0)}, "0" * 64
+    )
     keys, numbers = [f"film-{number}" for number in range(4)], np.arange(4)
-    trained_on = describe_samples(keys, numbers % 2, np.array([age_of(number) for number in numbers]), salt="ab")
-    save_checkpoint(tmp_path / "best.pt", load_checkpoint(folder / "best.pt") | {"trained_on": trained_on})
+    known = describe_samples(keys, numbers % 2, np.array([age_of(number) for number in numbers]), salt="ab")
+    more = {"calibration": calibration.to_json(), "trained_on": {**known, "inherited": []}}
+    save_checkpoint(tmp_path / "best.pt", load_checkpoint(folder / "best.pt") | more)
     assert evaluate(tmp_path, tmp_path / "out", *from_films(folder / "films")) == 0
-    assert f"warning: 4 of the {NUM_FILMS} samples (the first is 'film-0')" in capsys.readouterr().err
+    (plain, _), (predictions, metrics), captured = results(direct), results(tmp_path / "out"), capsys.readouterr()
+    _, expected = calibration.apply(plain.predicted_months, plain.gender)
+    assert predictions.interval_months is not None
+    assert predictions.interval_months.tolist() == expected.tolist()
+    covered = (expected[:, 0] <= plain.age_months) & (plain.age_months <= expected[:, 1])
+    assert metrics["coverage"]["all"]["num_covered"] == covered.sum()
+    assert f"{covered.mean():.1%}" in captured.out
+    assert f"warning: 4 of the {NUM_FILMS} samples (the first is 'film-0')" in captured.err
 
 
-def test_another_evaluation_is_compared_by_key(folder: Path, films: Path, tmp_path: Path, capsys: Captured) -> None:
-    assert evaluate(folder, tmp_path / "a", "--shards", str(folder / "shards"), "--gender", "swapped") == 0
+def test_another_evaluation_is_compared_by_key(
+    folder: Path, sharded: Path, films: Path, tmp_path: Path, capsys: Captured
+) -> None:
     (films / "film-0.png").unlink()
-    assert evaluate(folder, tmp_path / "b", *from_films(films), "--against", str(tmp_path / "a")) == 1
-    (theirs, _), (ours, metrics) = results(tmp_path / "a"), results(tmp_path / "b")
+    options = ["--gender", "swapped", "--against", str(sharded)]
+    assert evaluate(folder, tmp_path / "out", *from_films(films), *options) == 1
+    (theirs, _), (ours, metrics) = results(sharded), results(tmp_path / "out")
     compared, kept = metrics["against"], [theirs.key.index(key) for key in ours.key]
     assert (compared["num_samples"], compared["num_only_here"], compared["num_only_there"]) == (NUM_FILMS - 1, 0, 1)
     differences = np.abs(ours.predicted_months - ours.age_months) - np.abs(

@@ -10,7 +10,7 @@ import torch
 from tests.learn.runs import one_thread, train_argv, write_small_set
 from wds_bone import __version__
 from wds_bone.evaluate import main as evaluate
-from wds_bone.inference.predictor import load_predictor
+from wds_bone.inference.ensemble import load_ensemble
 from wds_bone.model import checkpoint as checkpoint_module
 from wds_bone.model.checkpoint import OLD_FORMATS, load_checkpoint, save_checkpoint
 from wds_bone.model.preprocess import normalize_exposure
@@ -79,7 +79,7 @@ def test_an_older_checkpoint_predicts_the_same_bytes_as_the_version_that_wrote_i
 ):
     """Those versions gave the model the normalized image and its mirror image, without resampling."""
     as_format(number, stopped / "best.pt", monkeypatch)
-    predictor = load_predictor(stopped / "best.pt", device="cpu")
+    predictor = load_ensemble([stopped / "best.pt"], device="cpu").members[0].predictor
     image = torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     gender = torch.tensor([0.0, 1.0, 0.0, 1.0])
     normalized = normalize_exposure(image.float())

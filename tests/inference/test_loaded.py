@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from wds_bone.inference.films import BATCH_SIZE
 from wds_bone.inference.loaded import LoadedModel
 from wds_bone.predict import main as predict
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "python.md"
 NUM_FILMS = BATCH_SIZE + 3
 
 
@@ -137,3 +139,22 @@ def test_an_unknown_or_missing_device_is_refused(folder: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match='or use device="cpu"'):
             wds_bone.load_model(folder / "best.pt", device="cuda")
+
+
+def test_the_programs_in_the_documentation_run(
+    folder: Path, films: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("runs/first", "ward"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "runs/first/calibrated.pt").write_bytes((folder / "best.pt").read_bytes())
+    for name, film in zip(("4360.png", "1377.png"), films, strict=False):
+        (tmp_path / "ward" / name).write_bytes(film.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for program in re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL):
+        exec(program, names)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("ward/4360.png: ")
+    assert shown[1].startswith("error: ward/missing.png")
+    assert names["limits"].shape == (2, 2)
+    assert names["saliency"].shape == (1, 1, SIZE, SIZE)

@@ -7,9 +7,8 @@ import pytest
 
 from tests.learn.bars import GENDER_SHIFT_MONTHS, write_bars
 from tests.learn.runs import SINGLE_RANK, metrics_of
-from wds_bone.inference.ensemble import ensemble_of
+from wds_bone.inference.ensemble import load_ensemble
 from wds_bone.inference.epoch import predict_epoch
-from wds_bone.inference.predictor import load_predictor
 from wds_bone.stream.stream import BoneAgeStream
 from wds_bone.train import main
 
@@ -24,11 +23,9 @@ def test_a_small_model_learns_age_and_gender(tmp_path: Path):
     last = metrics_of(tmp_path / "run")[-1]
     assert last["constant_mae_months"] > 40
     assert last["val_mae_months"] < 12
-    predictor = load_predictor(tmp_path / "run" / "best.pt", device="cpu")
+    ensemble = load_ensemble([tmp_path / "run" / "best.pt"], device="cpu")
     with BoneAgeStream(tmp_path / "val.tar", shuffle=False) as stream:
-        unchanged = predict_epoch(ensemble_of(predictor), stream, SINGLE_RANK)
-        swapped = predict_epoch(
-            ensemble_of(predictor), stream, SINGLE_RANK, gender_input=1 - stream.genders.astype(np.float32)
-        )
+        unchanged = predict_epoch(ensemble, stream, SINGLE_RANK)
+        swapped = predict_epoch(ensemble, stream, SINGLE_RANK, gender_input=1 - stream.genders.astype(np.float32))
     older_if_girl = (unchanged.predicted_months - swapped.predicted_months) * np.where(unchanged.gender == 0, 1, -1)
     assert older_if_girl.mean() == pytest.approx(GENDER_SHIFT_MONTHS, abs=8)

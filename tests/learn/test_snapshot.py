@@ -12,8 +12,8 @@ from tests.learn.runs import assert_same_state, limit_file_size, train_argv, wri
 from tests.sample_sets import write_set
 from wds_bone.errors import CheckpointError
 from wds_bone.evaluate import main as evaluate
+from wds_bone.inference.ensemble import load_ensemble
 from wds_bone.inference.predictions import read_predictions
-from wds_bone.inference.predictor import load_predictor
 from wds_bone.inference.trained_on import count_trained_on, list_training_sets
 from wds_bone.learn.metrics import absolute_errors
 from wds_bone.model.checkpoint import load_checkpoint
@@ -138,8 +138,8 @@ def test_a_run_stopped_before_its_first_validation_says_which_checkpoint_to_use(
     assert use in capsys.readouterr().out
     assert not (out / "best.pt").exists()
     with pytest.raises(CheckpointError, match=rf"use {re.escape(str(out / 'last.pt'))}"):
-        load_predictor(out / "best.pt", device="cpu")
-    load_predictor(out / "last.pt", device="cpu")
+        load_ensemble([out / "best.pt"], device="cpu")
+    load_ensemble([out / "last.pt"], device="cpu")
 
 
 @pytest.mark.fault("E6")

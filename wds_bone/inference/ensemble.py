@@ -134,7 +134,7 @@ class Ensemble:
         return _mean(months), _mean(intervals) if len(intervals) == len(months) else None
 
 
-def load_ensemble(paths: Sequence[Path], *, device: torch.device | str, views: Views = "mirror") -> Ensemble:
+def load_ensemble(paths: Sequence[str | Path], *, device: torch.device | str, views: Views = "mirror") -> Ensemble:
     """Load the averaged models of one or more checkpoints, onto `device`.
 
     Args:
@@ -148,7 +148,7 @@ def load_ensemble(paths: Sequence[Path], *, device: torch.device | str, views: V
     """
     if not paths:
         raise ConfigError("no checkpoint to predict with", expected="at least one file", got="none", do="name one")
-    members = [_load_member(path, device=device, views=views) for path in paths]
+    members = [_load_member(Path(path), device=device, views=views) for path in paths]
     _refuse_repeated(members)
     return Ensemble(tuple(sorted(members, key=lambda member: member.sha256)))
 

@@ -8,7 +8,6 @@ Invariant: the numbers are those of `wds-bone predict` on the same device, to th
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -128,7 +127,7 @@ def load_model(path: str | PathLike[str], device: Device = "cpu") -> LoadedModel
     if device == "cuda" and not torch.cuda.is_available():
         raise no_cuda_error('device="cuda"', alternative='device="cpu"')
     picked = pick_device(device)
-    return LoadedModel(load_ensemble([Path(fspath(path))], device=picked), picked)
+    return LoadedModel(load_ensemble([fspath(path)], device=picked), picked)
 
 
 def _check_lists(films: Sequence[FilmSource], genders: Sequence[Gender]) -> None:

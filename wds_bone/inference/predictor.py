@@ -8,13 +8,12 @@ the contents of the rest of its batch; batches of a different shape round differ
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from wds_bone.model.checkpoint import load_checkpoint, restoring
+from wds_bone.model.checkpoint import restoring
 from wds_bone.model.loss import Target
 from wds_bone.model.model import BoneAgeModel, build_model
 from wds_bone.model.preprocess import Preprocessing
@@ -72,15 +71,6 @@ class Predictor:
         aspect = self.preprocessing.width / self.preprocessing.height
         turns, zooms = torch.tensor(_TURNS_AND_ZOOMS).T
         return affine_maps(turns * (math.pi / 180), zooms, aspect=aspect)[:, None].to(device)
-
-
-def load_predictor(path: Path, *, device: torch.device | str) -> Predictor:
-    """Load the averaged model of a checkpoint file.
-
-    Raises:
-        CheckpointError: if the file is missing, damaged, or not a checkpoint.
-    """
-    return restore_predictor(load_checkpoint(path), device=device)
 
 
 def restore_predictor(contents: dict[str, Any], *, device: torch.device | str, views: Views = "mirror") -> Predictor:
