@@ -74,8 +74,8 @@ def test_settings_that_nobody_gave_are_not_printed_as_typed_but_as_derived(shard
     text = opening_text(run, Progress(), given=parse_config(TrainConfig, argv, TRAIN))
     typed, derived, summary = text.splitlines()
     assert typed == shlex.join(["wds-bone", "train", *argv])
-    assert derived.startswith("lr 0.002, threads 1, precision ")
-    assert derived.endswith(f", ema 0 derived; all settings: {out / 'config.toml'}")
+    assert derived.startswith("derived: lr 0.002, threads 1, precision ")
+    assert derived.endswith(f", ema 0; all settings: {out / 'config.toml'}")
     assert summary == "10 training and 5 validation samples, 32 x 32 pixels, 5 steps, now up to step 1; starting"
 
 

@@ -45,7 +45,7 @@ def _derived_text(run: Run, given: TrainConfig) -> str:
     """Return what the machine and the shards determined, and where all settings are."""
     before, after = config_as_json(given), config_as_json(run.config)
     derived = [f"{name} {_shown(value)}" for name, value in after.items() if value != before[name]]
-    return f"{', '.join(derived) or 'nothing'} derived; all settings: {run.config.out / CONFIG_NAME}"
+    return f"derived: {', '.join(derived) or 'nothing'}; all settings: {run.config.out / CONFIG_NAME}"
 
 
 def _summary(run: Run, progress: Progress) -> str:
