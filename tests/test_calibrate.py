@@ -6,23 +6,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.checkpoints import complete_contents
 from tests.report.test_pooling import write_fold
 from tests.report.trained import (
-    format_of,
+    LETTERBOXED,
     one_thread,
     shard_films,
     write_checkpoint,
     write_films,
 )
-from tests.sample_sets import age_of
 from wds_bone.calibrate import main
-from wds_bone.evaluate import main as evaluate
 from wds_bone.inference.calibration import Calibration
-from wds_bone.inference.predictions import Predictions, read_predictions
+from wds_bone.inference.ensemble import load_ensemble
+from wds_bone.inference.from_films import predict_labeled_films
+from wds_bone.inference.labeled import Batching
+from wds_bone.inference.predictions import Predictions
 from wds_bone.inference.trained_on import describe_training_samples
-from wds_bone.model.checkpoint import load_checkpoint, save_checkpoint
+from wds_bone.model.checkpoint import can_be_resumed, load_checkpoint, save_checkpoint
+from wds_bone.report.calibration import calibrated_on_warning
 
 NUM_FILMS = 12
 LEVEL = ("--level", "0.8")  # needs 4 samples of each gender
@@ -31,20 +34,36 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a folder with `films`, the same films in `shards`, and `best.pt`, which was trained on other films."""
+    """Yield a folder with `films`, the same films in `shards`, and `best.pt`, which was trained on other films.
+
+    The ages in the label table are nearly the predictions plus 20 months, because a line must fit them.
+    """
     folder = tmp_path_factory.mktemp("calibrate")
     write_films(folder / "films", NUM_FILMS)
-    write_checkpoint(folder / "best.pt", format_of(shard_films(folder / "films", folder / "shards")))
-    write_trained_on(folder / "best.pt", ["other"])
+    write_checkpoint(folder / "best.pt", LETTERBOXED)
+    write_trained_on(folder / "best.pt", ["other"], [94])
     with one_thread():
+        predictions = predict(folder / "best.pt", folder)
+        rows = [
+            f"{key},{round(float(months)) + 20 + number % 5},{bool(number % 2)}\n"
+            for number, (key, months) in enumerate(zip(predictions.key, predictions.predicted_months, strict=True))
+        ]
+        (folder / "films" / "labels.csv").write_text("".join(["id,boneage,male\n", *rows]))
+        shard_films(folder / "films", folder / "shards")
         yield folder
 
 
-def write_trained_on(path: Path, keys: list[str]) -> None:
-    """Let a checkpoint say that it was trained on the films of these keys, which have the ages of `write_films`."""
-    numbers = [int(key.partition("-")[2] or 0) for key in keys]
-    genders, ages = np.array(numbers) % 2, np.array([age_of(number) for number in numbers])
-    described = describe_training_samples(keys, genders, ages, salt="00ff")
+def predict(checkpoint: Path, folder: Path) -> Predictions:
+    """Return the predictions and intervals for the films of the folder, as `evaluate` computes them."""
+    device = torch.device("cpu")
+    ensemble, films = load_ensemble([checkpoint], device=device), folder / "films"
+    batching = Batching(batch_size=64, threads=1)
+    return predict_labeled_films(ensemble, films / "labels.csv", [films], batching=batching, device=device).predictions
+
+
+def write_trained_on(path: Path, keys: list[str], ages: list[float]) -> None:
+    """Let a checkpoint say that it was trained on films of boys with these keys and ages."""
+    described = describe_training_samples(keys, np.ones(len(keys)), np.array(ages), salt="00ff")
     save_checkpoint(path, load_checkpoint(path) | {"trained_on": described})
 
 
@@ -60,12 +79,6 @@ def from_films(films: Path) -> list[str]:
     return ["--labels", str(films / "labels.csv"), "--images", str(films)]
 
 
-def evaluated(checkpoint: Path, folder: Path, out: Path) -> Predictions:
-    argv = ["--checkpoint", str(checkpoint), *from_shards(folder), "--out", str(out), "--device", "cpu"]
-    assert evaluate(argv) == 0
-    return read_predictions(out / "predictions.csv")
-
-
 def calibration_of(path: Path) -> Calibration:
     return Calibration.from_json(load_checkpoint(path)["calibration"])
 
@@ -78,22 +91,21 @@ def test_the_copy_predicts_the_intervals_that_fit_the_errors(
     assert calibrate(folder / "best.pt", tmp_path / "c.pt", *from_shards(folder), *["--correct"] * correct) == 0
     assert (folder / "best.pt").read_bytes() == before
     out = capsys.readouterr().out
-    plain = evaluated(folder / "best.pt", folder, tmp_path / "plain")
+    plain, calibrated = predict(folder / "best.pt", folder), predict(tmp_path / "c.pt", folder)
     expected = Calibration.fit(plain, 0.8, correct=correct)
     assert calibration_of(tmp_path / "c.pt") == expected
     assert f"+/- {expected.genders['F'].half_width_months:.1f} months, from 6 samples" in out
     assert out.endswith(f"{tmp_path / 'c.pt'}\n")
     corrected, interval = expected.apply(plain.predicted_months, plain.gender)
-    found = evaluated(tmp_path / "c.pt", folder, tmp_path / "calibrated")
     assert plain.interval_months is None
-    assert found.interval_months is not None
-    assert np.array_equal(found.predicted_months, corrected)
-    assert np.array_equal(found.interval_months, interval)
+    assert calibrated.interval_months is not None
+    assert np.array_equal(calibrated.predicted_months, corrected)
+    assert np.array_equal(calibrated.interval_months, interval)
 
 
 def test_films_give_the_same_calibration_as_their_shards(folder: Path, tmp_path: Path) -> None:
-    assert calibrate(folder / "best.pt", tmp_path / "a.pt", *from_shards(folder)) == 0
-    assert calibrate(folder / "best.pt", tmp_path / "b.pt", *from_films(folder / "films")) == 0
+    assert calibrate(folder / "best.pt", tmp_path / "a.pt", *from_shards(folder), "--correct") == 0
+    assert calibrate(folder / "best.pt", tmp_path / "b.pt", *from_films(folder / "films"), "--correct") == 0
     assert calibration_of(tmp_path / "a.pt") == calibration_of(tmp_path / "b.pt")
 
 
@@ -106,20 +118,24 @@ def test_calibrating_again_starts_from_the_model_and_not_from_its_correction(fol
 def test_the_copy_has_what_prediction_needs_and_no_state_of_training(folder: Path, tmp_path: Path) -> None:
     assert calibrate(folder / "best.pt", tmp_path / "c.pt", *from_shards(folder)) == 0
     before, after = load_checkpoint(folder / "best.pt"), load_checkpoint(tmp_path / "c.pt")
-    assert before.keys() - after.keys() == {"stream", "model", "optimizer"}
+    assert can_be_resumed(before)
+    assert not {"stream", "model", "optimizer"} & after.keys()
     assert after.keys() - before.keys() == {"calibrated_on"}
     assert after["config"] == before["config"]
 
 
-def test_an_evaluation_on_the_films_of_the_calibration_says_so(folder: Path, tmp_path: Path, capsys: Captured) -> None:
+def test_the_copy_recognizes_the_films_of_its_calibration(folder: Path, tmp_path: Path) -> None:
     assert calibrate(folder / "best.pt", tmp_path / "c.pt", *from_shards(folder)) == 0
-    evaluated(tmp_path / "c.pt", folder, tmp_path / "out")
-    assert f"warning: {NUM_FILMS} of the {NUM_FILMS} samples" in capsys.readouterr().err
+    (member,) = load_ensemble([tmp_path / "c.pt"], device="cpu").members
+    warning = calibrated_on_warning(member.contents, predict(tmp_path / "c.pt", folder), where="c.pt")
+    assert warning is not None
+    assert warning.startswith(f"warning: {NUM_FILMS} of the {NUM_FILMS} samples")
 
 
 def test_training_samples_are_refused(folder: Path, tmp_path: Path, capsys: Captured) -> None:
     checkpoint = Path(shutil.copy(folder / "best.pt", tmp_path))
-    write_trained_on(checkpoint, ["other", "film-3"])
+    predictions = predict(checkpoint, folder)
+    write_trained_on(checkpoint, ["other", "film-3"], [94, predictions.age_months[3]])
     assert calibrate(checkpoint, tmp_path / "c.pt", *from_shards(folder)) == 2
     error = capsys.readouterr().err
     assert "was trained on some of these samples" in error

@@ -89,6 +89,7 @@ def test_films_have_the_same_predictions_as_in_shards(sharded: Path, direct: Pat
     assert re.fullmatch("[0-9a-f]{64}", metrics["films"]["labels_sha256"])
 
 
+@pytest.mark.slow
 def test_films_have_the_same_predictions_as_in_shards_with_all_options(folder: Path, tmp_path: Path) -> None:
     options = ["--gender", "swapped", "--local-batch-size", "5", "--tta"]
     assert evaluate(folder, tmp_path / "a", "--shards", str(folder / "shards"), *options) == 0
@@ -146,6 +147,7 @@ def test_the_columns_of_the_table_can_be_explained(folder: Path, films: Path, tm
     assert predictions.gender.tolist() == [number % 2 for number in range(NUM_FILMS)]
 
 
+@pytest.mark.slow
 def test_several_checkpoints_are_evaluated_as_the_mean_of_their_predictions(
     folder: Path, direct: Path, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.launches import wait_for_lines
 from tests.learn.out_of_memory import OUT_OF_MEMORY_MODEL, register_out_of_memory_model
@@ -120,6 +121,12 @@ def test_metrics_have_a_line_for_every_step_and_every_validation(finished: Path)
     for line in validations:
         assert line["val_mae_low_months"] <= line["val_mae_months"] <= line["val_mae_high_months"]
         assert line["constant_mae_months"] > 0
+
+
+def test_the_learning_curve_of_a_run_is_drawn(finished: Path):
+    with Image.open(finished / "learning_curve.png") as image:
+        assert image.format == "PNG"
+        assert min(image.size) > 500
 
 
 def test_the_best_checkpoint_has_the_lowest_validation_error(finished: Path):

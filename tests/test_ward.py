@@ -1,4 +1,4 @@
-"""`wds-bone predict` on the films of a ward: a folder of several kinds of films, some broken, and a table of genders."""
+"""`wds-bone predict` on the films of a ward: films of several kinds, some of them broken, and a table of genders."""
 
 import csv
 import io

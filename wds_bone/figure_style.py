@@ -57,10 +57,12 @@ def new_figure(
     return figure, rows
 
 
-def label_axes(axes: Axes, *, x: str = "", y: str = "") -> None:
-    """Write what the axes show, with units."""
-    axes.set_xlabel(x, fontsize=TEXT_POINTS)
-    axes.set_ylabel(y, fontsize=TEXT_POINTS)
+def label_axes(axes: Axes, *, x: str | None = None, y: str | None = None) -> None:
+    """Write what an axis shows, with its unit; None leaves it as it is."""
+    if x is not None:
+        axes.set_xlabel(x, fontsize=TEXT_POINTS)
+    if y is not None:
+        axes.set_ylabel(y, fontsize=TEXT_POINTS)
 
 
 def label_levels(axes: Axes, labels: Mapping[float, str]) -> None:

@@ -28,7 +28,7 @@ from wds_bone.inference.ensemble import Ensemble, load_ensemble
 from wds_bone.inference.films import BATCH_SIZE, predict_films
 from wds_bone.inference.inputs import Input, Inputs, named_inputs, table_inputs
 from wds_bone.inference.rows import PredictedFilm, row_lines
-from wds_bone.inference.settings import PredictConfig
+from wds_bone.inference.settings import PredictConfig, refuse_unusable_out
 from wds_bone.progress import print_above, progress
 from wds_bone.storage.durable import storage_errors, write_atomically
 from wds_bone.storage.machine import check_count
@@ -47,12 +47,13 @@ def run_prediction(config: PredictConfig) -> int:
     """Write the table, and on standard error the errors of films that cannot be predicted; return the exit code.
 
     Raises:
-        ConfigError: if the device is not available.
+        ConfigError: if the device is not available, or `--out` cannot be used.
         LabelError: if the table of genders is refused.
         ImageError: if no row of the table has a film, or one of its folders cannot be read.
         CheckpointError: if a checkpoint cannot be loaded.
         WdsBoneError: if the device has too little memory, a prediction is not finite, or the file cannot be written.
     """
+    refuse_unusable_out(config)
     check_count("--threads", config.threads, cores=available_cores())
     device, inputs = pick_device(config.device), _find_inputs(config)
     for error in inputs.errors:

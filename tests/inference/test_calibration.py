@@ -110,6 +110,14 @@ def test_a_correction_removes_the_error_of_a_site_for_each_gender():
     assert np.diff(interval).max() < 0.01
 
 
+@pytest.mark.parametrize("correct", [False, True])
+def test_the_calibration_does_not_depend_on_the_order_of_the_samples(correct: bool):
+    predictions, order = drawn(400, seed=0), np.random.default_rng(0).permutation(400)
+    columns = (predictions.gender, predictions.age_months, predictions.predicted_months)
+    shuffled = Predictions([predictions.key[number] for number in order], *(column[order] for column in columns))
+    assert Calibration.fit(shuffled, correct=correct) == Calibration.fit(predictions, correct=correct)
+
+
 def test_errors_of_corrected_predictions_are_those_of_a_line_without_that_sample():
     predictions = drawn(60, seed=3)
     predicted, ages = predictions.predicted_months[::2].astype(float), predictions.age_months[::2].astype(float)

@@ -7,7 +7,7 @@ import pytest
 from wds_bone.command_line import parse_config
 from wds_bone.commands import PREDICT
 from wds_bone.errors import ConfigError
-from wds_bone.inference.settings import PredictConfig
+from wds_bone.inference.settings import PredictConfig, refuse_unusable_out
 
 IN_TABLE = ["--table", "t.csv", "--images", "d"]
 
@@ -35,17 +35,17 @@ def test_the_gender_is_required_and_never_guessed(words: list[str]) -> None:
     ("words", "problem"),
     [
         (["--gender", "F", "--gender-from-dicom", "x.dcm"], "given twice"),
-        (["--gender", "F"], "--gender without IMAGE"),
-        (["--gender-from-dicom"], "--gender-from-dicom without IMAGE"),
+        (["--gender", "F"], "no films to predict"),
+        (["--gender-from-dicom"], "no films to predict"),
         ([], "no films to predict"),
-        ([*IN_TABLE, "--gender", "F"], "--gender without IMAGE"),
+        ([*IN_TABLE, "--gender", "F"], "--gender and --table contradict each other"),
+        ([*IN_TABLE, "--gender-from-dicom"], "--gender-from-dicom and --table contradict each other"),
         ([*IN_TABLE, "--", "x.png"], "films and --table were given"),
         (["--table", "t.csv"], "--table without --images"),
-        (["--images", "d"], "--images without --table"),
+        (["--gender", "F", "--images", "d", "--", "x.png"], "--images without --table"),
         (["--gender", "F", "--id-width", "5", "--", "x.png"], "--id-width without --table"),
         ([*IN_TABLE, "--delimiter", "x"], "--delimiter: unknown choice"),
         ([*IN_TABLE, "--gender-words", "H"], "--gender-words"),
-        ([*IN_TABLE, "--out", "x.txt"], r"--out x.txt is not valid"),
         ([*IN_TABLE, "--threads", "0"], "--threads 0 is out of range"),
     ],
 )
@@ -75,14 +75,16 @@ def test_the_suffix_of_the_file_decides_the_format() -> None:
 
 @pytest.mark.fault("B7", "E5")
 def test_a_file_that_is_read_or_cannot_be_written_is_no_output(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)--out x.txt is not valid.*\.csv or \.jsonl"):
+        refuse_unusable_out(parse(*IN_TABLE, "--out", "x.txt"))
     table, folder = tmp_path / "t.csv", tmp_path / "folder.csv"
     table.touch()
     folder.mkdir()
     (tmp_path / "link.csv").symlink_to(table)
     for out in (table, tmp_path / "link.csv"):
         with pytest.raises(ConfigError, match="is also read"):
-            parse("--table", str(table), "--images", "d", "--out", str(out))
+            refuse_unusable_out(parse("--table", str(table), "--images", "d", "--out", str(out)))
     with pytest.raises(ConfigError, match="is not a file"):
-        parse(*IN_TABLE, "--out", str(folder))
+        refuse_unusable_out(parse(*IN_TABLE, "--out", str(folder)))
     with pytest.raises(ConfigError, match="is not a folder"):
-        parse(*IN_TABLE, "--out", str(table / "x.csv"))
+        refuse_unusable_out(parse(*IN_TABLE, "--out", str(table / "x.csv")))

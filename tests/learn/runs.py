@@ -83,7 +83,7 @@ def state_of(checkpoint: Path) -> dict[str, Any]:
     """Return what must be equal in the checkpoints of equal runs, as a flat mapping of names to tensors or values."""
     contents = load_checkpoint(checkpoint)
     contents.pop("clock", None)
-    for name in ("out", "max_steps", "threads", "resume"):
+    for name in ("out", "max_steps", "threads", "resume", "wandb"):
         del contents["config"][name]
     return dict(_leaves("", contents))
 

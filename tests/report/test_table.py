@@ -83,5 +83,11 @@ def test_numbers_that_one_sample_does_not_determine_are_question_marks() -> None
     assert "nan" not in text
 
 
+def test_a_bias_that_rounds_to_zero_is_not_negative() -> None:
+    ages = np.arange(30, dtype=np.float32)
+    unbiased = Predictions([str(age) for age in ages], np.zeros(30, np.float32), ages, ages - np.float32(1e-3))
+    assert "-0.0" not in "\n".join(table_of(unbiased))
+
+
 def columns_of(predictions: Predictions) -> tuple[np.ndarray, ...]:
     return predictions.gender, predictions.age_months, predictions.predicted_months

@@ -63,6 +63,8 @@ class Calibration:
     def fit(cls, predictions: Predictions, level: float = 0.9, *, correct: bool = False) -> "Calibration":
         """Fit the intervals, and a line for each gender if predictions are to be corrected.
 
+        The result does not depend on the order of the samples.
+
         Args:
             predictions: of samples that the model was not trained on, without an earlier correction.
             level: the probability that an interval contains the true age, above 0 and below 1.
@@ -78,8 +80,10 @@ class Calibration:
         for number, gender in enumerate(GENDER_NAMES):
             members = predictions.gender == number
             _refuse_few(int(members.sum()), gender, level=level)
-            columns = predictions.predicted_months[members], predictions.age_months[members]
-            genders[gender] = _fit_gender(*(column.astype(np.float64) for column in columns), gender, level, correct)
+            columns = np.stack([predictions.predicted_months[members], predictions.age_months[members]])
+            # Sorted, because the order would change the rounding of sums.
+            predicted, ages = columns[:, np.lexsort(columns)].astype(np.float64)
+            genders[gender] = _fit_gender(predicted, ages, gender, level, correct)
         return cls(level, correct, genders, samples_digest(predictions))
 
     def apply(

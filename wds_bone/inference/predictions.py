@@ -115,10 +115,11 @@ def read_predictions(path: Path) -> Predictions:
 def format_csv(rows: Iterable[Sequence[str]]) -> str:
     """Return rows of cells as CSV (RFC 4180, except that lines end with a line feed only)."""
     text = io.StringIO(newline="")
+    plain = csv.writer(text, lineterminator="\n")
+    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for row in rows:
         # Before Python 3.13, a carriage return is not quoted by default, although it ends a row for many readers.
-        quoting = csv.QUOTE_ALL if any("\r" in cell for cell in row) else csv.QUOTE_MINIMAL
-        csv.writer(text, lineterminator="\n", quoting=quoting).writerow(row)
+        (quoting if any("\r" in cell for cell in row) else plain).writerow(row)
     return text.getvalue()
 
 

@@ -39,7 +39,7 @@ class PredictConfig:
         metavar="IMAGE",
     )
     gender: str | None = option(
-        "gender of the children in all these films, such as F or M", default=None, metavar="GENDER"
+        "gender of the children in all these films, such as F or M", default=None, metavar="WORD"
     )
     gender_from_dicom: bool = option(
         "read the gender of each child from its DICOM film, whose PatientSex must be F or M", default=False
@@ -98,30 +98,56 @@ class PredictConfig:
 
     @property
     def row_format(self) -> RowFormat:
-        """The format of the table."""
+        """The format of the table, after `refuse_unusable_out`."""
         return "csv" if self.out is None else ROW_FORMATS[self.out.suffix.lower()]
 
     def __post_init__(self) -> None:
         check_bounds(self)
         _check_inputs(self)
-        _check_out(self)
         _ = self.label_columns, self.gender_of_all  # their creation checks the options
 
 
+def refuse_unusable_out(config: PredictConfig) -> None:
+    """Check `--out` before any work is done.
+
+    Raises:
+        ConfigError: if its suffix is no format, something else is in its place, or it is also read.
+    """
+    if config.out is None:
+        return
+    if config.out.suffix.lower() not in ROW_FORMATS:
+        raise invalid_setting(config, "out", f"a name that ends in {' or '.join(ROW_FORMATS)}")
+    refuse_unusable_folder(config.out.parent, files=[config.out.name])
+    for path in (*config.checkpoint, config.table):
+        if path is not None and path.exists() and config.out.exists() and config.out.samefile(path):
+            problem = f"--out {config.out}: is also read"
+            raise ConfigError(problem, expected="a new file", got=str(path), do="use another --out")
+
+
 def _check_inputs(config: PredictConfig) -> None:
-    _refuse_without(config, "films", ("gender", "gender_from_dicom"))
-    _refuse_without(config, "table", ("images", *COLUMN_OPTIONS))
     if bool(config.films) == (config.table is not None):
         raise _no_inputs_error(config)
-    if config.films and (config.gender is not None) == config.gender_from_dicom:
+    if config.table is None:
+        _check_named_films(config)
+        return
+    if given := _first_given(config, "gender", "gender_from_dicom"):
+        do = f"leave {given} out; the table has a gender for each film"
+        raise ConfigError(f"{given} and --table contradict each other", expected="one of them", got="both", do=do)
+    if not config.images:
+        raise ConfigError("--table without --images", expected="both", got="no folder", do="add --images DIR")
+
+
+def _check_named_films(config: PredictConfig) -> None:
+    if given := _first_given(config, "images", *COLUMN_OPTIONS):
+        do = f"leave {given} out, or name a --table instead of films"
+        raise ConfigError(f"{given} without --table", expected="both", got="no --table", do=do)
+    if (config.gender is not None) == config.gender_from_dicom:
         raise ConfigError(
             "the gender of the children is given twice" if config.gender_from_dicom else "no --gender",
             expected="--gender F, --gender M or --gender-from-dicom, or a --table with a gender for each film",
             got="both" if config.gender_from_dicom else "none of them",
             do="state the gender once; it is never guessed",
         )
-    if config.table is not None and not config.images:
-        raise ConfigError("--table without --images", expected="both", got="no folder", do="add --images DIR")
 
 
 def _no_inputs_error(config: PredictConfig) -> ConfigError:
@@ -134,22 +160,7 @@ def _no_inputs_error(config: PredictConfig) -> ConfigError:
     return ConfigError(problem, expected="films, folders or patterns, or --table and --images", got=got, do=do)
 
 
-def _refuse_without(config: PredictConfig, needed: str, names: tuple[str, ...]) -> None:
-    """Refuse settings that have no effect without another one."""
-    given = [name for name in names if getattr(config, name) not in (None, (), False, ",")]
-    if given and not getattr(config, needed):
-        option, other = (setting_name(PredictConfig, name) for name in (given[0], needed))
-        raise ConfigError(f"{option} without {other}", expected="both", got=f"no {other}", do=f"add {other}")
-
-
-def _check_out(config: PredictConfig) -> None:
-    """Refuse a file that is not a table, that cannot be one, or that is read."""
-    if config.out is None:
-        return
-    if config.out.suffix.lower() not in ROW_FORMATS:
-        raise invalid_setting(config, "out", f"a name that ends in {' or '.join(ROW_FORMATS)}")
-    refuse_unusable_folder(config.out.parent, files=[config.out.name])
-    for path in (*config.checkpoint, config.table):
-        if path is not None and path.exists() and config.out.exists() and config.out.samefile(path):
-            problem = f"--out {config.out}: is also read"
-            raise ConfigError(problem, expected="a new file", got=str(path), do="use another --out")
+def _first_given(config: PredictConfig, *names: str) -> str | None:
+    """Return the first of these settings that does not have its default, as it is typed."""
+    given = (name for name in names if getattr(config, name) not in (None, (), False, ","))
+    return next((setting_name(PredictConfig, name) for name in given), None)

@@ -82,7 +82,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         with storage_errors(path):
-            self._writer: Any = SummaryWriter(str(path), purge_step=step + 1)  # type: ignore[no-untyped-call]
+            self._writer: Any = SummaryWriter(str(path), purge_step=step + 1)
         self._attempt = BestEffort(str(path), OSError)
         self._previous_hook, threading.excepthook = threading.excepthook, self._ignore_failed_writes
 
@@ -236,6 +236,6 @@ def _as_wandb_image(figure: Figure) -> Any:
     """Return a figure as an image; Weights & Biases itself would need pyplot to draw it."""
     import wandb
 
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return wandb.Image(Image.fromarray(np.asarray(canvas.buffer_rgba())))

@@ -45,7 +45,7 @@ def _derived_text(run: Run, given: TrainConfig) -> str:
     """Return what the machine and the shards determined, and where all settings are."""
     before, after = config_as_json(given), config_as_json(run.config)
     derived = [f"{name} {_shown(value)}" for name, value in after.items() if value != before[name]]
-    return f"{', '.join(derived) or 'nothing'} derived; all settings: {run.config.out / CONFIG_NAME}"
+    return f"derived: {', '.join(derived) or 'nothing'}; all settings: {run.config.out / CONFIG_NAME}"
 
 
 def _summary(run: Run, progress: Progress) -> str:
@@ -53,7 +53,7 @@ def _summary(run: Run, progress: Progress) -> str:
     counts = f"{run.train_stream.num_samples:,} training and {run.val_stream.num_samples:,} validation samples"
     start = f"resuming after step {progress.step}" if progress.step else "starting"
     processes = f"; {run.ranks.world_size} processes" if run.ranks.world_size > 1 else ""
-    last = f", the last one now {run.last_step}" if run.last_step < run.recipe.num_steps else ""
+    last = f", now up to step {run.last_step}" if run.last_step < run.recipe.num_steps else ""
     return f"{counts}, {size}, {run.recipe.num_steps} steps{last}; {start}{processes}"
 
 
@@ -129,7 +129,8 @@ def _continuation(run: Run, progress: Progress) -> str:
     """Return the command that continues the run, relative to the one that was typed."""
     changes = ["without --resume"] if run.config.resume != "auto" else []
     changes += ["with a larger or no --max-steps"] if _is_complete(run, progress) else []
-    return f"run the same command again{''.join(f', {change},' for change in changes)} to continue"
+    words = ["run the same command again", *changes]
+    return f"{', '.join(words)}{',' if changes else ''} to continue"
 
 
 def _shown(value: Any) -> str:

@@ -14,7 +14,7 @@ from wds_bone.config import check_bounds, option, option_of
 from wds_bone.distributed.hardware import Device
 from wds_bone.inference.labeled import Batching
 from wds_bone.paths import PathText
-from wds_bone.report.samples import NamedSamples, check_samples, named_samples, refuse_without_effect
+from wds_bone.report.samples import NamedSamples, check_samples, named_samples
 from wds_bone.report.settings import EvaluateConfig
 
 
@@ -71,6 +71,3 @@ class CalibrateConfig:
     def __post_init__(self) -> None:
         check_bounds(self)
         check_samples(self)
-        if self.runs:
-            names = ("local_batch_size", "threads", "device")
-            refuse_without_effect(self, names, reason="with --runs, whose samples are already predicted")

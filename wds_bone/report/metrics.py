@@ -101,4 +101,4 @@ def signed_errors(predicted_months: NDArray[np.float32], age_months: NDArray[np.
 
 def format_interval(interval: list[float] | None, *, decimals: int) -> str:
     """Return "7.8 to 8.5", or a question mark if there is no interval."""
-    return "?" if interval is None else " to ".join(f"{limit:.{decimals}f}" for limit in interval)
+    return "?" if interval is None else " to ".join(f"{limit:z.{decimals}f}" for limit in interval)

@@ -16,7 +16,6 @@ from wds_bone.progress import progress
 from wds_bone.sharding.bad_list import read_bad, write_bad
 from wds_bone.sharding.existing import select_pending
 from wds_bone.sharding.keys_list import write_keys
-from wds_bone.sharding.overview import write_pictures
 from wds_bone.sharding.plan import SetPlan, SplitPlan
 from wds_bone.sharding.processes import WriterSettings, write_shards
 from wds_bone.sharding.staging import (
@@ -106,6 +105,9 @@ def _write_pending_shards(
 
 def _publish(pending: SetPlan, out: Path, records: Mapping[str, ShardRecord], base: Manifest | None) -> Manifest:
     """Turn the finished shards into the set; if it is interrupted, running it again completes it."""
+    # Imported here because Matplotlib takes as long to import as all other imports of the command together.
+    from wds_bone.sharding.pictures import write_pictures
+
     kept = {split.name: _nonempty_records(split, records) for split in pending.splits}
     retire_splits(out, list(kept))
     move_shards(out, {name: [record.entry for record in part] for name, part in kept.items()})
