@@ -46,7 +46,7 @@ CALIBRATE = Command(
     "add intervals to a checkpoint",
     "Write a copy of a checkpoint whose predictions have intervals that contain the true age with a chosen "
     "probability. They are fitted on labeled films that the model was not trained on.",
-    "wds-bone calibrate --checkpoint best.pt --shards shards --split val --out calibrated.pt",
+    "wds-bone calibrate --checkpoint best.pt --labels own.csv --images own --out own.pt",
     after_signal="nothing was written; run the same command again",
 )
 PREDICT = Command(
