@@ -2,8 +2,8 @@
 
 In: a run.
 Out: text.
-Invariant: the settings that were given are printed as a command line that can be pasted, without any others; what is
-said to continue a run, continues it.
+Invariant: the settings that were given, and no others, are printed as a command line that can be pasted; the way to
+continue that is recommended does continue the run.
 """
 
 import shlex
