@@ -338,7 +338,8 @@ def test_the_closing_text_of_a_run_stopped_before_its_first_step_names_no_checkp
     assert ending.endswith(" of training; no checkpoint yet")
     assert more == ["not validated yet", "run the same command again to continue"]
     resumed_elsewhere = Progress(step=3, best_mae_months=12.0, best_epoch=1)
-    assert "\nbest validation MAE 12.00 months after epoch 1\n" in closing_text(run, resumed_elsewhere)
+    elsewhere = "its model is in the folder of the checkpoint that was resumed"
+    assert f"\nbest validation MAE 12.00 months after epoch 1; {elsewhere}\n" in closing_text(run, resumed_elsewhere)
 
 
 def test_validation_shards_may_have_one_split_of_any_name(shards: Path, tmp_path: Path):
