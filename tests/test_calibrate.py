@@ -149,7 +149,7 @@ def test_a_checkpoint_that_does_not_record_its_training_samples_is_warned_of(
     checkpoint = Path(shutil.copy(folder / "best.pt", tmp_path))
     save_checkpoint(checkpoint, load_checkpoint(checkpoint) | {"trained_on": None})
     assert calibrate(checkpoint, tmp_path / "c.pt", *from_shards(folder)) == 0
-    assert "does not record its training samples" in capsys.readouterr().err
+    assert "does not record all of its training samples" in capsys.readouterr().err
 
 
 def test_too_few_films_are_refused_with_the_number_that_is_needed(

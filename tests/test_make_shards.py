@@ -32,7 +32,7 @@ DEADLINE_SECONDS = 110
 
 
 def test_the_command_has_exactly_these_options():
-    # A new option needs a reason; change this list and README.md together.
+    # A new option needs a reason; change this list and docs/data.md together.
     assert [field.name.replace("_", "-") for field in fields(MakeShardsConfig)] == OPTIONS
 
 

@@ -5,17 +5,23 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.learn.runs import metrics_of, one_thread, open_run, train_argv, write_small_set
 from tests.sample_sets import write_set
 from wds_bone.evaluate import main as evaluate
+from wds_bone.inference.predictions import read_predictions
+from wds_bone.inference.rows import COLUMNS
 from wds_bone.learn.messages import closing_text
 from wds_bone.learn.run import Progress
 from wds_bone.model.checkpoint import load_checkpoint, save_checkpoint
 from wds_bone.predict import main as predict
+from wds_bone.report.comparison import compare
+from wds_bone.report.coverage import coverage
 from wds_bone.storage.lock import folder_lock
 from wds_bone.train import main
 
@@ -198,12 +204,14 @@ def test_training_on_the_validation_samples_is_said(shards: Path, tmp_path: Path
     assert "warning" not in capsys.readouterr().err
 
 
-def test_every_file_and_every_number_of_a_run_and_an_evaluation_is_documented(
+def test_every_file_and_every_number_of_a_run_an_evaluation_and_a_prediction_is_documented(
     shards: Path, finished: Path, tmp_path: Path
 ):
     evaluation = ["--checkpoint", str(finished / "best.pt"), "--shards", str(shards), "--split", "val"]
     assert evaluate([*evaluation, "--out", str(tmp_path), "--device", "cpu"]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
+    predictions = read_predictions(tmp_path / "predictions.csv")
+    calibrated = replace(predictions, interval_months=np.zeros((5, 2), np.float32))
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     names = [
         *(path.name for folder in (finished, tmp_path) for path in folder.iterdir()),
@@ -212,6 +220,10 @@ def test_every_file_and_every_number_of_a_run_and_an_evaluation_is_documented(
         *json.loads((finished / "run.json").read_text()),
         *metrics,
         *metrics["errors"]["all"],
+        *metrics["errors"]["all"]["bland_altman"],
+        *coverage(calibrated)["all"],
+        *compare(predictions, predictions),
+        *COLUMNS,
         *(finished / "predictions.csv").read_text().splitlines()[0].split(","),
     ]
     document = (Path(__file__).parent.parent / "docs" / "run-folder.md").read_text()

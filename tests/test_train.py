@@ -334,11 +334,11 @@ def test_the_closing_text_of_a_run_stopped_before_its_first_step_names_no_checkp
         pass
     run.clock = Clock(4000.0)
     ending, *more = closing_text(run, Progress(), signal_number=signal.SIGINT).splitlines()
-    assert ending.startswith(f"stopped by SIGINT after step 0 of {NUM_STEPS} and 1:06:")
-    assert ending.endswith(" of training; no checkpoint yet")
+    assert ending == f"stopped by SIGINT after step 0 of {NUM_STEPS} and 1:06:40 of training; no checkpoint yet"
     assert more == ["not validated yet", "run the same command again to continue"]
     resumed_elsewhere = Progress(step=3, best_mae_months=12.0, best_epoch=1)
-    assert "\nbest validation MAE 12.00 months after epoch 1\n" in closing_text(run, resumed_elsewhere)
+    elsewhere = "its model is in the folder of the checkpoint that was resumed"
+    assert f"\nbest validation MAE 12.00 months after epoch 1; {elsewhere}\n" in closing_text(run, resumed_elsewhere)
 
 
 def test_validation_shards_may_have_one_split_of_any_name(shards: Path, tmp_path: Path):

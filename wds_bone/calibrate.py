@@ -29,8 +29,7 @@ from wds_bone.inference.predictions import Predictions
 from wds_bone.inference.predictor import restore_predictor
 from wds_bone.inference.trained_on import describe_samples, find_trained_on, trained_on_warning
 from wds_bone.interrupt import Interruption
-from wds_bone.learn.snapshot import BEST_NAME
-from wds_bone.model.checkpoint import for_inference, load_checkpoint, save_checkpoint
+from wds_bone.model.checkpoint import BEST_NAME, for_inference, load_checkpoint, save_checkpoint
 from wds_bone.report.calibration import few_samples_warnings, format_calibration
 from wds_bone.report.calibration_settings import CalibrateConfig
 from wds_bone.report.pooling import Fold, pool_predictions, read_folds

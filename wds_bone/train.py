@@ -116,7 +116,7 @@ def _train(run: Run, progress: Progress, interruption: Interruption, *, given: T
         return train(run, progress, log=None, interruption=interruption)
     claim_folder(run.config.out, run.provenance, step=progress.step, world_size=run.ranks.world_size)
     _print(opening_text(run, progress, given=given), run.ranks)
-    with _open_log(run, progress) as log:
+    with _open_log(run, progress) as log, run.clock.running():
         return train(run, progress, log=log, interruption=interruption)
 
 

@@ -1,8 +1,8 @@
-"""Test the measurements of memory and waiting time."""
+"""Test the measurements of memory, training time and waiting time."""
 
 import mmap
 
-from wds_bone.distributed.resources import Stopwatch, resident_bytes
+from wds_bone.distributed.resources import Clock, Stopwatch, resident_bytes
 
 
 def test_resident_memory_grows_with_allocated_memory():
@@ -21,3 +21,14 @@ def test_a_lap_measures_the_waits_and_restarts_the_stopwatch():
     assert per_second > 0
     assert 0 < fraction <= 1
     assert stopwatch.lap() == (0.0, 0.0)
+
+
+def test_a_clock_counts_only_while_it_is_running():
+    clock = Clock(5.0)
+    assert clock.elapsed_seconds() == 5.0
+    with clock.running():
+        sum(range(10_000))
+        assert clock.elapsed_seconds() > 5.0
+    stopped = clock.elapsed_seconds()
+    assert stopped > 5.0
+    assert clock.elapsed_seconds() == stopped

@@ -74,7 +74,17 @@ def test_the_warning_counts_the_matches_and_does_not_call_them_proof():
     assert trained_on_warning(describe(), ["5"], np.array([1]), np.array([96.0])) is None
 
 
+def test_what_initial_weights_of_an_older_format_were_trained_on_stays_unknown():
+    contents = describe(inherited=list_training_sets(None))
+    assert count_trained_on(contents, KEYS, GENDERS, AGES) == 3
+    assert count_trained_on(contents, ["5"], np.array([1]), np.array([96.0])) is None
+    again = describe_training_samples(
+        ["7"], GENDERS[:1], AGES[:1], salt=OTHER_SALT, inherited=list_training_sets(contents["trained_on"])
+    )
+    assert count_trained_on({"trained_on": again}, ["5"], np.array([1]), np.array([96.0])) is None
+
+
 def test_a_checkpoint_that_does_not_record_its_training_samples_is_not_taken_for_one_without_matches():
     contents = {"trained_on": None}
     assert count_trained_on(contents, KEYS, GENDERS, AGES) is None
-    assert "does not record its training samples" in trained_on_warning(contents, KEYS, GENDERS, AGES)
+    assert "does not record all of its training samples" in trained_on_warning(contents, KEYS, GENDERS, AGES)

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,15 @@ def test_asking_for_weights_and_biases_without_the_extra_is_an_error_with_the_co
     refuse_missing_wandb(None)
     with pytest.raises(WdsBoneError, match=r"--set wandb=bones: .*\n.*run `pip install wandb`"):
         refuse_missing_wandb("bones")
+
+
+def test_a_broken_installation_of_weights_and_biases_does_not_end_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    write_line(tmp_path, {"step": 1, "loss": 1.0})
+    (line,) = warnings_in(capsys.readouterr().err)
+    assert line.startswith("warning: Weights & Biases: ModuleNotFoundError: import of wandb halted")
 
 
 @pytest.fixture

@@ -140,6 +140,8 @@ def test_a_run_stopped_before_its_first_validation_says_which_checkpoint_to_use(
     with pytest.raises(CheckpointError, match=rf"use {re.escape(str(out / 'last.pt'))}"):
         load_ensemble([out / "best.pt"], device="cpu")
     load_ensemble([out / "last.pt"], device="cpu")
+    with pytest.raises(CheckpointError, match="check the path and its permissions"):
+        load_ensemble([out / "bets.pt"], device="cpu")
 
 
 @pytest.mark.fault("E6")

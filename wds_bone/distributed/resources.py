@@ -32,18 +32,26 @@ def peak_bytes(device: torch.device) -> int:
 
 
 class Clock:
-    """Measures the seconds of all launches of a run; it runs from its construction.
+    """Measures the seconds in which a run is trained, over all of its launches.
 
     Args:
-        before_seconds: of the earlier launches.
+        before_seconds: those of the earlier launches.
     """
 
     def __init__(self, before_seconds: float = 0.0) -> None:
-        self._before_seconds, self._start = before_seconds, time.monotonic()
+        self._before_seconds = before_seconds
+        self._start: float | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time spent inside the block."""
+        self._start = time.monotonic()
+        yield
+        self._before_seconds, self._start = self.elapsed_seconds(), None
 
     def elapsed_seconds(self) -> float:
-        """Return the seconds of this launch and the earlier ones."""
-        return self._before_seconds + time.monotonic() - self._start
+        """Return the seconds counted so far."""
+        return self._before_seconds + (0.0 if self._start is None else time.monotonic() - self._start)
 
 
 class Stopwatch:

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+UNRECORDED: dict[str, Any] = {"salt": "", "hashes": None}
+"""Stands for the training set of initial weights whose checkpoint does not say what they were trained on."""
 _HASH_BYTES = 8
 """Two different samples among ten million on either side have the same hash with a probability of 5e-6."""
 
@@ -66,7 +68,8 @@ def describe_training_samples(
         genders: (n,), 1 male and 0 female.
         ages_months: (n,).
         salt: that of a run is its order digest, so that it is the same whenever the run is resumed.
-        inherited: what the initial weights were trained on, from `list_training_sets`.
+        inherited: what the initial weights were trained on, from `list_training_sets`; nothing for the weights of
+            other programs.
 
     Returns:
         What `describe_samples` returns, and "inherited", those of `inherited` with another salt.
@@ -76,9 +79,12 @@ def describe_training_samples(
 
 
 def list_training_sets(trained_on: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Return the training sets in the entry "trained_on" of a checkpoint, each with "salt" and "hashes"."""
+    """Return the training sets in the entry "trained_on" of a checkpoint, each with "salt" and "hashes".
+
+    One of them is `UNRECORDED` if the checkpoint, or the one from which it started, has format 1, 2 or 3.
+    """
     if trained_on is None:
-        return []
+        return [UNRECORDED]
     own = {name: trained_on[name] for name in ("salt", "hashes")}
     return [own, *trained_on["inherited"]]
 
@@ -89,17 +95,20 @@ def find_trained_on(
     """Return for each sample whether `find_samples` finds it among the training samples of a checkpoint.
 
     Returns:
-        bool (n,); None if the checkpoint does not say, because it has format 1, 2 or 3.
+        bool (n,); None if none is found and the checkpoint does not record all of its training samples.
     """
     training_sets = list_training_sets(contents["trained_on"])
-    found = [find_samples(described, keys, genders, ages_months) for described in training_sets]
-    return np.any(found, axis=0) if found else None
+    recorded = [described for described in training_sets if described["hashes"] is not None]
+    found = np.zeros(len(keys), bool)
+    for described in recorded:
+        found |= find_samples(described, keys, genders, ages_months)
+    return found if found.any() or len(recorded) == len(training_sets) else None
 
 
 def count_trained_on(
     contents: dict[str, Any], keys: Sequence[str], genders: NDArray[Any], ages_months: NDArray[Any]
 ) -> int | None:
-    """Return the number of samples that `find_trained_on` finds; None if the checkpoint does not say."""
+    """Return the number of samples that `find_trained_on` finds; None if it returns None."""
     found = find_trained_on(contents, keys, genders, ages_months)
     return None if found is None else int(found.sum())
 
@@ -123,7 +132,7 @@ def trained_on_warning(
     """
     found = find_trained_on(contents, keys, genders, ages_months)
     if found is None:
-        return f"warning: {where} does not record its training samples; films among them cannot be recognized"
+        return f"warning: {where} does not record all of its training samples; films among them cannot be recognized"
     if not found.any():
         return None
     return (

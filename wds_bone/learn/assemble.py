@@ -153,13 +153,17 @@ def assemble_run(
     preprocessing.refuse_other_format(val_stream.image_format, where="validation shards")
     torch.manual_seed(config.seed)
     model = _build_model(recipe, preprocessing, device=ranks.device)
-    inherited = None
-    if is_new and config.init_weights != "none":
-        with ranks.first_on_host():  # download once per machine
-            inherited = load_initial_weights(model, config.init_weights, name=config.model)
+    inherited = _load_initial_weights(model, config, ranks) if is_new and config.init_weights != "none" else []
     target = target_of(train_stream.ages_months)
     learner = build_learner(model, config, ranks, preprocessing=preprocessing, target=target)
-    return Run(recipe, ranks, learner, train_stream, val_stream, provenance, list_training_sets(inherited))
+    return Run(recipe, ranks, learner, train_stream, val_stream, provenance, inherited)
+
+
+def _load_initial_weights(model: BoneAgeModel, config: TrainConfig, ranks: Ranks) -> list[dict[str, Any]]:
+    """Load the weights that training starts from, and return the training sets that their checkpoint records."""
+    with ranks.first_on_host():  # download once per machine
+        contents = load_initial_weights(model, config.init_weights, name=config.model)
+    return [] if contents is None else list_training_sets(contents["trained_on"])
 
 
 def _build_model(recipe: Recipe, preprocessing: Preprocessing, *, device: torch.device) -> BoneAgeModel:

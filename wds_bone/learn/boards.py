@@ -51,7 +51,7 @@ class BestEffort:
             self.close(call)
 
     def close(self, call: Callable[[], object]) -> None:
-        """Call `call`, even if a call has failed before, of which nothing more is said."""
+        """Call `call`, even if a call has failed before; a further failure gives no further warning."""
         try:
             call()
         except self._failures as error:
@@ -159,11 +159,9 @@ class WeightsAndBiases:
 
     def close(self) -> None:
         """Wait until everything has been sent, at most `UPLOAD_SECONDS`, and end the process that sends it."""
-        import wandb
-
         if self._run is not None:
             self._attempt.close(self._run.finish)
-        self._attempt.close(wandb.teardown)
+        self._attempt.close(_end_wandb)
 
 
 Board = TensorBoard | WeightsAndBiases
@@ -208,7 +206,7 @@ def refuse_missing_wandb(project: str | None) -> None:
 
 
 def _has_tensorboard(path: Path) -> bool:
-    """Return whether the extra is installed and supports the path, of which a warning is printed."""
+    """Return whether the extra is installed and can write to the path; if it cannot, print a warning."""
     if importlib.util.find_spec("tensorboard") is None:
         return False
     if not is_unicode(path):
@@ -224,6 +222,12 @@ def _wandb_id(folder: Path) -> str:
     if not path.exists():
         write_bytes_atomically(path, uuid.uuid4().hex[:8].encode())
     return path.read_text()
+
+
+def _end_wandb() -> None:
+    import wandb
+
+    wandb.teardown()
 
 
 def _describe_wandb(run: Any) -> str:

@@ -5,13 +5,14 @@ Out: text.
 Invariant: nothing is written.
 """
 
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 from torch.nn import Parameter
 
-from wds_bone.distributed.resources import Clock, peak_bytes
+from wds_bone.distributed.resources import peak_bytes
 from wds_bone.learn.finite_check import PendingLoss, check_losses
 from wds_bone.learn.learner import predictor_of
 from wds_bone.learn.loop import train_step
@@ -76,26 +77,26 @@ def time_steps(run: Run, batches: Iterator[Batch], *, first: int) -> float:
     Raises:
         WdsBoneError: if a loss or gradient is not finite.
     """
-    clock, losses, num_steps = Clock(), deque[PendingLoss](), 0
+    start, losses, num_steps = time.perf_counter(), deque[PendingLoss](), 0
     is_done = False
     while not is_done:
         batch = next(batches)
         losses.append(train_step(run.learner, batch, step=first + num_steps, recipe=run.recipe, ranks=run.ranks))
         check_losses(losses, run.train_stream.step_keys, leave=1 if batch.image.is_cuda else 0)
         num_steps += 1
-        is_late = num_steps >= MIN_STEPS and clock.elapsed_seconds() >= TIMED_SECONDS
+        is_late = num_steps >= MIN_STEPS and time.perf_counter() - start >= TIMED_SECONDS
         is_done = run.ranks.any(num_steps >= MAX_STEPS or is_late)
     check_losses(losses, run.train_stream.step_keys)
-    return clock.elapsed_seconds() / num_steps
+    return (time.perf_counter() - start) / num_steps
 
 
 def time_validation(run: Run) -> float:
     """Return the seconds that a validation takes, estimated from its first batch, which is predicted twice."""
     predictor, batch = predictor_of(run.learner), run.val_stream[0]
     for _ in range(2):
-        clock = Clock()
+        start = time.perf_counter()
         predictor.predict_months(batch.image, batch.gender).cpu()
-    return clock.elapsed_seconds() * len(run.val_stream)
+    return (time.perf_counter() - start) * len(run.val_stream)
 
 
 def _count_validations(run: Run, progress: Progress) -> int:

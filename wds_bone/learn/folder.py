@@ -18,8 +18,14 @@ from wds_bone.inference.predictions import PREDICTIONS_NAME
 from wds_bone.learn.metrics_file import METRICS_NAME
 from wds_bone.learn.metrics_log import CURVE_NAME
 from wds_bone.learn.settings import TrainConfig
-from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME
-from wds_bone.model.checkpoint import can_be_resumed, load_checkpoint, read_checkpoint, read_whole
+from wds_bone.model.checkpoint import (
+    BEST_NAME,
+    LAST_NAME,
+    can_be_resumed,
+    load_checkpoint,
+    read_checkpoint,
+    read_whole,
+)
 from wds_bone.storage.durable import write_bytes_atomically
 
 RUN_NAME, CONFIG_NAME = "run.json", "config.toml"

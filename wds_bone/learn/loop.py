@@ -28,8 +28,9 @@ from wds_bone.learn.metrics_log import MetricsLog
 from wds_bone.learn.optimizer import ema_decay, learning_rate, update_ema, update_weights
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import Recipe
-from wds_bone.learn.snapshot import LAST_NAME, save_best, save_last
+from wds_bone.learn.snapshot import save_best, save_last
 from wds_bone.model.augment import augment
+from wds_bone.model.checkpoint import LAST_NAME
 from wds_bone.model.loss import weighted_loss
 from wds_bone.stream.batch import Batch
 

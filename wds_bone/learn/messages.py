@@ -2,8 +2,8 @@
 
 In: a run.
 Out: text.
-Invariant: the settings that were given are printed as a command line that can be pasted, without any others; what is
-said to continue a run, continues it.
+Invariant: the settings that were given, and no others, are printed as a command line that can be pasted; the way to
+continue that is recommended does continue the run.
 """
 
 import shlex
@@ -17,9 +17,10 @@ from wds_bone.learn.folder import CONFIG_NAME
 from wds_bone.learn.metrics import constant_error
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import TrainConfig
-from wds_bone.learn.snapshot import BEST_NAME, LAST_NAME
+from wds_bone.model.checkpoint import BEST_NAME, LAST_NAME
 from wds_bone.progress import format_duration
 
+_BEST_IS_ELSEWHERE = "its model is in the folder of the checkpoint that was resumed"
 _DEFAULTS = {field.name: field.default for field in fields(TrainConfig)}
 
 
@@ -110,7 +111,7 @@ def _result(run: Run, progress: Progress) -> str:
         use = f", so there is no {BEST_NAME}: use {last} to predict or evaluate" if last.exists() else ""
         return f"not validated yet{use}"
     result = f"{progress.best_mae_months:,.2f} months after epoch {progress.best_epoch}"
-    result += f"; {best}" if best.exists() else ""
+    result += f"; {best if best.exists() else _BEST_IS_ELSEWHERE}"
     if _is_better_than_constant(run, progress):
         return f"best validation MAE {result}"
     constant = f"the constant predictor, whose validation MAE is {_constant_months(run):.2f} months"

@@ -150,7 +150,7 @@ class TrainConfig:
         "seconds to wait for an unresponsive process", default=300.0, min=1, flag=False, may_change=True
     )
     wandb: str | None = option(
-        "project of Weights & Biases that the metrics and figures are sent to, but no films; none: off",
+        "project of Weights & Biases to send metrics and figures to, but no films; none: off",
         default=None,
         flag=False,
         may_change=True,

@@ -16,9 +16,7 @@ from wds_bone.inference.predictions import PREDICTIONS_NAME, Predictions, write_
 from wds_bone.inference.trained_on import list_training_sets
 from wds_bone.learn.learner import learner_state, restore_learner
 from wds_bone.learn.run import Progress, Run
-from wds_bone.model.checkpoint import for_inference, restoring, save_checkpoint
-
-LAST_NAME, BEST_NAME = "last.pt", "best.pt"
+from wds_bone.model.checkpoint import BEST_NAME, LAST_NAME, for_inference, restoring, save_checkpoint
 
 
 def save_last(run: Run, progress: Progress) -> None:

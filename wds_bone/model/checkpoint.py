@@ -42,10 +42,11 @@ _TRAINING_PARTS: dict[str, tuple[str, ...]] = {
 """Those of a checkpoint for resuming, all or none of which are there."""
 FORMAT = "wds_bone checkpoint 4"
 OLD_FORMATS = tuple(f"wds_bone checkpoint {number}" for number in (1, 2, 3))
-_LAST_NAME = "last.pt"
+BEST_NAME, LAST_NAME = "best.pt", "last.pt"
+"""The checkpoints in the folder of a run: the one for inference, and the one for resuming."""
 _USE_ANOTHER = (
-    "copy the file again, or use another checkpoint of the run (last.pt, best.pt); to train without last.pt, start a "
-    "new run with --init-weights best.pt and another --out"
+    f"copy the file again, or use another checkpoint of the run ({LAST_NAME}, {BEST_NAME}); to train without "
+    f"{LAST_NAME}, start a new run with --init-weights {BEST_NAME} and another --out"
 )
 
 
@@ -190,6 +191,6 @@ def _open_checkpoint(path: Path) -> Iterator[BinaryIO]:
             yield stream
     except OSError as error:
         do = "check the path and its permissions"
-        if isinstance(error, FileNotFoundError) and (last := path.with_name(_LAST_NAME)).exists():
-            do = f"use {last}; a run has no other checkpoint before its first validation"
+        if isinstance(error, FileNotFoundError) and path.name == BEST_NAME and path.with_name(LAST_NAME).exists():
+            do = f"use {path.with_name(LAST_NAME)}; a run has no {BEST_NAME} before its first validation"
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}", do=do) from error

@@ -34,7 +34,7 @@ def load_initial_weights(model: BoneAgeModel, source: str, *, name: str) -> dict
         name: the name of the model.
 
     Returns:
-        The entry "trained_on" of a checkpoint; None for other weights, whose training samples are not known.
+        The contents of the checkpoint; None for other weights.
 
     Raises:
         ConfigError: if there are no such weights, or they belong to another architecture.
@@ -49,8 +49,7 @@ def load_initial_weights(model: BoneAgeModel, source: str, *, name: str) -> dict
         return None
     contents = load_checkpoint(path)
     _copy_model(model, contents, path=path, name=name)
-    trained_on: dict[str, Any] | None = contents["trained_on"]
-    return trained_on
+    return contents
 
 
 def fetch_imagenet(name: str) -> dict[str, Tensor]:

@@ -18,8 +18,7 @@ from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.inference.predictions import PREDICTIONS_NAME, Predictions, read_predictions
 from wds_bone.learn.metrics import absolute_errors
 from wds_bone.learn.settings import TrainConfig, count_steps, default_ema
-from wds_bone.learn.snapshot import BEST_NAME
-from wds_bone.model.checkpoint import load_checkpoint
+from wds_bone.model.checkpoint import BEST_NAME, load_checkpoint
 
 _PROVENANCE = (
     "config",
