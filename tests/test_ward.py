@@ -193,9 +193,7 @@ def test_a_table_without_genders_is_refused_before_anything_is_written(
 
 
 @pytest.mark.fault("B7")
-def test_the_file_is_complete_or_keeps_its_old_contents(
-    folder: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_file_is_complete_or_keeps_its_old_contents(folder: Path, tmp_path: Path, capsys: Captured) -> None:
     out = tmp_path / "out.csv"
     out.write_text("old")
     broken = distinguishing_model()

@@ -76,6 +76,7 @@ def test_an_opened_tiff_that_states_its_orientation_and_resolution_equals_its_fi
     path = saved(Image.fromarray(FILM), tmp_path / "film.tif", tiffinfo={0x0112: 6}, dpi=(300, 300), **options)
     with Image.open(path) as opened:
         converted = convert_film(opened, where="film")
+        assert opened.filename == str(path)
     assert converted.shape == FILM.T.shape
     assert np.array_equal(converted, read_image(path))
 

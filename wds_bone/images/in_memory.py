@@ -94,9 +94,7 @@ def _density(picture: Image.Image) -> tuple[float, float]:
 def _load(picture: Image.Image, where: str) -> None:
     try:
         num_frames = getattr(picture, "n_frames", 1)
-        if isinstance(picture, TiffImageFile):
-            picture.filename = ""  # Pillow maps a file of this name into memory, and then exchanges width and height
-        picture.load()
+        _read_pixels(picture)
     except Exception as error:  # Pillow raises arbitrary exceptions for damaged files
         raise ImageError(
             f"{where}: the image is damaged",
@@ -106,3 +104,15 @@ def _load(picture: Image.Image, where: str) -> None:
         ) from error
     if num_frames > 1:
         raise frame_count_error(where, f"{num_frames:,} frames")
+
+
+def _read_pixels(picture: Image.Image) -> None:
+    if not isinstance(picture, TiffImageFile):
+        picture.load()
+        return
+    # Pillow maps a file whose name it knows into memory, and then exchanges width and height of a turned image.
+    name, picture.filename = picture.filename, ""
+    try:
+        picture.load()
+    finally:
+        picture.filename = name
