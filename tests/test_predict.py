@@ -61,11 +61,6 @@ def table(out: str) -> list[tuple[str, str, float]]:
     return [(name, gender, float(months)) for name, _, gender, months, *_ in rows]
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.mark.parametrize("encoding", ["png", "npy", "jpg"])
 def test_predictions_for_films_equal_those_for_the_shards_made_of_them(
     folder: Path, tmp_path: Path, capsys: Captured, encoding: str

@@ -133,10 +133,14 @@ def test_json_lines_have_the_values_of_the_csv(folder: Path, tmp_path: Path, cap
 
 def test_several_checkpoints_are_averaged(folder: Path, capsys: Captured) -> None:
     words = ["--gender", "F", str(folder / "ward" / "film-0*")]
-    rows = {}
+    rows, errors = {}, []
     for names in (("best.pt",), ("other.pt",), ("best.pt", "other.pt"), ("best.pt", "x.pt")):
         assert predict(folder, *words, checkpoints=names) == 0
-        rows[names] = read_csv(capsys.readouterr().out)
+        captured = capsys.readouterr()
+        rows[names] = read_csv(captured.out)
+        errors.append(captured.err)
+    reason = f"because these are not calibrated: {folder / 'x.pt'}"
+    assert errors == ["", "", "", f"warning: the predictions have no intervals, {reason}\n"]
     one, two, both, uncalibrated = rows.values()
     for column in ("predicted_months", "low_months", "high_months"):
         means = np.mean([months_of(one, column), months_of(two, column)], axis=0)
@@ -189,9 +193,7 @@ def test_a_table_without_genders_is_refused_before_anything_is_written(
 
 
 @pytest.mark.fault("B7")
-def test_the_file_is_complete_or_keeps_its_old_contents(
-    folder: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_file_is_complete_or_keeps_its_old_contents(folder: Path, tmp_path: Path, capsys: Captured) -> None:
     out = tmp_path / "out.csv"
     out.write_text("old")
     broken = distinguishing_model()

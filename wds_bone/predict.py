@@ -63,6 +63,8 @@ def run_prediction(config: PredictConfig) -> int:
     do = "close other programs" if device.type == "cpu" else "use --device cpu"
     with memory_errors(device, got=f"{BATCH_SIZE} images at a time", do=do):
         ensemble = load_ensemble(config.checkpoint, device=device, views="tta" if config.tta else "mirror")
+        if warning := ensemble.interval_warning():
+            print_above(warning)
         failed: list[WdsBoneError] = []
         predicted = _predict(config, inputs.films, ensemble, device=device, failed=failed)
         _write_lines(config.out, row_lines(predicted, config.row_format))

@@ -82,9 +82,14 @@ def test_a_link_to_the_same_image_is_no_second_image(tmp_path: Path) -> None:
 
 def test_the_error_for_a_missing_folder_names_it(tmp_path: Path) -> None:
     write_files(tmp_path, "7.png")
-    for folder in (tmp_path / "absent", tmp_path / "7.png"):
-        with pytest.raises(ImageError, match=f"{folder}: cannot be read"):
-            find_images([folder])
+    with pytest.raises(ImageError, match=f"{tmp_path / 'absent'}: cannot be read"):
+        find_images([tmp_path / "absent"])
+
+
+def test_a_film_in_place_of_its_folder_is_refused_with_the_folder(tmp_path: Path) -> None:
+    write_files(tmp_path, "7.png")
+    with pytest.raises(ImageError, match=f"(?s)7.png: cannot be read as a folder.*use its folder, {tmp_path}$"):
+        find_images([tmp_path / "7.png"])
 
 
 @pytest.mark.fault("H1")

@@ -69,6 +69,18 @@ def test_the_orientation_of_an_opened_file_is_applied(tmp_path: Path) -> None:
     assert np.array_equal(converted, read_image(path))
 
 
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}])
+def test_an_opened_tiff_that_states_its_orientation_and_resolution_equals_its_file(
+    tmp_path: Path, options: dict[str, str]
+) -> None:
+    path = saved(Image.fromarray(FILM), tmp_path / "film.tif", tiffinfo={0x0112: 6}, dpi=(300, 300), **options)
+    with Image.open(path) as opened:
+        converted = convert_film(opened, where="film")
+        assert opened.filename == str(path)
+    assert converted.shape == FILM.T.shape
+    assert np.array_equal(converted, read_image(path))
+
+
 def test_an_array_is_not_changed_and_its_picture_can_be_changed() -> None:
     before = FILM.copy()
     FILM.flags.writeable = False
@@ -90,9 +102,9 @@ def animated() -> Image.Image:
     return Image.open(file)
 
 
-def not_square() -> Image.Image:
+def not_square(file_format: str) -> Image.Image:
     file = io.BytesIO()
-    Image.fromarray(FILM).save(file, "PNG", dpi=(100, 200))
+    Image.fromarray(FILM).save(file, file_format, dpi=(100, 200))
     return Image.open(file)
 
 
@@ -111,7 +123,10 @@ def not_square() -> Image.Image:
         (Image.fromarray(FILM).convert("F"), "mode F"),
         (truncated(), "the image is damaged"),
         (animated(), "2 frames"),
-        (not_square(), "not square"),
+        (not_square("PNG"), "not square"),
+        (not_square("TIFF"), "not square"),
+        (None, "not a film"),
+        ([[1, 2]], "got:      list"),
     ],
 )
 def test_other_films_are_refused_by_name(film: Any, message: str) -> None:

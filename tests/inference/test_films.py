@@ -102,6 +102,8 @@ def test_no_films_are_no_error(ensemble: Ensemble) -> None:
     assert predicted(ensemble, [], []) == []
 
 
-def test_genders_and_films_must_be_as_many(ensemble: Ensemble, films: list[Path]) -> None:
-    with pytest.raises(ValueError, match="shorter"):
-        predicted(ensemble, films, ["F"])
+@pytest.mark.parametrize("num_genders", [1, BATCH_SIZE + 1])
+def test_genders_and_films_must_be_as_many(ensemble: Ensemble, films: list[Path], num_genders: int) -> None:
+    outcomes = predict_films(ensemble, films[:BATCH_SIZE], ["F"] * num_genders, device=CPU, threads=1)
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        next(outcomes)

@@ -110,7 +110,10 @@ def test_the_first_bad_film_is_raised(films: list[Path], model: LoadedModel, tmp
         (["F", "f"], r"genders\[1\] is not a gender"),
         (["F", None], r"genders\[1\] is not a gender"),
         ([0, 1], r"genders\[0\] is not a gender"),
+        ([np.array(["F"]), "F"], r"genders\[0\] is not a gender"),
         ("FM", "genders is not a list"),
+        (np.array(["F", "M"]), r"(?s)genders is not a list.*list\(genders\) for several"),
+        (iter("FM"), "genders is not a list"),
     ],
 )
 def test_a_gender_is_never_guessed(films: list[Path], model: LoadedModel, genders: Any, message: str) -> None:
@@ -118,9 +121,9 @@ def test_a_gender_is_never_guessed(films: list[Path], model: LoadedModel, gender
         model.predict(films[:2], genders)
 
 
-def test_a_single_film_must_be_in_a_list(films: list[Path], model: LoadedModel) -> None:
+def test_films_must_be_in_a_list_even_a_single_one(films: list[Path], model: LoadedModel) -> None:
     array = np.asarray(Image.open(films[0]))
-    for film in (films[0], str(films[0]), array, Image.fromarray(array)):
+    for film in (films[0], str(films[0]), array, Image.fromarray(array), None, iter(films)):
         with pytest.raises(ConfigError, match="films is not a list"):
             model.predict(film, ["F"])  # type: ignore[arg-type]
 

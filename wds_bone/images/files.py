@@ -107,14 +107,21 @@ def _files_in(folders: Iterable[Path], unreadable: list[ImageError] | None) -> I
             entries = [] if (status.st_dev, status.st_ino) in searched else sorted(os.scandir(folder), key=_name)
         except (OSError, ValueError) as error:
             if unreadable is None:
-                raise read_error(folder, error) from error
-            unreadable.append(read_error(folder, error))
+                raise _folder_error(folder, error) from error
+            unreadable.append(_folder_error(folder, error))
             continue
         searched.add((status.st_dev, status.st_ino))
         shown = [entry for entry in entries if not entry.name.startswith(".")]
         inner = {entry.name for entry in shown if _is_folder(entry)}
         pending += [folder / name for name in sorted(inner, reverse=True)]  # the last one is searched first
         yield from (folder / entry.name for entry in shown if entry.name not in inner)
+
+
+def _folder_error(folder: Path, error: OSError | ValueError) -> ImageError:
+    if isinstance(error, NotADirectoryError) and folder.is_file():  # often because of an unquoted pattern
+        do = f"use its folder, {folder.parent}"
+        return ImageError(f"{folder}: cannot be read as a folder", expected="a folder", got="a file", do=do)
+    return read_error(folder, error)
 
 
 def _name(entry: "os.DirEntry[str]") -> str:

@@ -36,7 +36,13 @@ def convert_film(
     Raises:
         ImageError: if it is of another kind, damaged or too large, or would be almost uniformly gray.
     """
-    stored = film_of_array(film, where=where) if isinstance(film, np.ndarray) else film_of_picture(film, where=where)
+    if isinstance(film, np.ndarray):
+        stored = film_of_array(film, where=where)
+    elif isinstance(film, Image.Image):
+        stored = film_of_picture(film, where=where)
+    else:
+        do = "use one of these; np.asarray converts a tensor on the CPU"
+        raise film_error(where, "not a film", "a path, an array or a Pillow image", type(film).__name__, do=do)
     return np.require(gray_image(stored, stretch, where=where), requirements=["C", "W"])
 
 
@@ -70,9 +76,7 @@ def film_of_picture(picture: Image.Image, *, where: str) -> Film:
         ImageError: if it is damaged, too large or animated, in another color format, or has pixels that are not square.
     """
     check_size(picture.height, picture.width, where=where)
-    names = ("aspect", "jfif_density", "dpi")
-    density = next((picture.info[name] for name in names if picture.info.get(name)), (1, 1))
-    check_pixels_are_square("its metadata", *density, where=where)
+    check_pixels_are_square("its metadata", *_density(picture), where=where)
     with _picture_lock:
         _load(picture, where)
         num_bits = 16 if picture.mode.startswith("I;16") else 8
@@ -81,10 +85,16 @@ def film_of_picture(picture: Image.Image, *, where: str) -> Film:
         return decode_picture(picture, b"", num_bits=num_bits, where=where)
 
 
+def _density(picture: Image.Image) -> tuple[float, float]:
+    names = ("aspect", "jfif_density", "dpi")
+    first, second = next((picture.info[name] for name in names if picture.info.get(name)), (1, 1))
+    return float(first), float(second)  # those of a TIFF are fractions that cannot be subtracted
+
+
 def _load(picture: Image.Image, where: str) -> None:
     try:
         num_frames = getattr(picture, "n_frames", 1)
-        picture.load()
+        _read_pixels(picture)
     except Exception as error:  # Pillow raises arbitrary exceptions for damaged files
         raise ImageError(
             f"{where}: the image is damaged",
@@ -94,3 +104,15 @@ def _load(picture: Image.Image, where: str) -> None:
         ) from error
     if num_frames > 1:
         raise frame_count_error(where, f"{num_frames:,} frames")
+
+
+def _read_pixels(picture: Image.Image) -> None:
+    if not isinstance(picture, TiffImageFile):
+        picture.load()
+        return
+    # Pillow maps a file whose name it knows into memory, and then exchanges width and height of a turned image.
+    name, picture.filename = picture.filename, ""
+    try:
+        picture.load()
+    finally:
+        picture.filename = name

@@ -37,4 +37,5 @@ def read_patient_gender(path: Path) -> Gender:
     for gender in get_args(Gender):
         if sex == gender:
             return gender  # type: ignore[no-any-return]
-    raise ImageError(f"{path}: PatientSex is not a gender", expected="F or M", got=repr(sex), do=_DO)
+    got = "no such element" if sex is None else repr(sex)
+    raise ImageError(f"{path}: PatientSex is not a gender", expected="F or M", got=got, do=_DO)

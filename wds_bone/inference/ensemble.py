@@ -83,6 +83,13 @@ class Ensemble:
         """Whether predictions have intervals."""
         return all(member.calibration for member in self.members)
 
+    def interval_warning(self) -> str | None:
+        """Return a warning if predictions have no intervals although some members are calibrated; otherwise None."""
+        missing = [member.path for member in self.members if member.calibration is None]
+        if len(missing) in (0, len(self.members)):
+            return None
+        return f"warning: the predictions have no intervals, because these are not calibrated: {', '.join(missing)}"
+
     def refuse_other_format(self, image_format: ImageFormat, *, where: str) -> None:
         """Check that all members were trained on images of the geometry and the stretch of `image_format`.
 

@@ -67,9 +67,10 @@ def predict_films(
         batch_size: films per forward pass; affects only the rounding. The last batch is filled up.
 
     Raises:
+        ValueError: if there are not as many genders as films.
         WdsBoneError: if a prediction is not finite.
     """
-    named = zip(_names(films), genders, strict=True)
+    named = iter(list(zip(_names(films), genders, strict=True)))  # a list, so that their numbers are compared at once
     store = partial(store_film, formats=ensemble.image_formats)
     threads = min(available_cores() if threads is None else threads, max(1, len(films)))
     sources = zip(_names(films), films, strict=True)

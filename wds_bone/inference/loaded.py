@@ -5,7 +5,7 @@ Out: arrays of ages and intervals in months.
 Invariant: the numbers are those of `wds-bone predict` on the same device, to the last digit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from os import PathLike, fspath
 
@@ -132,14 +132,14 @@ def load_model(path: str | PathLike[str], device: Device = "cpu") -> LoadedModel
 
 def _check_lists(films: Sequence[FilmSource], genders: Sequence[Gender]) -> None:
     for name, given in (("films", films), ("genders", genders)):
-        if isinstance(given, str | PathLike | np.ndarray | Image.Image):
-            got = type(given).__name__
-            raise ConfigError(f"{name} is not a list", expected="a list, also of one", got=got, do=f"use [{name}]")
+        if isinstance(given, str | PathLike | np.ndarray | Image.Image) or not isinstance(given, Sized):
+            got, do = type(given).__name__, f"use [{name}] for a single one, list({name}) for several"
+            raise ConfigError(f"{name} is not a list", expected="a list, also of one", got=got, do=do)
     if len(films) != len(genders):
         got = f"{len(films):,} films, {len(genders):,} genders"
         raise ConfigError("films and genders differ in length", expected="one gender per film", got=got, do="add them")
     for number, gender in enumerate(genders):
-        if gender not in ("F", "M"):
+        if not (isinstance(gender, str) and gender in ("F", "M")):
             raise ConfigError(
                 f"genders[{number}] is not a gender", expected='"F" or "M"', got=repr(gender), do="use one of these"
             )

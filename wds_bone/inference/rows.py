@@ -24,7 +24,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class PredictedFilm:
-    """A film, its predicted age in months, the limits of its interval (None without calibration), and who said so.
+    """A film, its predicted age in months, and the limits of its interval (None without calibration).
 
     `checkpoint_sha256` is the sha256 of the checkpoint file; of several, with a + between them.
     """
