@@ -59,8 +59,9 @@ def default_results(folder: Path) -> Path:
 
 
 def evaluate(folder: Path, out: Path, *options: str) -> int:
-    required = ["--checkpoint", str(folder / "best.pt"), "--shards", str(folder / "shards"), "--out", str(out)]
-    return main([*required, "--device", "cpu", *options])
+    required = {"--checkpoint": folder / "best.pt", "--shards": folder / "shards"}
+    missing = [word for name, path in required.items() if name not in options for word in (name, str(path))]
+    return main([*missing, "--out", str(out), "--device", "cpu", *options])
 
 
 def results(out: Path) -> tuple[Predictions, dict[str, Any]]:

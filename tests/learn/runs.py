@@ -64,7 +64,8 @@ def train_argv(shards: Path, out: Path, *more: str) -> list[str]:
         "--lr",
         "0.001",
     ]
-    return ["--train", str(shards / "manifest.json"), "--out", str(out), "--model", SMALL_MODEL, *fixed, *more]
+    train = [] if "--train" in more else ["--train", str(shards / "manifest.json")]
+    return [*train, "--out", str(out), "--model", SMALL_MODEL, *fixed, *more]
 
 
 @contextmanager
