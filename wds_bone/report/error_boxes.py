@@ -97,5 +97,13 @@ def _write_counts(axes: Axes, bands: dict[str, Members], genders: dict[str, Memb
     axes.set_xlim(-0.6, len(bands) - 0.4)
     axes.grid(visible=False, axis="x")
     rows = "\n".join(["years", *(GENDER_NAMES[gender] for gender in genders)])
-    place = {"xycoords": "axes fraction", "textcoords": "offset points", "xytext": (-5, -_PAD_POINTS)}
-    axes.annotate(rows, (0, 0), **place, ha="right", va="top", fontsize=SMALL_POINTS)
+    axes.annotate(
+        rows,
+        (0, 0),
+        xycoords="axes fraction",
+        xytext=(-5, -_PAD_POINTS),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=SMALL_POINTS,
+    )

@@ -91,8 +91,7 @@ def draw_bland_altman(predictions: Predictions, summary: dict[str, Any], *, rema
     set_error_limits(axes, errors.min(), errors.max(), *_interval_ends(agreement))
     axes.set_xlim(_whole_years(means))
     for name, level in known.items():
-        dashes = {} if name == "bias" else {"dashes": _DASHES}
-        axes.axhline(level, color=INK, linewidth=1, **dashes)
+        axes.axhline(level, color=INK, linewidth=1, linestyle="-" if name == "bias" else (0, _DASHES))
     _draw_intervals(axes, agreement)
     label_levels(axes, {level: f"{level:+.1f} {name}" for name, level in known.items()})
     slope = _draw_trend(axes, means, errors)
@@ -146,8 +145,14 @@ def _draw_points(
     for layer in np.array_split(np.arange(len(y)), _NUM_LAYERS):
         for gender, chosen in members.items():
             drawn = layer[chosen[layer]]
-            look = {"color": GENDER_COLORS[gender], "marker": GENDER_MARKERS[gender]}
-            axes.scatter(x[drawn], y[drawn], rasterized=len(y) > MAX_VECTOR_POINTS, **look, **style)
+            axes.scatter(
+                x[drawn],
+                y[drawn],
+                color=GENDER_COLORS[gender],
+                marker=GENDER_MARKERS[gender],
+                rasterized=len(y) > MAX_VECTOR_POINTS,
+                **style,
+            )
     for gender in members:
         numbers = summary["gender"][gender]
         label = f"{GENDER_NAMES[gender]}: MAE {numbers['mae_months']:.1f} months, n = {_count(numbers)}"

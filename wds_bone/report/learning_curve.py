@@ -67,9 +67,17 @@ def _draw_validations(axes: Axes, validations: Sequence[Row]) -> None:
     epochs, errors, low, high = (
         _column(validations, name) for name in ("epoch", "val_mae_months", "val_mae_low_months", "val_mae_high_months")
     )
-    bars = {"yerr": (errors - low, high - errors), "elinewidth": 0.8, "capsize": 2}
     axes.errorbar(
-        epochs, errors, color=INK, linewidth=1.2, marker="o", markersize=3, label="validation, 95 % interval", **bars
+        epochs,
+        errors,
+        yerr=(errors - low, high - errors),
+        color=INK,
+        linewidth=1.2,
+        elinewidth=0.8,
+        capsize=2,
+        marker="o",
+        markersize=3,
+        label="validation, 95 % interval",
     )
     best = min(validations, key=_mae)
     axes.plot(best["epoch"], _mae(best), "D", color=INK, markersize=6, label="best validation")

@@ -91,12 +91,21 @@ def _describe_split(split: SplitEntry) -> str:
 
 
 def _draw_ages(axes: Axes, split: SplitEntry) -> None:
-    width, is_first = AGE_BAND_MONTHS / 2, axes.get_subplotspec().is_first_row()
+    width, place = AGE_BAND_MONTHS / 2, axes.get_subplotspec()
+    is_first = place is not None and place.is_first_row()
     for number, (gender, name) in enumerate(GENDER_NAMES.items()):
         left = np.arange(NUM_AGE_BANDS) * AGE_BAND_MONTHS + number * width
         counts = split.labels["age_histogram"][gender]
-        look = {"color": GENDER_COLORS[gender], "edgecolor": "white", "linewidth": 0.4}
-        axes.bar(left, counts, width, align="edge", label=name if is_first else None, **look)
+        axes.bar(
+            left,
+            counts,
+            width,
+            align="edge",
+            color=GENDER_COLORS[gender],
+            edgecolor="white",
+            linewidth=0.4,
+            label=name if is_first else None,
+        )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     axes.grid(visible=False, axis="x")
     label_axes(axes, y="samples per year")
