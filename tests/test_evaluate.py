@@ -166,7 +166,6 @@ def test_the_terminal_shows_the_table_and_the_paths(
     assert all(str(tmp_path / "out" / name) in out for name in FILES)
 
 
-@pytest.mark.fault("E5")
 def test_an_evaluation_that_cannot_be_compared_is_written_before_the_error(
     folder: Path, default_results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,7 +179,6 @@ def test_an_evaluation_that_cannot_be_compared_is_written_before_the_error(
     assert results(tmp_path / "out")[1] == results(default_results)[1]
 
 
-@pytest.mark.fault("B7")
 def test_incomplete_results_have_no_metrics_of_an_earlier_evaluation(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "metrics.json").write_text("earlier")

@@ -31,7 +31,7 @@ def metrics_of(*levels: float) -> dict[str, Any]:
 
 def test_the_coverage_of_all_samples_and_of_each_gender_is_shown_with_the_level() -> None:
     text = format_evaluation(metrics_of(0.9))
-    assert "in intervals of level 0.9 (" in text
+    assert "within intervals of level 0.9)" in text
     assert "all  90.0% (" in text
     assert "of 60, mean width 22.5 months" in text
     assert "F    90.0% (" in text
@@ -40,7 +40,7 @@ def test_the_coverage_of_all_samples_and_of_each_gender_is_shown_with_the_level(
 
 def test_the_intervals_of_an_ensemble_are_explained() -> None:
     text = format_evaluation(metrics_of(0.95, 0.9))
-    assert "in intervals of level 0.9 and 0.95 (" in text
+    assert "within intervals of level 0.9 and 0.95)" in text
     assert "means of those of the checkpoints" in text
 
 

@@ -22,8 +22,8 @@ def format_calibration(calibration: Calibration) -> str:
     return "\n".join(
         [
             *_calibration_lines(calibration),
-            f"Level {calibration.level:.10g}. Coverage: the part of further ages in such intervals, as mean and two "
-            "standard deviations",
+            f"Level {calibration.level:.10g}. Coverage: the share of further ages within such intervals, as mean and "
+            "two standard deviations",
             "over calibrations with as many samples.",
         ]
     )

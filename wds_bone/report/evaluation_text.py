@@ -46,7 +46,7 @@ def _coverage_lines(numbers: dict[str, Any], checkpoints: list[dict[str, Any]]) 
     """Yield how often the intervals contain the true age, for all samples and per gender."""
     levels = sorted({checkpoint["calibration"]["level"] for checkpoint in checkpoints})
     shown = " and ".join(f"{level:.10g}" for level in levels)
-    yield f"Coverage, the part of the true ages in intervals of level {shown} (with 95 % intervals of that part):"
+    yield f"Coverage (the share of true ages within intervals of level {shown}), with 95 % intervals:"
     for name, group in {"all": numbers["all"], **numbers["gender"]}.items():
         low, high = group["coverage_interval"]
         yield (
