@@ -31,7 +31,7 @@ from tests.report.trained import (
 )
 from tests.sample_sets import age_of
 from wds_bone.evaluate import main
-from wds_bone.inference.predictions import Predictions, read_predictions
+from wds_bone.inference.predictions import Predictions, read_predictions, write_predictions
 from wds_bone.shards.encoding import encode_image
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.train import main as train
@@ -164,6 +164,27 @@ def test_the_terminal_shows_the_table_and_the_paths(
     assert f"{metrics['errors']['all']['mae_months']:.2f}" in out
     assert "The model was given" not in out
     assert all(str(tmp_path / "out" / name) in out for name in FILES)
+
+
+def test_an_evaluation_that_cannot_be_compared_is_written_before_the_error(
+    folder: Path, default_results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The predictions may have taken hours."""
+    ages = np.ones(1, np.float32)
+    write_predictions(tmp_path / "predictions.csv", Predictions(["other"], ages, ages, ages))
+    assert evaluate(folder, tmp_path / "out", "--against", str(tmp_path)) == 2
+    captured = capsys.readouterr()
+    assert "the two evaluations have no sample in common" in captured.err
+    assert str(tmp_path / "out" / "metrics.json") in captured.out
+    assert results(tmp_path / "out")[1] == results(default_results)[1]
+
+
+def test_incomplete_results_have_no_metrics_of_an_earlier_evaluation(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "metrics.json").write_text("earlier")
+    with limit_file_size(4096):  # enough for the predictions, too little for a figure
+        assert evaluate(folder, tmp_path / "out") == 2
+    assert not (tmp_path / "out" / "metrics.json").exists()
 
 
 @pytest.mark.fault("C10")

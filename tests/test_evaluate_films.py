@@ -1,5 +1,6 @@
 """`wds-bone evaluate --labels`: straight from films, without shards."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -165,25 +166,37 @@ def test_several_checkpoints_are_evaluated_as_the_mean_of_their_predictions(
     assert len({checkpoint["sha256"] for checkpoint in metrics["checkpoints"]}) == 2
 
 
+CALIBRATION = Calibration(0.9, False, {"F": GenderCalibration(20, 30.0), "M": GenderCalibration(20, 50.0)}, "0" * 64)
+
+
 def test_a_calibrated_checkpoint_gives_intervals_and_films_that_it_knows_are_warned_of(
     folder: Path, direct: Path, tmp_path: Path, capsys: Captured
 ) -> None:
-    calibration = Calibration(
-        0.9, False, {"F": GenderCalibration(20, 30.0), "M": GenderCalibration(20, 50.0)}, "0" * 64
-    )
     keys, numbers = [f"film-{number}" for number in range(4)], np.arange(4)
     known = describe_samples(keys, numbers % 2, np.array([age_of(number) for number in numbers]), salt="ab")
-    more = {"calibration": calibration.to_json(), "trained_on": {**known, "inherited": []}}
+    more = {"calibration": CALIBRATION.to_json(), "trained_on": {**known, "inherited": []}}
     save_checkpoint(tmp_path / "best.pt", load_checkpoint(folder / "best.pt") | more)
     assert evaluate(tmp_path, tmp_path / "out", *from_films(folder / "films")) == 0
     (plain, _), (predictions, metrics), captured = results(direct), results(tmp_path / "out"), capsys.readouterr()
-    _, expected = calibration.apply(plain.predicted_months, plain.gender)
+    _, expected = CALIBRATION.apply(plain.predicted_months, plain.gender)
     assert predictions.interval_months is not None
     assert predictions.interval_months.tolist() == expected.tolist()
     covered = (expected[:, 0] <= plain.age_months) & (plain.age_months <= expected[:, 1])
     assert metrics["coverage"]["all"]["num_covered"] == covered.sum()
     assert f"{covered.mean():.1%}" in captured.out
     assert f"warning: 4 of the {NUM_FILMS} samples (the first is 'film-0')" in captured.err
+
+
+def test_checkpoints_of_which_only_some_are_calibrated_have_no_intervals_but_a_warning(
+    folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    contents = load_checkpoint(folder / "best.pt") | {"calibration": CALIBRATION.to_json()}
+    save_checkpoint(tmp_path / "calibrated.pt", contents)
+    options = ["--checkpoint", str(tmp_path / "calibrated.pt"), *from_films(folder / "films")]
+    assert evaluate(folder, tmp_path / "out", *options) == 0
+    assert results(tmp_path / "out")[0].interval_months is None
+    warning = f"warning: 1 of the 2 checkpoints are not calibrated (the first is {folder / 'best.pt'})"
+    assert warning in capsys.readouterr().err
 
 
 def test_another_evaluation_is_compared_by_key(
@@ -193,6 +206,8 @@ def test_another_evaluation_is_compared_by_key(
     options = ["--gender", "swapped", "--against", str(sharded)]
     assert evaluate(folder, tmp_path / "out", *from_films(films), *options) == 1
     (theirs, _), (ours, metrics) = results(sharded), results(tmp_path / "out")
+    digest = hashlib.sha256((sharded / "predictions.csv").read_bytes()).hexdigest()
+    assert metrics["against"]["predictions_sha256"] == digest
     compared, kept = metrics["against"], [theirs.key.index(key) for key in ours.key]
     assert (compared["num_samples"], compared["num_only_here"], compared["num_only_there"]) == (NUM_FILMS - 1, 0, 1)
     differences = np.abs(ours.predicted_months - ours.age_months) - np.abs(

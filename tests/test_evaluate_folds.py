@@ -42,6 +42,7 @@ def test_the_folds_are_measured_as_one_table(runs: list[Path], tmp_path: Path, c
     assert [run["mae_months"] for run in metrics["runs"]] == [0.0, 1.0, 2.0]
     out = capsys.readouterr().out
     assert "MAE of the 3 folds: 0.00, 1.00, 2.00; mean 1.00, standard deviation 1.00" in out
+    assert "(their models are from epochs 9, 8, 7 of 9)" in out
     assert str(tmp_path / "pooled" / "metrics.json") in out
 
 

@@ -23,11 +23,12 @@ from wds_bone.distributed.hardware import pick_device
 from wds_bone.distributed.launch import open_ranks, report_errors_once
 from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
+from wds_bone.errors import WdsBoneError
 from wds_bone.inference.ensemble import load_ensemble
-from wds_bone.inference.predictions import PREDICTIONS_NAME, Predictions, read_predictions
 from wds_bone.interrupt import Interruption
 from wds_bone.learn.folder import refuse_run_folder
 from wds_bone.paths import refuse_unusable_folder
+from wds_bone.report.comparison import OtherEvaluation, compare, read_other_evaluation
 from wds_bone.report.evaluation import (
     RESULT_NAMES,
     Evaluation,
@@ -68,7 +69,7 @@ def run_evaluation(config: EvaluateConfig, interruption: Interruption) -> int:
             refuse_unusable_folder(config.out, files=RESULT_NAMES)
             refuse_run_folder(config.out)
             stack.enter_context(folder_lock(config.out, "evaluate", files=RESULT_NAMES))
-        against = None if config.against is None else read_predictions(config.against / PREDICTIONS_NAME)
+        against = None if config.against is None else read_other_evaluation(config.against)
         evaluation = _evaluate(config, ranks, interruption)
         if evaluation is not None and ranks.is_first:
             _write_results(config.out, evaluation, against)
@@ -94,10 +95,23 @@ def _evaluate(config: EvaluateConfig, ranks: Ranks, interruption: Interruption) 
     return None if labeled is None else evaluation_of_ensemble(labeled, ensemble, gender_input=config.gender)
 
 
-def _write_results(folder: Path, evaluation: Evaluation, against: Predictions | None) -> None:
-    """Write the files, and print the table of errors and the paths of the results."""
-    metrics = measure(evaluation, against=against)
+def _write_results(folder: Path, evaluation: Evaluation, against: OtherEvaluation | None) -> None:
+    """Write the files, and print the table of errors and the paths of the results.
+
+    Raises:
+        WdsBoneError: if a file cannot be written; or, after everything else was written and printed, if `against` is
+            no evaluation of these samples.
+    """
+    metrics, problem = measure(evaluation), None
+    if against is not None:
+        try:
+            compared = compare(evaluation.predictions, against.predictions)
+            metrics["against"] = {"predictions_sha256": against.sha256, **compared}
+        except WdsBoneError as error:
+            problem = error
     paths = write_evaluation(folder, evaluation.predictions, metrics)
     for warning in evaluation.warnings:
         print(warning, file=sys.stderr)  # noqa: T201
     print(format_evaluation(metrics), *paths, sep="\n")  # noqa: T201
+    if problem is not None:
+        raise problem

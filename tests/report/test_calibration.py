@@ -27,11 +27,13 @@ def part_of(predictions: Predictions, *, start: int) -> Predictions:
 
 def test_the_text_has_the_numbers_of_each_gender():
     calibration = Calibration.fit(drawn(2500, seed=0))
-    girls, boys, _ = format_calibration(calibration).splitlines()
+    girls, boys, *explanation = format_calibration(calibration).splitlines()
     assert girls.startswith("girls")
     assert f"+/- {calibration.genders['F'].half_width_months:.1f} months, from 1,250 samples" in girls
     assert f"+/- {calibration.genders['M'].half_width_months:.1f} months" in boys
     assert "coverage 90.0% +/- 1.7%" in boys
+    assert explanation[0].startswith("Level 0.9. ")
+    assert max(map(len, explanation)) <= 120
 
 
 def test_a_correction_is_part_of_the_text():

@@ -47,6 +47,15 @@ def test_many_losses_become_medians_of_all_steps() -> None:
     assert medians == pytest.approx(np.median(losses.reshape(MAX_LOSS_POINTS, 10), axis=1))
 
 
+def test_every_point_of_a_long_curve_stands_for_as_many_steps() -> None:
+    """Otherwise the band would be wide where points stand for more steps, and not where the losses vary."""
+    num_steps = MAX_LOSS_POINTS + 50
+    rows = [step_row(step, 1 + step % 2, steps_per_epoch=1) for step in range(1, num_steps + 1)]
+    points = points_of(draw_learning_curve(rows), 1, "training loss")
+    assert len(points) == num_steps / 2
+    assert {loss for _, loss in points} == {1.5}
+
+
 @pytest.mark.parametrize(
     "rows",
     [

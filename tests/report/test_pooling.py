@@ -16,7 +16,7 @@ from wds_bone.config import config_as_json
 from wds_bone.errors import CheckpointError, ConfigError, WdsBoneError
 from wds_bone.inference.predictions import Predictions, write_predictions
 from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
-from wds_bone.model.checkpoint import save_checkpoint
+from wds_bone.model.checkpoint import load_checkpoint, save_checkpoint
 from wds_bone.report.pooling import pool_predictions, read_folds
 
 SIZES = (4, 3, 3)
@@ -40,6 +40,7 @@ def write_fold(folder: Path, fold: int, *options: str, first_key: int | None = N
     contents = {
         "config": config_as_json(recipe.config),
         "samples": {"train": TOTAL - num_val, "val": num_val},
+        "progress": {"step": 7, "best_epoch": 9 - fold},
         "predictions_sha256": hashlib.sha256((folder / "predictions.csv").read_bytes()).hexdigest(),
     }
     save_checkpoint(folder / "best.pt", complete_contents(**(contents | more)))
@@ -135,6 +136,13 @@ def test_a_folder_without_a_run_or_without_predictions_is_refused(runs: list[Pat
     assert "predictions.csv: cannot be read: No such file" in problem_of(runs)
     with pytest.raises(CheckpointError, match=r"best\.pt: cannot be read"):
         read_folds([tmp_path])
+
+
+def test_a_run_of_a_version_that_did_not_keep_predictions_is_refused(runs: list[Path]) -> None:
+    contents = load_checkpoint(runs[1] / "best.pt")
+    save_checkpoint(runs[1] / "best.pt", {name: contents[name] for name in contents if name != "predictions_sha256"})
+    (runs[1] / "predictions.csv").unlink()
+    assert f"{runs[1] / 'best.pt'}: is of an earlier version" in problem_of(runs)
 
 
 def test_predictions_of_another_model_are_refused(runs: list[Path]) -> None:

@@ -4,6 +4,7 @@ In: predictions for samples that the model was not trained on.
 Out: a `Calibration`, which gives an interval (and, asked for, a correction) for every further prediction.
 Invariant: if the samples and a further child come from one population, its interval contains its age with at least the
 chosen probability, on average over all samples; nothing is assumed about the model or the distribution of its errors.
+With a correction, this holds closely but not exactly.
 
 The method is split-conformal prediction (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005; Lei
 et al., JASA 113, 2018) with the absolute error as the score, for girls and boys separately (Mondrian; Vovk 2003).

@@ -22,8 +22,9 @@ def format_calibration(calibration: Calibration) -> str:
     return "\n".join(
         [
             *_calibration_lines(calibration),
-            "Coverage: how many of further ages such intervals contain; mean and two standard deviations over "
-            "calibrations with as many samples.",
+            f"Level {calibration.level:.10g}. Coverage: the share of further ages within such intervals, as mean and "
+            "two standard deviations",
+            "over calibrations with as many samples.",
         ]
     )
 

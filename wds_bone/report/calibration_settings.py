@@ -31,8 +31,8 @@ class CalibrateConfig:
         max=0.999,
     )
     correct: bool = option(
-        "also correct the predictions, by a line for each gender that fits the films of your site; needs 100 films of "
-        "each gender",
+        "also correct the predictions, by a line for each gender that fits the films of your site; use at least 100 "
+        "films of each gender",
         default=False,
     )
     shards: tuple[PathText, ...] = option_of(EvaluateConfig, "shards")

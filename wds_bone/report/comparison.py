@@ -1,23 +1,49 @@
 """Compare the errors of two evaluations of the same samples.
 
-In: the predictions of both, in any order.
+In: the predictions of both, in any order; those of the other one are read from its folder.
 Out: a dictionary in plain JSON types.
 Invariant: samples are joined by key, and those of only one evaluation are counted; exchanging the two changes only the
 sign of the difference.
 """
 
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wds_bone.errors import WdsBoneError
 from wds_bone.inference.bootstrap import bootstrap_interval
-from wds_bone.inference.predictions import Predictions
+from wds_bone.inference.predictions import PREDICTIONS_NAME, Predictions, read_predictions
 from wds_bone.learn.metrics import absolute_errors
 from wds_bone.report.agreement import MIN_INTERVAL_SAMPLES
 
 LABEL_TOLERANCE_MONTHS = 0.1
 """Ages in years with two decimals are rounded by up to 0.06 months."""
+
+
+@dataclass(frozen=True)
+class OtherEvaluation:
+    """An evaluation to compare with.
+
+    Attributes:
+        predictions: its predictions.
+        sha256: the sha256 of its `predictions.csv`.
+    """
+
+    predictions: Predictions
+    sha256: str
+
+
+def read_other_evaluation(folder: Path) -> OtherEvaluation:
+    """Return the evaluation in a folder.
+
+    Raises:
+        WdsBoneError: if its predictions cannot be read.
+    """
+    path = folder / PREDICTIONS_NAME
+    return OtherEvaluation(read_predictions(path), hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def compare(ours: Predictions, theirs: Predictions) -> dict[str, Any]:

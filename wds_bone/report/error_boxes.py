@@ -62,7 +62,7 @@ def draw_error_boxes(predictions: Predictions, summary: dict[str, Any], *, remar
 
 
 def _draw_group(axes: Axes, x: float, errors: NDArray[np.float64], *, gender: str) -> None:
-    """Draw the errors in months of one group, (n,), around the position `x`, and their number below the axis."""
+    """Draw the errors in months of one group, (n,), around the position `x`; few as points, more as a box."""
     if not len(errors):
         return
     color, marker = GENDER_COLORS[gender], GENDER_MARKERS[gender]

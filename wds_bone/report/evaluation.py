@@ -20,14 +20,13 @@ from wds_bone.inference.labeled import GenderInput, Labeled
 from wds_bone.inference.predictions import PREDICTIONS_NAME, Predictions, write_predictions
 from wds_bone.inference.trained_on import trained_on_warning
 from wds_bone.report.calibration import calibrated_on_warning
-from wds_bone.report.comparison import compare
 from wds_bone.report.coverage import coverage
 from wds_bone.report.error_boxes import draw_error_boxes
 from wds_bone.report.figures import draw_bland_altman, draw_scatter
 from wds_bone.report.metrics import summarize
 from wds_bone.report.pooling import Fold, pool_predictions
 from wds_bone.report.references import describe_references
-from wds_bone.storage.durable import write_bytes_atomically
+from wds_bone.storage.durable import storage_errors, write_bytes_atomically
 
 METRICS_NAME = "metrics.json"
 _FIGURES = {"scatter": draw_scatter, "bland_altman": draw_bland_altman, "error_boxes": draw_error_boxes}
@@ -69,7 +68,7 @@ def evaluation_of_ensemble(labeled: Labeled, ensemble: Ensemble, *, gender_input
         _mean_medians([member.contents["train_median_months"] for member in ensemble.members]),
         gender_input,
         labeled.num_failed,
-        tuple(_known_sample_warnings(labeled.predictions, ensemble)),
+        (*_known_sample_warnings(labeled.predictions, ensemble), *_uncalibrated_warnings(ensemble)),
     )
 
 
@@ -79,16 +78,8 @@ def evaluation_of_folds(folds: Sequence[Fold]) -> Evaluation:
     return Evaluation(pool_predictions(folds), {"runs": [fold.describe() for fold in folds]}, medians)
 
 
-def measure(evaluation: Evaluation, *, against: Predictions | None) -> dict[str, Any]:
-    """Return the contents of `metrics.json`.
-
-    Args:
-        evaluation: what to measure.
-        against: the predictions of another evaluation to compare with.
-
-    Raises:
-        WdsBoneError: if the two have no samples in common, or other labels for them.
-    """
+def measure(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the contents of `metrics.json`, without a comparison with another evaluation."""
     predictions = evaluation.predictions
     metrics = {
         "errors": summarize(predictions),
@@ -96,8 +87,6 @@ def measure(evaluation: Evaluation, *, against: Predictions | None) -> dict[str,
     }
     if predictions.interval_months is not None:
         metrics["coverage"] = coverage(predictions)
-    if against is not None:
-        metrics["against"] = compare(predictions, against)
     return {
         **metrics,
         "gender_input": evaluation.gender_input,
@@ -117,6 +106,8 @@ def write_evaluation(folder: Path, predictions: Predictions, metrics: dict[str, 
     Raises:
         WdsBoneError: if a file cannot be written.
     """
+    with storage_errors(folder / METRICS_NAME):
+        (folder / METRICS_NAME).unlink(missing_ok=True)  # it would say that the new files are complete
     write_predictions(folder / PREDICTIONS_NAME, predictions)
     remark = "" if metrics["gender_input"] == "true" else f", gender {metrics['gender_input']}"
     for stem, draw in _FIGURES.items():
@@ -134,6 +125,16 @@ def _known_sample_warnings(predictions: Predictions, ensemble: Ensemble) -> Iter
             yield warning
         if warning := calibrated_on_warning(member.contents, predictions, where=member.path):
             yield warning
+
+
+def _uncalibrated_warnings(ensemble: Ensemble) -> Iterator[str]:
+    """Yield a warning if some models are calibrated and others are not."""
+    missing = [member.path for member in ensemble.members if member.calibration is None]
+    if 0 < len(missing) < len(ensemble.members):
+        yield (
+            f"warning: {len(missing)} of the {len(ensemble.members)} checkpoints are not calibrated (the first is "
+            f"{missing[0]}), so there are no intervals"
+        )
 
 
 def _mean_medians(medians: Sequence[dict[str, float]]) -> dict[str, float]:

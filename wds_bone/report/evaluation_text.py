@@ -21,7 +21,7 @@ def format_evaluation(metrics: dict[str, Any]) -> str:
 
 def _remarks(metrics: dict[str, Any]) -> Iterator[str]:
     if "runs" in metrics:
-        yield from ("", _folds_line(metrics["runs"]))
+        yield from ("", *_folds_lines(metrics["runs"]))
     if "coverage" in metrics:
         yield from ("", *_coverage_lines(metrics["coverage"], metrics["checkpoints"]))
     if "against" in metrics:
@@ -32,29 +32,29 @@ def _remarks(metrics: dict[str, Any]) -> Iterator[str]:
         yield from _films_lines(metrics["films"])
 
 
-def _folds_line(runs: list[dict[str, Any]]) -> str:
+def _folds_lines(runs: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the errors of the folds, and the epochs of their models, which show a run that has not ended."""
     errors = [run["mae_months"] for run in runs]
     shown = ", ".join(f"{error:.2f}" for error in errors)
     mean, deviation = np.mean(errors), np.std(errors, ddof=1)
-    return f"MAE of the {len(runs)} folds: {shown}; mean {mean:.2f}, standard deviation {deviation:.2f}"
+    yield f"MAE of the {len(runs)} folds: {shown}; mean {mean:.2f}, standard deviation {deviation:.2f}"
+    epochs = ", ".join(str(run["progress"]["best_epoch"]) for run in runs)
+    yield f"  (their models are from epochs {epochs} of {runs[0]['config']['epochs']})"
 
 
 def _coverage_lines(numbers: dict[str, Any], checkpoints: list[dict[str, Any]]) -> Iterator[str]:
     """Yield how often the intervals contain the true age, for all samples and per gender."""
     levels = sorted({checkpoint["calibration"]["level"] for checkpoint in checkpoints})
-    promised = " and ".join(f"{level:.10g}" for level in levels)
-    of_what = (
-        "the mean of the intervals of the checkpoints; a promise of at least"
-        if len(checkpoints) > 1
-        else "a promise of"
-    )
-    yield f"Intervals that contain the true age, with 95 % intervals ({of_what} {promised}):"
+    shown = " and ".join(f"{level:.10g}" for level in levels)
+    yield f"Coverage (the share of true ages within intervals of level {shown}), with 95 % intervals:"
     for name, group in {"all": numbers["all"], **numbers["gender"]}.items():
         low, high = group["coverage_interval"]
         yield (
             f"  {name:3}  {group['coverage']:.1%} ({low:.1%} to {high:.1%}) of {group['num_samples']:,}, "
             f"mean width {group['mean_width_months']:.1f} months"
         )
+    if len(checkpoints) > 1:
+        yield "  (limits are the means of those of the checkpoints, which are usually too wide for an ensemble)"
 
 
 def _against_lines(numbers: dict[str, Any]) -> Iterator[str]:

@@ -90,7 +90,9 @@ def _draw_validations(axes: Axes, validations: Sequence[Row]) -> None:
 def _draw_losses(axes: Axes, epochs: NDArray[np.float64], losses: NDArray[np.float64]) -> None:
     if not len(losses):
         return
-    parts = [part for part in np.array_split(np.arange(len(losses)), MAX_LOSS_POINTS) if len(part)]
+    # Parts of one size: otherwise, the band would be wide where the parts are large, whatever the losses are.
+    size = -(-len(losses) // MAX_LOSS_POINTS)
+    parts = [slice(start, start + size) for start in range(0, len(losses), size)]
     centers = [epochs[part].mean() for part in parts]
     low, median, high = np.transpose([np.quantile(losses[part], (0.1, 0.5, 0.9)) for part in parts])
     if len(losses) > MAX_LOSS_POINTS:

@@ -88,12 +88,16 @@ def pool_predictions(folds: Sequence[Fold]) -> Predictions:
 
 
 def _read_fold(folder: Path) -> Fold:
-    contents, path = load_checkpoint(folder / BEST_NAME), folder / PREDICTIONS_NAME
+    best, path = folder / BEST_NAME, folder / PREDICTIONS_NAME
+    contents = load_checkpoint(best)
     if contents["config"].get("fold") is None:
         do = "pool runs of `wds-bone train --folds 5 --fold 0`, --fold 1 and so on"
         raise ConfigError(f"{folder}: is not a fold of a cross-validation", expected="--folds and --fold", do=do)
+    if "predictions_sha256" not in contents:
+        do = "train this fold again with this version"
+        raise CheckpointError(f"{best}: is of an earlier version, which did not keep its predictions", do=do)
     predictions = read_predictions(path)
-    expected, got = contents.get("predictions_sha256"), hashlib.sha256(path.read_bytes()).hexdigest()
+    expected, got = contents["predictions_sha256"], hashlib.sha256(path.read_bytes()).hexdigest()
     if expected != got:
         raise CheckpointError(
             f"{path}: was not predicted by the {BEST_NAME} next to it, or has changed",
