@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wds_bone.command_line import Command, parse_config
-from wds_bone.commands import COMMANDS, EVALUATE, MAKE_SHARDS, PREDICT, TRAIN
+from wds_bone.commands import CALIBRATE, COMMANDS, EVALUATE, MAKE_SHARDS, PREDICT, TRAIN
 from wds_bone.config import options_of, setting_name
 from wds_bone.config_file import kind_of
 from wds_bone.errors import ConfigError
@@ -41,9 +41,12 @@ def path_options() -> list[tuple[Command, str]]:
 
 REQUIRED = {
     MAKE_SHARDS: {"labels": "x", "images": "x"},
-    EVALUATE: {"checkpoint": "x", "shards": "x", "out": "x"},
+    EVALUATE: {"checkpoint": "x", "out": "x"},
+    CALIBRATE: {"checkpoint": "x", "out": "y"},
     PREDICT: {"checkpoint": "x", "table": "x", "images": "x"},
 }
+SAMPLES = {"labels": {"labels": "x", "images": "x"}, "images": {"labels": "x", "images": "x"}, "runs": {}}
+"""The other settings that name the samples of `evaluate` and `calibrate`, by setting; by default the shards."""
 PATH_OPTIONS = path_options()
 IDS = [f"{command.name.removeprefix('wds-bone ')}-{name}" for command, name in PATH_OPTIONS]
 ALL_OPTIONS = pytest.mark.parametrize(("command", "name"), PATH_OPTIONS, ids=IDS)
@@ -53,7 +56,12 @@ def parse_one(command: Command, name: str, value: str) -> Any:
     """Parse a command line with this value, and valid values for the other settings that are required."""
     config_class = config_class_of(command)
     known = options_of(config_class)
-    others = {other: text for other, text in REQUIRED.get(command, {}).items() if other != name}
+    required = dict(REQUIRED.get(command, {}))
+    if command in (EVALUATE, CALIBRATE):
+        required |= SAMPLES.get(name, {"shards": "x"})
+    if (command, name) == (EVALUATE, "runs"):
+        del required["checkpoint"]
+    others = {other: text for other, text in required.items() if other != name}
     words = [text if known[other].positional else f"--{other}={text}" for other, text in others.items()]
     words.append(value if known[name].positional else f"--{name.replace('_', '-')}={value}")
     found = getattr(parse_config(config_class, words, command), name)
