@@ -1,11 +1,15 @@
 """Fixtures for all tests."""
 
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.sample_sets import write_set
+
+# Under nohup, this process and the commands that it starts would ignore SIGHUP, which tests send.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
