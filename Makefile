@@ -34,13 +34,13 @@ demo: $(READY) ## draw synthetic hands, make shards, train, evaluate: two to fiv
 	@echo "numbers    runs/demo/report/metrics.json"
 	@echo "figures    runs/demo/report/*.png"
 
-test: $(READY) ## run the tests that every change must pass: two minutes on two cores
+test: $(READY) ## run the tests that every change must pass: five minutes on two cores
 	$(PYTEST)
 
-test-slow: $(READY) ## run the tests with subprocesses, kills and real trainings: 20 minutes
+test-slow: $(READY) ## run the tests with subprocesses, kills and real trainings: half an hour
 	$(PYTEST) -m 'slow and not stress' --timeout 900
 
-test-stress: $(READY) ## kill a training a hundred times: ten minutes
+test-stress: $(READY) ## kill a training a hundred times, stop another twenty times: a quarter of an hour
 	$(BIN)/python -m pytest -m stress
 
 lint: $(READY) ## check format and rules with ruff
