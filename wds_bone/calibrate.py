@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wds_bone.command_line import parse_config, run_command
+from wds_bone.command_line import EXIT_SOME_FAILED, parse_config, run_command
 from wds_bone.commands import CALIBRATE
 from wds_bone.distributed.hardware import pick_device
 from wds_bone.distributed.memory import memory_errors
@@ -36,8 +36,6 @@ from wds_bone.report.pooling import Fold, pool_predictions, read_folds
 from wds_bone.report.samples import predict_samples
 from wds_bone.storage.machine import check_count
 from wds_bone.stream.settings import available_cores
-
-EXIT_SOME_FAILED = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from wds_bone.command_line import parse_config, run_command
+from wds_bone.command_line import EXIT_SOME_FAILED, parse_config, run_command
 from wds_bone.commands import EVALUATE
 from wds_bone.distributed.hardware import pick_device
 from wds_bone.distributed.launch import open_ranks, report_errors_once
@@ -46,7 +46,6 @@ from wds_bone.storage.machine import check_count
 from wds_bone.stream.settings import available_cores
 
 TIMEOUT_SECONDS = 300.0
-EXIT_SOME_FAILED = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from wds_bone.command_line import parse_config, run_command
+from wds_bone.command_line import EXIT_SOME_FAILED, parse_config, run_command
 from wds_bone.commands import PREDICT
 from wds_bone.distributed.hardware import default_threads, pick_device
 from wds_bone.distributed.memory import memory_errors
@@ -33,8 +33,6 @@ from wds_bone.progress import print_above, progress
 from wds_bone.storage.durable import storage_errors, write_atomically
 from wds_bone.storage.machine import check_count
 from wds_bone.stream.settings import available_cores
-
-EXIT_SOME_FAILED = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,9 +9,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from wds_bone.inference.calibration import GENDER_NAMES, Calibration, conformal_rank
+from wds_bone.inference.calibration import Calibration, conformal_rank
 from wds_bone.inference.predictions import Predictions
 from wds_bone.inference.trained_on import find_samples
+from wds_bone.labels.values import GENDER_NAMES
 
 FEW_FOR_A_LINE = 100
 """With errors of 10 months, the correction from so many samples has a standard error of 1 month."""
