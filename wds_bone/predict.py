@@ -103,7 +103,7 @@ def _predict(
 def _progress(config: PredictConfig, num_films: int) -> AbstractContextManager[Callable[[int], None]]:
     """Show the progress on a terminal, unless the rows appear there."""
     if sys.stderr.isatty() and not (config.out is None and sys.stdout.isatty()):
-        return progress(num_films, "films", label="predict")
+        return progress(num_films, "film", label="predict")
     return nullcontext(lambda _: None)
 
 
