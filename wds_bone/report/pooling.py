@@ -16,8 +16,9 @@ import numpy as np
 from wds_bone.config import assignment, options_of
 from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.inference.predictions import PREDICTIONS_NAME, Predictions, read_predictions
+from wds_bone.learn.folder import without_derived
 from wds_bone.learn.metrics import absolute_errors
-from wds_bone.learn.settings import TrainConfig, count_steps, default_ema
+from wds_bone.learn.settings import TrainConfig
 from wds_bone.model.checkpoint import BEST_NAME, load_checkpoint
 
 _PROVENANCE = (
@@ -122,12 +123,10 @@ def _refuse_other_settings(fold: Fold, first: Fold) -> None:
 
 
 def _shared_settings(provenance: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that all folds share; a decay that was derived from the number of steps is None."""
-    config, known = provenance["config"], options_of(TrainConfig)
+    """Return the settings that all folds share; those that were derived, such as from the number of steps, are None."""
+    config, known = without_derived(provenance), options_of(TrainConfig)
     fixed = {name for name, option in known.items() if not option.may_change and not option.may_differ}
-    shared = {name: config.get(name) for name in known if name in fixed.union(_STOPS) - {"fold"}}
-    num_steps = count_steps(provenance["samples"]["train"], epochs=config["epochs"], batch_size=config["batch_size"])
-    return shared | {"ema": None if config["ema"] == default_ema(num_steps) else config["ema"]}
+    return {name: config.get(name) for name in known if name in fixed.union(_STOPS) - {"fold"}}
 
 
 def _refuse_other_origin(fold: Fold, first: Fold) -> None:
