@@ -68,7 +68,7 @@ def evaluation_of_ensemble(labeled: Labeled, ensemble: Ensemble, *, gender_input
         _mean_medians([member.contents["train_median_months"] for member in ensemble.members]),
         gender_input,
         labeled.num_failed,
-        (*_known_sample_warnings(labeled.predictions, ensemble), *_uncalibrated_warnings(ensemble)),
+        (*_known_sample_warnings(labeled.predictions, ensemble), *filter(None, [ensemble.interval_warning()])),
     )
 
 
@@ -125,16 +125,6 @@ def _known_sample_warnings(predictions: Predictions, ensemble: Ensemble) -> Iter
             yield warning
         if warning := calibrated_on_warning(member.contents, predictions, where=member.path):
             yield warning
-
-
-def _uncalibrated_warnings(ensemble: Ensemble) -> Iterator[str]:
-    """Yield a warning if some models are calibrated and others are not."""
-    missing = [member.path for member in ensemble.members if member.calibration is None]
-    if 0 < len(missing) < len(ensemble.members):
-        yield (
-            f"warning: {len(missing)} of the {len(ensemble.members)} checkpoints are not calibrated (the first is "
-            f"{missing[0]}), so there are no intervals"
-        )
 
 
 def _mean_medians(medians: Sequence[dict[str, float]]) -> dict[str, float]:
