@@ -14,7 +14,7 @@ Gender = Literal["F", "M"]
 Flag = Literal["male", "female"]
 AgeUnit = Literal["months", "years"]
 
-GENDER_NAMES: dict[Gender, str] = {"F": "girls", "M": "boys"}
+GENDER_NAMES = {"F": "girls", "M": "boys"}
 """What texts and figures for people call the children of each gender; files and options have F and M."""
 
 MAX_AGE_MONTHS = 240
