@@ -19,6 +19,7 @@ BASE_MODULES = [
     "config_file",
     "command_line",
     "commands",
+    "failures",
     "interrupt",
     "paths",
     "progress",

@@ -247,6 +247,24 @@ def test_too_little_memory_is_an_error(
 
 
 @pytest.mark.fault("H1")
+def test_of_many_missing_films_the_first_are_printed_and_all_are_counted_and_listed(
+    folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    missing = [str(tmp_path / f"{number}.png") for number in range(30)]
+    assert predict(folder, "F", *missing, film(folder, 0)) == 1
+    captured = capsys.readouterr()
+    assert re.findall(r"^error: (.*\.png): ", captured.err, re.MULTILINE) == missing[:10]
+    assert "error: 20 more like the 10 above: No such file or directory\n" in captured.err
+    assert captured.err.endswith("30 failed; with --out FILE, all of them are listed in FILE.failed.jsonl\n")
+    assert predict(folder, "F", *missing, film(folder, 0), "--out", str(tmp_path / "ages.csv")) == 1
+    listed = tmp_path / "ages.csv.failed.jsonl"
+    assert capsys.readouterr().out == f"{tmp_path / 'ages.csv'}: 1 predicted, 30 failed, listed in {listed}\n"
+    assert len(listed.read_text().splitlines()) == 30
+    assert predict(folder, "F", film(folder, 0), "--out", str(tmp_path / "ages.csv")) == 0
+    assert not listed.exists()
+
+
+@pytest.mark.fault("H1")
 @pytest.mark.slow
 def test_the_command_in_its_own_process_predicts_and_reports_what_failed(folder: Path) -> None:
     command = [sys.executable, "-m", "wds_bone.predict", "--checkpoint", str(folder / "best.pt"), "--gender", "F", "-"]

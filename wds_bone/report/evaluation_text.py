@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from wds_bone.inference.rows import FAILED_NAME
 from wds_bone.labels.values import GENDER_NAMES
 from wds_bone.report.metrics import format_interval
 from wds_bone.report.table import format_summary
@@ -75,6 +76,6 @@ def _films_lines(numbers: dict[str, Any]) -> Iterator[str]:
     """Yield how many rows of the label table were not evaluated, and which files were not opened."""
     if failures := numbers["failures"]:
         causes = ", ".join(f"{count:,} {cause}" for cause, count in failures.items())
-        yield f"Not evaluated: {sum(failures.values()):,} rows of the label table ({causes})"
+        yield f"Not evaluated: {sum(failures.values()):,} rows of the label table ({causes}), listed in {FAILED_NAME}"
     if numbers["unlabeled"]:
         yield f"Files without a label, not opened: {numbers['unlabeled']}"
