@@ -247,6 +247,18 @@ def test_too_little_memory_is_an_error(
 
 
 @pytest.mark.fault("H1")
+def test_if_no_film_can_be_predicted_the_last_line_says_so(folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    words = [str(tmp_path / "empty.png"), str(tmp_path / "missing.png"), str(tmp_path / "*.dcm")]
+    for options in ([], ["--out", str(tmp_path / "ages.csv")]):
+        assert predict(folder, "F", *words, *options) == 1
+        captured = capsys.readouterr()
+        assert captured.err.count("error: ") == 3
+        assert captured.err.splitlines()[-1] == "none of the 3 films could be predicted"
+    assert (tmp_path / "ages.csv").read_text() == ",".join(COLUMNS) + "\n"
+
+
+@pytest.mark.fault("H1")
 def test_of_many_missing_films_the_first_are_printed_and_all_are_counted_and_listed(
     folder: Path, tmp_path: Path, capsys: Captured
 ) -> None:

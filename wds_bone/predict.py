@@ -82,6 +82,8 @@ def _print_summary(out: Path | None, failures: Failures, *, num_predicted: int) 
         print(f"{out}: {num_predicted:,} predicted, {num_failed:,} failed{listed}")  # noqa: T201
     elif failures.num_hidden:
         print_above(f"{num_failed:,} failed; with --out FILE, all of them are listed in FILE.{FAILED_NAME}")
+    if not num_predicted:
+        print_above(f"none of the {num_failed:,} films could be predicted")
 
 
 def _find_inputs(config: PredictConfig) -> Inputs:
