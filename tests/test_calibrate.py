@@ -182,6 +182,8 @@ def test_a_bad_film_costs_its_row_and_the_exit_code(folder: Path, tmp_path: Path
     films = Path(shutil.copytree(folder / "films", tmp_path / "films"))
     (films / "film-3.png").write_bytes(b"not a film")
     assert calibrate(folder / "best.pt", tmp_path / "c.pt", *from_films(films)) == 1
+    listed = tmp_path / "c.pt.failed.jsonl"
+    assert len(listed.read_text().splitlines()) == 1
     assert "film-3.png" in capsys.readouterr().err
     assert calibration_of(tmp_path / "c.pt").genders["M"].num_samples == 5
 

@@ -1,6 +1,8 @@
 """`wds-bone evaluate --runs`: the folds of a cross-validation as one table."""
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +66,24 @@ def test_two_cross_validations_are_compared_by_key(runs: list[Path], tmp_path: P
     assert evaluate(runs, tmp_path / "b", "--against", str(tmp_path / "a")) == 0
     compared = json.loads((tmp_path / "b" / "metrics.json").read_text())["against"]
     assert (compared["num_samples"], compared["mae_difference_months"]) == (TOTAL, 0.0)
+
+
+@pytest.mark.slow
+def test_a_run_whose_predictions_have_changed_is_trained_again_by_the_command_in_the_error(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    shards = write_small_set(tmp_path / "shards")
+    runs = [tmp_path / f"my fold-{fold}" for fold in range(2)]
+    for fold, run in enumerate(runs):
+        assert train(train_argv(shards, run, "--folds", "2", "--fold", str(fold))) == 0
+    expected = (runs[1] / "predictions.csv").read_bytes()
+    (runs[1] / "predictions.csv").write_bytes(expected + b"one-more,F,10,10\n")
+    assert evaluate(runs, tmp_path / "pooled") == 2
+    (command,) = re.findall("`wds-bone train (.*)`", capsys.readouterr().err)
+    assert train(shlex.split(command)) == 0
+    again = runs[1].with_name("my fold-1-again")
+    assert (again / "predictions.csv").read_bytes() == expected
+    assert evaluate([runs[0], again], tmp_path / "pooled") == 0
 
 
 @pytest.mark.slow

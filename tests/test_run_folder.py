@@ -43,7 +43,9 @@ def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.fault("E6")
-def test_a_second_training_is_told_that_the_first_one_runs_and_the_first_loses_nothing(shards: Path, tmp_path: Path):
+def test_a_second_training_is_refused_with_an_error_that_names_the_first_which_loses_nothing(
+    shards: Path, tmp_path: Path
+):
     argv = train_argv(shards, tmp_path / "run", "--epochs", "8")
     command = [sys.executable, "-m", "wds_bone.train", *argv]
     options = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "text": True, "stderr": subprocess.PIPE}

@@ -85,7 +85,11 @@ def test_a_ward_is_predicted_in_one_command_as_from_python_to_the_digit(
 ) -> None:
     assert predict(folder, *in_table(folder), "--out", str(tmp_path / "new" / "ages.csv")) == 1
     captured = capsys.readouterr()
-    assert captured.out == f"{tmp_path / 'new' / 'ages.csv'}: 58 predicted, 2 failed\n"
+    out = tmp_path / "new" / "ages.csv"
+    assert captured.out == f"{out}: 58 predicted, 2 failed, listed in {out}.failed.jsonl\n"
+    listed = [json.loads(line) for line in Path(f"{out}.failed.jsonl").read_text().splitlines()]
+    assert [list(line) for line in listed] == [["problem", "expected", "got", "do"]] * 2
+    assert [f"error: {line['problem']}" for line in listed] == re.findall("^error: .*", captured.err, re.MULTILINE)
     assert re.findall(r"^error: .*/(film-\d\d)", captured.err, re.MULTILINE) == [*BROKEN]
     assert captured.err.count("  do:") == 2
     rows = read_csv((tmp_path / "new" / "ages.csv").read_text())

@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MultipleLocator
 
-GENDER_NAMES = {"F": "girls", "M": "boys"}
 GENDER_COLORS = {"F": "#DD7A1E", "M": "#0B3C6F"}
 """Orange and dark blue: color-blind readers can tell them apart, and in gray print one is much lighter."""
 GENDER_MARKERS = {"F": "o", "M": "^"}

@@ -123,7 +123,9 @@ def test_there_are_no_intervals_if_a_member_is_not_calibrated(checkpoints: list[
 def test_members_may_be_trained_on_images_of_different_formats(checkpoints: list[Path], tmp_path: Path) -> None:
     films = write_films(tmp_path / "films", 5)
     larger = ImageFormat("jpg", 2 * SIZE, 2 * SIZE, 95, "letterbox")
-    other = write_checkpoint(tmp_path / "other.pt", larger)
+    model = distinguishing_model()
+    torch.nn.init.constant_(model.head[1].bias, 0.5)
+    other = write_checkpoint(tmp_path / "other.pt", larger, model=model)
 
     def months(*paths: Path) -> list[np.float32]:
         ensemble = load_ensemble(paths, device="cpu")
@@ -145,6 +147,16 @@ def test_the_same_checkpoint_twice_is_refused(checkpoints: list[Path], tmp_path:
         load_ensemble([*checkpoints, copy], device="cpu")
     assert str(copy) in str(raised.value)
     assert str(checkpoints[1]) not in str(raised.value)
+
+
+def test_a_checkpoint_and_its_calibrated_copy_are_the_same_model(checkpoints: list[Path], tmp_path: Path) -> None:
+    copy = calibrated(checkpoints[0], half_width=9, out=tmp_path / "calibrated.pt")
+    with pytest.raises(ConfigError, match="the same model is given more than once") as raised:
+        load_ensemble([checkpoints[0], checkpoints[1], copy], device="cpu")
+    error = raised.value
+    assert set(str(error.got).split(", ")) == {str(checkpoints[0]), str(copy)}
+    assert error.do == f"leave all but one of them out; {copy} has intervals"
+    assert len(load_ensemble([checkpoints[1], copy], device="cpu").members) == 2
 
 
 def test_no_checkpoint_is_refused() -> None:

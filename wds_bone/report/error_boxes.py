@@ -16,7 +16,6 @@ from wds_bone.figure_style import (
     FAINT_INK,
     GENDER_COLORS,
     GENDER_MARKERS,
-    GENDER_NAMES,
     SMALL_POINTS,
     add_legend,
     label_axes,
@@ -24,6 +23,7 @@ from wds_bone.figure_style import (
     set_error_limits,
 )
 from wds_bone.inference.predictions import Predictions
+from wds_bone.labels.values import GENDER_NAMES
 from wds_bone.report.metrics import FEW_SAMPLES, band_members, gender_members, signed_errors
 
 _WHISKER_PERCENTILES = (5, 95)

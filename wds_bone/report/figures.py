@@ -17,7 +17,6 @@ from wds_bone.figure_style import (
     FAINT_INK,
     GENDER_COLORS,
     GENDER_MARKERS,
-    GENDER_NAMES,
     INK,
     TREND_COLOR,
     add_legend,
@@ -30,6 +29,7 @@ from wds_bone.figure_style import (
     with_minus_signs,
 )
 from wds_bone.inference.predictions import Predictions
+from wds_bone.labels.values import GENDER_NAMES
 from wds_bone.report.metrics import format_interval, gender_members, signed_errors
 
 MAX_VECTOR_POINTS = 5_000

@@ -18,7 +18,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from wds_bone.figure_style import (
     GENDER_COLORS,
-    GENDER_NAMES,
     INK,
     SMALL_POINTS,
     add_legend,
@@ -27,6 +26,7 @@ from wds_bone.figure_style import (
     new_figure,
     set_age_ticks,
 )
+from wds_bone.labels.values import GENDER_NAMES
 from wds_bone.sharding.overview import BANDS_PER_COLUMN, HISTOGRAM_NAME, SHEET_NAME
 from wds_bone.shards.manifest import Manifest, ShardEntry, SplitEntry
 from wds_bone.shards.sidecars import read_sidecar
