@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.learn.runs import assert_same_state, metrics_of, open_run, train_argv, write_small_set
+from tests.learn.runs import assert_same_state, metrics_of, open_run, train_argv
 from wds_bone.errors import WdsBoneError
 from wds_bone.interrupt import Interruption
 from wds_bone.learn import loop
@@ -17,18 +17,6 @@ from wds_bone.learn.metrics_log import MetricsLog
 from wds_bone.learn.run import Progress, Run
 from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.train import main
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_set(tmp_path_factory.mktemp("set") / "shards")
-
-
-@pytest.fixture(scope="module")
-def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "finished"
-    assert main(train_argv(shards, out)) == 0
-    return out
 
 
 @contextmanager
