@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import torch
 from tests.report.trained import (
     MODEL,
     format_of,
-    one_thread,
     shard_films,
     write_checkpoint,
     write_films,
@@ -33,15 +31,14 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a folder with `films`, two of them unlabeled, the others as JPEG in `shards`, and `best.pt`."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `films`, two of them unlabeled, the others as JPEG in `shards`, and `best.pt`."""
     folder = tmp_path_factory.mktemp("films")
     write_films(folder / "films", NUM_FILMS)
     write_checkpoint(folder / "best.pt", format_of(shard_films(folder / "films", folder / "shards", encoding="jpg")))
     (folder / "films" / "unlabeled.png").symlink_to(folder / "missing")
     (folder / "films" / "notes.txt").write_text("")
-    with one_thread():
-        yield folder
+    return folder
 
 
 @pytest.fixture(scope="module")

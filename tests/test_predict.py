@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from tests.report.trained import (
     SIZE,
     distinguishing_model,
     format_of,
-    one_thread,
     shard_films,
     write_checkpoint,
     write_films,
@@ -39,13 +37,12 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a folder with `films` and `best.pt`."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `films` and `best.pt`."""
     folder = tmp_path_factory.mktemp("predict")
     write_films(folder / "films", NUM_FILMS)
     write_checkpoint(folder / "best.pt", LETTERBOXED)
-    with one_thread():
-        yield folder
+    return folder
 
 
 def film(folder: Path, number: int) -> str:

@@ -5,7 +5,6 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from PIL import Image
 import wds_bone
 from tests.images.dicom_films import dicom_bytes
 from tests.inference.test_ensemble import calibrated
-from tests.report.trained import LETTERBOXED, distinguishing_model, one_thread, write_checkpoint
+from tests.report.trained import LETTERBOXED, distinguishing_model, write_checkpoint
 from wds_bone.inference.rows import COLUMNS
 from wds_bone.predict import main
 
@@ -28,8 +27,8 @@ Rows = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a folder with the folder `ward` of 60 films, 2 of them broken, the table `genders.csv`, and checkpoints."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `ward`, a folder of 60 films, 2 of them broken, the table `genders.csv`, and checkpoints."""
     folder = tmp_path_factory.mktemp("hospital")
     rows = ["file;Sex", *(f"{name};{['female', 'Male'][n % 2]}" for n, name in enumerate(write_ward(folder / "ward")))]
     (folder / "genders.csv").write_text("\n".join(rows) + "\n")
@@ -38,8 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_checkpoint(folder / "plain.pt", LETTERBOXED)
     calibrated(folder / "plain.pt", half_width=11.3, out=folder / "best.pt")
     calibrated(write_checkpoint(folder / "x.pt", LETTERBOXED, model=other), half_width=20.0, out=folder / "other.pt")
-    with one_thread():
-        yield folder
+    return folder
 
 
 def write_ward(ward: Path) -> list[str]:

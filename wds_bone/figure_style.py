@@ -10,11 +10,14 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MultipleLocator
@@ -128,17 +131,21 @@ def figure_files(figure: Figure, stem: str) -> dict[str, bytes]:
 
 
 def figure_as_png(figure: Figure, *, dots_per_inch: int = PRINT_DOTS_PER_INCH) -> bytes:
-    """Return a figure as PNG."""
+    """Return a figure as PNG; its resolution is changed to `dots_per_inch`."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    figure.set_dpi(dots_per_inch)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.print_png(stream, metadata={"Software": None})  # `savefig` would draw twice for the same bytes
     return stream.getvalue()
 
 
 def figure_as_pdf(figure: Figure) -> bytes:
     """Return a figure as PDF, with its fonts embedded as TrueType; journals refuse the default, Type 3."""
     stream = io.BytesIO()
+    figure.set_dpi(PRINT_DOTS_PER_INCH)  # of what is an image within the PDF
+    canvas: Any = FigureCanvasPdf(figure)
     with _truetype_fonts():
-        figure.savefig(stream, format="pdf", dpi=PRINT_DOTS_PER_INCH, metadata={"CreationDate": None})
+        canvas.print_pdf(stream, metadata={"CreationDate": None})
     return stream.getvalue()
 
 

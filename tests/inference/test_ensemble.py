@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +12,6 @@ from tests.report.trained import (
     MODEL,
     SIZE,
     distinguishing_model,
-    one_thread,
     write_checkpoint,
     write_films,
 )
@@ -27,12 +25,6 @@ from wds_bone.shards.manifest import ImageFormat
 CPU = torch.device("cpu")
 ASCENDING = np.linspace(20, 200, 7, dtype=np.float32)
 GENDER = np.array([0, 1, 0, 1, 0, 1, 0], np.float32)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet() -> Iterator[None]:
-    with one_thread():
-        yield
 
 
 @pytest.fixture(scope="module")
