@@ -103,6 +103,14 @@ def test_all_points_lie_inside_the_axes(draw: Draw) -> None:
         assert values.max() < high
 
 
+@pytest.mark.parametrize(("youngest", "start"), [(-14, -24), (0, -12), (4, 0), (13, 0), (20, 12)])
+def test_ages_start_at_zero_unless_a_point_would_be_on_the_edge(youngest: float, start: float) -> None:
+    predictions = random_predictions(50)
+    predictions.age_months[:] = predictions.predicted_months[:] = np.linspace(youngest, 200, 50)
+    (axes,) = draw_scatter(predictions, summarize(predictions)).axes
+    assert axes.get_xlim() == axes.get_ylim() == (start, 204)
+
+
 @both_figures
 def test_no_text_and_no_legend_covers_a_point(draw: Draw) -> None:
     predictions = random_predictions(50)
