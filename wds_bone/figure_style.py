@@ -27,7 +27,7 @@ INK, FAINT_INK, TREND_COLOR = "#222222", "#777777", "#007A57"
 INCHES = (5.5, 5.7)
 """One and a half columns of a journal. The smallest text is still 5 points high if it is printed in one column."""
 SCREEN_DOTS_PER_INCH, PRINT_DOTS_PER_INCH = 150, 300
-TITLE_POINTS, TEXT_POINTS, SMALL_POINTS = 11, 9, 8
+TITLE_POINTS, TEXT_POINTS, SMALL_POINTS = 11, 9, 8.5
 LINE_INCHES = 0.2
 TICK_MONTHS, MAX_AGE_TICKS = 24, 15
 MIN_ERROR_MONTHS = 6.0

@@ -68,6 +68,14 @@ def test_the_lines_of_bland_and_altman_are_labeled_with_their_levels() -> None:
         assert f"{level:+.1f} {name}".replace("-", "−") in texts_of(figure)
 
 
+def test_a_bias_that_rounds_to_zero_has_one_sign() -> None:
+    predictions = random_predictions(50)
+    predictions.predicted_months[:] = predictions.age_months - 0.01
+    texts = texts_of(draw_bland_altman(predictions, summarize(predictions)))
+    assert "+0.0 bias" in texts
+    assert "−0.0" not in texts
+
+
 @pytest.mark.parametrize("shrink", [0.0, 0.2])
 def test_the_trend_is_the_least_squares_line(shrink: float) -> None:
     predictions = random_predictions(101)
@@ -122,6 +130,7 @@ def test_no_text_and_no_legend_covers_a_point(draw: Draw) -> None:
     for text in (*axes.texts, legend):
         box = text.get_window_extent()
         assert box.x0 >= frame.x1 or box.y0 >= frame.y1 or box.y1 <= frame.y0, text
+        assert box.x1 <= figure.bbox.x1, text
 
 
 @both_figures

@@ -94,7 +94,7 @@ def draw_bland_altman(predictions: Predictions, summary: dict[str, Any], *, rema
     for name, level in known.items():
         axes.axhline(level, color=INK, linewidth=1, linestyle="-" if name == "bias" else (0, _DASHES))
     _draw_intervals(axes, agreement)
-    label_levels(axes, {level: f"{level:+.1f} {name}" for name, level in known.items()})
+    label_levels(axes, {level: f"{_signed(level)} {name}" for name, level in known.items()})
     slope = _draw_trend(axes, means, errors)
     if slope is not None:
         axes.lines[-1].set_label(f"trend, {_signed(12 * slope)} months per year")
