@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 

@@ -21,7 +21,8 @@ from wds_bone.inference.rows import COLUMNS
 from wds_bone.predict import main
 
 NUM_FILMS = 60
-BROKEN = ("film-17", "film-41")
+BROKEN = ("film-16", "film-41")
+"""The first is a page of text under the name of a JPEG, the second a DICOM film without its end."""
 Captured = pytest.CaptureFixture[str]
 Rows = list[dict[str, Any]]
 
@@ -51,9 +52,9 @@ def write_ward(ward: Path) -> list[str]:
             (ward / "cd" / name).write_bytes(dicom_bytes(np.asarray(film).astype(np.uint16) * 16))
         else:
             film.save(ward / f"{name}{('.png', '.jpg')[number % 3]}")
-    for name in BROKEN:
-        (path,) = ward.rglob(f"{name}*")
-        path.write_bytes(path.read_bytes()[:-99])
+    page, truncated = ward / f"{BROKEN[0]}.jpg", ward / "cd" / BROKEN[1]
+    page.write_text("<html>404 Not Found</html>")
+    truncated.write_bytes(truncated.read_bytes()[:-99])
     return names
 
 

@@ -8,7 +8,7 @@ Invariant: the same figure gives the same bytes. Figures are made without pyplot
 import io
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,10 +29,11 @@ INK, FAINT_INK, TREND_COLOR = "#222222", "#777777", "#007A57"
 INCHES = (5.5, 5.7)
 """One and a half columns of a journal. The smallest text is still 5 points high if it is printed in one column."""
 SCREEN_DOTS_PER_INCH, PRINT_DOTS_PER_INCH = 150, 300
-TITLE_POINTS, TEXT_POINTS, SMALL_POINTS = 11, 9, 8
+TITLE_POINTS, TEXT_POINTS, SMALL_POINTS = 11, 9, 8.5
 LINE_INCHES = 0.2
 TICK_MONTHS, MAX_AGE_TICKS = 24, 15
 MIN_ERROR_MONTHS = 6.0
+ERROR_TICK_MONTHS, MAX_ERROR_TICKS = (1, 2, 3, 6, 12, 24), 12
 _SUBTITLE_OFFSET, _TITLE_OFFSET = 20, 34
 FIGURE_FORMATS = ("png", "pdf")
 _embedding = threading.Lock()
@@ -108,15 +109,25 @@ def add_legend(figure: Figure, *, num_columns: int = 2) -> None:
 
 def set_age_ticks(axis: Axis) -> None:
     """Place ticks every 24 months, or every few times 24 months if there would be more than 15."""
-    low, high = axis.get_view_interval()
-    multiple = max(1, int(np.ceil((high - low) / TICK_MONTHS / MAX_AGE_TICKS)))
-    axis.set_major_locator(MultipleLocator(multiple * TICK_MONTHS))
+    _set_ticks(axis, (TICK_MONTHS,), max_ticks=MAX_AGE_TICKS)
 
 
 def set_error_limits(axes: Axes, *months: float) -> None:
-    """Show errors on either side of zero, up to the largest of `months` and at least up to half a year."""
+    """Show errors on either side of zero, up to the largest of `months` and at least up to half a year.
+
+    The ticks divide a year, or are whole multiples of two years.
+    """
     limit = 1.1 * max(MIN_ERROR_MONTHS, *map(abs, months))
     axes.set_ylim(-limit, limit)
+    _set_ticks(axes.yaxis, ERROR_TICK_MONTHS, max_ticks=MAX_ERROR_TICKS)
+
+
+def _set_ticks(axis: Axis, steps: Sequence[int], *, max_ticks: int) -> None:
+    """Use the first of `steps`, in months, that gives few enough ticks, or else a multiple of 24 months."""
+    low, high = axis.get_view_interval()
+    fitting = (step for step in steps if high - low <= step * max_ticks)
+    multiple = int(np.ceil((high - low) / TICK_MONTHS / max_ticks))
+    axis.set_major_locator(MultipleLocator(next(fitting, TICK_MONTHS * multiple)))
 
 
 def with_minus_signs(text: str) -> str:

@@ -29,7 +29,7 @@ from wds_bone.report.metrics import FEW_SAMPLES, band_members, gender_members, s
 _WHISKER_PERCENTILES = (5, 95)
 _DISTANCE = 0.4
 _WIDTH, _PAD_POINTS = 0.34, 4
-_EXPLANATION = f"boxes: quartiles; whiskers: 5th and 95th percentiles; under {FEW_SAMPLES} samples: points"
+_EXPLANATION = f"median, quartiles, 5th and 95th percentile; points: beyond, or n < {FEW_SAMPLES}"
 
 Members = NDArray[np.bool_]
 
