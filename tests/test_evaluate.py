@@ -83,9 +83,15 @@ def test_every_sample_is_predicted_once_and_keeps_its_label(default_results: Pat
 
 @pytest.mark.parametrize(("batch_size", "threads"), [(1, 4), (5, 2)])
 def test_batch_size_and_threads_do_not_change_the_predictions(
-    folder: Path, default_results: Path, tmp_path: Path, batch_size: int, threads: int
+    folder: Path,
+    default_results: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    batch_size: int,
+    threads: int,
 ) -> None:
     assert evaluate(folder, tmp_path, "--local-batch-size", str(batch_size), "--threads", str(threads)) == 0
+    assert f"predict: {NUM_FILMS} of {NUM_FILMS} samples" in capsys.readouterr().err
     (first, _), (second, _) = results(default_results), results(tmp_path)
     assert second.key == first.key
     np.testing.assert_allclose(second.predicted_months, first.predicted_months, rtol=0, atol=1e-3)

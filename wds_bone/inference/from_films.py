@@ -93,7 +93,7 @@ def _predict_sources(
         threads=batching.num_threads(device),
         batch_size=batching.batch_size,
     )
-    with progress(len(found.sources), "film", label="evaluate") as show:
+    with progress(len(found.sources), "film", label="predict") as show:
         for number, pair in enumerate(zip(found.sources, outcomes, strict=True), 1):
             yield pair
             show(number)
