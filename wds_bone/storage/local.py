@@ -84,7 +84,8 @@ class LocalStorage:
             ShardError: if the file is missing, unreadable or too short.
         """
         try:
-            num_bytes = _read(self._opened(shard), offset, size=size, into=into)
+            opened = self._opened(shard)  # held until the end, so that nobody closes the descriptor
+            num_bytes = fill(opened.descriptor, offset, size=size, into=into)
         except OSError as error:
             raise self._error(shard, f"byte {offset:,} cannot be read: {error.strerror}", size, error) from error
         if num_bytes != size:
@@ -123,11 +124,15 @@ class LocalStorage:
         return ShardError(f"{path}: {problem}", expected=expected, got=got, do=do)
 
 
-def _read(opened: _OpenShard, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> int:
-    """Fill the buffers up to the end of the file, and return the number of bytes."""
-    total = num_bytes = os.preadv(opened.descriptor, into, offset)  # type: ignore[arg-type]  # arrays are buffers too
+def fill(descriptor: int, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> int:
+    """Fill the buffers, `size` bytes in total, up to the end of the file, and return the number of bytes.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    total = num_bytes = os.preadv(descriptor, into, offset)  # type: ignore[arg-type]  # arrays are buffers too
     while num_bytes and total < size:  # network file systems may return fewer bytes than there are
-        num_bytes = os.preadv(opened.descriptor, _skip(into, total), offset + total)
+        num_bytes = os.preadv(descriptor, _skip(into, total), offset + total)
         total += num_bytes
     return total
 

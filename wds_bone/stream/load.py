@@ -21,7 +21,7 @@ from wds_bone.stream.decode import Row
 from wds_bone.stream.lookup import Request, StoredImage
 from wds_bone.stream.memory import PixelMemory
 from wds_bone.stream.plan import BatchPlan
-from wds_bone.stream.pool import DaemonPool
+from wds_bone.storage.pool import DaemonPool
 from wds_bone.stream.reader import SampleReader
 
 BATCHES_AHEAD = 2
