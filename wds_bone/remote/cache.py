@@ -113,6 +113,13 @@ class Cache:
         if error is not None:
             self._give_up(error)
 
+    def forget(self, part: PartFile, segment: int) -> None:
+        """Have a segment with wrong bytes fetched again; all of a shard that was published."""
+        if part.is_complete:
+            self.drop(part)
+        else:
+            part.release(segment, segment + 1)
+
     def parts(self) -> list[PartFile]:
         """Return the files that are open."""
         return list(self._open.values())

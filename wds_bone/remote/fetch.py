@@ -12,7 +12,7 @@ processor time decides, because threads that share one interpreter gain nothing 
 
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Lock
@@ -41,15 +41,17 @@ class Fetcher:
 
     Args:
         shards: the shards.
-        client: reads bytes of them; this object will close it.
+        clients: reads bytes of them, by scheme; this object will close the clients.
         cache: what verifies shards that are complete; None if there is no cache.
 
     Attributes:
         changed: by their numbers, shards whose contents were fetched twice and are not those of their index.
     """
 
-    def __init__(self, shards: Sequence[RemoteShard], client: Objects, cache: Cache | None) -> None:
-        self._shards, self._client, self._cache = shards, client, cache
+    def __init__(
+        self, shards: Sequence[RemoteShard], clients: Mapping[str, Objects], cache: Cache | None
+    ) -> None:
+        self._shards, self._clients, self._cache = shards, clients, cache
         self._inbox: SimpleQueue[tuple[Want, Waiter | None]] = SimpleQueue()
         self._lock = Lock()  # taken by the threads of the pool only; protects everything below
         self._demand, self._piece_size, self._versions = Demand(), PieceSize(), dict[int, Version]()
@@ -81,7 +83,8 @@ class Fetcher:
 
     def close(self) -> None:
         """End the requests and the threads."""
-        self._client.close()
+        for client in self._clients.values():
+            client.close()
         self._pool.close()
 
     def _send(self, want: Want, waiter: Waiter | None) -> None:
@@ -120,7 +123,7 @@ class Fetcher:
         self._num_busy -= 1
         self._bytes_in_flight -= piece.num_bytes
         for want, waiters in self._demand.finish(piece):
-            found = answer
+            found: Answer = answer
             if isinstance(answer, memoryview):
                 found = answer[want.offset - piece.start :][: want.size]
                 if not waiters and (piece.part is None or piece.part.is_dropped):
@@ -143,16 +146,19 @@ class Fetcher:
                 self._bytes_ready -= len(self._ready.pop(next(iter(self._ready))))
 
     def _fetch(self, piece: Piece) -> Answer:
+        if not piece.num_bytes:
+            return memoryview(b"")
         shard = self._shards[piece.shard]
         try:
-            version = self._version(piece.shard, shard)
-            return memoryview(self._client.read(shard.url, piece.start, piece.num_bytes, version=version))
+            client = self._clients[shard.url.scheme]
+            version = self._version(piece.shard, shard, client)
+            return memoryview(client.read(shard.url, piece.start, piece.num_bytes, version=version))
         except Exception as error:  # raised by whoever waits for it
             return error
 
-    def _version(self, number: int, shard: RemoteShard) -> Version:
+    def _version(self, number: int, shard: RemoteShard, client: Objects) -> Version:
         if number not in self._versions:
-            version = self._client.version(shard.url)
+            version = client.version(shard.url)
             if version.num_bytes != shard.num_bytes:
                 raise ChangedError(f"it has {version.num_bytes:,} bytes, not the {shard.num_bytes:,} of its index")
             self._versions[number] = version
@@ -194,12 +200,13 @@ class Fetcher:
     def _next_piece(self) -> Piece | None:
         """Return the next piece that is needed; answer who waits for what is, or will be, there without us."""
         while (want := self._demand.pop()) is not None:
-            piece = self._around(want)
+            contents = self._ready.pop(want.key, None)  # it may have arrived after it was announced
+            piece = None if contents is not None else self._around(want)
             if piece is not None:
                 self._demand.start(want, piece)
                 return piece
             for waiter in self._demand.settle(want):
-                waiter.put(None)
+                waiter.put(contents)
         return None
 
     def _around(self, want: Want) -> Piece | None:
@@ -241,15 +248,15 @@ class Fetcher:
         if self._cache is None or self._gap is not None:
             return None
         for part in self._cache.parts():
-            marks, shard = part.marks(), self._numbers.get(part.shard.sha256)
-            segment = marks.find(MISSING)
-            if shard is None or part.is_complete:
-                continue
-            if segment >= 0:
+            number = self._numbers.get(part.shard.sha256)
+            marks = part.marks()
+            if number is not None and not part.is_complete and (segment := marks.find(MISSING)) >= 0:
                 num_bytes = max(FILLED_BYTES, self._piece_size.next_bytes())
-                self._gap = self._claim(shard, part, marks, segment, num_bytes)
+                self._gap = self._claim(number, part, marks, segment, num_bytes)
                 self._demand.start(None, self._gap)
                 return self._gap
+            if number is not None and part.is_unpublished():
+                return Piece(number, 0, 0, 0, 0, part)
         return None
 
     def _grow_pool(self) -> None:

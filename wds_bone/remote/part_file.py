@@ -95,15 +95,18 @@ class PartFile:
             contents, offset = contents[num_bytes:], offset + num_bytes
         self._mark(first, stop, PRESENT)
 
-    def claim_publication(self) -> bool:
-        """Return whether the calling thread must publish the shard: it is complete, and no other thread is at it."""
+    def is_unpublished(self) -> bool:
+        """Return whether the shard is complete, and no thread has published it or is about to."""
         size = self.shard.num_segments
-        if self._marks is None or self.marks().count(PRESENT) < size:
+        if self._marks is None or self.is_complete or self.marks().count(PRESENT) < size:
             return False
-        if not is_free(os.pread(self._marks, 1, size)[0]):
-            return False
-        self.claim(size, size + 1)
-        return True
+        return is_free(os.pread(self._marks, 1, size)[0])
+
+    def claim_publication(self) -> bool:
+        """Return whether the calling thread must publish the shard, and tell all processes that it does so."""
+        if is_unpublished := self.is_unpublished():
+            self.claim(self.shard.num_segments, self.shard.num_segments + 1)
+        return is_unpublished
 
     def finish(self) -> None:
         """Tell all processes that the shard has been published."""

@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from wds_bone.errors import ShardError
 from wds_bone.storage.finalizer import call_when_gone
 from wds_bone.storage.limits import limit_of
+from wds_bone.storage.objects import Transfer
 
 MAX_OPEN_SHARDS = 64
+STALL_SECONDS = 120.0
 WritableBuffer = memoryview | NDArray[Any]
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -69,7 +71,14 @@ class _OpenShard:
 
 
 class LocalStorage:
-    """Shards on a local disk; up to `MAX_OPEN_SHARDS` of them are kept open once read."""
+    """Shards on a local disk; up to `MAX_OPEN_SHARDS` of them are kept open once read.
+
+    Attributes:
+        batches_ahead: 1; the kernel needs no more to read ahead.
+        stall_seconds: how long a read may take.
+    """
+
+    batches_ahead, stall_seconds = 1, STALL_SECONDS
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
@@ -94,9 +103,16 @@ class LocalStorage:
     def prefetch(self, shard: int, offset: int, size: int) -> None:
         """Advise the kernel to prefetch bytes that will be read soon; never raises an error."""
         opened = self._open.get(shard)
-        if opened is not None and hasattr(os, "posix_fadvise"):  # not available on macOS
-            with suppress(OSError):  # the read that follows reports the error
-                os.posix_fadvise(opened.descriptor, offset, size, os.POSIX_FADV_WILLNEED)
+        if opened is not None:
+            advise(opened.descriptor, offset, size)
+
+    def forget(self, shard: int, offset: int, size: int) -> bool:  # noqa: ARG002
+        """Return False: a second read of bytes that failed their checksum would return the same bytes."""
+        return False
+
+    def counters(self) -> Transfer:
+        """Return zeros: nothing is moved over a network."""
+        return Transfer()
 
     def close(self) -> None:
         """Close the files; a read in progress keeps its file open until it is done, and a new one raises an error."""
@@ -122,6 +138,13 @@ class LocalStorage:
         if isinstance(got, OSError) and (limit := limit_of(got, path)):
             expected, got, do = limit
         return ShardError(f"{path}: {problem}", expected=expected, got=got, do=do)
+
+
+def advise(descriptor: int, offset: int, size: int) -> None:
+    """Advise the kernel to prefetch bytes that will be read soon; never raises an error."""
+    if hasattr(os, "posix_fadvise"):  # not available on macOS
+        with suppress(OSError):  # the read that follows reports the error
+            os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
 
 
 def fill(descriptor: int, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> int:

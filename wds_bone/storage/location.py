@@ -19,7 +19,8 @@ from typing import BinaryIO, Protocol
 from wds_bone.errors import ConfigError, ShardError
 from wds_bone.paths import strip_scheme
 from wds_bone.storage import remote_files
-from wds_bone.storage.local import LocalStorage, WritableBuffer, open_regular
+from wds_bone.storage.local import WritableBuffer, open_regular
+from wds_bone.storage.objects import Transfer
 from wds_bone.storage.patterns import expand_path_pattern, split_at_folder
 from wds_bone.storage.url import Url, is_url, parse_url
 
@@ -29,13 +30,27 @@ _MAGIC = set("*?[{}")
 
 
 class Storage(Protocol):
-    """Reads byte ranges of the shards at a sequence of locations. Thread-safe."""
+    """Reads byte ranges of the shards at a sequence of locations. Thread-safe.
+
+    Attributes:
+        batches_ahead: how many batches whoever reads should announce ahead.
+        stall_seconds: how long a read may take.
+    """
+
+    batches_ahead: int
+    stall_seconds: float
 
     def read(self, shard: int, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> None:
         """Fill the buffers `into` in order, `size` bytes in total, or raise `ShardError`."""
 
     def prefetch(self, shard: int, offset: int, size: int) -> None:
         """Announce a read; never raises an error."""
+
+    def forget(self, shard: int, offset: int, size: int) -> bool:
+        """Drop bytes that failed their checksum; return whether a second read may return others."""
+
+    def counters(self) -> Transfer:
+        """Return what has been moved over the network."""
 
     def close(self) -> None:
         """Release all resources; reads that begin later raise an error."""
@@ -177,11 +192,6 @@ def open_file(location: Location) -> BinaryIO:
     if isinstance(location, Url):
         return remote_files.open_file(location)
     return os.fdopen(open_regular(location), "rb")
-
-
-def open_storage(locations: Sequence[Location]) -> Storage:
-    """Return what reads byte ranges of the shards at these locations."""
-    return LocalStorage(locations)
 
 
 def _can_be_a_path(name: str) -> bool:
