@@ -44,9 +44,10 @@ class StreamSettings:
     rank: int
     world_size: int
     threads: int | None
+    cache_bytes: int | None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "rank", "world_size", "shuffle_buffer", "threads"):
+        for name in ("batch_size", "rank", "world_size", "shuffle_buffer", "threads", "cache_bytes"):
             value = getattr(self, name)
             if value is not None or name in ("batch_size", "rank", "world_size"):
                 object.__setattr__(self, name, whole_number(name, value))
@@ -56,6 +57,7 @@ class StreamSettings:
             shuffle_buffer=self.shuffle_buffer,
             world_size=self.world_size,
             threads=self.threads,
+            cache_bytes=self.cache_bytes,
         )
         check_count("threads", self.threads, cores=available_cores())
         _check_ranks(batch_size=self.batch_size, rank=self.rank, world_size=self.world_size)
