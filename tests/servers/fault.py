@@ -2,8 +2,8 @@
 
 In: a folder or the URL of a server, and what goes wrong with which request.
 Out: a URL, and a record of every request.
-Invariant: without a fault, the answers are those of a good server: ranges, `If-Range`, `ETag`, right lengths. All threads
-and connections end with the server, also those that are stalled.
+Invariant: without a fault, the answers are those of a good server: ranges, `If-Range`, `ETag`, right lengths.
+All threads and connections end with the server, also those that are stalled.
 """
 
 import itertools
@@ -160,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self._send_body(answer.body, fault)
 
-    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815
 
     def log_message(self, *_: object) -> None:
         """Print nothing."""

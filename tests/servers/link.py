@@ -99,7 +99,7 @@ async def _serve(upstream: str, round_trip_seconds: float) -> None:
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
     """Carry bytes in one direction: as many at a time as come, each after the delay."""
     loop = asyncio.get_running_loop()
-    in_flight: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+    in_flight: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=256)
 
     async def arrive() -> None:
         while True:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.servers.link import Link
 from tests.servers.process import running, skip_without
 
 _CONFIGURATION = """
@@ -47,22 +48,22 @@ def nginx(
     *,
     tls: bool = False,
     log: Path | None = None,
-    host: str = "127.0.0.1",
+    link: Link | None = None,
     workers: int = 1,
 ) -> Iterator[str]:
     """Serve a folder with nginx.
 
     Args:
         folder: what to serve.
-        directives: lines for the `server` block, such as `limit_rate 200k;` or `limit_req zone=requests;` (50 per second).
+        directives: lines for the `server` block, like `limit_rate 200k;` or `limit_req zone=requests;` (50 per s).
         tls: speak https, with a self-signed certificate.
         log: a file that gets a line for each request: method, path, status, bytes of the body, range.
-        host: the address to listen on.
+        link: run at the server's end of this link, otherwise on this machine.
         workers: the number of processes.
     """
     program = skip_without("nginx", "nginx-light")
-    with tempfile.TemporaryDirectory() as work, socket.create_server((host, 0), backlog=128) as listener:
-        address = f"{host}:{listener.getsockname()[1]}"
+    with tempfile.TemporaryDirectory() as work, socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        address = f"{link.address}:80" if link else f"127.0.0.1:{listener.getsockname()[1]}"
         configuration = Path(work, "nginx.conf")
         configuration.write_text(
             _CONFIGURATION.format(
@@ -76,11 +77,11 @@ def nginx(
                 directives=directives,
             )
         )
-        # nginx takes listening sockets over from an older nginx in this variable; so the system chooses the port.
-        environment = {**os.environ, "NGINX": f"{listener.fileno()};"}
-        command = [program, "-p", work, "-c", str(configuration), "-e", "stderr"]
-        ready = "start worker process"
-        with running(command, ready=ready, environment=environment, descriptors=[listener.fileno()]):
+        # nginx takes over the listening sockets of an older nginx from this variable; so the system chooses the port.
+        environment = os.environ if link else {**os.environ, "NGINX": f"{listener.fileno()};"}
+        command = [*(link.server if link else ()), program, "-p", work, "-c", str(configuration), "-e", "stderr"]
+        descriptors = [listener.fileno()]
+        with running(command, ready="start worker process", environment=environment, descriptors=descriptors):
             yield f"{'https' if tls else 'http'}://{address}"
 
 

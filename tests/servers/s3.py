@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.link import Link
 from tests.servers.process import running
 from tests.servers.upload import upload
 
@@ -16,12 +17,13 @@ ACCESS_KEY, SECRET_KEY = "AKIACANARYCANARY1234", "canary/secret/of/s3/canary/can
 
 
 @contextmanager
-def moto_s3() -> Iterator[str]:
-    """Run an S3 server without buckets; it accepts every signature, and none."""
+def moto_s3(link: Link | None = None) -> Iterator[str]:
+    """Run an S3 server without buckets, here or at the server's end of a link; it accepts every signature."""
     if find_spec("moto") is None:
         pytest.skip("needs moto (pip install 'moto[server]')")
-    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "--host", "127.0.0.1", "--port", "0"]
-    with running(command, ready=r"Running on (http://127\.0\.0\.1:\d+)") as match:
+    prefix, address = (link.server, link.address) if link else ((), "127.0.0.1")
+    command = [*prefix, sys.executable, "-W", "ignore", "-m", "moto.server", "--host", address, "--port", "0"]
+    with running(command, ready=r"Running on (http://[\d.]+:\d+)") as match:
         yield match[1]
 
 

@@ -9,10 +9,13 @@ _CONFLICT = 409
 
 def upload(url: str, contents: bytes = b"", *, method: str = "PUT", headers: Mapping[str, str] | None = None) -> None:
     """Put an object, or create a bucket; one that exists already stays as it is."""
-    request = urllib.request.Request(url, contents, {"Content-Type": "application/octet-stream", **(headers or {})}, method=method)
+    request = urllib.request.Request(
+        url, contents, {"Content-Type": "application/octet-stream", **(headers or {})}, method=method
+    )
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
             response.read()
     except urllib.error.HTTPError as error:
-        with error:
-            assert error.code == _CONFLICT, f"{method} {url}: {error.code} {error.read()!r}"
+        error.close()
+        if error.code != _CONFLICT:
+            raise
