@@ -32,7 +32,7 @@ from wds_bone.storage.http_objects import HttpObjects
 from wds_bone.storage.url import parse_url
 
 NUM_AT_ONCE = 32
-OBJECT_BYTES = 64 * 2**20
+OBJECT_BYTES = 4 * 2**20  # moto copies the whole object for every range
 Ranges = list[tuple[int, int]]
 Read = Callable[[Ranges], int]
 KEYS = {"access_key_id": "test", "secret_access_key": "test", "region": "us-east-1"}

@@ -48,9 +48,7 @@ class Fetcher:
         changed: by their numbers, shards whose contents were fetched twice and are not those of their index.
     """
 
-    def __init__(
-        self, shards: Sequence[RemoteShard], clients: Mapping[str, Objects], cache: Cache | None
-    ) -> None:
+    def __init__(self, shards: Sequence[RemoteShard], clients: Mapping[str, Objects], cache: Cache | None) -> None:
         self._shards, self._clients, self._cache = shards, clients, cache
         self._inbox: SimpleQueue[tuple[Want, Waiter | None]] = SimpleQueue()
         self._lock = Lock()  # taken by the threads of the pool only; protects everything below

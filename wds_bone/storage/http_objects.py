@@ -42,7 +42,9 @@ from wds_bone.storage.url import Url
 
 MAX_REDIRECTS = 5
 SKIPPED_AT_ONCE_BYTES = 2**20
+REMEMBERED_SECONDS = 300.0
 _REDIRECTS = (301, 302, 303, 307, 308)
+_MAY_HAVE_EXPIRED = (401, 403, 404, 410)
 _MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 _NO_RANGE = re.compile(r"bytes \*/(\d+)")
@@ -69,6 +71,7 @@ class HttpObjects:
         self._any_host, self._headers = any_host, headers or _basic_authorization
         self._pool = open_pool()
         self._closed = threading.Event()
+        self._targets: dict[str, tuple[str, float]] = {}  # where requests were redirected to, and until when
 
     def version(self, url: Url) -> Version:
         """Return the size and version of an object."""
@@ -125,19 +128,33 @@ class HttpObjects:
             raise
 
     def _follow(self, url: Url, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        """Return the answer to a request that may be redirected."""
-        own_headers = self._headers(url)
-        first = text = _plain_text(url)
+        """Return the answer to a request that may be redirected, first to where the last one was."""
+        first = _plain_text(url)
+        target, expiry = self._targets.get(first, (first, 0.0))
+        if time.monotonic() < expiry:
+            response = self._ask(url, target, headers)
+            if response.status not in (*_REDIRECTS, *_MAY_HAVE_EXPIRED):
+                return response
+            _drop(response)
+        return self._follow_from(url, first, headers)
+
+    def _follow_from(self, url: Url, first: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        text = first
         for _ in range(MAX_REDIRECTS + 1):
-            sent = headers | own_headers if is_same_host(first, text) else headers
-            response = self._get(text, sent)
+            response = self._ask(url, text, headers)
             if response.status not in _REDIRECTS:
+                if text != first:
+                    self._targets[first] = text, time.monotonic() + REMEMBERED_SECONDS
                 return response
             _drop(response)
             target = urljoin(text, response.headers.get("Location", ""))
             check_redirect(text, target, any_host=self._any_host)
             text = target
         raise RemoteError(f"the server redirects more than {MAX_REDIRECTS} times")
+
+    def _ask(self, url: Url, text: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        """Return the answer for the address `text`, to which `url` or a redirect leads."""
+        return self._get(text, headers | self._headers(url) if is_same_host(_plain_text(url), text) else headers)
 
     def _get(self, text: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         if self._closed.is_set():
