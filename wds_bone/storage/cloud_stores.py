@@ -13,7 +13,7 @@ from typing import Any
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from wds_bone.errors import ConfigError
-from wds_bone.storage.connections import CONNECT_SECONDS, MAX_CONNECTIONS, PACE_SECONDS
+from wds_bone.storage.connections import CONNECT_SECONDS, MAX_IDLE, PACE_SECONDS
 from wds_bone.storage.url import Url
 
 CALL_SECONDS = 120.0
@@ -107,7 +107,7 @@ def _options(endpoint: str | None) -> dict[str, Any]:
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         "read_timeout": timedelta(seconds=PACE_SECONDS),
         "timeout": timedelta(seconds=CALL_SECONDS),
-        "pool_max_idle_per_host": str(MAX_CONNECTIONS),
+        "pool_max_idle_per_host": str(MAX_IDLE),
     }
     no_wait = {"init_backoff": timedelta(0), "max_backoff": timedelta(0)}
     return {"client_options": client, "retry_config": {"max_retries": 0, "backoff": no_wait}}

@@ -92,8 +92,8 @@ class Body(Protocol):
     def read(self, max_bytes: int) -> bytes:
         """Return the next bytes, at least one unless the body has ended; raises `TransientError` or `OSError`."""
 
-    def close(self, *, is_complete: bool) -> None:
-        """Release the connection, which can be used again if all bytes asked for were read; never raises."""
+    def close(self) -> None:
+        """Release the connection; never raises."""
 
 
 class Request(Protocol):
@@ -178,7 +178,7 @@ class Download:
     def close(self) -> None:
         """Release the connection."""
         if self._body is not None:
-            self._body.close(is_complete=self._is_complete())
+            self._body.close()
             self._body = None
 
     def _open(self) -> Body:
