@@ -237,7 +237,12 @@ def _scan(path: Location) -> _Located:
     shard = scan_shard(path)
     num_ignored = sum(shard.ignored.values())
     return _Located(
-        path, shard.sha256, shard.table, _scanned_image(shard, path), shard.states_age_unit, num_ignored,
+        path,
+        shard.sha256,
+        shard.table,
+        _scanned_image(shard, path),
+        shard.states_age_unit,
+        num_ignored,
         scanned_bytes=shard.shard_bytes,
     )
 
