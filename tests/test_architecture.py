@@ -20,7 +20,9 @@ BASE_MODULES = [
     "commands",
     "interrupt",
     "paths",
+    "permutation",
     "progress",
+    "redaction",
     "standard_streams",
 ]
 ROOMS = [

@@ -41,12 +41,13 @@ class StreamSettings:
     seed: int
     shuffle: bool
     shuffle_buffer: int | None
+    shuffle_windows: int | None
     rank: int
     world_size: int
     threads: int | None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "rank", "world_size", "shuffle_buffer", "threads"):
+        for name in ("batch_size", "rank", "world_size", "shuffle_buffer", "shuffle_windows", "threads"):
             value = getattr(self, name)
             if value is not None or name in ("batch_size", "rank", "world_size"):
                 object.__setattr__(self, name, whole_number(name, value))
@@ -54,15 +55,22 @@ class StreamSettings:
         _check_at_least_one(
             batch_size=self.batch_size,
             shuffle_buffer=self.shuffle_buffer,
+            shuffle_windows=self.shuffle_windows,
             world_size=self.world_size,
             threads=self.threads,
         )
         check_count("threads", self.threads, cores=available_cores())
         _check_ranks(batch_size=self.batch_size, rank=self.rank, world_size=self.world_size)
-        if self.shuffle_buffer is not None and not self.shuffle:
-            raise ConfigError(
-                f"shuffle_buffer={self.shuffle_buffer} has no effect with shuffle=False", do="leave one of them out"
-            )
+        _check_shuffle(self)
+
+
+def _check_shuffle(settings: StreamSettings) -> None:
+    names = ("shuffle_buffer", "shuffle_windows")
+    given = [f"{name}={value}" for name in names if (value := getattr(settings, name)) is not None]
+    if given and not settings.shuffle:
+        raise ConfigError(f"{given[0]} has no effect with shuffle=False", do="leave one of them out")
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} contradict each other", do="leave one of them out")
 
 
 def _check_at_least_one(**counts: int | None) -> None:
