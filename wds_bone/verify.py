@@ -20,7 +20,7 @@ from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import VERIFY
 from wds_bone.config import option
 from wds_bone.errors import ConfigError, WdsBoneError
-from wds_bone.paths import PathText
+from wds_bone.paths import ShardsText
 from wds_bone.progress import BYTES, progress
 from wds_bone.shards.manifest import MANIFEST_NAME, is_unfinished, read_manifest, unfinished_error
 from wds_bone.shards.scan import describe_ignored
@@ -43,7 +43,7 @@ EXIT_PROBLEMS = 1
 class VerifyConfig:
     """The settings of the verify command."""
 
-    paths: tuple[PathText, ...] = option(
+    paths: tuple[ShardsText, ...] = option(
         "folders, manifests or shards; what does not exist is a brace pattern or a glob",
         positional=True,
         metavar="PATH",

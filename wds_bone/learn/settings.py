@@ -20,7 +20,7 @@ from wds_bone.distributed.hardware import (
 )
 from wds_bone.errors import ConfigError
 from wds_bone.model.augment import Ranges
-from wds_bone.paths import PathText
+from wds_bone.paths import PathText, ShardsText
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class TrainConfig:
     processes of the run.
     """
 
-    train: tuple[PathText, ...] = option(
+    train: tuple[ShardsText, ...] = option(
         "training shards: a manifest, a folder or tars",
         default=("shards/manifest.json",),
         metavar="PATH",
         may_differ=True,
     )
-    val: tuple[PathText, ...] | None = option(
+    val: tuple[ShardsText, ...] | None = option(
         "validation shards (default: the val split of --train)", default=None, metavar="PATH", may_differ=True
     )
     out: Path = option(

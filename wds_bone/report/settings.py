@@ -14,7 +14,7 @@ from wds_bone.config import check_bounds, option, option_of
 from wds_bone.distributed.hardware import Device
 from wds_bone.errors import ConfigError
 from wds_bone.inference.labeled import Batching, GenderInput
-from wds_bone.paths import PathText
+from wds_bone.paths import ShardsText
 from wds_bone.report.samples import NamedSamples, check_samples, named_samples, refuse_without_effect
 from wds_bone.sharding.settings import MakeShardsConfig
 
@@ -31,7 +31,7 @@ class EvaluateConfig:
         default=(),
         metavar="FILE",
     )
-    shards: tuple[PathText, ...] = option("labeled shards: a manifest, a folder or tars", default=(), metavar="PATH")
+    shards: tuple[ShardsText, ...] = option("labeled shards: a manifest, a folder or tars", default=(), metavar="PATH")
     split: str | None = option("split of a folder or manifest (default: the only one)", default=None, metavar="NAME")
     labels: Path | None = option(
         "label table of films, .csv or .xlsx, in place of --shards", default=None, metavar="FILE", may_be_pipe=True

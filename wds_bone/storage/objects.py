@@ -7,9 +7,10 @@ a finished phrase without secrets.
 """
 
 import errno
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from wds_bone.storage.url import Url
 
@@ -35,7 +36,7 @@ class Version:
 
     Attributes:
         num_bytes: the size.
-        tag: the strong ETag; None if the store has none.
+        tag: the strong ETag, or else the time of the last change; None if the store states neither.
     """
 
     num_bytes: int
@@ -59,8 +60,28 @@ class Transfer:
     waited_seconds: float = 0.0
 
 
+class Traffic:
+    """Counts what a client moves. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.bytes_fetched = self.retries = 0
+        self._lock = threading.Lock()
+
+    def add(self, *, num_bytes: int = 0, retries: int = 0) -> None:
+        """Add bytes of bodies that arrived, or requests that are repeated."""
+        with self._lock:
+            self.bytes_fetched += num_bytes
+            self.retries += retries
+
+
 class Objects(Protocol):
-    """Reads and writes the objects of one store. Thread-safe."""
+    """Reads and writes the objects of one store. Thread-safe; not to be used after a fork.
+
+    Attributes:
+        traffic: what this client has moved.
+    """
+
+    traffic: Traffic
 
     def version(self, url: Url) -> Version:
         """Return the size and version of an object, or raise `FileNotFoundError`, `PermissionError`, `RemoteError`."""
@@ -71,6 +92,9 @@ class Objects(Protocol):
     def read_all(self, url: Url, *, max_bytes: int) -> bytes:
         """Return a whole object, or raise; `RemoteError` if it is larger than `max_bytes`."""
 
+    def open(self, url: Url) -> BinaryIO:
+        """Return a file that reads an object from its start, in order, in bounded memory; raises at once, or later."""
+
     def names(self, prefix: Url) -> Sequence[str]:
         """Return the names of the objects directly below a prefix, sorted; `RemoteError` if the store has no lists."""
 
@@ -79,3 +103,6 @@ class Objects(Protocol):
 
     def delete(self, url: Url) -> None:
         """Delete an object; one that is missing is no error."""
+
+    def close(self) -> None:
+        """Give up all connections; calls in progress raise `RemoteError` soon, and so does every later call."""

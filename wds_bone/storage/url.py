@@ -69,6 +69,13 @@ def is_url(text: str) -> bool:
     return _SCHEME.match(text) is not None
 
 
+def redact(text: str) -> str:
+    """Return the text of a URL, or of a pattern of URLs, without user info, query and fragment."""
+    scheme, separator, rest = re.split("[?#]", text, maxsplit=1)[0].partition("://")
+    authority, slash, path = rest.partition("/")
+    return scheme + separator + authority.rpartition("@")[2] + slash + path + "?..." * ("?" in text)
+
+
 def parse_url(text: str) -> Url:
     """Return the URL in `text`; percent escapes in its path are decoded.
 
@@ -81,7 +88,10 @@ def parse_url(text: str) -> Url:
         shown = f"{scheme[:20]}://..." if scheme else "this"
         expected = f"a path, or a URL of one of {', '.join(('file', *SCHEMES))}"
         raise ConfigError(f"{shown}: cannot be read", expected=expected, do="copy the files to one of these")
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # its text may contain a secret
+        raise ConfigError(f"{scheme}://...: is not a URL", expected=f"{scheme}://NAME/...", do="check it") from None
     user_info, _, host = parts.netloc.rpartition("@")
     if not host:
         raise ConfigError(f"{scheme}://...: has no host or bucket", expected=f"{scheme}://NAME/...", do="check the URL")

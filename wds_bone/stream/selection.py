@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from wds_bone.errors import ConfigError, ShardError
 from wds_bone.labels.read import check_ages_are_in_months
+from wds_bone.remote.shard import RemoteShard
 from wds_bone.shards.groups import join_groups
 from wds_bone.shards.image_size import mixed_sizes_error
 from wds_bone.shards.manifest import (
@@ -46,6 +47,7 @@ class Selection:
         paths: the shards, in order.
         first_sample: int64 (shards + 1,), the number of the first sample of each shard, and the total.
         table: the rows of all shards, one after another.
+        stored: what `open_storage` needs to know of each shard: its path, or the description of one in object storage.
         image: the format of the images that the stream delivers.
         order_digest: sha256 of the shards' names and contents, and of the samples that are kept.
     """
@@ -53,6 +55,7 @@ class Selection:
     paths: tuple[Location, ...]
     first_sample: NDArray[np.int64]
     table: SampleTable
+    stored: tuple[Path | RemoteShard, ...]
     image: ImageFormat
     order_digest: str
 
@@ -123,6 +126,7 @@ def _select_all(located: Sequence["_Located"], names: Sequence[str | Path]) -> S
         paths=tuple(shard.path for shard in located),
         first_sample=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         table=join_tables([shard.table for shard in located]),
+        stored=tuple(shard.stored for shard in located),
         image=image,
         order_digest=_order_digest(located),
     )
@@ -151,6 +155,16 @@ class _Located:
     states_age_unit: bool = True
     num_ignored: int = 0
     entry: ShardEntry | None = None
+    scanned_bytes: int = 0
+
+    @property
+    def stored(self) -> Path | RemoteShard:
+        """What `open_storage` needs to know; all images of the shard, whichever of them are selected."""
+        if isinstance(self.path, Path):
+            return self.path
+        num_bytes = self.entry.shard_bytes if self.entry else self.scanned_bytes
+        image_ends = self.table["offset"].astype(np.int64) + self.table["size"]
+        return RemoteShard(self.path, self.sha256, num_bytes, image_ends)
 
 
 def _read_shards(paths: Iterable[Location]) -> list[_Located]:
@@ -219,7 +233,8 @@ def _scan(path: Location) -> _Located:
     shard = scan_shard(path)
     num_ignored = sum(shard.ignored.values())
     return _Located(
-        path, shard.sha256, shard.table, _scanned_image(shard, path), shard.states_age_unit, num_ignored=num_ignored
+        path, shard.sha256, shard.table, _scanned_image(shard, path), shard.states_age_unit, num_ignored,
+        scanned_bytes=shard.shard_bytes,
     )
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from wds_bone.errors import ConfigError
 from wds_bone.storage.machine import check_count
 
+_REQUIRED = ("batch_size", "rank", "world_size")
+_OPTIONAL = ("shuffle_buffer", "shuffle_windows", "threads", "cache_bytes")
 _SEED = "use a number, such as seed=0; shuffle=False keeps the order of the shards"
 
 
@@ -45,20 +47,15 @@ class StreamSettings:
     rank: int
     world_size: int
     threads: int | None
+    cache_bytes: int | None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "rank", "world_size", "shuffle_buffer", "shuffle_windows", "threads"):
+        for name in (*_REQUIRED, *_OPTIONAL):
             value = getattr(self, name)
-            if value is not None or name in ("batch_size", "rank", "world_size"):
+            if value is not None or name in _REQUIRED:
                 object.__setattr__(self, name, whole_number(name, value))
         object.__setattr__(self, "seed", whole_number("seed", self.seed, do=_SEED))
-        _check_at_least_one(
-            batch_size=self.batch_size,
-            shuffle_buffer=self.shuffle_buffer,
-            shuffle_windows=self.shuffle_windows,
-            world_size=self.world_size,
-            threads=self.threads,
-        )
+        _check_at_least_one(**{name: getattr(self, name) for name in ("batch_size", "world_size", *_OPTIONAL)})
         check_count("threads", self.threads, cores=available_cores())
         _check_ranks(batch_size=self.batch_size, rank=self.rank, world_size=self.world_size)
         _check_shuffle(self)

@@ -7,6 +7,7 @@ is saved after any batch continues with the next one.
 """
 
 import os
+import weakref
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,11 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from wds_bone.errors import ConfigError
+from wds_bone.remote.opening import CacheSettings, open_storage
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.shards.samples import SampleTable
-from wds_bone.storage.location import open_storage
 from wds_bone.storage.machine import check_memory
+from wds_bone.storage.objects import Transfer
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.device import Planned, find_device
 from wds_bone.stream.load import BATCHES_AHEAD, Loader
@@ -65,6 +67,9 @@ class BoneAgeStream(IterableDataset[Batch]):
         device: where batches go; to CUDA they are copied one batch ahead.
         keep: maps the table of all samples to a mask, bool (n,), of those in the stream; None keeps all. The table also
             has the field `group`, int64, if the patients of any shard are known.
+        cache: the folder in which shards in object storage are kept, which the processes of a host share; None takes
+            `wds_bone` in the user's folder for caches, and "none" fetches the images each time that they are read.
+        cache_bytes: the bound of all shards in that folder; None takes half of the free space of its disk.
 
     Attributes:
         position: number of samples handed out so far, over all ranks and epochs.
@@ -90,6 +95,8 @@ class BoneAgeStream(IterableDataset[Batch]):
         threads: int | None = None,
         device: str | torch.device = "cpu",
         keep: Keep | None = None,
+        cache: str | Path | None = None,
+        cache_bytes: int | None = None,
     ) -> None:
         settings = StreamSettings(
             batch_size=batch_size,
@@ -100,6 +107,7 @@ class BoneAgeStream(IterableDataset[Batch]):
             rank=rank,
             world_size=world_size,
             threads=threads,
+            cache_bytes=cache_bytes,
         )
         self._device, self._threads = find_device(device), settings.threads or available_cores()
         self._selection = select_shards(shards, split=split, keep=keep)
@@ -119,10 +127,14 @@ class BoneAgeStream(IterableDataset[Batch]):
             num_batches=min(len(self), BATCHES_AHEAD + 2),  # those ahead, the one that is due, and the one in use
             buffer_bytes=self._threads * int(self._selection.table["size"].max()),
         )
-        self._storage, memory = open_storage(self._selection.paths), PixelMemory(batch_bytes)
-        reader = SampleReader(self._selection, self._storage)
-        self._loader = Loader(reader, memory, pin_memory=self._device.type == "cuda")
         self.position, self.world_size = 0, settings.world_size
+        self._storage = open_storage(
+            self._selection.stored,
+            CacheSettings(cache, settings.cache_bytes),
+            batch_bytes=int(self._geometry.rows * self._selection.table["size"].mean()),
+        )
+        reader = SampleReader(self._selection, self._storage)
+        self._loader = Loader(reader, PixelMemory(batch_bytes), pin_memory=self._device.type == "cuda")
         self._process, self._closed = os.getpid(), False
         self._continues = False  # whether a state was loaded after the last loop
         self._num_moves = 0  # loops started and positions set; a loop fails once the stream has moved
@@ -214,6 +226,10 @@ class BoneAgeStream(IterableDataset[Batch]):
         self._move_to(self._order.position_of(state))
         self._continues = True
 
+    def transfer(self) -> Transfer:
+        """Return what this stream has moved over the network so far; zeros for local shards."""
+        return self._storage.counters()
+
     def close(self) -> None:
         """Stop the threads and close the files; a loop that continues raises an error."""
         self._closed = True
@@ -287,6 +303,14 @@ class BoneAgeStream(IterableDataset[Batch]):
             raise ConfigError("the stream is closed", do="open a new BoneAgeStream")
         if os.getpid() != self._process or get_worker_info() is not None:
             raise _process_error()
+
+
+def _next_use(stream: "weakref.ref[BoneAgeStream]") -> NDArray[np.int64]:
+    """Return in how many samples each shard is needed next; the storage must not keep its stream alive."""
+    found = stream()
+    if found is None:
+        return np.empty(0, np.int64)
+    return found._order.next_use(found.position) - found.position
 
 
 def _process_error() -> ConfigError:
