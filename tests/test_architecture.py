@@ -20,7 +20,6 @@ BASE_MODULES = [
     "commands",
     "interrupt",
     "paths",
-    "permutation",
     "progress",
     "redaction",
     "standard_streams",

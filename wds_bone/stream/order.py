@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wds_bone.errors import CheckpointError
-from wds_bone.permutation import NUM_ROUNDS, Numbers, permute
+from wds_bone.stream.permutation import NUM_ROUNDS, Numbers, permute
 
 STATE_VERSION = 1
 MAX_POSITION = 2**62
