@@ -131,6 +131,7 @@ class BoneAgeStream(IterableDataset[Batch]):
         self._storage = open_storage(
             self._selection.stored,
             CacheSettings(cache, settings.cache_bytes),
+            next_use=partial(_next_use, weakref.ref(self)),
             batch_bytes=int(self._geometry.rows * self._selection.table["size"].mean()),
         )
         reader = SampleReader(self._selection, self._storage)
