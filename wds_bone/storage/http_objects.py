@@ -83,10 +83,7 @@ class HttpObjects:
     def read_all(self, url: Url, *, max_bytes: int) -> bytes:
         """Return a whole object, of at most `max_bytes`."""
         with closing(self._download(url, size=None)) as download:
-            num_bytes = download.version_now().num_bytes
-            if num_bytes > max_bytes:
-                raise RemoteError(f"it has {num_bytes:,} bytes, more than the {max_bytes:,} that are expected at most")
-            return download.read_rest()
+            return download.read_all(max_bytes)
 
     def open(self, url: Url) -> BinaryIO:
         """Return a file that reads an object from its start."""

@@ -150,6 +150,13 @@ class Download:
         chunks = list(iter(lambda: self.read(2**20), b""))
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    def read_all(self, max_bytes: int) -> bytes:
+        """Return the whole object; raises `RemoteError` if it is larger than `max_bytes`."""
+        num_bytes = self.version_now().num_bytes
+        if num_bytes > max_bytes:
+            raise RemoteError(f"it has {num_bytes:,} bytes, more than the {max_bytes:,} that are expected at most")
+        return self.read_rest()
+
     def version_now(self) -> Version:
         """Return the version of the object, asking for it if nothing was read yet."""
         while self.version is None:
