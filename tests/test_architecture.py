@@ -21,6 +21,7 @@ BASE_MODULES = [
     "interrupt",
     "paths",
     "progress",
+    "redaction",
     "standard_streams",
 ]
 ROOMS = [

@@ -34,6 +34,7 @@ from wds_bone.report.calibration import few_samples_warnings, format_calibration
 from wds_bone.report.calibration_settings import CalibrateConfig
 from wds_bone.report.pooling import Fold, pool_predictions, read_folds
 from wds_bone.report.samples import predict_samples
+from wds_bone.storage.access import allow_redirects_to
 from wds_bone.storage.machine import check_count
 from wds_bone.stream.settings import available_cores
 
@@ -56,6 +57,7 @@ def run_calibration(config: CalibrateConfig, interruption: Interruption) -> int:
         Interrupted: after a signal; nothing is written.
         WdsBoneError: if `out` exists, the samples are unfit for this checkpoint, or a file cannot be written.
     """
+    allow_redirects_to(config.allow_host or ())
     check_count("--threads", config.threads, cores=available_cores())
     _refuse_unusable(config.out)
     contents = for_inference(load_checkpoint(config.checkpoint))

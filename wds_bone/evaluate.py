@@ -41,6 +41,7 @@ from wds_bone.report.evaluation_text import format_evaluation
 from wds_bone.report.pooling import read_folds
 from wds_bone.report.samples import predict_samples
 from wds_bone.report.settings import EvaluateConfig
+from wds_bone.storage.access import allow_redirects_to
 from wds_bone.storage.lock import folder_lock
 from wds_bone.storage.machine import check_count
 from wds_bone.stream.settings import available_cores
@@ -62,6 +63,7 @@ def run_evaluation(config: EvaluateConfig, interruption: Interruption) -> int:
         Interrupted: after a signal; no results are written.
         WdsBoneError: if settings, checkpoints and samples do not match, or a file cannot be written.
     """
+    allow_redirects_to(config.allow_host or ())
     device = report_errors_once(lambda: pick_device(config.device))
     report_errors_once(lambda: check_count("--threads", config.threads, cores=available_cores()))
     with open_ranks(device, timeout_seconds=TIMEOUT_SECONDS, interruption=interruption) as ranks, ExitStack() as stack:

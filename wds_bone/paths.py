@@ -13,6 +13,7 @@ from typing import NewType
 from urllib.parse import unquote
 
 from wds_bone.errors import ConfigError
+from wds_bone.redaction import HIDDEN
 
 PathText = NewType("PathText", str)
 """The type of a setting that is a path, a pattern of paths, or a word such as "none"."""
@@ -40,6 +41,7 @@ def expand_path(text: str, *, option: str, may_be_url: bool = False) -> str:
             the error names `option`.
     """
     if may_be_url and is_remote(text):
+        _refuse_redacted(text, option=option)
         return text
     refuse_url(text, option=option)
     expanded = strip_scheme(os.path.expanduser(text))  # noqa: PTH111  # keeps patterns as they are
@@ -68,6 +70,13 @@ def refuse_url(text: str, *, option: str) -> None:
         scheme = text.partition("://")[0]
         problem = f"{option} {scheme[:_SHOWN_CHARACTERS]}://...: is not a local path"
         raise ConfigError(problem, expected="a path, or file://", do="copy the files to a local disk")
+
+
+def _refuse_redacted(url: str, *, option: str) -> None:
+    """Refuse a URL from a file of settings, which are saved without what is secret."""
+    if url.endswith(HIDDEN):
+        problem = f"{option} {url}: was saved without its query, which may be secret"
+        raise ConfigError(problem, expected="a whole URL", do=f"add {option} with the whole URL")
 
 
 def strip_scheme(text: str) -> str:

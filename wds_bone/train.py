@@ -48,6 +48,7 @@ from wds_bone.paths import refuse_unusable_folder
 from wds_bone.report.figures import draw_scatter
 from wds_bone.report.learning_curve import draw_learning_curve
 from wds_bone.report.metrics import summarize
+from wds_bone.storage.access import allow_redirects_to
 from wds_bone.storage.lock import folder_lock
 
 
@@ -64,6 +65,7 @@ def run_training(config: TrainConfig, interruption: Interruption) -> int:
         Interrupted: if a signal arrives before the first step.
         WdsBoneError: if settings, shards or checkpoints do not match, or training cannot continue.
     """
+    allow_redirects_to(config.allow_host or ())
     given, config = config, report_errors_once(lambda: resolve_config(config))
     device, timeout_seconds = torch.device(config.device), config.timeout_seconds
     with (

@@ -18,13 +18,15 @@ from functools import partial
 
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import VERIFY
-from wds_bone.config import option
+from wds_bone.config import option, option_of
 from wds_bone.errors import ConfigError, WdsBoneError
 from wds_bone.paths import ShardsText
 from wds_bone.progress import BYTES, progress
+from wds_bone.remote.settings import RemoteOptions, check_hosts
 from wds_bone.shards.manifest import MANIFEST_NAME, is_unfinished, read_manifest, unfinished_error
 from wds_bone.shards.scan import describe_ignored
 from wds_bone.shards.verification import Decoder, check_shards
+from wds_bone.storage.access import allow_redirects_to
 from wds_bone.storage.location import (
     Location,
     exists,
@@ -49,6 +51,10 @@ class VerifyConfig:
         metavar="PATH",
     )
     deep: bool = option("also decode every image", default=False)
+    allow_host: tuple[str, ...] | None = option_of(RemoteOptions, "allow_host")
+
+    def __post_init__(self) -> None:
+        check_hosts(self.allow_host)
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ def find_problems(
 
 
 def _verify(config: VerifyConfig) -> int:
+    allow_redirects_to(config.allow_host or ())
     began, num_problems, ignored = time.monotonic(), 0, Counter[str]()
     for problem in find_problems(config.paths, deep=config.deep, ignored=ignored):
         print(f"problem: {problem}")  # noqa: T201

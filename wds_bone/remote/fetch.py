@@ -52,7 +52,9 @@ class Fetcher:
         self._shards, self._clients, self._cache = shards, clients, cache
         self._inbox: SimpleQueue[tuple[Want, Waiter | None]] = SimpleQueue()
         self._lock = Lock()  # taken by the threads of the pool only; protects everything below
-        self._demand, self._piece_size, self._versions = Demand(), PieceSize(), dict[int, Version]()
+        self._demand, self._versions = Demand(), dict[int, Version]()
+        num_bytes, num_segments = sum(each.num_bytes for each in shards), sum(each.num_segments for each in shards)
+        self._piece_size = PieceSize(num_bytes // max(1, num_segments))
         self._num_busy, self._bytes_in_flight, self._busy_share = 0, 0, 0.0
         self._ready, self._bytes_ready = dict[Key, memoryview](), 0
         self._gap: Piece | None = None

@@ -13,6 +13,7 @@ from wds_bone.errors import ConfigError
 from wds_bone.remote.cache import Cache, default_folder
 from wds_bone.remote.shard import RemoteShard
 from wds_bone.remote.storage import NextUse, RemoteStorage
+from wds_bone.storage.clients import open_client
 from wds_bone.storage.local import LocalStorage
 from wds_bone.storage.location import Location, Storage
 
@@ -34,7 +35,7 @@ class CacheSettings:
 
 def open_storage(
     shards: Sequence[Location | RemoteShard],
-    cache: CacheSettings = CacheSettings(),  # noqa: B008  # frozen
+    cache: CacheSettings = CacheSettings(),  # frozen
     *,
     next_use: NextUse | None = None,
     batch_bytes: int = 2**20,
@@ -58,7 +59,8 @@ def open_storage(
     if paths:
         got, do = f"{paths[0]} and {remote[0].url}", "copy the local ones to where the others are"
         raise ConfigError("some shards are local and others are not", expected="one kind", got=got, do=do)
-    return RemoteStorage(remote, cache=_open_cache(cache), next_use=next_use, batch_bytes=batch_bytes)
+    clients = {scheme: open_client(scheme) for scheme in {shard.url.scheme for shard in remote}}
+    return RemoteStorage(remote, clients, cache=_open_cache(cache), next_use=next_use, batch_bytes=batch_bytes)
 
 
 def _open_cache(settings: CacheSettings) -> Cache | None:

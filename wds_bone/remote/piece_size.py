@@ -11,15 +11,20 @@ other, or for a processor.
 """
 
 SMALLEST_BYTES, LARGEST_BYTES = 64 * 2**10, 2 * 2**20
+SEGMENTS_PER_PIECE = 2
 NUM_REPORTS = 6
 GROW_BELOW, SHRINK_ABOVE = 1.5, 1.75
 
 
 class PieceSize:
-    """The number of bytes of the next pieces. Not thread-safe."""
+    """The number of bytes of the next pieces. Not thread-safe.
 
-    def __init__(self) -> None:
-        self._base = SMALLEST_BYTES
+    Args:
+        segment_bytes: the usual size of a segment.
+    """
+
+    def __init__(self, segment_bytes: int) -> None:
+        self._smallest = self._base = max(SMALLEST_BYTES, SEGMENTS_PER_PIECE * segment_bytes)
         self._reports: tuple[list[float], list[float]] = [], []
 
     def next_bytes(self) -> int:
@@ -39,9 +44,9 @@ class PieceSize:
 
     def _adapt(self, ratio: float) -> None:
         if ratio < GROW_BELOW:
-            self._base = min(self._base * 2, LARGEST_BYTES)
+            self._base = max(min(self._base * 2, LARGEST_BYTES), self._smallest)
         elif ratio > SHRINK_ABOVE:
-            self._base = max(self._base // 2, SMALLEST_BYTES)
+            self._base = max(self._base // 2, self._smallest)
         self._reports = [], []
 
 

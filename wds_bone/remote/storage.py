@@ -8,7 +8,7 @@ request is made for what is in the cache. Thread-safe.
 
 import errno
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from queue import Empty
 from threading import Lock
@@ -22,9 +22,8 @@ from wds_bone.remote.demand import Answer, Key, Waiter, Want
 from wds_bone.remote.fetch import Fetcher
 from wds_bone.remote.part_file import PartFile
 from wds_bone.remote.shard import RemoteShard
-from wds_bone.storage.clients import open_client
 from wds_bone.storage.local import WritableBuffer, advise
-from wds_bone.storage.objects import ChangedError, Transfer
+from wds_bone.storage.objects import ChangedError, Objects, Transfer
 
 READ_SECONDS = 600.0
 """How long a read waits; the client gives a request without progress up much sooner."""
@@ -41,6 +40,7 @@ class RemoteStorage:
 
     Args:
         shards: the shards.
+        clients: reads bytes of them, by scheme; this object will close the clients.
         cache: where whole shards are kept; None fetches images only, each time that they are read.
         next_use: what the cache keeps depends on it; None needs all shards, always.
         batch_bytes: bytes of the images that are read at a time.
@@ -53,14 +53,14 @@ class RemoteStorage:
     def __init__(
         self,
         shards: Sequence[RemoteShard],
+        clients: Mapping[str, Objects],
         *,
         cache: Cache | None = None,
         next_use: NextUse | None = None,
         batch_bytes: int = 2**20,
     ) -> None:
         self._shards, self._cache, self._next_use = shards, cache, next_use
-        self._clients = {scheme: open_client(scheme) for scheme in sorted({shard.url.scheme for shard in shards})}
-        self._fetcher = Fetcher(shards, self._clients, cache)
+        self._clients, self._fetcher = clients, Fetcher(shards, clients, cache)
         self._lock, self._num_hits, self._waited_seconds = Lock(), 0, 0.0
         self._num_refused = dict[int, int]()  # reads of a shard until the cache is asked again whether it has room
         self._forgotten = set[Key]()

@@ -43,8 +43,8 @@ _open: dict[int, _Crew] = {}  # the crews of all pools that have not been closed
 class DaemonPool:
     """Daemon threads that run tasks in the order of submission.
 
-    They end when the pool is closed or gone, and at interpreter exit at the latest. The pool holds no reference to a task
-    that is done, so what owns the pool may submit its own methods.
+    They end when the pool is closed or gone, and at interpreter exit at the latest. The pool holds no reference to a
+    task that is done, so what owns the pool may submit its own methods.
 
     Args:
         num_threads: number of threads.

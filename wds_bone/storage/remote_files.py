@@ -13,9 +13,10 @@ from typing import BinaryIO, TypeVar
 from urllib.parse import unquote
 
 from wds_bone.errors import ConfigError, ShardError
+from wds_bone.redaction import redact
 from wds_bone.storage.clients import client_of
 from wds_bone.storage.patterns import expand_braces, no_match_error
-from wds_bone.storage.url import Url, parse_url, redact
+from wds_bone.storage.url import Url, parse_url
 
 MAX_FILE_BYTES = 2**30
 NUM_AT_ONCE = 32

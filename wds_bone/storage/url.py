@@ -69,13 +69,6 @@ def is_url(text: str) -> bool:
     return _SCHEME.match(text) is not None
 
 
-def redact(text: str) -> str:
-    """Return the text of a URL, or of a pattern of URLs, without user info, query and fragment."""
-    scheme, separator, rest = re.split("[?#]", text, maxsplit=1)[0].partition("://")
-    authority, slash, path = rest.partition("/")
-    return scheme + separator + authority.rpartition("@")[2] + slash + path + "?..." * ("?" in text)
-
-
 def parse_url(text: str) -> Url:
     """Return the URL in `text`; percent escapes in its path are decoded.
 

@@ -16,12 +16,12 @@ from threading import get_ident
 import torch
 
 from wds_bone.errors import ConfigError, ShardError
+from wds_bone.storage.pool import DaemonPool
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.decode import Row
 from wds_bone.stream.lookup import Request, StoredImage
 from wds_bone.stream.memory import PixelMemory
 from wds_bone.stream.plan import BatchPlan
-from wds_bone.storage.pool import DaemonPool
 from wds_bone.stream.reader import SampleReader
 
 BATCHES_AHEAD = 2

@@ -34,6 +34,7 @@ from wds_bone.shards.scan import ScannedShard, scan_shard
 from wds_bone.shards.sidecars import check_label_counts, duplicate_keys, read_sidecar
 from wds_bone.storage.location import Location, exists, file_bytes, identity
 from wds_bone.stream.locate import find_shards
+from wds_bone.stream.order import shard_of
 
 Keep = Callable[[SampleTable], NDArray[np.bool_]]
 
@@ -88,11 +89,6 @@ class Selection:
         """Return the shard and the key of a sample, for error messages."""
         shard = shard_of(np.array([sample]), self.first_sample).item()
         return f"{self.paths[shard]}: sample '{self.key_of(sample)}'"
-
-
-def shard_of(samples: NDArray[np.int64], first_sample: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the number of the shard of each sample, given `Selection.first_sample`."""
-    return np.searchsorted(first_sample, samples, side="right") - 1
 
 
 def select_shards(

@@ -59,6 +59,8 @@ class BoneAgeStream(IterableDataset[Batch]):
         shuffle: False keeps the order of the shards, in every epoch.
         shuffle_buffer: a sample moves by fewer positions than this; None shuffles the whole epoch, which needs no more
             memory.
+        shuffle_windows: for shards that are too large for every cache: in each epoch the shards are shuffled, and then
+            the samples of every so many shards, one group after another; None shuffles the whole epoch.
         rank: which slice of each global batch this stream yields.
         world_size: number of slices; must divide `batch_size`.
         threads: number of decoding threads; None takes one per core.
@@ -87,6 +89,7 @@ class BoneAgeStream(IterableDataset[Batch]):
         split: str | None = None,
         shuffle: bool = True,
         shuffle_buffer: int | None = None,
+        shuffle_windows: int | None = None,
         rank: int = 0,
         world_size: int = 1,
         threads: int | None = None,
@@ -100,6 +103,7 @@ class BoneAgeStream(IterableDataset[Batch]):
             seed=seed,
             shuffle=shuffle,
             shuffle_buffer=shuffle_buffer,
+            shuffle_windows=shuffle_windows,
             rank=rank,
             world_size=world_size,
             threads=threads,
@@ -108,7 +112,11 @@ class BoneAgeStream(IterableDataset[Batch]):
         self._device, self._threads = find_device(device), settings.threads or available_cores()
         self._selection = select_shards(shards, split=split, keep=keep)
         self._order = Order(
-            self.order_digest, self.num_samples, settings.seed if shuffle else None, settings.shuffle_buffer
+            self.order_digest,
+            self._selection.first_sample,
+            settings.seed if shuffle else None,
+            shuffle_buffer=settings.shuffle_buffer,
+            shuffle_windows=settings.shuffle_windows,
         )
         self._geometry = BatchGeometry(
             self.num_samples, settings.batch_size, settings.rank, settings.world_size, self._order.sample_at
@@ -123,6 +131,7 @@ class BoneAgeStream(IterableDataset[Batch]):
         self._storage = open_storage(
             self._selection.stored,
             CacheSettings(cache, settings.cache_bytes),
+            next_use=partial(_next_use, weakref.ref(self)),
             batch_bytes=int(self._geometry.rows * self._selection.table["size"].mean()),
         )
         reader = SampleReader(self._selection, self._storage)
