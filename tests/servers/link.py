@@ -36,6 +36,20 @@ def delayed(url: str, *, round_trip_seconds: float, prefix: tuple[str, ...] = ()
         yield f"{parts.scheme}://{match[1]}{parts.path}"
 
 
+@contextmanager
+def namespace(*addresses: str) -> Iterator[tuple[str, ...]]:
+    """Create a network that has only these addresses, and yield the words that run a command in it."""
+    name = f"wdsalone{os.getpid()}"
+    _add_namespace(name)
+    try:
+        _run("ip", "-n", name, "link", "set", "lo", "up")
+        for address in addresses:
+            _run("ip", "-n", name, "address", "add", address, "dev", "lo")
+        yield "ip", "netns", "exec", name
+    finally:
+        _delete_namespace(name)
+
+
 @dataclass(frozen=True)
 class Link:
     """Two namespaces that can only reach each other.
@@ -56,10 +70,7 @@ def limited_link(megabits_per_second: float) -> Iterator[Link]:
     """Connect two network namespaces by a link that carries so much in each direction (`tc tbf`)."""
     names = [f"wdslink{os.getpid()}-{end}" for end in range(2)]
     devices = [f"wl{os.getpid() % 100000}-{end}" for end in range(2)]
-    try:
-        _run("ip", "netns", "add", names[0])
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("needs `ip netns` (iproute2) and the right to use it, which containers often lack")
+    _add_namespace(names[0])
     try:
         _run("ip", "netns", "add", names[1])
         _run("ip", "link", "add", devices[0], "type", "veth", "peer", "name", devices[1])
@@ -74,7 +85,18 @@ def limited_link(megabits_per_second: float) -> Iterator[Link]:
         yield Link(client, server, _ADDRESSES[1])
     finally:
         for name in names:
-            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True, timeout=20)
+            _delete_namespace(name)
+
+
+def _add_namespace(name: str) -> None:
+    try:
+        _run("ip", "netns", "add", name)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs `ip netns` (iproute2) and the right to use it, which containers often lack")
+
+
+def _delete_namespace(name: str) -> None:
+    subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True, timeout=20)
 
 
 def _run(*words: str) -> None:

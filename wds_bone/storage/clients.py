@@ -46,10 +46,29 @@ def _client(scheme: str, _process: int) -> Objects:
 
 
 def _openers() -> dict[str, Callable[[], Any]]:
-    return {"http": _open_http, "https": _open_http}
+    return {
+        "http": _open_http,
+        "https": _open_http,
+        "s3": _open_cloud,
+        "gs": _open_cloud,
+        "az": _open_cloud,
+        "hf": _open_hub,
+    }
 
 
 def _open_http() -> Objects:
     from wds_bone.storage.http_objects import HttpObjects
 
     return HttpObjects()
+
+
+def _open_cloud() -> Objects:
+    from wds_bone.storage.cloud_objects import CloudObjects
+
+    return CloudObjects()
+
+
+def _open_hub() -> Objects:
+    from wds_bone.storage.hub_objects import HubObjects
+
+    return HubObjects()

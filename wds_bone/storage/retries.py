@@ -92,8 +92,8 @@ class Body(Protocol):
     def read(self, max_bytes: int) -> bytes:
         """Return the next bytes, at least one unless the body has ended; raises `TransientError` or `OSError`."""
 
-    def close(self, *, is_complete: bool) -> None:
-        """Release the connection, which can be used again if all bytes asked for were read; never raises."""
+    def close(self) -> None:
+        """Release the connection; never raises."""
 
 
 class Request(Protocol):
@@ -150,6 +150,13 @@ class Download:
         chunks = list(iter(lambda: self.read(2**20), b""))
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    def read_all(self, max_bytes: int) -> bytes:
+        """Return the whole object; raises `RemoteError` if it is larger than `max_bytes`."""
+        num_bytes = self.version_now().num_bytes
+        if num_bytes > max_bytes:
+            raise RemoteError(f"it has {num_bytes:,} bytes, more than the {max_bytes:,} that are expected at most")
+        return self.read_rest()
+
     def version_now(self) -> Version:
         """Return the version of the object, asking for it if nothing was read yet."""
         while self.version is None:
@@ -171,7 +178,7 @@ class Download:
     def close(self) -> None:
         """Release the connection."""
         if self._body is not None:
-            self._body.close(is_complete=self._is_complete())
+            self._body.close()
             self._body = None
 
     def _open(self) -> Body:
