@@ -34,7 +34,17 @@ def test_its_names_are_those_of_a_path_and_it_keeps_its_signature():
 
 @pytest.mark.fault("I1", "I2")
 @pytest.mark.parametrize(
-    "text", ["ftp://u:canary@h/a", "pipe://canary", "https://", "https://u:canary@/a", "http://[canary/a", "a.tar"]
+    "text",
+    [
+        "ftp://u:canary@h/a",
+        "pipe://canary",
+        "https://",
+        "https://u:canary@/a",
+        "http://[canary/a",
+        "http://h:canary/a",
+        "http://h:99999/a",
+        "a.tar",
+    ],
 )
 def test_what_cannot_be_read_is_refused_without_its_secrets(text: str):
     with pytest.raises(ConfigError, match="do: ") as refused:

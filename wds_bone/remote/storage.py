@@ -94,17 +94,16 @@ class RemoteStorage:
             else:
                 self._fetcher.announce(want)
 
-    def forget(self, shard: int, offset: int, size: int) -> bool:
+    def forget(self, shard: int, offset: int, size: int) -> bool:  # noqa: ARG002
         """Drop bytes that failed their checksum; return whether a second read may return others."""
-        want = self._want(shard, offset, size)
+        segment = self._shards[shard].segment_at(offset)
         with self._lock:
-            if want.key in self._forgotten:
-                return False
-            self._forgotten.add(want.key)
-        if want.part is not None and self._cache is not None:
-            with suppress(OSError):
-                self._cache.forget(want.part, want.segment)
-        return True
+            is_second = (shard, segment) in self._forgotten
+            self._forgotten.add((shard, segment))
+        if not is_second and self._cache is not None and (part := self._part(shard)) is not None:
+            with suppress(OSError):  # the read that follows reports the error
+                self._cache.forget(part, segment)
+        return not is_second
 
     def counters(self) -> Transfer:
         """Return what has been moved so far."""
