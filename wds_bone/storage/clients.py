@@ -52,6 +52,7 @@ def _openers() -> dict[str, Callable[[], Any]]:
         "s3": _open_cloud,
         "gs": _open_cloud,
         "az": _open_cloud,
+        "hf": _open_hub,
     }
 
 
@@ -65,3 +66,9 @@ def _open_cloud() -> Objects:
     from wds_bone.storage.cloud_objects import CloudObjects
 
     return CloudObjects()
+
+
+def _open_hub() -> Objects:
+    from wds_bone.storage.hub_objects import HubObjects
+
+    return HubObjects()

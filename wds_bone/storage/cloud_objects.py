@@ -161,7 +161,7 @@ class _CloudBody:
         self._rest = self._rest[max_bytes:]
         return found
 
-    def close(self, *, is_complete: bool) -> None:
+    def close(self) -> None:
         """Do nothing: the library reuses or closes the connection when the answer is gone."""
 
 

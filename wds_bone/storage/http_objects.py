@@ -9,32 +9,23 @@ server stated; redirects are followed only where `access` allows it, and never w
 import errno
 import io
 import re
+import socket
 import ssl
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
+from http.client import HTTPException, InvalidURL
 from typing import BinaryIO
 from urllib.parse import unquote, urljoin
 
-import urllib3
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    LocationValueError,
-    NameResolutionError,
-    NewConnectionError,
-    ReadTimeoutError,
-    SSLError,
-)
-from urllib3.util import make_headers
-
 from wds_bone.storage.access import check_redirect, is_same_host
-from wds_bone.storage.connections import CONNECT_SECONDS, open_pool
+from wds_bone.storage.connections import Answer, Connections
 from wds_bone.storage.objects import ChangedError, RemoteError, Traffic, Version
 from wds_bone.storage.retries import Download, Retries, TransientError
 from wds_bone.storage.sequential import SequentialFile
@@ -42,17 +33,19 @@ from wds_bone.storage.url import Url
 
 MAX_REDIRECTS = 5
 SKIPPED_AT_ONCE_BYTES = 2**20
+REMEMBERED_SECONDS = 300.0
 _REDIRECTS = (301, 302, 303, 307, 308)
+_MAY_HAVE_EXPIRED = (401, 403, 404, 410)
 _MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 _NO_RANGE = re.compile(r"bytes \*/(\d+)")
 
-_PHRASES = (
-    (NameResolutionError, "the name of the host cannot be resolved"),
-    (NewConnectionError, "the connection is refused, or the host cannot be reached"),
-    (ConnectTimeoutError, f"the host did not accept a connection within {CONNECT_SECONDS:g} seconds"),
-    ((TimeoutError, ReadTimeoutError), "the server sent nothing, or too little, for some time"),
-    (Exception, "the connection was cut"),
+_PHRASES: tuple[tuple[type[Exception], str], ...] = (
+    (socket.gaierror, "the name of the host cannot be resolved"),
+    (ConnectionRefusedError, "the connection is refused"),
+    (TimeoutError, "the server sent nothing, or too little, for some time"),
+    (ssl.SSLError, "the encrypted connection failed (TLS)"),
+    (Exception, "the connection failed or was cut"),
 )
 
 
@@ -67,8 +60,10 @@ class HttpObjects:
     def __init__(self, *, any_host: bool = False, headers: Callable[[Url], Mapping[str, str]] | None = None) -> None:
         self.traffic = Traffic()
         self._any_host, self._headers = any_host, headers or _basic_authorization
-        self._pool = open_pool()
+        self._connections = Connections()
         self._closed = threading.Event()
+        self._known: set[str] = set()  # servers that have answered
+        self._targets: dict[str, tuple[str, float]] = {}  # where requests were redirected to, and until when
 
     def version(self, url: Url) -> Version:
         """Return the size and version of an object."""
@@ -104,7 +99,7 @@ class HttpObjects:
     def close(self) -> None:
         """Give up all connections."""
         self._closed.set()
-        self._pool.clear()
+        self._connections.close()
 
     def _download(self, url: Url, *, start: int = 0, size: int | None, version: Version | None = None) -> Download:
         request = partial(self._request, url, size and start + size)
@@ -121,39 +116,54 @@ class HttpObjects:
             _check_status(response, version)
             return _HttpBody(response, self.traffic, start=start, version=version)
         except BaseException:
-            _drop(response)
+            response.close()
             raise
 
-    def _follow(self, url: Url, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        """Return the answer to a request that may be redirected."""
-        own_headers = self._headers(url)
-        first = text = _plain_text(url)
-        for _ in range(MAX_REDIRECTS + 1):
-            sent = headers | own_headers if is_same_host(first, text) else headers
-            response = self._get(text, sent)
-            if response.status not in _REDIRECTS:
+    def _follow(self, url: Url, headers: dict[str, str]) -> Answer:
+        """Return the answer to a request that may be redirected, first to where the last one was."""
+        first = _plain_text(url)
+        target, expiry = self._targets.get(first, (first, 0.0))
+        if time.monotonic() < expiry:
+            response = self._ask(url, target, headers)
+            if response.status not in (*_REDIRECTS, *_MAY_HAVE_EXPIRED):
                 return response
-            _drop(response)
+            response.close()
+        return self._follow_from(url, first, headers)
+
+    def _follow_from(self, url: Url, first: str, headers: dict[str, str]) -> Answer:
+        text = first
+        for _ in range(MAX_REDIRECTS + 1):
+            response = self._ask(url, text, headers)
+            if response.status not in _REDIRECTS:
+                if text != first:
+                    self._targets[first] = text, time.monotonic() + REMEMBERED_SECONDS
+                return response
+            response.close()
             target = urljoin(text, response.headers.get("Location", ""))
             check_redirect(text, target, any_host=self._any_host)
             text = target
         raise RemoteError(f"the server redirects more than {MAX_REDIRECTS} times")
 
-    def _get(self, text: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+    def _ask(self, url: Url, text: str, headers: dict[str, str]) -> Answer:
+        """Return the answer for the address `text`, to which `url` or a redirect leads."""
+        return self._get(text, headers | self._headers(url) if is_same_host(_plain_text(url), text) else headers)
+
+    def _get(self, text: str, headers: Mapping[str, str]) -> Answer:
         if self._closed.is_set():
             raise RemoteError("the connection was closed")
+        server = text.split("/", 3)[2]
         try:
-            return self._pool.request("GET", text, headers=headers, redirect=False, preload_content=False)
-        except (HTTPError, OSError) as error:
-            raise _error_of(error) from error
+            answer = self._connections.get(text, headers)
+        except (HTTPException, OSError, ValueError) as error:
+            raise _error_of(error, is_first=server not in self._known) from error
+        self._known.add(server)
+        return answer
 
 
 class _HttpBody:
     """The body of an answer, from byte `start` of the object on."""
 
-    def __init__(
-        self, response: urllib3.BaseHTTPResponse, traffic: Traffic, *, start: int, version: Version | None
-    ) -> None:
+    def __init__(self, response: Answer, traffic: Traffic, *, start: int, version: Version | None) -> None:
         self._response, self._traffic = response, traffic
         first, num_bytes = _stated_range(response)
         self.version = Version(num_bytes, _tag(response))
@@ -171,22 +181,19 @@ class _HttpBody:
             self._num_skipped -= len(skipped)
         return self._read(max_bytes)
 
-    def close(self, *, is_complete: bool) -> None:
-        if is_complete and self._response.length_remaining == 0:
-            self._response.release_conn()
-        else:
-            _drop(self._response)
+    def close(self) -> None:
+        self._response.close()
 
     def _read(self, max_bytes: int) -> bytes:
         try:
-            found = self._response.read1(max_bytes, decode_content=False)
-        except (HTTPError, OSError) as error:
+            found = self._response.read(max_bytes)
+        except (HTTPException, OSError) as error:
             raise _error_of(error) from error
         self._traffic.add(num_bytes=len(found))
         return found
 
 
-def _check_status(response: urllib3.BaseHTTPResponse, version: Version | None) -> None:
+def _check_status(response: Answer, version: Version | None) -> None:
     """Raise the error or fault that the status of an answer means."""
     status = response.status
     if status in (200, 206):
@@ -206,7 +213,7 @@ def _check_status(response: urllib3.BaseHTTPResponse, version: Version | None) -
         raise RemoteError(f"the server answers {_status_text(response)}")
 
 
-def _stated_range(response: urllib3.BaseHTTPResponse) -> tuple[int, int]:
+def _stated_range(response: Answer) -> tuple[int, int]:
     """Return the first byte of an answer, and the size of the object."""
     content_range = response.headers.get("Content-Range", "")
     if response.status == 200 and (length := response.headers.get("Content-Length", "")).isdecimal():
@@ -226,7 +233,7 @@ def _check_unchanged(found: Version, expected: Version) -> None:
         raise ChangedError("it was replaced: the server has another version of the same size")
 
 
-def _tag(response: urllib3.BaseHTTPResponse) -> str | None:
+def _tag(response: Answer) -> str | None:
     """Return the strong ETag, or else the time of the last change; both are valid in `If-Range`."""
     etag = response.headers.get("ETag", "")
     return etag if etag.startswith('"') else response.headers.get("Last-Modified")
@@ -244,27 +251,20 @@ def _retry_after_seconds(text: str | None) -> float:
         return 0.0
 
 
-def _error_of(error: Exception) -> TransientError | RemoteError:
+def _error_of(error: Exception, *, is_first: bool = False) -> TransientError | RemoteError:
     """Return what an error of the connection means, without any text of a library."""
-    for cause in (error, *error.args):
-        if isinstance(cause, RemoteError):  # of our own checks
-            return cause
-    if isinstance(error, LocationValueError):
-        return RemoteError("the URL has no valid host")
-    if isinstance(error, SSLError):
-        return _tls_error(error)
-    return TransientError(next(phrase for kinds, phrase in _PHRASES if isinstance(error, kinds)))
+    if isinstance(error, RemoteError):  # of our own checks
+        return error
+    if isinstance(error, ssl.SSLCertVerificationError):
+        do = "name its authority in the environment variable SSL_CERT_FILE if you trust it"
+        return RemoteError(f"the certificate of the server cannot be verified: {error.verify_message}; {do}")
+    if isinstance(error, ValueError | InvalidURL):
+        return RemoteError("the URL is not valid")
+    phrase = next(phrase for kind, phrase in _PHRASES if isinstance(error, kind))
+    return TransientError(phrase, is_first=is_first)
 
 
-def _tls_error(error: SSLError) -> TransientError | RemoteError:
-    cause = next((part for part in error.args if isinstance(part, ssl.SSLCertVerificationError)), None)
-    if cause is None:
-        return TransientError("the encrypted connection failed (TLS)")
-    do = "name its authority in the environment variable SSL_CERT_FILE if you trust it"
-    return RemoteError(f"the certificate of the server cannot be verified: {cause.verify_message}; {do}")
-
-
-def _status_text(response: urllib3.BaseHTTPResponse) -> str:
+def _status_text(response: Answer) -> str:
     known = {status.value: status.phrase for status in HTTPStatus}
     return f"HTTP {response.status} {known.get(response.status, '')}".rstrip()
 
@@ -275,10 +275,4 @@ def _plain_text(url: Url) -> str:
 
 
 def _basic_authorization(url: Url) -> Mapping[str, str]:
-    return make_headers(basic_auth=unquote(url.user_info)) if url.user_info else {}
-
-
-def _drop(response: urllib3.BaseHTTPResponse) -> None:
-    """Close the connection of an answer that is not read to its end."""
-    with suppress(HTTPError, OSError):
-        response.close()
+    return {"Authorization": f"Basic {b64encode(unquote(url.user_info).encode()).decode()}"} if url.user_info else {}
