@@ -120,12 +120,12 @@ def test_no_more_shards_than_a_window_has_are_needed_at_once(counts: list[int], 
         assert sum(first[shard] <= index <= last[shard] for shard in first) <= windows
 
 
-@given(SHARDS, WINDOWS, st.lists(st.integers(0, 1000), min_size=1, max_size=30))
+@given(SHARDS, WINDOWS, st.lists(st.integers(0, 99), min_size=1, max_size=9))
 def test_a_position_in_windows_can_be_computed_without_the_ones_before_it(
     counts: list[int], windows: int, positions: list[int]
 ) -> None:
     order = order_of(*counts, windows=windows)
-    whole = order.sample_at(np.arange(1001))
+    whole = order.sample_at(np.arange(100))
     assert [order.sample_at(np.array([position])).item() for position in positions] == whole[positions].tolist()
 
 
@@ -145,10 +145,15 @@ def test_the_order_of_the_shards_changes_from_epoch_to_epoch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "windows", "num_orders"), [([2, 2], 1, 8), ([1, 1, 1, 1], 2, 24), ([2, 2, 2], 2, 144)]
+    ("counts", "windows", "num_orders"),
+    [
+        ([2, 2], 1, 8),
+        pytest.param([1, 1, 1, 1], 2, 24, marks=pytest.mark.slow),
+        pytest.param([2, 2, 2], 2, 144, marks=pytest.mark.slow),
+    ],
 )
 def test_all_orders_that_windows_allow_are_equally_likely(counts: list[int], windows: int, num_orders: int) -> None:
-    order, num_epochs = order_of(*counts, windows=windows), 3000
+    order, num_epochs = order_of(*counts, windows=windows), 20 * num_orders
     seen = Counter(tuple(epoch_of(epoch, order).tolist()) for epoch in range(num_epochs))
     assert len(seen) == num_orders
     expected = num_epochs / num_orders
@@ -171,7 +176,7 @@ def test_the_order_in_windows_never_changes_between_versions(counts: tuple[int, 
 
 
 @given(
-    SHARDS, WINDOWS | st.none(), BUFFERS, st.sampled_from([0, None]), st.integers(0, 600), st.sampled_from([1, 8, 4096])
+    SHARDS, WINDOWS | st.none(), BUFFERS, st.sampled_from([0, None]), st.integers(0, 600), st.sampled_from([1, 8, 64])
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_next_use_of_a_shard_is_exact_for_a_while_and_never_too_late(
@@ -194,7 +199,7 @@ def test_the_next_use_of_a_shard_is_exact_for_a_while_and_never_too_late(
             assert uses[shard] == MAX_POSITION
             continue
         true = position + shards.index(shard)
-        if true < position + look_ahead:
+        if true < position + min(look_ahead, 2 * num_samples):
             assert uses[shard] == true
         else:
             assert position + look_ahead <= uses[shard] <= true

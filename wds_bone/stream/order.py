@@ -89,7 +89,7 @@ class Order:
         Exact for the next `LOOK_AHEAD` positions; beyond them, the first position at which the order can have a sample
         of the shard. `MAX_POSITION` for a shard without samples.
         """
-        stop = position + LOOK_AHEAD
+        stop = position + min(LOOK_AHEAD, 2 * self.num_samples)  # at least one whole epoch of a small set
         samples = self.sample_at(np.arange(position, stop))
         shards, first_seen = np.unique(shard_of(samples, self.first_sample), return_index=True)
         uses = np.full(self.num_shards, MAX_POSITION)
