@@ -17,7 +17,7 @@ from tests.servers.s3 import ACCESS_KEY, SECRET_KEY, moto_s3, s3_environment, up
 from wds_bone import BoneAgeStream
 from wds_bone.__main__ import main
 from wds_bone.errors import WdsBoneError
-from wds_bone.storage import retries
+from wds_bone.objects import retries
 
 USER, PASSWORD, SIGNATURE = "canary-user", "canary-password", "canary-signature"
 BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()

@@ -20,13 +20,13 @@ from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import VERIFY
 from wds_bone.config import option, option_of
 from wds_bone.errors import ConfigError, WdsBoneError
+from wds_bone.objects.access import allow_redirects_to
 from wds_bone.paths import ShardsText
 from wds_bone.progress import BYTES, progress
 from wds_bone.remote.settings import RemoteOptions, check_hosts
 from wds_bone.shards.manifest import MANIFEST_NAME, is_unfinished, read_manifest, unfinished_error
 from wds_bone.shards.scan import describe_ignored
 from wds_bone.shards.verification import Decoder, check_shards
-from wds_bone.storage.access import allow_redirects_to
 from wds_bone.storage.location import (
     Location,
     can_list,

@@ -14,10 +14,10 @@ import pytest
 from tests.servers.answers import Request
 from tests.servers.fault import Fault, always, fault_server, in_turn
 from tests.servers.nginx import nginx
-from wds_bone.storage import access, connections, http_objects, retries
-from wds_bone.storage.http_objects import HttpObjects
-from wds_bone.storage.objects import ChangedError, RemoteError, Version
-from wds_bone.storage.url import Url, parse_url
+from wds_bone.objects import access, connections, http_objects, retries
+from wds_bone.objects.http_objects import HttpObjects
+from wds_bone.objects.protocol import ChangedError, RemoteError, Version
+from wds_bone.objects.url import Url, parse_url
 
 CONTENTS = bytes(range(251)) * 4000
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wds_bone.errors import ConfigError
-from wds_bone.storage.url import SCHEMES, Url, is_url, parse_url
+from wds_bone.objects.url import SCHEMES, Url, is_url, parse_url
 
 SECRET = "https://user:canary@host:8443/set/train%20a-000000.tar?X-Amz-Signature=canary&b=1#canary"
 

@@ -24,12 +24,12 @@ from http.client import HTTPException, InvalidURL
 from typing import BinaryIO
 from urllib.parse import unquote, urljoin, urlsplit
 
-from wds_bone.storage.access import check_redirect, is_same_host
-from wds_bone.storage.connections import Answer, Connections
-from wds_bone.storage.objects import ChangedError, RemoteError, Traffic, Version
-from wds_bone.storage.retries import Download, Retries, TransientError
-from wds_bone.storage.sequential import SequentialFile
-from wds_bone.storage.url import Url
+from wds_bone.objects.access import check_redirect, is_same_host
+from wds_bone.objects.connections import Answer, Connections
+from wds_bone.objects.protocol import ChangedError, RemoteError, Traffic, Version
+from wds_bone.objects.retries import Download, Retries, TransientError
+from wds_bone.objects.sequential import SequentialFile
+from wds_bone.objects.url import Url
 
 MAX_REDIRECTS = 5
 SKIPPED_AT_ONCE_BYTES = 2**20
