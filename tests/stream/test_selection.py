@@ -164,7 +164,7 @@ def test_without_a_manifest_the_names_of_the_tars_define_the_splits(shards: Path
 @pytest.mark.fault("I2")
 def test_secrets_in_a_url_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "TIMEOUT_SECONDS", 0.1)
-    with pytest.raises(ShardError, match="127.0.0.1:9/") as caught:  # nothing listens there
+    with pytest.raises(ShardError, match=r"127\.0\.0\.1:9/") as caught:  # nothing listens there
         select_shards("https://user:S3cret@127.0.0.1:9/a.tar?signature=S3cret")
     assert "S3cret" not in str(caught.value)
 
