@@ -1,4 +1,4 @@
-"""A client that reads a folder as if it were object storage, and can be told to fail, to wait, or to return nonsense."""
+"""A client that reads a folder as if it were object storage, and can be told to fail, to wait or to return nonsense."""
 
 import threading
 from collections.abc import Callable, Sequence

@@ -109,6 +109,7 @@ class Cache:
         with suppress(OSError), self._locked():
             for suffix in ("part", "tar"):
                 if _is_at(part.descriptor, path := self._path(part.shard.sha256, suffix)):
+                    path.with_suffix(".have").unlink(missing_ok=True)
                     path.unlink()
         if error is not None:
             self._give_up(error)
@@ -177,11 +178,10 @@ class Cache:
     def _create(self, shard: RemoteShard, next_use: NextUse) -> PartFile | None:
         if self._is_full or not self._make_room(shard, next_use):
             return None
-        flags = _FLAGS | os.O_CREAT | os.O_TRUNC
-        marks = os.open(self._path(shard.sha256, "have"), flags, 0o600)
+        marks = self._create_file(shard, "have")
         try:
             os.pwrite(marks, bytes(shard.num_segments + 1), 0)
-            descriptor = os.open(self._path(shard.sha256, "part"), flags, 0o600)
+            descriptor = self._create_file(shard, "part")
         except OSError:
             os.close(marks)
             raise
@@ -189,6 +189,12 @@ class Cache:
         os.ftruncate(descriptor, shard.num_bytes)
         _flock(descriptor, fcntl.LOCK_SH)
         return part
+
+    def _create_file(self, shard: RemoteShard, suffix: str) -> int:
+        """Create a file; a new one, because a process may still be using one that was given up."""
+        path = self._path(shard.sha256, suffix)
+        path.unlink(missing_ok=True)
+        return os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
 
     def _make_room(self, shard: RemoteShard, next_use: NextUse) -> bool:
         """Delete what is needed last until a shard fits; nothing that is needed sooner than the shard has samples."""
@@ -202,8 +208,8 @@ class Cache:
                 victims[name], excess = descriptor, excess - files[name].st_size
         for name, descriptor in victims.items():
             if excess <= 0:
-                (self._folder / name).unlink()
                 (self._folder / name).with_suffix(".have").unlink(missing_ok=True)
+                (self._folder / name).unlink()
             os.close(descriptor)
         return excess <= 0
 

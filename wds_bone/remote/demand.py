@@ -7,7 +7,6 @@ memory is bounded: if too much is announced, what was announced first is forgott
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -20,8 +19,7 @@ Answer = memoryview | Exception | None
 Waiter = SimpleQueue[Answer]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Want:
+class Want(NamedTuple):
     """An image that is needed.
 
     Attributes:

@@ -20,8 +20,9 @@ from threading import Lock
 from wds_bone.errors import ConfigError
 from wds_bone.remote.cache import Cache
 from wds_bone.remote.demand import Answer, Demand, Key, Piece, Waiter, Want
-from wds_bone.remote.part_file import MISSING, PartFile, is_free
+from wds_bone.remote.part_file import PartFile
 from wds_bone.remote.piece_size import PieceSize
+from wds_bone.remote.pieces import gap_in, images_around, segments_around
 from wds_bone.remote.shard import RemoteShard
 from wds_bone.storage.objects import ChangedError, Objects, Version
 from wds_bone.storage.pool import DaemonPool
@@ -31,7 +32,6 @@ MAX_BUSY = 0.5
 """The processor time of all threads that fetch, relative to the time that passes, above which no thread is added."""
 MAX_BYTES_IN_FLIGHT = 32 * 2**20
 MAX_BYTES_READY = 64 * 2**20
-LARGEST_PIECE_BYTES = 4 * 2**20
 FILLED_BYTES = 2**20
 _WEIGHT = 0.1
 
@@ -127,7 +127,7 @@ class Fetcher:
             if isinstance(answer, memoryview):
                 found = answer[want.offset - piece.start :][: want.size]
                 if not waiters and (piece.part is None or piece.part.is_dropped):
-                    self._keep(want.key, found)
+                    self._keep(want.key, memoryview(bytes(found)))  # a copy does not keep the rest of the piece
             for waiter in waiters:
                 waiter.put(found)
         if piece is self._gap:
@@ -211,52 +211,31 @@ class Fetcher:
 
     def _around(self, want: Want) -> Piece | None:
         """Return the piece to fetch for an image; None if it is in the cache, or another process is fetching it."""
-        if want.part is None or want.part.is_dropped:
-            return self._images_around(want)
-        marks = want.part.marks()
-        if not is_free(marks[want.segment]):
-            return None
-        return self._claim(want.shard, want.part, marks, want.segment, self._piece_size.next_bytes())
-
-    def _images_around(self, want: Want) -> Piece:
-        """Return a piece of the images next to each other that are needed, for a shard that is not in the cache."""
-        first = last = want
-        while (after := self._demand.get(want.shard, last.segment + 1)) and _bytes(first, after) <= FILLED_BYTES:
-            last = after
-        while (before := self._demand.get(want.shard, first.segment - 1)) and _bytes(before, last) <= FILLED_BYTES:
-            first = before
-        return Piece(want.shard, first.segment, last.segment + 1, first.offset, last.offset + last.size, None)
-
-    def _claim(self, shard: int, part: PartFile, marks: bytes, segment: int, num_bytes: int) -> Piece:
-        """Return a piece of missing segments around one, of about `num_bytes`, or larger if more of them are needed."""
-        first, stop, stored = segment, segment + 1, part.shard
-        most_bytes = MAX_BYTES_IN_FLIGHT // self._pool.num_threads
-
-        def takes(other: int, start: int, end: int) -> bool:
-            limit = LARGEST_PIECE_BYTES if self._demand.get(shard, other) else num_bytes
-            return is_free(marks[other]) and end - start <= min(limit, most_bytes)
-
-        while stop < len(marks) and takes(stop, stored.start_of(first), stored.end_of(stop)):
-            stop += 1
-        while first and takes(first - 1, stored.start_of(first - 1), stored.end_of(stop - 1)):
-            first -= 1
-        part.claim(first, stop)
-        return Piece(shard, first, stop, stored.start_of(first), stored.end_of(stop - 1), part)
+        part = want.part
+        if part is not None and self._cache is not None and not part.is_dropped:
+            sizes = {
+                "num_bytes": self._piece_size.next_bytes(),
+                "most_bytes": MAX_BYTES_IN_FLIGHT // self._pool.num_threads,
+            }
+            try:
+                return segments_around(want.segment, part, self._demand, number=want.shard, **sizes)
+            except OSError as error:
+                self._cache.drop(part, error)
+        return images_around(want, self._demand)
 
     def _next_gap(self) -> Piece | None:
-        """Return segments that nobody has asked for, of a shard in the cache; no bytes of one to be published."""
-        if self._cache is None or self._gap is not None:
-            return None
-        for part in self._cache.parts():
+        """Return a piece that nobody has asked for; one at a time is fetched."""
+        parts = self._cache.parts() if self._cache is not None and self._gap is None else []
+        for part in parts:
             number = self._numbers.get(part.shard.sha256)
-            marks = part.marks()
-            if number is not None and not part.is_complete and (segment := marks.find(MISSING)) >= 0:
+            if number is None or part.is_complete or number in self.changed:
+                continue
+            with suppress(OSError):  # the next read of this shard drops it
                 num_bytes = max(FILLED_BYTES, self._piece_size.next_bytes())
-                self._gap = self._claim(number, part, marks, segment, num_bytes)
+                self._gap = gap_in(part, self._demand, number=number, num_bytes=num_bytes)
+            if self._gap is not None:
                 self._demand.start(None, self._gap)
                 return self._gap
-            if number is not None and part.is_unpublished():
-                return Piece(number, 0, 0, 0, 0, part)
         return None
 
     def _grow_pool(self) -> None:
@@ -266,10 +245,6 @@ class Fetcher:
         if self._demand and self._num_busy == num_threads < MAX_THREADS and is_waiting:
             with suppress(ConfigError):  # the system allows no more; those that there are suffice
                 self._pool.add_thread()
-
-
-def _bytes(first: Want, last: Want) -> int:
-    return last.offset + last.size - first.offset
 
 
 def _work(fetcher: "weakref.ref[Fetcher]") -> None:

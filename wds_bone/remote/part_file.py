@@ -57,6 +57,10 @@ class PartFile:
         self._seen[segment] = PRESENT  # spares the next call to the system
         return True
 
+    def has_image(self, offset: int) -> bool:
+        """Return whether the image that begins at `offset` is there."""
+        return self.is_complete or self.has(self.shard.segment_at(offset))
+
     def marks(self) -> bytes:
         """Return a byte for each segment, to be given to `is_free`."""
         size = self.shard.num_segments

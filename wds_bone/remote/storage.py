@@ -75,11 +75,12 @@ class RemoteStorage:
             ShardError: if they cannot be fetched, or the shard has changed.
         """
         try:
-            want = self._want(shard, offset, size)
-            if self._read_cached(want, into):
+            part = self._part(shard)
+            if part is not None and self._read_cached(part, offset, size=size, into=into):
                 with self._lock:
                     self._num_hits += 1
                 return
+            want = self._want(shard, offset, size, part)
             if (contents := self._fetcher.take(want.key) or self._wait(want, into)) is not None:
                 _copy(contents, into)
         except OSError as error:
@@ -88,11 +89,11 @@ class RemoteStorage:
     def prefetch(self, shard: int, offset: int, size: int) -> None:
         """Begin to fetch bytes that will be read soon; never raises an error."""
         with suppress(OSError):  # the read that follows reports the error
-            want = self._want(shard, offset, size)
-            if want.part is not None and want.part.has(want.segment):
-                advise(want.part.descriptor, offset, size)
+            part = self._part(shard)
+            if part is not None and part.has_image(offset):
+                advise(part.descriptor, offset, size)
             else:
-                self._fetcher.announce(want)
+                self._fetcher.announce(self._want(shard, offset, size, part))
 
     def forget(self, shard: int, offset: int, size: int) -> bool:  # noqa: ARG002
         """Drop bytes that failed their checksum; return whether a second read may return others."""
@@ -100,8 +101,8 @@ class RemoteStorage:
         with self._lock:
             is_second = (shard, segment) in self._forgotten
             self._forgotten.add((shard, segment))
-        if not is_second and self._cache is not None and (part := self._part(shard)) is not None:
-            with suppress(OSError):  # the read that follows reports the error
+        with suppress(OSError):  # the read that follows reports the error
+            if not is_second and self._cache is not None and (part := self._part(shard)) is not None:
                 self._cache.forget(part, segment)
         return not is_second
 
@@ -122,15 +123,19 @@ class RemoteStorage:
         if self._cache is not None:
             self._cache.close()
 
-    def _want(self, shard: int, offset: int, size: int) -> Want:
+    def _want(self, shard: int, offset: int, size: int, part: PartFile | None) -> Want:
+        return Want(shard, self._shards[shard].segment_at(offset), offset, size, part)
+
+    def _part(self, shard: int) -> PartFile | None:
+        """Return the file of a shard in the cache, or None.
+
+        Raises:
+            OSError: if the storage is closed, or the shard has changed.
+        """
         if self._closed:
             raise OSError(errno.EBADF, "the stream is closed")
         if (error := self._fetcher.changed.get(shard)) is not None:
             raise error
-        return Want(shard, self._shards[shard].segment_at(offset), offset, size, self._part(shard))
-
-    def _part(self, shard: int) -> PartFile | None:
-        """Return the file of a shard in the cache, or None."""
         if self._cache is None:
             return None
         if (num_refused := self._num_refused.get(shard, 0)) > 0:
@@ -145,20 +150,18 @@ class RemoteStorage:
         distances = [0] * len(self._shards) if self._next_use is None else self._next_use().tolist()
         return {shard.sha256: distance for shard, distance in zip(self._shards, distances, strict=True)}
 
-    def _read_cached(self, want: Want, into: Sequence[WritableBuffer]) -> bool:
+    def _read_cached(self, part: PartFile, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> bool:
         """Fill the buffers from the cache, if the image is there; a file that fails is dropped."""
-        part = want.part
-        if part is None or part.is_dropped or self._cache is None:
-            return False
+        error = None
         try:
-            if not part.has(want.segment):
+            if part.is_dropped or not part.has_image(offset):
                 return False
-            if part.read(want.offset, size=want.size, into=into):
+            if part.read(offset, size=size, into=into):
                 return True
-        except OSError as error:
-            self._cache.drop(part, error)
-            return False
-        self._cache.drop(part)  # somebody has made it shorter
+        except OSError as caught:
+            error = caught
+        assert self._cache is not None
+        self._cache.drop(part, error)  # without an error, somebody has made it shorter
         return False
 
     def _wait(self, want: Want, into: Sequence[WritableBuffer]) -> memoryview | None:
@@ -171,7 +174,7 @@ class RemoteStorage:
                     raise answer
                 if answer is not None:
                     return answer
-                if self._read_cached(want, into):
+                if want.part is not None and self._read_cached(want.part, want.offset, size=want.size, into=into):
                     return None
                 time.sleep(POLL_SECONDS)  # another process is fetching it
             raise TimeoutError(errno.ETIMEDOUT, f"nothing has arrived for {READ_SECONDS:g} seconds")

@@ -20,7 +20,7 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from typing import BinaryIO
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -62,6 +62,7 @@ class HttpObjects:
         self._any_host, self._headers = any_host, headers or _basic_authorization
         self._connections = Connections()
         self._closed = threading.Event()
+        self._known: set[str] = set()  # servers that have answered
         self._targets: dict[str, tuple[str, float]] = {}  # where requests were redirected to, and until when
 
     def version(self, url: Url) -> Version:
@@ -150,10 +151,13 @@ class HttpObjects:
     def _get(self, text: str, headers: Mapping[str, str]) -> Answer:
         if self._closed.is_set():
             raise RemoteError("the connection was closed")
+        server = text.split("/", 3)[2]
         try:
-            return self._connections.get(text, headers)
+            answer = self._connections.get(text, headers)
         except (HTTPException, OSError, ValueError) as error:
-            raise _error_of(error) from error
+            raise _error_of(error, is_first=server not in self._known) from error
+        self._known.add(server)
+        return answer
 
 
 class _HttpBody:
@@ -261,16 +265,17 @@ def _redirect_target(url: str, location: str) -> str:
     return target
 
 
-def _error_of(error: Exception) -> TransientError | RemoteError:
+def _error_of(error: Exception, *, is_first: bool = False) -> TransientError | RemoteError:
     """Return what an error of the connection means, without any text of a library."""
     if isinstance(error, RemoteError):  # of our own checks
         return error
     if isinstance(error, ssl.SSLCertVerificationError):
         do = "name its authority in the environment variable SSL_CERT_FILE if you trust it"
         return RemoteError(f"the certificate of the server cannot be verified: {error.verify_message}; {do}")
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError | InvalidURL):
         return RemoteError("the URL is not valid")
-    return TransientError(next(phrase for kind, phrase in _PHRASES if isinstance(error, kind)))
+    phrase = next(phrase for kind, phrase in _PHRASES if isinstance(error, kind))
+    return TransientError(phrase, is_first=is_first)
 
 
 def _status_text(response: Answer) -> str:

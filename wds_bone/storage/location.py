@@ -79,7 +79,7 @@ def parse_location(name: str | Path) -> Location:
     missing = split_at_folder(Path(name))[1]
     if missing.startswith("pipe:") or "::" in missing:
         # Only the scheme is shown: the rest may contain a password or a signature.
-        problem = f"{name.partition(':')[0]}:...: is not a path or URL that can be read"
+        problem = f"{name.partition(':')[0]}:...: cannot be read"
         raise ConfigError(problem, expected="a path, or a URL", do="copy the shards to a disk or bucket")
     return _expand_home(name)
 
