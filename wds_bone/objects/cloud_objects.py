@@ -117,8 +117,9 @@ class CloudObjects:
     def _call(self, url: Url, call: Callable[[Any], Value]) -> Value:
         if self._closed.is_set():
             raise RemoteError("the connection was closed")
+        store = self._store(url)
         try:
-            return call(self._store(url))
+            return call(store)
         except (BaseError, OSError, ValueError) as error:
             raise _error_of(error, url.scheme) from None  # its text may contain a secret
 
