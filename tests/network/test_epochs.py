@@ -11,8 +11,9 @@ import webdataset
 
 from tests.network.streams import epoch_of
 from tests.sample_sets import write_set
-from tests.servers.fault import Fault, at_random, fault_server
-from wds_bone.storage import connections, retries
+from tests.servers.answers import Request
+from tests.servers.fault import Fault, Faults, at_random, fault_server
+from wds_bone.objects import connections, retries
 
 NUM_SAMPLES, SHARE = 60, 0.4
 Kind = Callable[[random.Random], Fault]
@@ -57,14 +58,13 @@ def test_faulted_epochs_equal_local_ones(tmp_path: Path, num_epochs: int, monkey
     folder = write_set(tmp_path / "shards", size=128, encoding="npy", train=[3] * 20)
     num_faults, num_retries = 0, 0
     for seed in range(num_epochs):
-        drawn = at_random([*PASSING, *STALLING, *FLIPPING], seed=seed, share=SHARE, path=".tar")
-        counted: list[Fault] = []
+        faults = _Recorded(at_random([*PASSING, *STALLING, *FLIPPING], seed=seed, share=SHARE, path=".tar"))
         cache = "none" if seed % 2 else str(tmp_path / f"cache-{seed}")
-        with fault_server(folder, lambda request: _count(drawn(request), counted)) as url:  # noqa: B023
+        with fault_server(folder, faults) as url:
             rows, transfer = epoch_of(url, seed=seed, cache=cache)
-        assert rows == epoch_of(folder, seed=seed)[0], f"epoch {seed}: {counted}"
+        assert rows == epoch_of(folder, seed=seed)[0], f"epoch {seed}: {faults.drawn}"
         assert len([row for row in rows if row[0]]) == NUM_SAMPLES
-        num_faults, num_retries = num_faults + len(counted), num_retries + transfer.retries
+        num_faults, num_retries = num_faults + len(faults.drawn), num_retries + transfer.retries
         shutil.rmtree(tmp_path / f"cache-{seed}", ignore_errors=True)
     assert num_faults >= num_epochs
     print(f"wds_bone: {NUM_SAMPLES} of {NUM_SAMPLES} samples, in the local order, in each of {num_epochs} epochs")
@@ -74,10 +74,21 @@ def test_faulted_epochs_equal_local_ones(tmp_path: Path, num_epochs: int, monkey
     )
 
 
-def _count(fault: Fault | None, counted: list[Fault]) -> Fault | None:
-    if fault is not None:
-        counted.append(fault)
-    return fault
+class _Recorded:
+    """Records faults, and flips bits of a shard only once: the second time is an error, as for a disk that fails."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults, self._flipped = faults, set[str]()
+        self.drawn: list[Fault] = []
+
+    def __call__(self, request: Request) -> Fault | None:
+        fault = self._faults(request)
+        if fault is None or (fault.flip_bit is not None and request.path in self._flipped):
+            return None
+        if fault.flip_bit is not None:
+            self._flipped.add(request.path)
+        self.drawn.append(fault)
+        return fault
 
 
 def _webdataset_epochs(folder: Path, *, num_epochs: int) -> list[int]:

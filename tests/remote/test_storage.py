@@ -18,11 +18,11 @@ from tests.remote.conftest import IMAGE_BYTES, Store, make_store
 from tests.remote.folder_objects import FolderObjects
 from tests.threads import assert_threads_end
 from wds_bone.errors import ShardError
+from wds_bone.objects.protocol import ChangedError, RemoteError
 from wds_bone.remote import cache as cache_module
 from wds_bone.remote import fetch, part_file
 from wds_bone.remote.cache import Cache
 from wds_bone.remote.storage import RemoteStorage
-from wds_bone.storage.objects import ChangedError, RemoteError
 
 DEADLINE_SECONDS = 30.0
 

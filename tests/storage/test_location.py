@@ -19,8 +19,9 @@ from wds_bone.storage.local import LocalStorage
 @pytest.mark.parametrize(
     ("name", "secret"),
     [
-        ("http://host/a.tar", "host"),
-        ("s3://bucket/a", "bucket"),
+        ("hdfs://host/a.tar", "host"),
+        ("PIPE://canary", "canary"),
+        ("file://host/a.tar", "host/"),
         ("pipe:cat a.tar", "cat"),
         ("a.tar::b.tar", "b.tar"),
         ("ftp://x:y@z", "x:y"),
@@ -28,7 +29,7 @@ from wds_bone.storage.local import LocalStorage
     ],
 )
 def test_a_scheme_that_is_not_allowed_is_refused_without_its_secrets(name: str, secret: str):
-    with pytest.raises(ConfigError, match="not a local path") as refused:
+    with pytest.raises(ConfigError, match=r"cannot be read|names a host") as refused:
         location.expand(name)
     assert secret not in str(refused.value)
 

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wds_bone.errors import ShardError
+from wds_bone.objects.protocol import ChangedError, Objects, Transfer
 from wds_bone.remote.cache import Cache
 from wds_bone.remote.demand import Answer, Waiter, Want
 from wds_bone.remote.fetch import Fetcher
 from wds_bone.remote.part_file import PartFile
 from wds_bone.remote.shard import RemoteShard
 from wds_bone.storage.local import WritableBuffer, advise
-from wds_bone.storage.objects import ChangedError, Objects, Transfer
 
 READ_SECONDS = 600.0
 """How long a read waits; the client gives a request without progress up much sooner."""

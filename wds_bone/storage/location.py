@@ -12,21 +12,24 @@ A location is a `Path`, or a `Url` in object storage; other modules treat it as 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 from wds_bone.errors import ConfigError, ShardError
+from wds_bone.objects.protocol import Transfer
+from wds_bone.objects.url import Url, is_url, parse_url
 from wds_bone.paths import strip_scheme
 from wds_bone.storage import remote_files
 from wds_bone.storage.local import WritableBuffer, open_regular
-from wds_bone.storage.objects import Transfer
 from wds_bone.storage.patterns import expand_path_pattern, split_at_folder
-from wds_bone.storage.url import Url, is_url, parse_url
 
 Location = Path | Url
 MANIFEST_NAME = "manifest.json"
+NUM_AT_ONCE = 32
 _MAGIC = set("*?[{}")
+Value = TypeVar("Value")
 
 
 class Storage(Protocol):
@@ -76,7 +79,7 @@ def parse_location(name: str | Path) -> Location:
     missing = split_at_folder(Path(name))[1]
     if missing.startswith("pipe:") or "::" in missing:
         # Only the scheme is shown: the rest may contain a password or a signature.
-        problem = f"{name.partition(':')[0]}:...: is not a path or URL that can be read"
+        problem = f"{name.partition(':')[0]}:...: cannot be read"
         raise ConfigError(problem, expected="a path, or a URL", do="copy the shards to a disk or bucket")
     return _expand_home(name)
 
@@ -131,6 +134,11 @@ def is_folder(location: Location) -> bool:
     return os.path.isdir(location)  # noqa: PTH112
 
 
+def can_list(folder: Location) -> bool:
+    """Return whether `list_files` can work: HTTP servers have no lists."""
+    return not isinstance(folder, Url) or folder.scheme not in ("http", "https")
+
+
 def list_files(folder: Location) -> list[Location]:
     """Return everything in a folder, sorted by name, except names that begin with a dot.
 
@@ -181,6 +189,17 @@ def read_file(location: Location) -> bytes:
         return remote_files.read_file(location)
     with open_file(location) as file:
         return file.read()
+
+
+def for_each(function: Callable[[Location], Value], locations: Sequence[Location]) -> list[Value]:
+    """Return what a function that reads files returns for each location, in order, or raise its first error.
+
+    URLs are read many at once, because an answer takes time.
+    """
+    if not any(isinstance(location, Url) for location in locations):
+        return [function(location) for location in locations]
+    with ThreadPoolExecutor(min(NUM_AT_ONCE, len(locations)), thread_name_prefix="files") as pool:
+        return list(pool.map(function, locations))
 
 
 def open_file(location: Location) -> BinaryIO:

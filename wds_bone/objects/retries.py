@@ -10,10 +10,12 @@ import threading
 import time
 from typing import Protocol
 
-from wds_bone.storage.objects import RemoteError, Traffic, Version
+from wds_bone.objects.protocol import RemoteError, Traffic, Version
 
 TIMEOUT_SECONDS = 120.0
 """How long a call continues without progress. Tests make it shorter."""
+FIRST_TIMEOUT_SECONDS = 20.0
+"""The same for a server that has never answered."""
 PROGRESS_BYTES = 4096
 """How many bytes must have arrived to count as progress; a server that sends a byte per second makes none."""
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 10.0
@@ -26,11 +28,12 @@ class TransientError(Exception):
     Args:
         problem: a finished phrase without secrets.
         wait_seconds: how long the server asks to wait.
+        is_first: whether nothing was ever heard of this server, whose name may be wrong.
     """
 
-    def __init__(self, problem: str, *, wait_seconds: float = 0.0) -> None:
+    def __init__(self, problem: str, *, wait_seconds: float = 0.0, is_first: bool = False) -> None:
         super().__init__(problem)
-        self.problem, self.wait_seconds = problem, wait_seconds
+        self.problem, self.wait_seconds, self.is_first = problem, wait_seconds, is_first
 
 
 class Retries:
@@ -65,19 +68,18 @@ class Retries:
         self._num_failures += 1
         longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** min(self._num_failures, 16))
         wait_seconds = max(fault.wait_seconds, random.uniform(0, longest))  # noqa: S311  # not a secret
-        if time.monotonic() + wait_seconds > self._deadline:
-            raise RemoteError(f"{fault.problem} ({self._effort()})") from fault
+        timeout_seconds = min(TIMEOUT_SECONDS, FIRST_TIMEOUT_SECONDS if fault.is_first else TIMEOUT_SECONDS)
+        if time.monotonic() + wait_seconds > self._began + timeout_seconds:
+            attempts = "1 attempt" if self._num_failures == 1 else f"{self._num_failures} attempts"
+            problem = f"{fault.problem} ({attempts}, no progress possible in {timeout_seconds:g} seconds)"
+            raise RemoteError(problem) from fault
         self._traffic.add(retries=1)
         if self._closed.wait(wait_seconds):
             raise RemoteError("the connection was closed") from fault
 
     def _restart(self) -> None:
-        self._deadline = time.monotonic() + TIMEOUT_SECONDS
+        self._began = time.monotonic()
         self._num_failures = self._num_bytes = 0
-
-    def _effort(self) -> str:
-        attempts = "1 attempt" if self._num_failures == 1 else f"{self._num_failures} attempts"
-        return f"{attempts}, no progress possible in {TIMEOUT_SECONDS:g} seconds"
 
 
 class Body(Protocol):

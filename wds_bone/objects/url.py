@@ -15,6 +15,7 @@ from wds_bone.errors import ConfigError
 SCHEMES = ("http", "https", "s3", "gs", "az", "hf")
 """The schemes that can be read, besides paths and `file`."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_ESCAPED_SLASH = "%2F"
 _SAFE = "/!$&'()*+,;=:@~-._"  # RFC 3986, characters of a path
 
 
@@ -25,7 +26,8 @@ class Url:
     Attributes:
         scheme: one of `SCHEMES`.
         host: host and port of a server, or the name of a bucket or container.
-        path: what follows the host, decoded, without a "/" at its start or end.
+        path: what follows the host, without a "/" at its start or end, decoded, except for "%2F", which separates
+            no names.
         query: a signature or token, which also applies to the files next to this one; secret.
         user_info: user name and password; secret.
     """
@@ -58,7 +60,7 @@ class Url:
         return self._text(host) + f"?{self.query}" * bool(self.query)
 
     def _text(self, host: str | None = None) -> str:
-        return f"{self.scheme}://{self.host if host is None else host}/{quote(self.path, safe=_SAFE)}"
+        return f"{self.scheme}://{self.host if host is None else host}/{_encode(self.path)}"
 
     def _with_path(self, path: str) -> Self:
         return type(self)(self.scheme, self.host, path, self.query, self.user_info)
@@ -83,9 +85,20 @@ def parse_url(text: str) -> Url:
         raise ConfigError(f"{shown}: cannot be read", expected=expected, do="copy the files to one of these")
     try:
         parts = urlsplit(text)
+        if scheme in ("http", "https"):
+            parts.port  # noqa: B018  # raises an error if it is not a number
     except ValueError:  # its text may contain a secret
-        raise ConfigError(f"{scheme}://...: is not a URL", expected=f"{scheme}://NAME/...", do="check it") from None
+        do = "check the URL; in a password, write / as %2F, # as %23 and ? as %3F"
+        raise ConfigError(f"{scheme}://...: is not a URL", expected=f"{scheme}://NAME/...", do=do) from None
     user_info, _, host = parts.netloc.rpartition("@")
     if not host:
         raise ConfigError(f"{scheme}://...: has no host or bucket", expected=f"{scheme}://NAME/...", do="check the URL")
-    return Url(scheme, host, unquote(parts.path).strip("/"), parts.query, user_info)
+    return Url(scheme, host, _decode(parts.path).strip("/"), parts.query, user_info)
+
+
+def _decode(path: str) -> str:
+    return _ESCAPED_SLASH.join(map(unquote, re.split(_ESCAPED_SLASH, path, flags=re.IGNORECASE)))
+
+
+def _encode(path: str) -> str:
+    return _ESCAPED_SLASH.join(quote(part, safe=_SAFE) for part in path.split(_ESCAPED_SLASH))

@@ -20,12 +20,13 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from wds_bone.storage.access import check_peer
+from wds_bone.objects.access import check_peer
 
 CONNECT_SECONDS = 10.0
 PACE_SECONDS = 10.0
 """How long a server may send nothing, or fewer than `MIN_BYTES`. Tests make it shorter."""
 MIN_BYTES = 4096
+MAX_DRAINED_BYTES = 2048
 MAX_IDLE = 64
 """How many connections to a server are kept."""
 
@@ -102,7 +103,10 @@ class Answer:
         return self._response.read1(max_bytes)
 
     def close(self) -> None:
-        """Keep the connection if the whole body was read, else close it."""
+        """Keep the connection if the whole body was read, or what is left of it is short; else close it."""
+        if self._response.length is not None and 0 < self._response.length <= MAX_DRAINED_BYTES:
+            with suppress(OSError, http.client.HTTPException):
+                self._response.read()
         is_complete = self._response.length == 0 or self._response.isclosed()
         self._response.close()
         if is_complete and self._connection.sock and len(self._idle) < MAX_IDLE:

@@ -20,16 +20,16 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from typing import BinaryIO
-from urllib.parse import unquote, urljoin
+from urllib.parse import unquote, urljoin, urlsplit
 
-from wds_bone.storage.access import check_redirect, is_same_host
-from wds_bone.storage.connections import Answer, Connections
-from wds_bone.storage.objects import ChangedError, RemoteError, Traffic, Version
-from wds_bone.storage.retries import Download, Retries, TransientError
-from wds_bone.storage.sequential import SequentialFile
-from wds_bone.storage.url import Url
+from wds_bone.objects.access import check_redirect, is_same_host
+from wds_bone.objects.connections import Answer, Connections
+from wds_bone.objects.protocol import ChangedError, RemoteError, Traffic, Version
+from wds_bone.objects.retries import Download, Retries, TransientError
+from wds_bone.objects.sequential import SequentialFile
+from wds_bone.objects.url import Url
 
 MAX_REDIRECTS = 5
 SKIPPED_AT_ONCE_BYTES = 2**20
@@ -62,6 +62,7 @@ class HttpObjects:
         self._any_host, self._headers = any_host, headers or _basic_authorization
         self._connections = Connections()
         self._closed = threading.Event()
+        self._known: set[str] = set()  # servers that have answered
         self._targets: dict[str, tuple[str, float]] = {}  # where requests were redirected to, and until when
 
     def version(self, url: Url) -> Version:
@@ -138,7 +139,7 @@ class HttpObjects:
                     self._targets[first] = text, time.monotonic() + REMEMBERED_SECONDS
                 return response
             response.close()
-            target = urljoin(text, response.headers.get("Location", ""))
+            target = _redirect_target(text, response.headers.get("Location", ""))
             check_redirect(text, target, any_host=self._any_host)
             text = target
         raise RemoteError(f"the server redirects more than {MAX_REDIRECTS} times")
@@ -150,10 +151,13 @@ class HttpObjects:
     def _get(self, text: str, headers: Mapping[str, str]) -> Answer:
         if self._closed.is_set():
             raise RemoteError("the connection was closed")
+        server = text.split("/", 3)[2]
         try:
-            return self._connections.get(text, headers)
+            answer = self._connections.get(text, headers)
         except (HTTPException, OSError, ValueError) as error:
-            raise _error_of(error) from error
+            raise _error_of(error, is_first=server not in self._known) from error
+        self._known.add(server)
+        return answer
 
 
 class _HttpBody:
@@ -247,16 +251,31 @@ def _retry_after_seconds(text: str | None) -> float:
         return 0.0
 
 
-def _error_of(error: Exception) -> TransientError | RemoteError:
+def _redirect_target(url: str, location: str) -> str:
+    """Return the URL to which a server redirects.
+
+    Raises:
+        RemoteError: if it is not one.
+    """
+    try:
+        target = urljoin(url, location)
+        urlsplit(target).port  # noqa: B018  # raises an error if it is not a number
+    except ValueError:  # its text may contain a secret
+        raise RemoteError("the server redirects to what is not a URL") from None
+    return target
+
+
+def _error_of(error: Exception, *, is_first: bool = False) -> TransientError | RemoteError:
     """Return what an error of the connection means, without any text of a library."""
     if isinstance(error, RemoteError):  # of our own checks
         return error
     if isinstance(error, ssl.SSLCertVerificationError):
         do = "name its authority in the environment variable SSL_CERT_FILE if you trust it"
         return RemoteError(f"the certificate of the server cannot be verified: {error.verify_message}; {do}")
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError | InvalidURL):
         return RemoteError("the URL is not valid")
-    return TransientError(next(phrase for kind, phrase in _PHRASES if isinstance(error, kind)))
+    phrase = next(phrase for kind, phrase in _PHRASES if isinstance(error, kind))
+    return TransientError(phrase, is_first=is_first)
 
 
 def _status_text(response: Answer) -> str:

@@ -5,6 +5,7 @@ Out: bytes, sizes, versions, names.
 Invariant: the token goes to the Hub only, not to the hosts that it redirects to.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -14,9 +15,9 @@ from huggingface_hub import HfApi, get_token, hf_hub_url
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 
-from wds_bone.storage.http_objects import HttpObjects
-from wds_bone.storage.objects import RemoteError, Version
-from wds_bone.storage.url import Url, parse_url
+from wds_bone.objects.http_objects import HttpObjects
+from wds_bone.objects.protocol import RemoteError, Version
+from wds_bone.objects.url import Url, parse_url
 
 _KINDS = {"datasets": "dataset", "spaces": "space"}
 _REPOSITORY = re.compile(r"([^/@]+/[^/@]+)(?:@(refs/convert/\w+|refs/pr/\d+|[^/]+))?(?:/(.*))?")
@@ -59,7 +60,7 @@ class HubObjects:
         """Return the names of the files directly in a folder, sorted."""
         place = _place(prefix)
         try:
-            entries = HfApi(token=self._token).list_repo_tree(
+            entries = HfApi(_endpoint(), token=self._token).list_repo_tree(
                 place.repo_id, place.path or None, repo_type=place.repo_type, revision=place.revision
             )
             return sorted(entry.path.rpartition("/")[2] for entry in entries if isinstance(entry, RepoFile))
@@ -92,7 +93,12 @@ class HubObjects:
 def _address(url: Url) -> Url:
     """Return the HTTP address of a file on the Hub."""
     place = _place(url)
-    return parse_url(hf_hub_url(place.repo_id, place.path, repo_type=place.repo_type, revision=place.revision))
+    kind, revision = place.repo_type, place.revision
+    return parse_url(hf_hub_url(place.repo_id, place.path, repo_type=kind, revision=revision, endpoint=_endpoint()))
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT")  # the library reads it only when it is imported
 
 
 def _place(url: Url) -> _Place:
