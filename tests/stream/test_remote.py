@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,8 @@ def test_all_processes_of_a_host_fetch_each_shard_once(world_size: int, shards: 
     log = tmp_path / "access.log"
     with nginx(shards, log=log) as url:
         readers = [reader(url, tmp_path / "cache", rank=rank % world_size, world_size=world_size) for rank in range(2)]
-        answers = [process.communicate("go\n", timeout=TIMEOUT_SECONDS) for process in readers]
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda process: process.communicate("go\n", timeout=TIMEOUT_SECONDS), readers))
     assert [(process.returncode, error) for process, (_, error) in zip(readers, answers, strict=True)] == [(0, "")] * 2
     if world_size == 1:
         assert all(output.splitlines()[:-1] == epochs(shards, 1) for output, _ in answers)
