@@ -186,7 +186,8 @@ def _error_of(error: Exception, scheme: str) -> TransientError | OSError:
         return FileExistsError(errno.EEXIST, "it exists already")
     if isinstance(error, PreconditionError) or status == "416":
         return ChangedError("it was replaced while it was read")
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or code in _BAD_CREDENTIALS:
+    is_refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in ("401", "403")
+    if is_refused or code in _BAD_CREDENTIALS:
         return PermissionError(errno.EACCES, f"the store refuses access ({answer}); {CREDENTIALS[scheme]}")
     if (status and status not in _MAY_PASS) or "without LOCATION" in text:
         return RemoteError(f"the store answers {answer or 'with a redirect'}; check the region and the endpoint")
