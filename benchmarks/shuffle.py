@@ -1,10 +1,10 @@
 """How well are batches mixed when the shards are sorted by age?
 
 Command:   python -m benchmarks.shuffle [--seeds 10] [--epochs 20]
-Compared:  wds_bone with several shuffle buffers, computed with `sample_at` (tests/stream/test_stream.py checks that a
-           stream delivers this order); the shards in order; random permutations by NumPy, which should score 100;
-           webdataset as documented (`shardshuffle=100`, `.shuffle(1000)`, batched in the workers) with 1, 4 and 16
-           workers; the same, shuffled again in the loader (`.unbatched().shuffle(1000).batched(64)`).
+Compared:  wds_bone with several shuffle buffers and windows, computed with `Order` (tests/stream/test_stream.py checks
+           that a stream delivers this order); the shards in order; random permutations by NumPy, which should score
+           100; webdataset as documented (`shardshuffle=100`, `.shuffle(1000)`, batched in the workers) with 1, 4 and
+           16 workers; the same, shuffled again in the loader (`.unbatched().shuffle(1000).batched(64)`).
 Method:    the variance of the batch means, in percent of the variance for batches drawn at random without replacement.
            The labels are 12,611 sorted ages with RSNA's mean and deviation (127 and 41 months), in 12 shards of 1,050
            or 1,051; batches of 64, short ones left out. webdataset reads tars with a few bytes per sample; its workers
@@ -31,10 +31,11 @@ from numpy.typing import NDArray
 
 from benchmarks.rounds import print_table, print_targets, save_result
 from benchmarks.targets import Target
-from wds_bone.stream.order import order_key, sample_at
+from wds_bone.stream.order import Order
 
 NUM_SAMPLES, NUM_SHARDS, BATCH_SIZE = 12_611, 12, 64
 BUFFERS = (64, 256, 1024, 4096)
+WINDOWS = (1, 2, 4, 8)
 NUM_WORKERS = (1, 4, 16)
 EPOCHS_PER_WEBDATASET_EPOCH = 10
 RANDOM, DEFAULT = "random permutation", "wds_bone, buffer: epoch (default)"
@@ -66,10 +67,12 @@ def full_batches(ages: Ages) -> Ages:
     return ages[:, : NUM_SAMPLES // BATCH_SIZE * BATCH_SIZE].reshape(-1, BATCH_SIZE)
 
 
-def our_batches(ages: Ages, *, key: bytes | None, buffer: int | None, epochs: int) -> Ages:
+def our_batches(ages: Ages, *, epochs: int, seed: int | None, **settings: int) -> Ages:
     """Return the batches that a stream over the shards delivers."""
     positions = np.arange(epochs * NUM_SAMPLES).reshape(epochs, NUM_SAMPLES)
-    return full_batches(ages[sample_at(positions, NUM_SAMPLES, key=key, buffer=buffer)])
+    first_sample = np.cumsum([0, *map(len, np.array_split(ages, NUM_SHARDS))])
+    order = Order("sorted by age", first_sample, seed, **settings)
+    return full_batches(ages[order.sample_at(positions)])
 
 
 def random_batches(ages: Ages, *, seed: int, epochs: int) -> Ages:
@@ -105,14 +108,15 @@ def shuffle_again(workers: Sequence[list[list[float]]], *, rng: random.Random) -
 
 
 def our_percentages(ages: Ages, *, seed: int, epochs: int) -> dict[str, float]:
-    """Return the percentages that need no files: wds_bone with each buffer, random order, and the shards in order."""
-    key = order_key("sorted by age", seed)
+    """Return the percentages that need no files: wds_bone with each setting, random order, and the shards in order."""
     batches: dict[str, Batches] = {
-        f"wds_bone, buffer: {buffer}": our_batches(ages, key=key, buffer=buffer, epochs=epochs) for buffer in BUFFERS
+        f"wds_bone, {name}: {size}": our_batches(ages, epochs=epochs, seed=seed, **{f"shuffle_{name}": size})
+        for name, sizes in (("buffer", BUFFERS), ("windows", WINDOWS))
+        for size in sizes
     }
-    batches[DEFAULT] = our_batches(ages, key=key, buffer=None, epochs=epochs)
+    batches[DEFAULT] = our_batches(ages, epochs=epochs, seed=seed)
     batches[RANDOM] = random_batches(ages, seed=seed, epochs=epochs)
-    batches["shards in order"] = our_batches(ages, key=None, buffer=None, epochs=1)
+    batches["shards in order"] = our_batches(ages, epochs=1, seed=None)
     return {name: percent_of_random(part, ages) for name, part in batches.items()}
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.learn.runs import train_argv, write_small_set
 from tests.sample_sets import write_set
+from tests.servers.azure import azurite
+from tests.servers.gcs import fake_gcs
+from tests.servers.s3 import moto_s3
 from wds_bone.train import main as train
 
 # Under nohup, this process and the commands that it starts would ignore SIGHUP, which tests send.
@@ -50,6 +54,27 @@ def stopped(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("stopped") / "run"
     assert train(train_argv(shards, out, "--max-steps", "3")) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """The URL of an S3 server; a test creates its own bucket, see `tests.servers.s3`."""
+    with moto_s3() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def azure_url() -> Iterator[str]:
+    """The URL of an account of an Azure server; a test creates its own container, see `tests.servers.azure`."""
+    with azurite() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def gcs_url() -> Iterator[str]:
+    """The URL of a Google Cloud Storage server; a test creates its own bucket, see `tests.servers.gcs`."""
+    with fake_gcs() as url:
+        yield url
 
 
 # Deadlines would measure the machine, not the code; using the same examples in every run makes failures reproducible.

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.learn.runs import train_argv
+from tests.servers.process import free_port
 
 TRAIN, EVALUATE, RECORDING = "wds_bone.train", "wds_bone.evaluate", "tests.recording"
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "5", "PYTHONWARNINGS": "error::FutureWarning"}
@@ -122,11 +122,3 @@ def wait_for_lines(out: Path, num_lines: int, process: "subprocess.Popen[str]", 
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    """Return a port on which nothing listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -23,10 +23,13 @@ BASE_MODULES = [
     "interrupt",
     "paths",
     "progress",
+    "redaction",
     "standard_streams",
 ]
 ROOMS = [
+    "objects",
     "storage",
+    "remote",
     "labels",
     "images",
     "phantom",

@@ -7,8 +7,10 @@ Invariant: signals and lost output are answered before the module of the command
 
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from types import TracebackType
 from typing import NoReturn
 
 from wds_bone import __version__
@@ -16,6 +18,7 @@ from wds_bone.command_line import Command, run_command
 from wds_bone.commands import COMMANDS
 from wds_bone.config_file import closest
 from wds_bone.errors import ConfigError
+from wds_bone.redaction import redact
 
 _COMMANDS = {command.name.removeprefix("wds-bone "): command for command in COMMANDS}
 _PROGRAM = Command("wds-bone", "", "", "", prints_result=True)
@@ -24,7 +27,7 @@ _PROGRAM = Command("wds-bone", "", "", "", prints_result=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first argument names, and return its exit code; without arguments, print the help."""
     if argv is None:
-        _let_signals_end_the_process()
+        _set_up_process()
     words = list(sys.argv[1:] if argv is None else argv)
     command = _COMMANDS.get(words[0], _PROGRAM) if words else _PROGRAM
     return run_command(command, parse=lambda: _find_main(words), run=lambda run, _: run(words[1:]))
@@ -32,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def start(name: str) -> NoReturn:
     """Run the command `name` as the program of this process."""
-    _let_signals_end_the_process()
+    _set_up_process()
     sys.exit(main([name, *sys.argv[1:]]))
 
 
@@ -68,9 +71,15 @@ def _find_main(words: Sequence[str]) -> Callable[[Sequence[str]], int | None]:
     raise ConfigError(f"there is no command {words[0]!r}", expected=", ".join(_COMMANDS), got=words[0], do=do)
 
 
-def _let_signals_end_the_process() -> None:
+def _set_up_process() -> None:
     """Let Ctrl-C end the process silently before a command answers it, and after; Python would show a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.excepthook = _print_traceback
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of a bug, without what is secret in URLs."""
+    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

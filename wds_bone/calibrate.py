@@ -31,6 +31,7 @@ from wds_bone.inference.rows import FAILED_NAME, write_failures
 from wds_bone.inference.trained_on import describe_samples, find_trained_on, trained_on_warning
 from wds_bone.interrupt import Interruption
 from wds_bone.model.checkpoint import BEST_NAME, for_inference, load_checkpoint, save_checkpoint
+from wds_bone.objects.access import allow_redirects_to
 from wds_bone.report.calibration import few_samples_warnings, format_calibration
 from wds_bone.report.calibration_settings import CalibrateConfig
 from wds_bone.report.pooling import Fold, pool_predictions, read_folds
@@ -55,6 +56,7 @@ def run_calibration(config: CalibrateConfig, interruption: Interruption) -> int:
         Interrupted: after a signal; nothing is written.
         WdsBoneError: if `out` exists, the samples are unfit for this checkpoint, or a file cannot be written.
     """
+    allow_redirects_to(config.allow_host or ())
     check_count("--threads", config.threads, cores=available_cores())
     _refuse_unusable(config.out)
     contents = for_inference(load_checkpoint(config.checkpoint))

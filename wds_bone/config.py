@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from wds_bone.errors import ConfigError
+from wds_bone.redaction import redact
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def option(help: str, *, default: Any = dataclasses.MISSING, **traits: Any) -> A
 
     The annotation gives the type: `str`, `int`, `float`, `bool` (makes `--x` and `--no-x`), `Path`, `Literal[...]`
     (choices), `tuple[X, ...]` (one or more values), or any of these with `| None` (not set by default). Text that
-    names files, such as a pattern, is a `PathText`.
+    names files, such as a pattern, is a `PathText`, and a `ShardsText` if it names shards.
     """
     return dataclasses.field(default=default, metadata={"option": Option(help, **traits)})
 
@@ -127,11 +128,13 @@ def invalid_setting(config: Any, name: str, expected: str, *, problem: str = "is
 
 
 def config_as_json(config: Any) -> dict[str, Any]:
-    """Return the settings as plain JSON types, in the order of the fields."""
+    """Return the settings as plain JSON types, in the order of the fields, without what is secret in URLs."""
     return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, str):
+        return redact(value)
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value

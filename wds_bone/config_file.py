@@ -20,10 +20,12 @@ import tomli_w
 
 from wds_bone.config import options_of, setting_name
 from wds_bone.errors import ConfigError
-from wds_bone.paths import PathText, expand_path, refuse_unreadable
+from wds_bone.paths import PathText, ShardsText, expand_path, refuse_unreadable
 
 NOT_SET = "none"
 """The value of an optional setting that is not set, because TOML has no null."""
+
+_PATHS = (Path, PathText, ShardsText)
 
 
 class Kind(NamedTuple):
@@ -45,7 +47,7 @@ class Kind(NamedTuple):
     @property
     def is_path(self) -> bool:
         """Whether a value is a path; it stays text until `paths.py` makes a path of it."""
-        return self.base in (Path, PathText)
+        return self.base in _PATHS
 
 
 def kind_of(hint: Any) -> Kind:
@@ -123,7 +125,7 @@ def _resolve_path(config_class: type[Any], name: str, value: Any, base: Any) -> 
     if isinstance(value, tuple):
         return tuple(_resolve_path(config_class, name, part, base) for part in value)
     known, option = options_of(config_class)[name], setting_name(config_class, name)
-    path = expand_path(value, option=option)
+    path = expand_path(value, option=option, may_be_url=base is ShardsText)
     if not known.is_output:
         refuse_unreadable(path, option=option, may_be_pipe=known.may_be_pipe)
     return Path(path) if base is Path else path
@@ -179,7 +181,7 @@ def _convert(value: Any, kind: Kind) -> Any:
 def _convert_one(value: Any, base: Any) -> Any:
     if base is float and type(value) is int:
         return float(value)
-    if base in (Path, PathText) and isinstance(value, str):
+    if base in _PATHS and isinstance(value, str):
         return value
     is_choice = typing.get_origin(base) is Literal
     if (value in typing.get_args(base)) if is_choice else (type(value) is base):
@@ -192,6 +194,7 @@ def _describe(kind: Kind) -> str:
         str: "a string",
         Path: "a path",
         PathText: "a path",
+        ShardsText: "a path or URL",
         int: "a whole number",
         float: "a number",
         bool: "true or false",

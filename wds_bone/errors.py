@@ -18,9 +18,11 @@ Every message gives the location and the problem, what was expected, what was fo
 from functools import partial
 from typing import Any
 
+from wds_bone.redaction import redact
+
 
 class WdsBoneError(ValueError):
-    """Base class of the errors that the user can fix.
+    """Base class of the errors that the user can fix; what is secret in a URL is not shown.
 
     Args:
         problem: one line with the location (file or URL, member or row) and what is wrong there.
@@ -30,8 +32,8 @@ class WdsBoneError(ValueError):
     """
 
     def __init__(self, problem: str, *, expected: object = None, got: object = None, do: str) -> None:
-        super().__init__(problem)
-        self.problem, self.expected, self.got, self.do = problem, expected, got, do
+        self.problem, self.expected, self.got, self.do = redact(problem), expected, got, do
+        super().__init__(self.problem)
 
     def __str__(self) -> str:
         lines = [self.problem]
@@ -39,7 +41,7 @@ class WdsBoneError(ValueError):
             lines.append(f"  expected: {self.expected}")
         if self.got is not None:
             lines.append(f"  got:      {self.got}")
-        return "\n".join([*lines, f"  do:       {self.do}"])
+        return redact("\n".join([*lines, f"  do:       {self.do}"]))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The writer processes send errors to the command; by default, pickle restores positional arguments only.

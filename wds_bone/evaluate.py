@@ -28,6 +28,7 @@ from wds_bone.inference.ensemble import load_ensemble
 from wds_bone.inference.rows import FAILED_NAME, write_failures
 from wds_bone.interrupt import Interruption
 from wds_bone.learn.folder import refuse_run_folder
+from wds_bone.objects.access import allow_redirects_to
 from wds_bone.paths import refuse_unusable_folder
 from wds_bone.report.comparison import OtherEvaluation, compare, read_other_evaluation
 from wds_bone.report.evaluation import (
@@ -62,6 +63,7 @@ def run_evaluation(config: EvaluateConfig, interruption: Interruption) -> int:
         Interrupted: after a signal; no results are written.
         WdsBoneError: if settings, checkpoints and samples do not match, or a file cannot be written.
     """
+    allow_redirects_to(config.allow_host or ())
     device = report_errors_once(lambda: pick_device(config.device))
     report_errors_once(lambda: check_count("--threads", config.threads, cores=available_cores()))
     with open_ranks(device, timeout_seconds=TIMEOUT_SECONDS, interruption=interruption) as ranks, ExitStack() as stack:

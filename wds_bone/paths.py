@@ -1,6 +1,6 @@
 """Turn what a user types as a path into a path, and refuse what cannot be one before any work is done.
 
-In: the values of settings whose type is `Path` or `PathText`.
+In: the values of settings whose type is `Path`, `PathText` or `ShardsText`.
 Out: the values with `~` expanded and `file://` removed, or an error that names the option.
 Invariant: what cannot be opened is refused before anything is read or written.
 """
@@ -13,9 +13,12 @@ from typing import NewType
 from urllib.parse import unquote
 
 from wds_bone.errors import ConfigError
+from wds_bone.redaction import HIDDEN
 
 PathText = NewType("PathText", str)
 """The type of a setting that is a path, a pattern of paths, or a word such as "none"."""
+ShardsText = NewType("ShardsText", str)
+"""The type of a setting that names shards or a set: a path, a URL, or a pattern of these."""
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095
 _SHOWN_CHARACTERS = 60
 _KINDS = {
@@ -28,13 +31,18 @@ _KINDS = {
 }
 
 
-def expand_path(text: str, *, option: str) -> str:
+def expand_path(text: str, *, option: str, may_be_url: bool = False) -> str:
     """Return `text` with `~` and `~user` at its start expanded and `file://` removed, or refuse what can be no path.
 
+    With `may_be_url`, a URL is returned as it is; whoever reads it knows the schemes.
+
     Raises:
-        ConfigError: if it is empty or a URL, contains a NUL, is too long, or names an unknown user; the error names
-            `option`.
+        ConfigError: if it is empty, contains a NUL, is too long, names an unknown user, or is a URL where none may be;
+            the error names `option`.
     """
+    if may_be_url and is_remote(text):
+        _refuse_redacted(text, option=option)
+        return text
     refuse_url(text, option=option)
     expanded = strip_scheme(os.path.expanduser(text))  # noqa: PTH111  # keeps patterns as they are
     if expanded.startswith("~") and not os.path.lexists(expanded):
@@ -46,23 +54,43 @@ def expand_path(text: str, *, option: str) -> str:
     return expanded
 
 
-def refuse_url(text: str, *, option: str = "") -> None:
-    """Refuse URLs other than `file://`; a path that exists is none, whatever its name.
+def is_remote(text: str) -> bool:
+    """Return whether a text is a URL other than `file://`; a path that exists is none, whatever its name."""
+    scheme, separator, _ = text.partition("://")
+    return bool(separator) and scheme != "file" and not os.path.lexists(text)
+
+
+def refuse_url(text: str, *, option: str) -> None:
+    """Refuse URLs other than `file://`.
 
     Raises:
         ConfigError: if `text` is one; the error names `option`, and hides what may be a password or a signature.
     """
-    scheme, separator, _ = text.partition("://")
-    if separator and scheme != "file" and not os.path.lexists(text):
-        problem = f"{option} {scheme[:_SHOWN_CHARACTERS]}://...: is not a local path".lstrip()
+    if is_remote(text):
+        scheme = text.partition("://")[0]
+        problem = f"{option} {scheme[:_SHOWN_CHARACTERS]}://...: is not a local path"
         raise ConfigError(problem, expected="a path, or file://", do="copy the files to a local disk")
 
 
+def _refuse_redacted(url: str, *, option: str) -> None:
+    """Refuse a URL from a file of settings, which are saved without what is secret."""
+    if url.endswith(HIDDEN):
+        problem = f"{option} {url}: was saved without its query, which may be secret"
+        raise ConfigError(problem, expected="a whole URL", do=f"add {option} with the whole URL")
+
+
 def strip_scheme(text: str) -> str:
-    """Return the path in a `file://` URL, in which `%20` may be a space; any other text is returned as it is."""
+    """Return the path in a `file://` URL, in which `%20` may be a space; any other text is returned as it is.
+
+    Raises:
+        ConfigError: if the URL names another host.
+    """
     if not text.startswith("file://") or os.path.lexists(text):
         return text
-    rest = text.removeprefix("file://")
+    rest = text.removeprefix("file://").removeprefix("localhost")
+    first = rest.partition("/")[0]
+    if first and not first.startswith("~") and not os.path.lexists(first):
+        raise ConfigError("file://...: names a host", expected="file:///PATH", do="write three slashes before the path")
     return next((path for path in (rest, unquote(rest)) if os.path.lexists(path)), rest)
 
 

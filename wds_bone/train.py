@@ -44,6 +44,7 @@ from wds_bone.learn.metrics_log import MetricsLog
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
 from wds_bone.learn.snapshot import restore_snapshot
+from wds_bone.objects.access import allow_redirects_to
 from wds_bone.paths import refuse_unusable_folder
 from wds_bone.report.figures import draw_scatter
 from wds_bone.report.learning_curve import draw_learning_curve
@@ -64,6 +65,7 @@ def run_training(config: TrainConfig, interruption: Interruption) -> int:
         Interrupted: if a signal arrives before the first step.
         WdsBoneError: if settings, shards or checkpoints do not match, or training cannot continue.
     """
+    allow_redirects_to(config.allow_host or ())
     given, config = config, report_errors_once(lambda: resolve_config(config))
     device, timeout_seconds = torch.device(config.device), config.timeout_seconds
     with (

@@ -18,15 +18,19 @@ from functools import partial
 
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import VERIFY
-from wds_bone.config import option
+from wds_bone.config import option, option_of
 from wds_bone.errors import ConfigError, WdsBoneError
-from wds_bone.paths import PathText
+from wds_bone.objects.access import allow_redirects_to
+from wds_bone.paths import ShardsText
 from wds_bone.progress import BYTES, progress
+from wds_bone.redaction import redact
+from wds_bone.remote.settings import RemoteOptions, check_hosts
 from wds_bone.shards.manifest import MANIFEST_NAME, is_unfinished, read_manifest, unfinished_error
 from wds_bone.shards.scan import describe_ignored
 from wds_bone.shards.verification import Decoder, check_shards
 from wds_bone.storage.location import (
     Location,
+    can_list,
     exists,
     file_bytes,
     is_file,
@@ -43,12 +47,16 @@ EXIT_PROBLEMS = 1
 class VerifyConfig:
     """The settings of the verify command."""
 
-    paths: tuple[PathText, ...] = option(
+    paths: tuple[ShardsText, ...] = option(
         "folders, manifests or shards; what does not exist is a brace pattern or a glob",
         positional=True,
         metavar="PATH",
     )
     deep: bool = option("also decode every image", default=False)
+    allow_host: tuple[str, ...] | None = option_of(RemoteOptions, "allow_host")
+
+    def __post_init__(self) -> None:
+        check_hosts(self.allow_host)
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,7 @@ def find_problems(
 
 
 def _verify(config: VerifyConfig) -> int:
+    allow_redirects_to(config.allow_host or ())
     began, num_problems, ignored = time.monotonic(), 0, Counter[str]()
     for problem in find_problems(config.paths, deep=config.deep, ignored=ignored):
         print(f"problem: {problem}")  # noqa: T201
@@ -105,7 +114,8 @@ def _verify(config: VerifyConfig) -> int:
     noun = "problem" if num_problems == 1 else "problems"
     for line in describe_ignored(ignored):
         print(line)  # noqa: T201
-    print(f"{num_problems or 'no'} {noun} found in {', '.join(config.paths)} ({seconds:.1f} s)")  # noqa: T201
+    names = redact(", ".join(config.paths))
+    print(f"{num_problems or 'no'} {noun} found in {names} ({seconds:.1f} s)")  # noqa: T201
     return EXIT_PROBLEMS if num_problems else 0
 
 
@@ -117,7 +127,7 @@ def _resolve_path(name: str) -> list[_Target]:
             raise ConfigError(f"{name}: no such file", expected="a set of shards", got="none", do="check the path")
     if is_folder(path):
         has_parts = exists(path / MANIFEST_NAME) or is_unfinished(path)
-        tars = list_tars(path) if has_parts else tars_in(path)
+        tars = _tars_of_set(path) if has_parts else tars_in(path)
         return [_Target(path, tuple(file.name for file in tars), is_whole_set=True)]
     files = expand_shards(name)
     if not any(is_file(file) for file in files):
@@ -125,6 +135,14 @@ def _resolve_path(name: str) -> list[_Target]:
         raise ConfigError(f"{name}: no shards found", expected=".tar files", got=got, do="check the path")
     folders = dict.fromkeys(file.parent for file in files)
     return [_Target(folder, tuple(file.name for file in files if file.parent == folder)) for folder in folders]
+
+
+def _tars_of_set(folder: Location) -> list[Location]:
+    """Return all tars next to a manifest, or those in it if they cannot be listed."""
+    if can_list(folder):
+        return list_tars(folder)
+    splits = read_manifest(folder / MANIFEST_NAME).splits
+    return [folder / shard.name for split in splits.values() for shard in split.shards]
 
 
 def _check_target(

@@ -4,6 +4,7 @@ import json
 import resource
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from wds_bone.learn.assemble import assemble_run, open_streams, provenance_of
 from wds_bone.learn.run import Run
 from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
 from wds_bone.model.checkpoint import load_checkpoint
+from wds_bone.objects.protocol import Transfer
 
 SINGLE_RANK = Ranks(device=torch.device("cpu"))
 SMALL_MODEL = "shufflenet_v2_x0_5"
@@ -75,7 +77,7 @@ def state_of(checkpoint: Path) -> dict[str, Any]:
     """Return what must be equal in the checkpoints of equal runs, as a flat mapping of names to tensors or values."""
     contents = load_checkpoint(checkpoint)
     contents.pop("clock", None)
-    for name in ("out", "max_steps", "threads", "resume", "wandb"):
+    for name in ("train", "out", "max_steps", "threads", "resume", "wandb", "cache", "cache_bytes", "allow_host"):
         del contents["config"][name]
     return dict(_leaves("", contents))
 
@@ -89,8 +91,9 @@ def assert_same_state(one: Path, other: Path) -> None:
 
 
 def metrics_of(out: Path) -> list[dict[str, Any]]:
-    """Return the metrics of a run, line by line, without those that depend on time and memory."""
+    """Return the metrics of a run, line by line, without those that depend on time, memory and network."""
     varying = {"elapsed_seconds", "images_per_second", "wait_fraction", "rss_bytes", "val_seconds"}
+    varying |= {field.name for field in fields(Transfer)}
     lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
     return [{name: value for name, value in line.items() if name not in varying} for line in lines]
 

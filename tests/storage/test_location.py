@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 from wds_bone.errors import ConfigError, ShardError
 from wds_bone.storage import location
+from wds_bone.storage.local import LocalStorage
 
 
 @pytest.mark.fault("I1", "I2")
 @pytest.mark.parametrize(
     ("name", "secret"),
     [
-        ("http://host/a.tar", "host"),
-        ("s3://bucket/a", "bucket"),
+        ("hdfs://host/a.tar", "host"),
+        ("PIPE://canary", "canary"),
+        ("file://host/a.tar", "host/"),
         ("pipe:cat a.tar", "cat"),
         ("a.tar::b.tar", "b.tar"),
         ("ftp://x:y@z", "x:y"),
@@ -27,7 +29,7 @@ from wds_bone.storage import location
     ],
 )
 def test_a_scheme_that_is_not_allowed_is_refused_without_its_secrets(name: str, secret: str):
-    with pytest.raises(ConfigError, match="not a local path") as refused:
+    with pytest.raises(ConfigError, match=r"cannot be read|names a host") as refused:
         location.expand(name)
     assert secret not in str(refused.value)
 
@@ -72,7 +74,7 @@ def test_a_file_is_read_sized_listed_and_identified(tmp_path: Path):
     kinds = [(location.exists(path), location.is_file(path), location.is_folder(path)) for path in (tar, tmp_path)]
     assert kinds == [(True, True, False), (True, False, True)]
     assert not location.exists(tmp_path / "gone")
-    storage, buffer = location.open_storage([tar]), memoryview(bytearray(3))
+    storage, buffer = LocalStorage([tar]), memoryview(bytearray(3))
     storage.read(0, 1, size=3, into=[buffer])
     storage.close()
     assert bytes(buffer) == b"234"
@@ -169,7 +171,7 @@ def test_anything_but_a_regular_file_is_refused_at_once(tmp_path: Path, kind: st
         monkeypatch.chdir(tmp_path)  # the path of a socket may have at most 108 bytes
         with socket.socket(socket.AF_UNIX) as server:
             server.bind("x.tar")
-    storage = location.open_storage([path])
+    storage = LocalStorage([path])
     for read in (location.file_bytes, location.read_file, location.open_file):
         with pytest.raises(OSError, match=f"it is {kind}, not a regular file"):
             read(path)

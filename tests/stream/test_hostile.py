@@ -34,7 +34,7 @@ folder = sys.argv[1]
 with BoneAgeStream(folder, batch_size=2, threads=1) as stream:
     print([key for batch in stream for key in batch.key if key])
 print(index([folder]), verify([folder, "--deep"]))
-for name in ("pipe:touch canary", f"{folder}/a.tar::pipe:touch canary", "http://localhost/x.tar"):
+for name in ("pipe:touch canary", f"{folder}/a.tar::pipe:touch canary", "ftp://localhost/x.tar"):
     try:
         BoneAgeStream(name)
     except ValueError as error:

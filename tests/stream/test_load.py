@@ -104,7 +104,7 @@ def loader(selection: Selection, storage: PlantedStorage) -> Loader:
 
 
 def requests_of(selection: Selection) -> list[Request]:
-    order = Order(selection.order_digest, selection.num_samples, 0, None)
+    order = Order(selection.order_digest, selection.first_sample, 0)
     return list(look_up(BatchGeometry(selection.num_samples, ROWS, 0, 1, order.sample_at).epoch(0), selection))
 
 

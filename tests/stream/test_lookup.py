@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,9 @@ from hypothesis import strategies as st
 from tests.sample_sets import age_of
 from wds_bone.stream import lookup
 from wds_bone.stream.lookup import look_up
-from wds_bone.stream.order import order_key, sample_at
+from wds_bone.stream.order import Order, shard_of
 from wds_bone.stream.plan import BatchGeometry, BatchPlan
-from wds_bone.stream.selection import Selection, select_shards, shard_of
+from wds_bone.stream.selection import Selection, select_shards
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +21,8 @@ def selection(tiny_shards: Path) -> Selection:
 
 def geometry_of(selection: Selection, rows: int, world_size: int) -> BatchGeometry:
     num_samples = len(selection.table)
-    order = partial(sample_at, num_samples=num_samples, key=order_key("digest", 0))
-    return BatchGeometry(num_samples, rows * world_size, world_size - 1, world_size, order)
+    order = Order("digest", selection.first_sample, 0)
+    return BatchGeometry(num_samples, rows * world_size, world_size - 1, world_size, order.sample_at)
 
 
 @given(rows=st.integers(1, 50), world_size=st.integers(1, 4), at_once=st.integers(1, 100))

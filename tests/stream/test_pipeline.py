@@ -41,7 +41,7 @@ def loader(selection: Selection) -> Iterator[Loader]:
 
 
 def geometry_of(selection: Selection) -> BatchGeometry:
-    order = Order(selection.order_digest, selection.num_samples, 0, None)
+    order = Order(selection.order_digest, selection.first_sample, 0)
     return BatchGeometry(selection.num_samples, ROWS, 0, 1, order.sample_at)
 
 

@@ -1,5 +1,4 @@
 from collections import Counter
-from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -7,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wds_bone.stream.order import order_key, sample_at
+from wds_bone.stream.order import Order
 from wds_bone.stream.plan import BatchGeometry
 
 
@@ -16,8 +15,8 @@ def geometries(draw: st.DrawFn) -> list[BatchGeometry]:
     """Return the geometries of all ranks of one run."""
     num_samples, world_size, rows = draw(st.integers(1, 200)), draw(st.integers(1, 6)), draw(st.integers(1, 9))
     buffer = draw(st.none() | st.integers(1, 250))
-    order = partial(sample_at, num_samples=num_samples, key=order_key("digest", draw(st.integers(0, 9))), buffer=buffer)
-    return [BatchGeometry(num_samples, rows * world_size, rank, world_size, order) for rank in range(world_size)]
+    sample_at = Order("digest", np.array([0, num_samples]), draw(st.integers(0, 9)), buffer).sample_at
+    return [BatchGeometry(num_samples, rows * world_size, rank, world_size, sample_at) for rank in range(world_size)]
 
 
 @pytest.mark.fault("G1")

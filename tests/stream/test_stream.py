@@ -65,14 +65,19 @@ def test_each_epoch_delivers_every_sample_once_in_a_new_order(tiny_shards: Path)
 
 
 @pytest.mark.fault("F4", "G1")
-@given(threads=st.integers(1, 5), world_size=st.sampled_from([1, 2, 4, 8]), buffer=st.none() | st.integers(1, 60))
+@given(
+    threads=st.integers(1, 5),
+    world_size=st.sampled_from([1, 2, 4, 8]),
+    shuffle=st.fixed_dictionaries({"shuffle_buffer": st.none() | st.integers(1, 60)})
+    | st.fixed_dictionaries({"shuffle_windows": st.integers(1, 4)}),
+)
 def test_threads_and_ranks_do_not_change_the_global_batches(
-    tiny_shards: Path, threads: int, world_size: int, buffer: int | None
+    tiny_shards: Path, threads: int, world_size: int, shuffle: dict[str, object]
 ) -> None:
-    with stream_of(tiny_shards, threads=1, shuffle_buffer=buffer) as alone:
+    with stream_of(tiny_shards, threads=1, **shuffle) as alone:
         expected = [batch.key for batch in islice(alone.endless(), 7)]
     ranks = [
-        stream_of(tiny_shards, threads=threads, rank=rank, world_size=world_size, shuffle_buffer=buffer)
+        stream_of(tiny_shards, threads=threads, rank=rank, world_size=world_size, **shuffle)
         for rank in range(world_size)
     ]
     loops = [islice(rank.endless(), 7) for rank in ranks]
@@ -93,8 +98,9 @@ def test_the_last_batch_of_an_epoch_is_padded_with_zeros_of_weight_0(tiny_shards
 
 
 @pytest.mark.fault("F4")
-def test_resuming_at_any_position_gives_the_remaining_batches(tiny_shards: Path) -> None:
-    with stream_of(tiny_shards) as stream:
+@pytest.mark.parametrize("windows", [None, 2])
+def test_resuming_at_any_position_gives_the_remaining_batches(tiny_shards: Path, windows: int | None) -> None:
+    with stream_of(tiny_shards, shuffle_windows=windows) as stream:
         loop = stream.endless()
         states = [stream.state_dict()]
         keys = []
@@ -102,7 +108,7 @@ def test_resuming_at_any_position_gives_the_remaining_batches(tiny_shards: Path)
             keys.append(batch.key)
             states.append(stream.state_dict())
     for taken, state in enumerate(states):
-        with stream_of(tiny_shards, threads=1) as resumed:
+        with stream_of(tiny_shards, threads=1, shuffle_windows=windows) as resumed:
             resumed.load_state_dict(state)
             assert [batch.key for batch in islice(resumed.endless(), 12 - taken)] == keys[taken:]
 
@@ -142,7 +148,12 @@ def test_another_split_in_the_same_folder_changes_nothing(tmp_path: Path) -> Non
 @pytest.mark.fault("F4")
 @pytest.mark.parametrize(
     ("changed", "field"),
-    [({"seed": 4}, "seed"), ({"shuffle_buffer": 5}, "shuffle_buffer"), ({"shuffle": False}, "seed")],
+    [
+        ({"seed": 4}, "seed"),
+        ({"shuffle_buffer": 5}, "shuffle_buffer"),
+        ({"shuffle_windows": 2}, "shuffle_windows"),
+        ({"shuffle": False}, "seed"),
+    ],
 )
 def test_a_state_of_another_order_is_refused_with_both_values(
     tiny_shards: Path, changed: dict[str, object], field: str
@@ -153,6 +164,36 @@ def test_a_state_of_another_order_is_refused_with_both_values(
         pytest.raises(CheckpointError, match=rf"{field} differs\n  expected: .*\(saved\)\n  got: .*\(now\)"),
     ):
         other.load_state_dict(stream.state_dict())
+
+
+@pytest.mark.fault("F4")
+def test_a_state_of_other_windows_is_refused_with_both_values(tiny_shards: Path) -> None:
+    with (
+        stream_of(tiny_shards, shuffle_windows=1) as stream,
+        stream_of(tiny_shards, shuffle_windows=2) as other,
+        pytest.raises(CheckpointError, match=r"(?s)shuffle_windows differs.*1 \(saved\).*2 \(now\)"),
+    ):
+        other.load_state_dict(stream.state_dict())
+
+
+def test_a_state_that_was_saved_before_there_were_windows_is_one_of_the_whole_epoch(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards) as stream, stream_of(tiny_shards, shuffle_windows=2) as windowed:
+        stream.set_epoch(2)
+        old = {name: value for name, value in stream.state_dict().items() if name != "shuffle_windows"}
+        stream.set_epoch(0)
+        stream.load_state_dict(old)
+        assert stream.position == 2 * NUM_SAMPLES
+        with pytest.raises(CheckpointError, match="shuffle_windows differs"):
+            windowed.load_state_dict(old)
+
+
+def test_an_epoch_in_windows_reads_one_shard_after_another(tiny_shards: Path) -> None:
+    with stream_of(tiny_shards, shuffle_windows=1) as stream:
+        numbers = [int(key.removeprefix("hand-")) for key in keys_of(stream)]
+    shards = np.searchsorted([17, 20], numbers, side="right")
+    assert sorted(numbers) == list(range(NUM_SAMPLES))
+    assert np.count_nonzero(np.diff(shards)) == 2
+    assert numbers != sorted(numbers)
 
 
 @pytest.mark.fault("F4")
@@ -254,6 +295,9 @@ def test_a_stream_is_refused_after_a_fork(tiny_shards: Path) -> None:
         ({"threads": 100_000}, "threads 100000 is more than this machine can use.*at most"),
         ({"shuffle_buffer": 0}, "shuffle_buffer 0 is out of range"),
         ({"shuffle_buffer": 5, "shuffle": False}, "shuffle_buffer=5 has no effect"),
+        ({"shuffle_windows": 0}, "shuffle_windows 0 is out of range"),
+        ({"shuffle_windows": 5, "shuffle": False}, "shuffle_windows=5 has no effect"),
+        ({"shuffle_windows": 5, "shuffle_buffer": 5}, "shuffle_buffer=5 and shuffle_windows=5 contradict each other"),
         ({"rank": 2, "world_size": 2}, "rank 2 of 2"),
         ({"batch_size": 10, "world_size": 4}, "batch_size 10 cannot be divided.*8 or 12"),
         ({"seed": None}, "seed None is not a whole number.*seed=0; shuffle=False"),

@@ -27,6 +27,7 @@ def predict_shards(
     shards: Sequence[str],
     *,
     split: str | None,
+    cache: str | None,
     batching: Batching,
     ranks: Ranks,
     interruption: Interruption,
@@ -34,11 +35,13 @@ def predict_shards(
 ) -> Labeled | None:
     """Predict every sample of a split once; all ranks get all predictions, or None after a signal to one of them.
 
+    `cache` is that of a `BoneAgeStream`.
+
     Raises:
         WdsBoneError: if the shards do not match a checkpoint, or the memory is too small.
     """
     refuse_large_batches(ensemble, batching, ranks.device)
-    with _open_stream(shards, split, batching, ranks) as stream:
+    with _open_stream(shards, split, batching, ranks, cache=cache) as stream:
         ensemble.refuse_other_format(stream.image_format, where=", ".join(shards))
         ranks.refuse_disagreement(_shared_description(ensemble, stream, batching, gender_input))
         genders = override_genders(stream.genders.astype(np.float32), gender_input, digest=stream.order_digest)
@@ -54,7 +57,9 @@ def predict_shards(
         return None if predictions is None else Labeled(predictions, {"shards": _describe_shards(stream, split)})
 
 
-def _open_stream(shards: Sequence[str], split: str | None, batching: Batching, ranks: Ranks) -> BoneAgeStream:
+def _open_stream(
+    shards: Sequence[str], split: str | None, batching: Batching, ranks: Ranks, *, cache: str | None
+) -> BoneAgeStream:
     """Open the stream of this rank's samples, in the order of the shards.
 
     Each rank predicts whole batches of a single-process run, so that the predictions are bit for bit the same for any
@@ -69,6 +74,7 @@ def _open_stream(shards: Sequence[str], split: str | None, batching: Batching, r
         shuffle=False,
         threads=batching.num_threads(ranks.device),
         device=ranks.device,
+        cache=cache,
     )
 
 

@@ -20,7 +20,7 @@ from wds_bone.errors import ConfigError, WdsBoneError
 from wds_bone.inference.ensemble import Ensemble
 from wds_bone.inference.predictions import Predictions
 from wds_bone.model.footprint import measure_forward_bytes
-from wds_bone.stream.order import order_key, sample_at
+from wds_bone.stream.order import Order
 
 GenderInput = Literal["true", "shuffled", "swapped"]
 _SHUFFLE_SEED = 0
@@ -100,8 +100,8 @@ def override_genders(genders: NDArray[np.float32], gender_input: GenderInput, *,
     if gender_input == "swapped":
         return 1 - genders
     if gender_input == "shuffled":
-        key = order_key(digest, _SHUFFLE_SEED)
-        return genders[sample_at(np.arange(len(genders)), len(genders), key=key)]
+        order = Order(digest, np.array([0, len(genders)]), _SHUFFLE_SEED)
+        return genders[order.sample_at(np.arange(len(genders)))]
     return genders
 
 

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from wds_bone.errors import WdsBoneError
-from wds_bone.stream.pool import DaemonPool
+from wds_bone.storage.pool import DaemonPool
 
 FilmT = TypeVar("FilmT")
 ReadT = TypeVar("ReadT")

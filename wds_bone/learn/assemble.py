@@ -24,6 +24,7 @@ from wds_bone.model.layers import freeze_backbone, set_drop_path, set_dropout
 from wds_bone.model.model import BoneAgeModel, build_model
 from wds_bone.model.preprocess import Preprocessing, plan_preprocessing
 from wds_bone.model.weights import load_initial_weights
+from wds_bone.remote.settings import cache_folder
 from wds_bone.storage.machine import check_count
 from wds_bone.stream.folds import keep_fold
 from wds_bone.stream.locate import find_splits
@@ -52,22 +53,30 @@ def open_streams(config: TrainConfig, ranks: Ranks) -> tuple[BoneAgeStream, Bone
                 batch_size=config.batch_size,
                 seed=config.seed,
                 shuffle_buffer=config.shuffle_buffer,
-                **_on_rank(config, ranks),
+                shuffle_windows=config.shuffle_windows,
+                **_reading(config, ranks),
             )
         )
         val_stream = BoneAgeStream(
             **_samples_of(config, "val"),
             batch_size=min(VALIDATION_ROWS, config.batch_size) * ranks.world_size,
             shuffle=False,
-            **_on_rank(config, ranks),
+            **_reading(config, ranks),
         )
         opened.pop_all()
     return train_stream, val_stream
 
 
-def _on_rank(config: TrainConfig, ranks: Ranks) -> dict[str, Any]:
-    names = {"rank": ranks.rank, "world_size": ranks.world_size}
-    return {**names, "threads": config.threads, "device": ranks.device}
+def _reading(config: TrainConfig, ranks: Ranks) -> dict[str, Any]:
+    """Return the arguments of a stream that say who reads, and how."""
+    return {
+        "rank": ranks.rank,
+        "world_size": ranks.world_size,
+        "threads": config.threads,
+        "device": ranks.device,
+        "cache": cache_folder(config.cache),
+        "cache_bytes": config.cache_bytes,
+    }
 
 
 def _samples_of(config: TrainConfig, part: Part) -> dict[str, Any]:

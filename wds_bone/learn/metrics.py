@@ -5,6 +5,7 @@ Out: one dictionary for each line, in plain JSON types.
 Invariant: the same predictions give the same numbers with the same NumPy; the intervals come from a seeded bootstrap.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ def step_metrics(run: Run, step: int, *, loss: float, stopwatch: Stopwatch) -> d
         "images_per_second": steps_per_second * recipe.global_batch_size,
         "wait_fraction": wait_fraction,
         "rss_bytes": resident_bytes(),
+        **transfer_metrics(run),
         **({"device_peak_bytes": peak_bytes(device)} if device.type == "cuda" else {}),
     }
 
@@ -44,7 +46,15 @@ def validation_metrics(run: Run, step: int, predictions: Predictions) -> dict[st
         "val_mae_low_months": low,
         "val_mae_high_months": high,
         "constant_mae_months": constant_error(run.train_stream.ages_months, predictions.age_months),
+        **transfer_metrics(run),
     }
+
+
+def transfer_metrics(run: Run) -> dict[str, float]:
+    """Return what both streams of this process have moved over the network in this launch; empty for local shards."""
+    moved = [asdict(stream.transfer()) for stream in (run.train_stream, run.val_stream)]
+    total = {name: sum(each[name] for each in moved) for name in moved[0]}
+    return total if any(total.values()) else {}
 
 
 def absolute_errors(predicted_months: Months, age_months: Months) -> NDArray[np.float64]:

@@ -89,6 +89,7 @@ class MetricsLog:
         text = f"loss {line['loss']:.3f}  {line['images_per_second']:.0f} images/s  waiting {line['wait_fraction']:.0%}"
         if "device_peak_bytes" in line:
             text += f"  GPU {line['device_peak_bytes'] / 1e9:.1f} GB"
+        text += _transfer_text(line)
         if not self._bar.disable:
             self._bar.set_postfix_str(text, refresh=False)
         elif time.monotonic() - self._shown_at >= PLAIN_SECONDS:
@@ -105,6 +106,7 @@ class MetricsLog:
         text = (
             f"epoch {int(line['epoch'])}  validation MAE {line['val_mae_months']:.2f} months (95 %: {interval})  "
             f"constant predictor {line['constant_mae_months']:.2f}  best so far: epoch {line['best_epoch']}"
+            f"{_transfer_text(line)}"
         )
         self._show(text, line)
         self._curve.update()
@@ -130,6 +132,16 @@ class MetricsLog:
             return elapsed
         step_seconds = (seconds - self._first_seconds) / (step - self._first_step)
         return f"{elapsed}, about {format_duration((self._num_steps - step) * step_seconds)} left"
+
+
+def _transfer_text(line: Line) -> str:
+    """Return what has been moved over the network; empty for local shards."""
+    if "bytes_fetched" not in line:
+        return ""
+    return (
+        f"  fetched {line['bytes_fetched'] / 1e6:,.0f} MB  from the cache {line['cache_hits']:,}  "
+        f"retries {line['retries']:,}  network wait {line['waited_seconds']:,.0f} s"
+    )
 
 
 class LearningCurve:

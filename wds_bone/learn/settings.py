@@ -8,7 +8,7 @@ Invariant: a resolved config describes the run completely, on any machine.
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from wds_bone.config import check_bounds, invalid_setting, option, setting_name
+from wds_bone.config import check_bounds, invalid_setting, option, option_of, setting_name
 from wds_bone.distributed.hardware import (
     Device,
     Precision,
@@ -20,7 +20,8 @@ from wds_bone.distributed.hardware import (
 )
 from wds_bone.errors import ConfigError
 from wds_bone.model.augment import Ranges
-from wds_bone.paths import PathText
+from wds_bone.paths import PathText, ShardsText
+from wds_bone.remote.settings import RemoteOptions, check_cache, check_hosts
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,13 @@ class TrainConfig:
     processes of the run.
     """
 
-    train: tuple[PathText, ...] = option(
+    train: tuple[ShardsText, ...] = option(
         "training shards: a manifest, a folder or tars",
         default=("shards/manifest.json",),
         metavar="PATH",
         may_differ=True,
     )
-    val: tuple[PathText, ...] | None = option(
+    val: tuple[ShardsText, ...] | None = option(
         "validation shards (default: the val split of --train)", default=None, metavar="PATH", may_differ=True
     )
     out: Path = option(
@@ -102,6 +103,8 @@ class TrainConfig:
         metavar="auto|none|FILE",
         may_differ=True,
     )
+    cache: PathText = option_of(RemoteOptions, "cache")
+    allow_host: tuple[str, ...] | None = option_of(RemoteOptions, "allow_host")
     log_every: int = option("number of steps between lines of metrics", default=20, min=1, may_change=True)
     dry_run: bool = option(
         "take a few steps, print what the run would do and how long it would take, and write nothing",
@@ -146,6 +149,13 @@ class TrainConfig:
     shuffle_buffer: int | None = option(
         "shuffle window in samples; none: the whole epoch", default=None, min=1, flag=False
     )
+    shuffle_windows: int | None = option(
+        "for shards larger than every cache: number of shards whose samples are shuffled together; none: all",
+        default=None,
+        min=1,
+        flag=False,
+    )
+    cache_bytes: int | None = option_of(RemoteOptions, "cache_bytes")
     timeout_seconds: float = option(
         "seconds to wait for an unresponsive process", default=300.0, min=1, flag=False, may_change=True
     )
@@ -171,7 +181,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        check_cache(self.cache, self.cache_bytes)
+        check_hosts(self.allow_host)
         _check_folds(self)
+        _check_shuffle(self)
         random = [setting_name(TrainConfig, name) for name in ("dropout", "drop_path") if getattr(self, name)]
         if self.freeze_backbone and random:
             raise ConfigError(
@@ -273,6 +286,12 @@ def refuse_indivisible(batch_size: int, *, num_ranks: int, num_parts: int) -> No
             got=batch_size,
             do=f"use --batch-size {nearest}" + (", or another number of processes" if num_ranks > 1 else ""),
         )
+
+
+def _check_shuffle(config: TrainConfig) -> None:
+    if config.shuffle_buffer is not None and config.shuffle_windows is not None:
+        problem = "--set shuffle_buffer and shuffle_windows contradict each other"
+        raise ConfigError(problem, expected="one of them", got="both", do="leave one of them out")
 
 
 def _check_folds(config: TrainConfig) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 from wds_bone.config import check_bounds, option, option_of
 from wds_bone.distributed.hardware import Device
 from wds_bone.inference.labeled import Batching
-from wds_bone.paths import PathText
+from wds_bone.paths import PathText, ShardsText
 from wds_bone.report.samples import NamedSamples, check_samples, named_samples
 from wds_bone.report.settings import EvaluateConfig
 
@@ -35,7 +35,9 @@ class CalibrateConfig:
         "films of each gender",
         default=False,
     )
-    shards: tuple[PathText, ...] = option_of(EvaluateConfig, "shards")
+    shards: tuple[ShardsText, ...] = option_of(EvaluateConfig, "shards")
+    cache: PathText = option_of(EvaluateConfig, "cache")
+    allow_host: tuple[str, ...] | None = option_of(EvaluateConfig, "allow_host")
     split: str | None = option_of(EvaluateConfig, "split")
     labels: Path | None = option_of(EvaluateConfig, "labels")
     images: tuple[Path, ...] = option_of(EvaluateConfig, "images")

@@ -22,6 +22,7 @@ from wds_bone.inference.labeled import Batching, GenderInput, Labeled, check_sou
 from wds_bone.inference.predictions import refuse_not_finite
 from wds_bone.interrupt import Interruption
 from wds_bone.labels.columns import LabelColumns
+from wds_bone.remote.settings import cache_folder, check_hosts
 
 _COLUMN_OPTIONS = (
     *("id_column", "age_column", "gender_column", "gender_is", "age_unit", "gender_words", "delimiter", "id_width"),
@@ -36,6 +37,7 @@ class NamedSamples:
     Attributes:
         shards: a manifest, folders or tars.
         split: the split of a folder or manifest.
+        cache: where shards in object storage are kept, as a stream takes it.
         labels: the label table of the films; None for shards.
         images: the folders of the films.
         columns: what the columns of the label table mean, if their names do not say so.
@@ -43,6 +45,7 @@ class NamedSamples:
 
     shards: Sequence[str]
     split: str | None
+    cache: str | None
     labels: Path | None
     images: Sequence[Path]
     columns: LabelColumns
@@ -52,20 +55,22 @@ def named_samples(config: Any) -> NamedSamples:
     """Return the samples that the settings of a command name.
 
     Args:
-        config: has the options `shards`, `split`, `labels` and `images`, and those for the columns of a label table.
+        config: has the options `shards`, `split`, `cache`, `labels` and `images`, and those for the columns of a label
+            table.
 
     Raises:
         ConfigError: if an option for the columns is not valid.
     """
     columns = LabelColumns(**{name: getattr(config, name) for name in _COLUMN_OPTIONS})
-    return NamedSamples(config.shards, config.split, config.labels, config.images, columns)
+    cache = cache_folder(config.cache)
+    return NamedSamples(config.shards, config.split, cache, config.labels, config.images, columns)
 
 
 def check_samples(config: Any) -> None:
     """Check that the settings of a command name samples in one way, and that none of these options is without effect.
 
     Args:
-        config: like that of `named_samples`, and has the option `runs`.
+        config: like that of `named_samples`, and has the options `allow_host` and `runs`.
 
     Raises:
         ConfigError: if they do not.
@@ -75,6 +80,9 @@ def check_samples(config: Any) -> None:
     )
     if config.labels is None:
         refuse_without_effect(config, _COLUMN_OPTIONS, reason="without --labels")
+    if not config.shards:
+        refuse_without_effect(config, ("cache", "allow_host"), reason="without --shards")
+    check_hosts(config.allow_host)
     named_samples(config)  # its creation checks the options
 
 
@@ -133,6 +141,7 @@ def _predict(
             ensemble,
             samples.shards,
             split=samples.split,
+            cache=samples.cache,
             batching=batching,
             ranks=ranks,
             interruption=interruption,

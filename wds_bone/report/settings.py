@@ -14,7 +14,8 @@ from wds_bone.config import check_bounds, option, option_of
 from wds_bone.distributed.hardware import Device
 from wds_bone.errors import ConfigError
 from wds_bone.inference.labeled import Batching, GenderInput
-from wds_bone.paths import PathText
+from wds_bone.paths import PathText, ShardsText
+from wds_bone.remote.settings import RemoteOptions
 from wds_bone.report.samples import NamedSamples, check_samples, named_samples, refuse_without_effect
 from wds_bone.sharding.settings import MakeShardsConfig
 
@@ -31,7 +32,9 @@ class EvaluateConfig:
         default=(),
         metavar="FILE",
     )
-    shards: tuple[PathText, ...] = option("labeled shards: a manifest, a folder or tars", default=(), metavar="PATH")
+    shards: tuple[ShardsText, ...] = option("labeled shards: a manifest, a folder or tars", default=(), metavar="PATH")
+    cache: PathText = option_of(RemoteOptions, "cache")
+    allow_host: tuple[str, ...] | None = option_of(RemoteOptions, "allow_host")
     split: str | None = option("split of a folder or manifest (default: the only one)", default=None, metavar="NAME")
     labels: Path | None = option(
         "label table of films, .csv or .xlsx, in place of --shards", default=None, metavar="FILE", may_be_pipe=True

@@ -19,10 +19,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from wds_bone.errors import ShardError
+from wds_bone.objects.protocol import Transfer
 from wds_bone.storage.finalizer import call_when_gone
 from wds_bone.storage.limits import limit_of
 
 MAX_OPEN_SHARDS = 64
+STALL_SECONDS = 120.0
 WritableBuffer = memoryview | NDArray[Any]
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -69,7 +71,14 @@ class _OpenShard:
 
 
 class LocalStorage:
-    """Shards on a local disk; up to `MAX_OPEN_SHARDS` of them are kept open once read."""
+    """Shards on a local disk; up to `MAX_OPEN_SHARDS` of them are kept open once read.
+
+    Attributes:
+        batches_ahead: 1; the kernel needs no more to read ahead.
+        stall_seconds: how long a read may take.
+    """
+
+    batches_ahead, stall_seconds = 1, STALL_SECONDS
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
@@ -84,7 +93,8 @@ class LocalStorage:
             ShardError: if the file is missing, unreadable or too short.
         """
         try:
-            num_bytes = _read(self._opened(shard), offset, size=size, into=into)
+            opened = self._opened(shard)  # held until the end, so that nobody closes the descriptor
+            num_bytes = fill(opened.descriptor, offset, size=size, into=into)
         except OSError as error:
             raise self._error(shard, f"byte {offset:,} cannot be read: {error.strerror}", size, error) from error
         if num_bytes != size:
@@ -93,9 +103,16 @@ class LocalStorage:
     def prefetch(self, shard: int, offset: int, size: int) -> None:
         """Advise the kernel to prefetch bytes that will be read soon; never raises an error."""
         opened = self._open.get(shard)
-        if opened is not None and hasattr(os, "posix_fadvise"):  # not available on macOS
-            with suppress(OSError):  # the read that follows reports the error
-                os.posix_fadvise(opened.descriptor, offset, size, os.POSIX_FADV_WILLNEED)
+        if opened is not None:
+            advise(opened.descriptor, offset, size)
+
+    def forget(self, shard: int, offset: int, size: int) -> bool:  # noqa: ARG002
+        """Return False: a second read of bytes that failed their checksum would return the same bytes."""
+        return False
+
+    def counters(self) -> Transfer:
+        """Return zeros: nothing is moved over a network."""
+        return Transfer()
 
     def close(self) -> None:
         """Close the files; a read in progress keeps its file open until it is done, and a new one raises an error."""
@@ -123,11 +140,22 @@ class LocalStorage:
         return ShardError(f"{path}: {problem}", expected=expected, got=got, do=do)
 
 
-def _read(opened: _OpenShard, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> int:
-    """Fill the buffers up to the end of the file, and return the number of bytes."""
-    total = num_bytes = os.preadv(opened.descriptor, into, offset)  # type: ignore[arg-type]  # arrays are buffers too
+def advise(descriptor: int, offset: int, size: int) -> None:
+    """Advise the kernel to prefetch bytes that will be read soon; never raises an error."""
+    if hasattr(os, "posix_fadvise"):  # not available on macOS
+        with suppress(OSError):  # the read that follows reports the error
+            os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
+
+
+def fill(descriptor: int, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> int:
+    """Fill the buffers, `size` bytes in total, up to the end of the file, and return the number of bytes.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    total = num_bytes = os.preadv(descriptor, into, offset)  # type: ignore[arg-type]  # arrays are buffers too
     while num_bytes and total < size:  # network file systems may return fewer bytes than there are
-        num_bytes = os.preadv(opened.descriptor, _skip(into, total), offset + total)
+        num_bytes = os.preadv(descriptor, _skip(into, total), offset + total)
         total += num_bytes
     return total
 

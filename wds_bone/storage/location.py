@@ -1,42 +1,47 @@
 """Where the files of a set are, and how to read them; sets are streamed, verified and indexed only through this module.
 
-In: what a user types: a path, a `file://` URL, a brace pattern, a glob.
+In: what a user types: a path, a URL, a brace pattern, a glob.
 Out: `Location`s, and their contents.
 Invariant: a path that exists always means itself, whatever characters are in its name; patterns apply only to what does
 not exist, and never to a `Path` object. The schemes are an allow-list, so that nothing in a name can run a program.
 Only regular files are opened.
 
-A location is a path today; callers use only its `name`, `parent`, `/`, `str()`, order and hash, and expect `OSError`
-from the functions below. To support another scheme, let `paths.refuse_url` pass it for settings that name shards, let
-`parse_location` return an object for it, let the functions below read that object, and let `open_storage` choose the
-class that reads its byte ranges, as `local.py` does for paths. Nothing else changes: other modules treat a location as
-opaque.
+A location is a `Path`, or a `Url` in object storage; other modules treat it as opaque. They use only its `name`,
+`parent`, `/`, `str()`, order and hash, and expect the same errors of both. To support another scheme, add it to
+`url.SCHEMES` and its client to `clients.py`.
 """
 
 import os
-import re
-from collections.abc import Sequence
-from itertools import islice
-from math import prod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, Protocol
-
-from braceexpand import braceexpand
+from typing import BinaryIO, Protocol, TypeVar
 
 from wds_bone.errors import ConfigError, ShardError
-from wds_bone.paths import refuse_url, strip_scheme
-from wds_bone.storage.local import LocalStorage, WritableBuffer, open_regular
+from wds_bone.objects.protocol import Transfer
+from wds_bone.objects.url import Url, is_url, parse_url
+from wds_bone.paths import strip_scheme
+from wds_bone.storage import remote_files
+from wds_bone.storage.local import WritableBuffer, open_regular
+from wds_bone.storage.patterns import expand_path_pattern, split_at_folder
 
-Location = Path
-MAX_LOCATIONS = 1_000_000
+Location = Path | Url
+MANIFEST_NAME = "manifest.json"
+NUM_AT_ONCE = 32
 _MAGIC = set("*?[{}")
-_GROUP = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.-?(\d+))?")
-_NUM_LETTERS = 26
+Value = TypeVar("Value")
 
 
 class Storage(Protocol):
-    """Reads byte ranges of the shards at a sequence of locations. Thread-safe."""
+    """Reads byte ranges of the shards at a sequence of locations. Thread-safe.
+
+    Attributes:
+        batches_ahead: how many batches whoever reads should announce ahead.
+        stall_seconds: how long a read may take.
+    """
+
+    batches_ahead: int
+    stall_seconds: float
 
     def read(self, shard: int, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> None:
         """Fill the buffers `into` in order, `size` bytes in total, or raise `ShardError`."""
@@ -44,31 +49,38 @@ class Storage(Protocol):
     def prefetch(self, shard: int, offset: int, size: int) -> None:
         """Announce a read; never raises an error."""
 
+    def forget(self, shard: int, offset: int, size: int) -> bool:
+        """Drop bytes that failed their checksum; return whether a second read may return others."""
+
+    def counters(self) -> Transfer:
+        """Return what has been moved over the network."""
+
     def close(self) -> None:
         """Release all resources; reads that begin later raise an error."""
 
 
 def parse_location(name: str | Path) -> Location:
-    """Return the location that `name` means: a path, or a `file://` URL.
+    """Return the location that `name` means: a path, or a URL.
 
     A path that exists means itself. In any other path, `~` is the home folder; in a URL, `%20` is a space.
 
     Raises:
-        ConfigError: if it is a URL of any other scheme, or can be no path.
+        ConfigError: if it is a URL of another scheme than those that can be read, or can be no path.
     """
     if not _can_be_a_path(str(name)):
         got = "a NUL character, or half of a character"
         raise ConfigError(f"{str(name)!r}: is not a path", got=got, do="check the path")
-    if isinstance(name, Path) or exists(name):
-        return Path(name) if exists(name) else _expand_home(name)
-    refuse_url(name)
+    if isinstance(name, Path) or exists(Path(name)):
+        return Path(name) if exists(Path(name)) else _expand_home(name)
     if (path := strip_scheme(name)) != name:
         return Path(path)
-    missing = _split_at_folder(Path(name))[1]
+    if is_url(name):
+        return parse_url(name)
+    missing = split_at_folder(Path(name))[1]
     if missing.startswith("pipe:") or "::" in missing:
         # Only the scheme is shown: the rest may contain a password or a signature.
-        problem = f"{name.partition(':')[0]}:...: is not a local path"
-        raise ConfigError(problem, expected="a path, or file://", do="copy the shards to a local disk")
+        problem = f"{name.partition(':')[0]}:...: cannot be read"
+        raise ConfigError(problem, expected="a path, or a URL", do="copy the shards to a disk or bucket")
     return _expand_home(name)
 
 
@@ -77,35 +89,54 @@ def expand(name: str | Path) -> list[Location]:
 
     A path that exists means itself, and a `Path` object is never a pattern. Of any other path, the part up to the last
     folder that exists means itself, and the rest is a pattern. As in a shell, globs skip names that begin with a dot.
+    In a URL, the last part may be a glob if the store can list its objects.
 
     Raises:
         ConfigError: if a brace is not closed, the pattern means more than a million locations, or a glob in it matches
             nothing.
+        ShardError: if the objects that a glob in a URL may match cannot be listed.
     """
     location = parse_location(name)
+    if isinstance(location, Url):
+        return [*remote_files.expand_url(str(name))]
     if exists(location) or not _MAGIC & set(str(location)):
         return [location]
     if isinstance(name, Path):
         got, do = "no file of this name; a Path object is never a pattern", "pass a string if this is a pattern"
         raise ConfigError(f"no shards in {str(name)!r}", expected="at least one .tar", got=got, do=do)
-    folder, pattern = _split_at_folder(location)
-    names = _expand_braces(pattern, name)
-    return [path for expanded in names for path in _glob(folder, expanded, name)]
+    return [*expand_path_pattern(location, shown=repr(name))]
 
 
-def exists(location: Location | str) -> bool:
-    """Return whether there is something, be it a link that leads nowhere."""
+def exists(location: Location) -> bool:
+    """Return whether there is something, be it a link that leads nowhere; in object storage, an object.
+
+    Raises:
+        ShardError: if a URL cannot be asked for.
+    """
+    if isinstance(location, Url):
+        return remote_files.exists(location)
     return os.path.lexists(location)  # False for names that no file can have; `Path.exists` raises
 
 
 def is_file(location: Location) -> bool:
-    """Return whether the location is a file."""
-    return os.path.isfile(location)  # noqa: PTH113
+    """Return whether the location is a file, or an object.
+
+    Raises:
+        ShardError: if a URL cannot be asked for.
+    """
+    return remote_files.exists(location) if isinstance(location, Url) else os.path.isfile(location)  # noqa: PTH113
 
 
 def is_folder(location: Location) -> bool:
-    """Return whether the location is a folder."""
+    """Return whether the location is a folder, or has the form of the prefix of a set."""
+    if isinstance(location, Url):
+        return location.name != MANIFEST_NAME and not location.name.endswith(".tar")
     return os.path.isdir(location)  # noqa: PTH112
+
+
+def can_list(folder: Location) -> bool:
+    """Return whether `list_files` can work: HTTP servers have no lists."""
+    return not isinstance(folder, Url) or folder.scheme not in ("http", "https")
 
 
 def list_files(folder: Location) -> list[Location]:
@@ -114,6 +145,8 @@ def list_files(folder: Location) -> list[Location]:
     Raises:
         ShardError: if the folder cannot be read.
     """
+    if isinstance(folder, Url):
+        return [*remote_files.list_files(folder)]
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
@@ -131,7 +164,7 @@ def list_tars(folder: Location) -> list[Location]:
 
 def identity(location: Location) -> str:
     """Return a name that is the same for all names of one file, for example through links."""
-    return str(location.resolve())
+    return str(location) if isinstance(location, Url) else str(location.resolve())
 
 
 def file_bytes(location: Location) -> int:
@@ -140,6 +173,8 @@ def file_bytes(location: Location) -> int:
     Raises:
         OSError: if it is missing, unreadable, or not a regular file.
     """
+    if isinstance(location, Url):
+        return remote_files.file_bytes(location)
     with open_file(location) as file:
         return file.seek(0, 2)
 
@@ -150,8 +185,21 @@ def read_file(location: Location) -> bytes:
     Raises:
         OSError: if it is missing, unreadable, or not a regular file.
     """
+    if isinstance(location, Url):
+        return remote_files.read_file(location)
     with open_file(location) as file:
         return file.read()
+
+
+def for_each(function: Callable[[Location], Value], locations: Sequence[Location]) -> list[Value]:
+    """Return what a function that reads files returns for each location, in order, or raise its first error.
+
+    URLs are read many at once, because an answer takes time.
+    """
+    if not any(isinstance(location, Url) for location in locations):
+        return [function(location) for location in locations]
+    with ThreadPoolExecutor(min(NUM_AT_ONCE, len(locations)), thread_name_prefix="files") as pool:
+        return list(pool.map(function, locations))
 
 
 def open_file(location: Location) -> BinaryIO:
@@ -160,12 +208,9 @@ def open_file(location: Location) -> BinaryIO:
     Raises:
         OSError: if it is missing, unreadable, or not a regular file.
     """
+    if isinstance(location, Url):
+        return remote_files.open_file(location)
     return os.fdopen(open_regular(location), "rb")
-
-
-def open_storage(locations: Sequence[Location]) -> Storage:
-    """Return what reads byte ranges of the shards at these locations."""
-    return LocalStorage(locations)
 
 
 def _can_be_a_path(name: str) -> bool:
@@ -175,51 +220,8 @@ def _can_be_a_path(name: str) -> bool:
         return False
 
 
-def _split_at_folder(path: Path) -> tuple[Path, str]:
-    """Return the last folder of a path that exists, and what follows it."""
-    folder = next((parent for parent in path.parents if exists(parent)), path.parent)
-    return folder, str(path.relative_to(folder))
-
-
 def _expand_home(name: str | Path) -> Location:
     try:
         return Path(name).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"{str(name)!r}: {error}", do="check the path, or write ./ before the ~") from error
-
-
-def _expand_braces(pattern: str, name: str) -> list[str]:
-    try:
-        # braceexpand builds a whole range before its first name, so count before expanding.
-        num_locations = prod(map(_num_choices, _GROUP.findall(pattern)))
-        names = [] if num_locations > MAX_LOCATIONS else list(islice(braceexpand(pattern), MAX_LOCATIONS + 1))
-    except ValueError as error:
-        problem = f"{name!r}: does not exist, and is not a pattern: {error}"
-        raise ConfigError(problem, do="check the path, or close the brace") from error
-    if not 0 < len(names) <= MAX_LOCATIONS:
-        got = f"{max(num_locations, len(names)):,}"
-        expected = f"at most {MAX_LOCATIONS:,}"
-        raise ConfigError(f"{name!r}: too many shards", expected=expected, got=got, do="check the range")
-    return names
-
-
-def _num_choices(group: str) -> int:
-    """Return how many names the contents of a brace mean."""
-    if numbers := _RANGE.fullmatch(group):
-        start, stop, step = (int(number or 1) for number in numbers.groups())
-        return abs(stop - start) // max(1, step) + 1
-    return group.count(",") + 1 if "," in group else _NUM_LETTERS ** (".." in group)
-
-
-def _glob(folder: Location, pattern: str, name: str) -> list[Location]:
-    path = folder / pattern
-    if not set("*?[") & set(pattern) or exists(path):
-        return [path]
-    try:
-        found = sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{name!r}: does not exist, and is not a pattern: {error}", do="check the path") from error
-    if not found:
-        got = f"no file of this name; as a pattern, {pattern!r} matches nothing in {folder}"
-        raise ConfigError(f"no shards in {name!r}", expected="at least one .tar", got=got, do="check the path")
-    return found

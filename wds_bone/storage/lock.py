@@ -27,7 +27,7 @@ WAIT_SECONDS = 2.0
 # The child processes of a killed writer end by themselves, but on a busy machine it can take them several seconds.
 WAIT_FOR_ORPHANS_SECONDS = 60.0
 _RETRY_SECONDS = 0.05
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 """How file systems say that they have no locks: Lustre mounted without flock, NFS without a lock server, some FUSE."""
 
 
@@ -141,7 +141,7 @@ def _acquire(descriptor: int, path: Path, command: str, wait_seconds: float) -> 
                 raise _locked_error(holder, path, command) from None
             time.sleep(_RETRY_SECONDS)
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 raise
             warn_once(
                 f"{path.parent}: this file system has no locks ({error.strerror}); make sure that no other "

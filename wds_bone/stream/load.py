@@ -16,17 +16,16 @@ from threading import get_ident
 import torch
 
 from wds_bone.errors import ConfigError, ShardError
+from wds_bone.storage.pool import DaemonPool
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.decode import Row
 from wds_bone.stream.lookup import Request, StoredImage
 from wds_bone.stream.memory import PixelMemory
 from wds_bone.stream.plan import BatchPlan
-from wds_bone.stream.pool import DaemonPool
 from wds_bone.stream.reader import SampleReader
 
 BATCHES_AHEAD = 2
 MAX_SAMPLES_PER_TASK = 16
-STALL_SECONDS = 120.0
 WAIT_SECONDS = 1.0
 
 
@@ -99,13 +98,14 @@ class Loader:
         reader: reads, checks and decodes one sample.
         memory: where decoded batches are kept on the CPU.
         pin_memory: allocate page-locked batches, which a GPU copies while the CPU continues.
-        stall_seconds: how long no thread may begin to read a sample, in time during which the process runs.
+        stall_seconds: how long no thread may begin to read a sample, in time during which the process runs; None takes
+            what the storage needs.
     """
 
     reader: SampleReader
     memory: PixelMemory
     pin_memory: bool = False
-    stall_seconds: float = STALL_SECONDS
+    stall_seconds: float | None = None
     _pool: "weakref.ref[DaemonPool] | None" = field(default=None, init=False)
 
     def batches(self, requests: Iterable[Request], *, threads: int) -> Iterator[tuple[BatchPlan, Batch]]:
@@ -153,7 +153,7 @@ class Loader:
 
     def _finish(self, loading: _Loading, watch: _Watch) -> tuple[BatchPlan, Batch]:
         try:
-            loading.outcome.wait(watch, stall_seconds=self.stall_seconds)
+            loading.outcome.wait(watch, stall_seconds=self._stall_seconds)
         except TimeoutError as error:
             raise self._stall_error(watch) from error
         return loading.request.plan, loading.batch
@@ -177,17 +177,18 @@ class Loader:
         return tensor.pin_memory() if self.pin_memory else tensor
 
     def _prefetched(self, requests: Iterator[Request], pool: DaemonPool, watch: _Watch) -> Iterator[Request]:
-        """Yield the requests; before each one, have a thread prefetch the images of the next one.
+        """Yield the requests; before each one, have a thread prefetch the images of those that follow it.
 
         A thread of the pool does it, because the thread that yields batches must not touch a disk that may hang.
         """
-        request = next(requests, None)
-        while request is not None:
-            following = next(requests, None)
-            if following is not None:
-                pool.submit(self._prefetch, following.images, watch, report=_ignore)
-            yield request
-            request = following
+        ahead, num_ahead = deque[Request](), self.reader.storage.batches_ahead
+        for request in requests:
+            if ahead or num_ahead > 1:  # the first batch of local shards is read at once
+                pool.submit(self._prefetch, request.images, watch, report=_ignore)
+            ahead.append(request)
+            if len(ahead) > num_ahead:
+                yield ahead.popleft()
+        yield from ahead
 
     def _prefetch(self, images: list[StoredImage], watch: _Watch) -> None:
         thread = get_ident()
@@ -211,11 +212,15 @@ class Loader:
         finally:
             watch.reading.pop(thread, None)
 
+    @property
+    def _stall_seconds(self) -> float:
+        return self.reader.storage.stall_seconds if self.stall_seconds is None else self.stall_seconds
+
     def _stall_error(self, watch: _Watch) -> ShardError:
         selection = self.reader.selection
         stuck = [selection.where(sample) for sample in list(watch.reading.values())]
         where = stuck[0] if stuck else str(selection.paths[0].parent)
-        waited = f"no bytes for {self.stall_seconds:g} seconds"
+        waited = f"no bytes for {self._stall_seconds:g} seconds"
         return ShardError(
             f"{where}: reading has stalled", expected="its contents", got=waited, do="check the disk or its mount"
         )

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wds_bone.stream.order import shard_of
 from wds_bone.stream.plan import BatchPlan
-from wds_bone.stream.selection import Selection, shard_of
+from wds_bone.stream.selection import Selection
 
 SAMPLES_AT_ONCE = 1024
 

@@ -13,6 +13,7 @@ from zlib_ng.zlib_ng import crc32
 
 from wds_bone.errors import ImageError, ShardError
 from wds_bone.shards.manifest import REBUILD
+from wds_bone.storage.local import WritableBuffer
 from wds_bone.storage.location import Storage
 from wds_bone.stream.decode import NPY_HEADER_BYTES, Row, check_npy_header, decode_into
 from wds_bone.stream.lookup import StoredImage
@@ -48,14 +49,12 @@ class SampleReader:
             ShardError: if the bytes cannot be read or fail their checksum; names the shard and the key.
             ImageError: if they are not the image that the index describes.
         """
-        number, shard, offset, size, expected, encoding = image
+        number, size, encoding = image.number, image.size, image.encoding
         if encoding == "npy" and size == NPY_HEADER_BYTES + row.nbytes and not self._fits:
             self._read_raw(image, row, buffer)
             return
         contents = buffer[:size]
-        self.storage.read(shard, offset, size=size, into=[contents])
-        if (got := crc32(contents)) != expected:
-            raise self._checksum_error(number, expected, got)
+        self._read(image, [contents])
         try:
             decode_into(contents, encoding, row, fit=self._fits)
         except ValueError as error:
@@ -71,13 +70,21 @@ class SampleReader:
     def _read_raw(self, image: StoredImage, row: Row, buffer: memoryview) -> None:
         """Read the pixels of a raw array straight into `row`, and its header into the buffer."""
         header = buffer[:NPY_HEADER_BYTES]
-        self.storage.read(image.shard, image.offset, size=image.size, into=[header, row])
-        if (got := crc32(row, crc32(header))) != image.crc32:
-            raise self._checksum_error(image.number, image.crc32, got)
+        self._read(image, [header, row])
         try:
             check_npy_header(header, row)
         except ValueError as error:
             raise self._image_error(image.number, error) from error
+
+    def _read(self, image: StoredImage, into: list[WritableBuffer]) -> None:
+        """Fill the buffers with the bytes of an image; bytes that fail their checksum are fetched once more."""
+        _, shard, offset, size, expected, _ = image
+        self.storage.read(shard, offset, size=size, into=into)
+        if (got := _crc32_of(into)) != expected and self.storage.forget(shard, offset, size):
+            self.storage.read(shard, offset, size=size, into=into)
+            got = _crc32_of(into)
+        if got != expected:
+            raise self._checksum_error(image.number, expected, got)
 
     @cached_property
     def _fits(self) -> bool:
@@ -95,3 +102,10 @@ class SampleReader:
         image = self.selection.image
         expected = f"a gray image of {image.height} x {image.width} pixels"
         return ImageError(f"{self.selection.where(sample)} cannot be decoded", expected=expected, got=error, do=REBUILD)
+
+
+def _crc32_of(buffers: list[WritableBuffer]) -> int:
+    checksum = 0
+    for buffer in buffers:
+        checksum = crc32(buffer, checksum)
+    return checksum

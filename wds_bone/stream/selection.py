@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from wds_bone.errors import ConfigError, ShardError
 from wds_bone.labels.read import check_ages_are_in_months
+from wds_bone.remote.shard import RemoteShard
 from wds_bone.shards.groups import join_groups
 from wds_bone.shards.image_size import mixed_sizes_error
 from wds_bone.shards.manifest import (
@@ -31,8 +32,9 @@ from wds_bone.shards.manifest import (
 from wds_bone.shards.samples import SampleTable, add_field, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
 from wds_bone.shards.sidecars import check_label_counts, duplicate_keys, read_sidecar
-from wds_bone.storage.location import Location, exists, file_bytes, identity
+from wds_bone.storage.location import Location, exists, file_bytes, for_each, identity
 from wds_bone.stream.locate import find_shards
+from wds_bone.stream.order import shard_of
 
 Keep = Callable[[SampleTable], NDArray[np.bool_]]
 
@@ -45,6 +47,7 @@ class Selection:
         paths: the shards, in order.
         first_sample: int64 (shards + 1,), the number of the first sample of each shard, and the total.
         table: the rows of all shards, one after another.
+        stored: what `open_storage` needs to know of each shard: its path, or the description of one in object storage.
         image: the format of the images that the stream delivers.
         order_digest: sha256 of the shards' names and contents, and of the samples that are kept.
     """
@@ -52,6 +55,7 @@ class Selection:
     paths: tuple[Location, ...]
     first_sample: NDArray[np.int64]
     table: SampleTable
+    stored: tuple[Path | RemoteShard, ...]
     image: ImageFormat
     order_digest: str
 
@@ -85,11 +89,6 @@ class Selection:
         """Return the shard and the key of a sample, for error messages."""
         shard = shard_of(np.array([sample]), self.first_sample).item()
         return f"{self.paths[shard]}: sample '{self.key_of(sample)}'"
-
-
-def shard_of(samples: NDArray[np.int64], first_sample: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the number of the shard of each sample, given `Selection.first_sample`."""
-    return np.searchsorted(first_sample, samples, side="right") - 1
 
 
 def select_shards(
@@ -127,6 +126,7 @@ def _select_all(located: Sequence["_Located"], names: Sequence[str | Path]) -> S
         paths=tuple(shard.path for shard in located),
         first_sample=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         table=join_tables([shard.table for shard in located]),
+        stored=tuple(shard.stored for shard in located),
         image=image,
         order_digest=_order_digest(located),
     )
@@ -155,16 +155,23 @@ class _Located:
     states_age_unit: bool = True
     num_ignored: int = 0
     entry: ShardEntry | None = None
+    scanned_bytes: int = 0
+
+    @property
+    def stored(self) -> Path | RemoteShard:
+        """What `open_storage` needs to know; all images of the shard, whichever of them are selected."""
+        if isinstance(self.path, Path):
+            return self.path
+        num_bytes = self.entry.shard_bytes if self.entry else self.scanned_bytes
+        image_ends = self.table["offset"].astype(np.int64) + self.table["size"]
+        return RemoteShard(self.path, self.sha256, num_bytes, image_ends)
 
 
 def _read_shards(paths: Iterable[Location]) -> list[_Located]:
     """Read the index of each shard, or scan the shard; the manifest of a folder is read once."""
-    sets: dict[Location, Manifest | None] = {}
-    located = []
-    for path in paths:
-        if path.parent not in sets:
-            sets[path.parent] = _set_in(path.parent)
-        located.append(_read_one(path, sets[path.parent]))
+    paths = list(paths)
+    sets = {folder: _set_in(folder) for folder in dict.fromkeys(path.parent for path in paths)}
+    located = for_each(lambda path: _read_one(path, sets[path.parent]), paths)
     tables = {shard.path: shard.table for shard in located}
     for folder, manifest in sets.items():
         _check_labels(folder, manifest, tables)
@@ -192,9 +199,11 @@ def _check_keys(tables: dict[str, SampleTable]) -> None:
 
 
 def _set_in(folder: Location) -> Manifest | None:
+    if exists(folder / MANIFEST_NAME):
+        return read_manifest(folder / MANIFEST_NAME)
     if is_unfinished(folder):
         raise unfinished_error(folder)
-    return read_manifest(folder / MANIFEST_NAME) if exists(folder / MANIFEST_NAME) else None
+    return None
 
 
 def _read_one(path: Location, manifest: Manifest | None) -> _Located:
@@ -223,7 +232,13 @@ def _scan(path: Location) -> _Located:
     shard = scan_shard(path)
     num_ignored = sum(shard.ignored.values())
     return _Located(
-        path, shard.sha256, shard.table, _scanned_image(shard, path), shard.states_age_unit, num_ignored=num_ignored
+        path,
+        shard.sha256,
+        shard.table,
+        _scanned_image(shard, path),
+        shard.states_age_unit,
+        num_ignored,
+        scanned_bytes=shard.shard_bytes,
     )
 
 

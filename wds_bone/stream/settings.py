@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from wds_bone.errors import ConfigError
 from wds_bone.storage.machine import check_count
 
+_REQUIRED = ("batch_size", "rank", "world_size")
+_OPTIONAL = ("shuffle_buffer", "shuffle_windows", "threads", "cache_bytes")
 _SEED = "use a number, such as seed=0; shuffle=False keeps the order of the shards"
 
 
@@ -41,28 +43,31 @@ class StreamSettings:
     seed: int
     shuffle: bool
     shuffle_buffer: int | None
+    shuffle_windows: int | None
     rank: int
     world_size: int
     threads: int | None
+    cache_bytes: int | None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "rank", "world_size", "shuffle_buffer", "threads"):
+        for name in (*_REQUIRED, *_OPTIONAL):
             value = getattr(self, name)
-            if value is not None or name in ("batch_size", "rank", "world_size"):
+            if value is not None or name in _REQUIRED:
                 object.__setattr__(self, name, whole_number(name, value))
         object.__setattr__(self, "seed", whole_number("seed", self.seed, do=_SEED))
-        _check_at_least_one(
-            batch_size=self.batch_size,
-            shuffle_buffer=self.shuffle_buffer,
-            world_size=self.world_size,
-            threads=self.threads,
-        )
+        _check_at_least_one(**{name: getattr(self, name) for name in ("batch_size", "world_size", *_OPTIONAL)})
         check_count("threads", self.threads, cores=available_cores())
         _check_ranks(batch_size=self.batch_size, rank=self.rank, world_size=self.world_size)
-        if self.shuffle_buffer is not None and not self.shuffle:
-            raise ConfigError(
-                f"shuffle_buffer={self.shuffle_buffer} has no effect with shuffle=False", do="leave one of them out"
-            )
+        _check_shuffle(self)
+
+
+def _check_shuffle(settings: StreamSettings) -> None:
+    names = ("shuffle_buffer", "shuffle_windows")
+    given = [f"{name}={value}" for name in names if (value := getattr(settings, name)) is not None]
+    if given and not settings.shuffle:
+        raise ConfigError(f"{given[0]} has no effect with shuffle=False", do="leave one of them out")
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} contradict each other", do="leave one of them out")
 
 
 def _check_at_least_one(**counts: int | None) -> None:

@@ -7,6 +7,7 @@ is saved after any batch continues with the next one.
 """
 
 import os
+import weakref
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from wds_bone.errors import ConfigError
+from wds_bone.objects.protocol import Transfer
+from wds_bone.remote.opening import CacheSettings, open_storage
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.shards.samples import SampleTable
-from wds_bone.storage.location import open_storage
 from wds_bone.storage.machine import check_memory
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.device import Planned, find_device
@@ -57,12 +59,17 @@ class BoneAgeStream(IterableDataset[Batch]):
         shuffle: False keeps the order of the shards, in every epoch.
         shuffle_buffer: a sample moves by fewer positions than this; None shuffles the whole epoch, which needs no more
             memory.
+        shuffle_windows: for shards that are too large for every cache: in each epoch the shards are shuffled, and then
+            the samples of every so many shards, one group after another; None shuffles the whole epoch.
         rank: which slice of each global batch this stream yields.
         world_size: number of slices; must divide `batch_size`.
         threads: number of decoding threads; None takes one per core.
         device: where batches go; to CUDA they are copied one batch ahead.
         keep: maps the table of all samples to a mask, bool (n,), of those in the stream; None keeps all. The table also
             has the field `group`, int64, if the patients of any shard are known.
+        cache: the folder in which shards in object storage are kept, which the processes of a host share; None takes
+            `wds_bone` in the user's folder for caches, and "none" fetches the images each time that they are read.
+        cache_bytes: the bound of all shards in that folder; None takes half of the free space of its disk.
 
     Attributes:
         position: number of samples handed out so far, over all ranks and epochs.
@@ -82,25 +89,34 @@ class BoneAgeStream(IterableDataset[Batch]):
         split: str | None = None,
         shuffle: bool = True,
         shuffle_buffer: int | None = None,
+        shuffle_windows: int | None = None,
         rank: int = 0,
         world_size: int = 1,
         threads: int | None = None,
         device: str | torch.device = "cpu",
         keep: Keep | None = None,
+        cache: str | Path | None = None,
+        cache_bytes: int | None = None,
     ) -> None:
         settings = StreamSettings(
             batch_size=batch_size,
             seed=seed,
             shuffle=shuffle,
             shuffle_buffer=shuffle_buffer,
+            shuffle_windows=shuffle_windows,
             rank=rank,
             world_size=world_size,
             threads=threads,
+            cache_bytes=cache_bytes,
         )
         self._device, self._threads = find_device(device), settings.threads or available_cores()
         self._selection = select_shards(shards, split=split, keep=keep)
         self._order = Order(
-            self.order_digest, self.num_samples, settings.seed if shuffle else None, settings.shuffle_buffer
+            self.order_digest,
+            self._selection.first_sample,
+            settings.seed if shuffle else None,
+            shuffle_buffer=settings.shuffle_buffer,
+            shuffle_windows=settings.shuffle_windows,
         )
         self._geometry = BatchGeometry(
             self.num_samples, settings.batch_size, settings.rank, settings.world_size, self._order.sample_at
@@ -111,10 +127,15 @@ class BoneAgeStream(IterableDataset[Batch]):
             num_batches=min(len(self), BATCHES_AHEAD + 2),  # those ahead, the one that is due, and the one in use
             buffer_bytes=self._threads * int(self._selection.table["size"].max()),
         )
-        self._storage, memory = open_storage(self._selection.paths), PixelMemory(batch_bytes)
-        reader = SampleReader(self._selection, self._storage)
-        self._loader = Loader(reader, memory, pin_memory=self._device.type == "cuda")
         self.position, self.world_size = 0, settings.world_size
+        self._storage = open_storage(
+            self._selection.stored,
+            CacheSettings(cache, settings.cache_bytes),
+            next_use=partial(_next_use, weakref.ref(self)),
+            batch_bytes=int(self._geometry.rows * self._selection.table["size"].mean()),
+        )
+        reader = SampleReader(self._selection, self._storage)
+        self._loader = Loader(reader, PixelMemory(batch_bytes), pin_memory=self._device.type == "cuda")
         self._process, self._closed = os.getpid(), False
         self._continues = False  # whether a state was loaded after the last loop
         self._num_moves = 0  # loops started and positions set; a loop fails once the stream has moved
@@ -206,6 +227,10 @@ class BoneAgeStream(IterableDataset[Batch]):
         self._move_to(self._order.position_of(state))
         self._continues = True
 
+    def transfer(self) -> Transfer:
+        """Return what this stream has moved over the network so far; zeros for local shards."""
+        return self._storage.counters()
+
     def close(self) -> None:
         """Stop the threads and close the files; a loop that continues raises an error."""
         self._closed = True
@@ -279,6 +304,14 @@ class BoneAgeStream(IterableDataset[Batch]):
             raise ConfigError("the stream is closed", do="open a new BoneAgeStream")
         if os.getpid() != self._process or get_worker_info() is not None:
             raise _process_error()
+
+
+def _next_use(stream: "weakref.ref[BoneAgeStream]") -> NDArray[np.int64]:
+    """Return in how many samples each shard is needed next; the storage must not keep its stream alive."""
+    found = stream()
+    if found is None:
+        return np.empty(0, np.int64)
+    return found._order.next_use(found.position) - found.position
 
 
 def _process_error() -> ConfigError:

@@ -43,7 +43,8 @@ _open: dict[int, _Crew] = {}  # the crews of all pools that have not been closed
 class DaemonPool:
     """Daemon threads that run tasks in the order of submission.
 
-    They end when the pool is closed or gone, and at interpreter exit at the latest.
+    They end when the pool is closed or gone, and at interpreter exit at the latest. The pool holds no reference to a
+    task that is done, so what owns the pool may submit its own methods.
 
     Args:
         num_threads: number of threads.
@@ -62,8 +63,30 @@ class DaemonPool:
         _open[id(crew)] = crew
         call_when_gone(self, crew.tasks.put, None)
         call_when_gone(self, crew.stopped.append, True)  # called first
-        for number in range(num_threads):
-            _start_thread(crew, f"{name}-{number}", num_threads=num_threads)
+        self._name = name
+        try:
+            for _ in range(num_threads):
+                self.add_thread(num_threads)
+        except ConfigError:
+            self.close()
+            raise
+
+    @property
+    def num_threads(self) -> int:
+        """The number of threads that were started."""
+        return self._crew.num_running
+
+    def add_thread(self, num_threads: int | None = None) -> None:
+        """Start one more thread; only one thread at a time may call this.
+
+        Args:
+            num_threads: how many threads are needed, for the error; None needs only this one more.
+
+        Raises:
+            ConfigError: if the system does not allow it.
+        """
+        number = self._crew.num_running
+        _start_thread(self._crew, f"{self._name}-{number}", num_threads=num_threads or number + 1)
 
     def submit(self, function: Callable[..., object], *arguments: Any, report: Report) -> None:
         """Schedule `function(*arguments)`, and after it `report(error)`, with None if there was no error."""
@@ -82,7 +105,6 @@ def _start_thread(crew: _Crew, name: str, *, num_threads: int) -> None:
     try:
         Thread(target=_work, args=[crew], name=name, daemon=True).start()
     except RuntimeError as error:
-        _close(crew)
         raise ConfigError(
             f"the system does not let this process start {num_threads:,} threads",
             expected="a limit of processes (`ulimit -u`, or that of the container) that allows them",

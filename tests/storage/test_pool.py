@@ -13,8 +13,8 @@ import pytest
 
 from tests.threads import assert_threads_end
 from wds_bone.errors import ConfigError
-from wds_bone.stream import pool as pool_module
-from wds_bone.stream.pool import DaemonPool
+from wds_bone.storage import pool as pool_module
+from wds_bone.storage.pool import DaemonPool
 
 
 def submit(pool: DaemonPool, function: Callable[..., object], *arguments: Any) -> "SimpleQueue[BaseException | None]":

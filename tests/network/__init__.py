@@ -1,0 +1,1 @@
+"""Tests of streams over a network that fails."""

@@ -1,0 +1,208 @@
+"""Read byte ranges of shards in object storage, through a cache in a local folder or without one.
+
+In: a shard number, an offset and buffers; announcements of what will be read.
+Out: the filled buffers, or an error.
+Invariant: `read` returns the bytes of the shard, from wherever they are at hand, and never waits without an end. No
+request is made for what is in the cache. Thread-safe.
+"""
+
+import errno
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from queue import Empty
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wds_bone.errors import ShardError
+from wds_bone.objects.protocol import ChangedError, Objects, Transfer
+from wds_bone.remote.cache import Cache
+from wds_bone.remote.demand import Answer, Waiter, Want
+from wds_bone.remote.fetch import Fetcher
+from wds_bone.remote.part_file import PartFile
+from wds_bone.remote.shard import RemoteShard
+from wds_bone.storage.local import WritableBuffer, advise
+
+READ_SECONDS = 600.0
+"""How long a read waits; the client gives a request without progress up much sooner."""
+AHEAD_BYTES = 32 * 2**20
+MAX_BATCHES_AHEAD = 64
+WAIT_SECONDS, POLL_SECONDS = 1.0, 0.005
+
+NextUse = Callable[[], NDArray[np.int64]]
+"""Returns int64 (shards,), in how many samples each shard is needed next."""
+
+
+class RemoteStorage:
+    """Shards in object storage.
+
+    Args:
+        shards: the shards.
+        clients: reads bytes of them, by scheme; this object will close the clients.
+        cache: where whole shards are kept; None fetches images only, each time that they are read.
+        next_use: what the cache keeps depends on it; None needs all shards, always.
+        batch_bytes: bytes of the images that are read at a time.
+
+    Attributes:
+        batches_ahead: how many batches should be announced ahead, which keeps the link busy in bounded memory.
+        stall_seconds: how long a read may take.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[RemoteShard],
+        clients: Mapping[str, Objects],
+        *,
+        cache: Cache | None = None,
+        next_use: NextUse | None = None,
+        batch_bytes: int = 2**20,
+    ) -> None:
+        self._shards, self._cache, self._next_use = shards, cache, next_use
+        self._clients, self._fetcher = clients, Fetcher(shards, clients, cache)
+        self._lock, self._num_hits, self._waited_seconds = Lock(), 0, 0.0
+        self._num_refused = dict[int, int]()  # reads of a shard until the cache is asked again whether it has room
+        self._closed = False
+        self.batches_ahead = max(2, min(MAX_BATCHES_AHEAD, AHEAD_BYTES // max(1, batch_bytes)))
+        self.stall_seconds = READ_SECONDS
+
+    def read(self, shard: int, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> None:
+        """Fill the buffers `into` in order, `size` bytes in total, starting at byte `offset` of the shard.
+
+        Raises:
+            ShardError: if they cannot be fetched, or the shard has changed.
+        """
+        try:
+            part = self._part(shard)
+            if part is not None and self._read_cached(part, offset, size=size, into=into):
+                with self._lock:
+                    self._num_hits += 1
+                return
+            want = self._want(shard, offset, size, part)
+            if (contents := self._fetcher.take(want.key) or self._wait(want, into)) is not None:
+                _copy(contents, into)
+        except OSError as error:
+            raise self._error(shard, offset, size, error) from error
+
+    def prefetch(self, shard: int, offset: int, size: int) -> None:
+        """Begin to fetch bytes that will be read soon; never raises an error."""
+        with suppress(OSError):  # the read that follows reports the error
+            part = self._part(shard)
+            if part is not None and part.has_image(offset):
+                advise(part.descriptor, offset, size)
+            else:
+                self._fetcher.announce(self._want(shard, offset, size, part))
+
+    def forget(self, shard: int, offset: int, size: int) -> bool:  # noqa: ARG002
+        """Drop bytes that failed their checksum, and return True: a second read fetches them again."""
+        with suppress(OSError):  # the read that follows reports the error
+            part = self._part(shard)
+            if part is not None and self._cache is not None:
+                self._cache.forget(part, self._shards[shard].segment_at(offset))
+        return True
+
+    def counters(self) -> Transfer:
+        """Return what has been moved so far."""
+        traffic = [client.traffic for client in self._clients.values()]
+        return Transfer(
+            bytes_fetched=sum(each.bytes_fetched for each in traffic),
+            cache_hits=self._num_hits,
+            retries=sum(each.retries for each in traffic),
+            waited_seconds=self._waited_seconds,
+        )
+
+    def close(self) -> None:
+        """End the requests and threads, and close the files; reads that wait or begin later raise an error."""
+        self._closed = True
+        self._fetcher.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    def _want(self, shard: int, offset: int, size: int, part: PartFile | None) -> Want:
+        return Want(shard, self._shards[shard].segment_at(offset), offset, size, part)
+
+    def _part(self, shard: int) -> PartFile | None:
+        """Return the file of a shard in the cache, or None.
+
+        Raises:
+            OSError: if the storage is closed, or the shard has changed.
+        """
+        if self._closed:
+            raise OSError(errno.EBADF, "the stream is closed")
+        if (error := self._fetcher.changed.get(shard)) is not None:
+            raise error
+        if self._cache is None:
+            return None
+        if (num_refused := self._num_refused.get(shard, 0)) > 0:
+            self._num_refused[shard] = num_refused - 1
+            return None
+        part = self._cache.open(self._shards[shard], self._distances)
+        if part is None:
+            self._num_refused[shard] = self._shards[shard].num_segments // 4 + 1
+        return part
+
+    def _distances(self) -> dict[str, int]:
+        distances = [0] * len(self._shards) if self._next_use is None else self._next_use().tolist()
+        return {shard.sha256: distance for shard, distance in zip(self._shards, distances, strict=True)}
+
+    def _read_cached(self, part: PartFile, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> bool:
+        """Fill the buffers from the cache, if the image is there; a file that fails is dropped."""
+        error = None
+        try:
+            if part.is_dropped or not part.has_image(offset):
+                return False
+            if part.read(offset, size=size, into=into):
+                return True
+        except OSError as caught:
+            error = caught
+        assert self._cache is not None
+        self._cache.drop(part, error)  # without an error, somebody has made it shorter
+        return False
+
+    def _wait(self, want: Want, into: Sequence[WritableBuffer]) -> memoryview | None:
+        """Return the bytes of an image once they have been fetched; None if they were in the cache after all."""
+        began = time.monotonic()
+        try:
+            while time.monotonic() < began + READ_SECONDS:
+                answer = self._answer(self._fetcher.need(want))
+                if isinstance(answer, Exception):
+                    raise answer
+                if answer is not None:
+                    return answer
+                if want.part is not None and self._read_cached(want.part, want.offset, size=want.size, into=into):
+                    return None
+                time.sleep(POLL_SECONDS)  # another process is fetching it
+            raise TimeoutError(errno.ETIMEDOUT, f"nothing has arrived for {READ_SECONDS:g} seconds")
+        finally:
+            with self._lock:
+                self._waited_seconds += time.monotonic() - began
+
+    def _answer(self, waiter: Waiter) -> Answer:
+        """Wait for an answer, unless the stream is closed or the time is over."""
+        for _ in range(int(READ_SECONDS / WAIT_SECONDS)):
+            if self._closed:
+                return OSError(errno.EBADF, "the stream is closed")
+            with suppress(Empty):
+                return waiter.get(timeout=WAIT_SECONDS)
+        return None
+
+    def _error(self, shard: int, offset: int, size: int, error: OSError) -> ShardError:
+        problem = f"{self._shards[shard].url}: byte {offset:,} cannot be read: {error.strerror}"
+        return ShardError(problem, expected=f"{size:,} bytes", do=_remedy(error))
+
+
+def _remedy(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "upload the shard again, or name the shards that there are"
+    if isinstance(error, PermissionError):
+        return "check the credentials, and that they allow reading this object"
+    if isinstance(error, ChangedError):
+        return "start again with the shards as they are now, or restore those of the manifest"
+    return "check the network and the server, then run the same command again"
+
+
+def _copy(contents: memoryview, into: Sequence[WritableBuffer]) -> None:
+    for buffer in into:
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]  # arrays are buffers too
+        view[:], contents = contents[: len(view)], contents[len(view) :]
