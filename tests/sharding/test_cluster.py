@@ -194,12 +194,14 @@ def test_an_address_without_a_scheduler_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_without_dask_the_package_to_install_is_named(
+def test_without_dask_the_extra_and_the_package_to_install_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert make_on_cluster(tmp_path / "out", "tcp://127.0.0.1:1", "--synthetic", "8") == 2
-    assert "run `pip install distributed`" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "the extra `cluster` is not installed" in error
+    assert "run `pip install distributed`" in error
 
 
 def test_a_run_on_a_cluster_leaves_no_thread(tmp_path: Path, scheduler: str):

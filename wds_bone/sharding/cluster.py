@@ -7,6 +7,7 @@ folder. So nothing that lost, late or cancelled workers write becomes a part of 
 """
 
 import concurrent.futures
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -46,16 +47,28 @@ def connect(address: str) -> Iterator["Client"]:
     try:
         from distributed import Client
     except ModuleNotFoundError as error:
-        do = "run `pip install distributed`, or leave this option out"
-        raise ConfigError(f"--scheduler {address}: the package distributed is not installed", do=do) from error
+        problem = f"--scheduler {address}: the extra `cluster` is not installed"
+        raise ConfigError(problem, do="run `pip install distributed`, or leave this option out") from error
     client = Client.__new__(Client)  # it connects in __init__, and must also be closed if that fails
+    with _quiet(logging.getLogger("distributed.client")):
+        try:
+            with _connection_errors(address):
+                client.__init__(address, set_as_default=False)
+            yield client
+        finally:
+            with suppress(TimeoutError):
+                client.close(timeout=CLOSE_SECONDS)
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Keep a logger from printing tracebacks of what is reported as an error with a remedy."""
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
-        with _connection_errors(address):
-            client.__init__(address, set_as_default=False)
-        yield client
+        yield
     finally:
-        with suppress(TimeoutError):
-            client.close(timeout=CLOSE_SECONDS)
+        logger.setLevel(level)
 
 
 @contextmanager
