@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 MAX_SUBMITTED = 1000
-"""The number of shards that the scheduler knows at a time: it keeps their plans in memory, 200 kB for a large one."""
+"""The number of shards that the scheduler knows at a time: it keeps their plans in memory, up to 150 kB each."""
 QUIET_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 _RUN_AGAIN = "run the command again to continue where it stopped"
