@@ -11,7 +11,7 @@ from pathlib import Path
 
 from distributed import Client
 
-from tests.sharding.film_sets import DEADLINE_SECONDS, wait_until
+from tests.sharding.film_sets import DEADLINE_SECONDS, SCRIPT, wait_until
 
 Process = subprocess.Popen[bytes]
 
@@ -57,7 +57,8 @@ def running_scheduler(folder: Path, environment: Mapping[str, str] | None = None
 @contextmanager
 def _running(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Iterator[Process]:
     with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, stdout=log, stderr=log)
+        own = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}  # another version may be installed
+        process = subprocess.Popen(command, cwd=folder, env={**own, **environment}, stdout=log, stderr=log)
     try:
         yield process
     finally:

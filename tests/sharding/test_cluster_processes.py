@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.timeout(600),  # takes several minutes on a busy machine
     pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system has no /proc"),
 ]
-HANDS = ("--synthetic", "240", "--samples-per-shard", "40")
+HANDS = ("--synthetic", "120", "--samples-per-shard", "20")
 MANY_HANDS = ("--synthetic", "4000", "--samples-per-shard", "1000")
 SECONDS_TO_STOP = 10
 
@@ -46,7 +46,7 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scheduler]:
 def whole_set(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The digests of an uninterrupted set of hands, written by this machine."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    assert main(["--out", str(out), *HANDS, "--workers", "2"]) == 0
+    assert main(["--out", str(out), *HANDS, "--workers", "1"]) == 0
     return digests(out)
 
 
@@ -72,7 +72,7 @@ def test_three_workers_of_which_one_is_killed_write_the_same_bytes(
         os.kill(writers_of(out)[0], signal.SIGKILL)
         status, _, err = finish(process)
     assert status == 0, err
-    assert "train + val: 240 of 240 samples" in err
+    assert "train + val: 120 of 120 samples" in err
     assert digests(out) == whole_set
 
 
@@ -139,7 +139,7 @@ def test_a_lost_scheduler_is_an_error_and_a_repeated_run_continues_without_it(tm
     assert status == 2
     assert "the connection to the scheduler was lost while the shard was written" in err
     assert "Traceback" not in err
-    assert main(["--out", str(out), *HANDS, "--workers", "2"]) == 0
+    assert main(["--out", str(out), *HANDS, "--workers", "1"]) == 0
     assert digests(out) == whole_set
 
 
