@@ -31,16 +31,19 @@ class Scheduler:
         """Start workers with one thread each in another folder than that of this process; at the end, kill them."""
         options = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(self.folder)]
         command = [*wrapper, sys.executable, "-m", "dask", "worker", self.address, *options]
+        num_before = self._wait_for_workers()
         with ExitStack() as stack:
             started = [stack.enter_context(_running(command, self.folder, environment or {})) for _ in range(number)]
-            self._wait_for_workers(number)
+            self._wait_for_workers(num_before + number)
             yield started
         if self.process.poll() is None:
-            self._wait_for_workers(0)
+            self._wait_for_workers(num_before)
 
-    def _wait_for_workers(self, number: int) -> None:
+    def _wait_for_workers(self, number: int | None = None) -> int:
+        """Wait until there are `number` workers, and return how many there are."""
         with Client(self.address, set_as_default=False, timeout=DEADLINE_SECONDS) as client:
-            wait_until(lambda: len(client.nthreads()) == number)
+            wait_until(lambda: number is None or len(client.nthreads()) == number)
+            return len(client.nthreads())
 
 
 @contextmanager

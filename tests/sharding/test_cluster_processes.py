@@ -23,7 +23,7 @@ from tests.sharding.film_sets import (
     writers_of,
 )
 from wds_bone.make_shards import main
-from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME
+from wds_bone.shards.manifest import STAGING_NAME
 from wds_bone.verify import main as verify
 
 pytestmark = [
@@ -158,13 +158,16 @@ def much_older_version(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
-@pytest.mark.parametrize(
+VERSIONS = pytest.mark.parametrize(
     ("change", "message"),
     [
         (other_version, "has other versions than this command"),
         (much_older_version, "cannot import the code of this command"),
     ],
 )
+
+
+@VERSIONS
 def test_a_worker_with_another_version_is_refused_before_any_work(
     tmp_path: Path, scheduler: Scheduler, change, message: str, capsys: pytest.CaptureFixture[str]
 ):
@@ -174,7 +177,22 @@ def test_a_worker_with_another_version_is_refused_before_any_work(
     err = capsys.readouterr().err
     assert "error: worker tcp://127.0.0.1:" in err
     assert message in err
-    assert not (tmp_path / "out" / MANIFEST_NAME).exists()
+    assert not list((tmp_path / "out").rglob("*.tar"))
+
+
+@VERSIONS
+def test_a_worker_with_another_version_that_joins_late_is_refused_and_the_command_waits_for_workers(
+    tmp_path: Path, scheduler: Scheduler, change, message: str
+):
+    out, lines = tmp_path / "out", []
+    process = start(out, *HANDS, "--scheduler", scheduler.address)
+    assert process.stderr is not None
+    wait_until(lambda: lines.append(process.stderr.readline()) or "no workers are connected" in lines[-1])
+    with scheduler.workers(1, environment=change(tmp_path)):
+        status, _, err = finish(process)
+    assert status == 2
+    assert message in err
+    assert not list(out.rglob("*.tar"))
 
 
 def has_mounts() -> bool:
