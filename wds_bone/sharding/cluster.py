@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +110,10 @@ def write_shards_on_cluster(
         site = Site(local_versions(), str(folder.absolute()), _probe_films(shards, images))
         _check_workers(client, site)
         remote = replace(settings, folder=folder.absolute())
-        submit = partial(executor.submit, write_attempt, settings=remote, site=site)
+
+        def submit(shard: ShardPlan) -> _Attempt:
+            return executor.submit(write_attempt, _with_absolute_paths(shard), remote, site)
+
         with _counts(client, topic=folder.name) as counts:
             poll = _poll(client, counts, show)
             for shard, attempt in _finished(shards, submit, poll):
@@ -128,7 +130,7 @@ def _finished(
     while waiting or running:
         while waiting and len(running) < MAX_SUBMITTED:
             shard = waiting.popleft()
-            running[submit(_with_absolute_paths(shard))] = shard
+            running[submit(shard)] = shard
         ended, _ = concurrent.futures.wait(running, POLL_SECONDS, concurrent.futures.FIRST_COMPLETED)
         for attempt in ended:
             yield running.pop(attempt), attempt
@@ -163,17 +165,15 @@ def _check_workers(client: "Client", site: Site) -> None:
         ConfigError: if one of them differs.
     """
     for address, found in client.run(find_problem, site, on_error="return").items():
-        if isinstance(found, ImportError):
-            raise _import_error(f"worker {address}", found) from found
-        if isinstance(found, WdsBoneError):
-            raise found
+        if type(found) is Exception:  # how Dask reports that the worker cannot import the function
+            raise _import_error(address, found)
         if isinstance(found, Exception) and not isinstance(found, OSError):  # OSError: the worker was lost
             raise found
 
 
-def _import_error(where: str, error: ImportError) -> ConfigError:
+def _import_error(address: str, error: Exception) -> ConfigError:
     return ConfigError(
-        f"{where}: cannot import the code of this command",
+        f"worker {address}: cannot import the code of this command",
         expected=", ".join(f"{name} {version}" for name, version in local_versions().items()),
         got=error,
         do=SAME_ENVIRONMENT,
@@ -238,8 +238,6 @@ def _name_of(attempt: _Attempt, shard: ShardPlan) -> str:
         return Path(attempt.result()).name
     except KilledWorker as error:
         raise _killed_error(shard, error) from error
-    except ImportError as error:
-        raise _import_error(f"{shard.name}: a worker that joined late", error) from error
     except concurrent.futures.CancelledError as error:
         problem = f"{shard.name}: the connection to the scheduler was lost while the shard was written"
         raise WdsBoneError(problem, do=f"check the scheduler and its log, and {_RUN_AGAIN}") from error

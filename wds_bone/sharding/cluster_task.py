@@ -143,11 +143,12 @@ def _folder_problem(where: str, folder: Path) -> ConfigError | None:
 def _film_problem(where: str, film: Path, num_bytes: int) -> ConfigError | None:
     try:
         found_bytes = film.stat().st_size
-        got = f"{found_bytes:,} bytes"
     except OSError as error:
-        found_bytes, got = None, error.strerror
-    if found_bytes == num_bytes:
-        return None
+        got = error.strerror
+    else:
+        if found_bytes == num_bytes:
+            return None
+        got = f"{found_bytes:,} bytes"
     return ConfigError(
         f"{where}: does not see the films of this command, such as {film}",
         expected=f"{num_bytes:,} bytes",
