@@ -29,8 +29,8 @@ from benchmarks.rounds import RESULTS
 from tests.servers.fault import Fault, fault_server
 from tests.servers.nginx import nginx
 from tests.servers.s3 import moto_s3, s3_environment, upload_s3
-from wds_bone.storage.http_objects import HttpObjects
-from wds_bone.storage.url import parse_url
+from wds_bone.objects.http_objects import HttpObjects
+from wds_bone.objects.url import parse_url
 
 NUM_AT_ONCE = 32
 OBJECT_BYTES = 4 * 2**20  # moto copies the whole object for every range

@@ -25,7 +25,9 @@ BASE_MODULES = [
     "standard_streams",
 ]
 ROOMS = [
+    "objects",
     "storage",
+    "remote",
     "labels",
     "images",
     "phantom",

@@ -13,15 +13,15 @@ import pytest
 from tests.learn.runs import one_thread, train_argv, write_small_set
 from tests.servers.answers import Request
 from tests.servers.fault import Fault, fault_server
+from tests.servers.s3 import ACCESS_KEY, SECRET_KEY, moto_s3, s3_environment, upload_s3
 from wds_bone import BoneAgeStream
 from wds_bone.__main__ import main
 from wds_bone.errors import WdsBoneError
-from wds_bone.model.checkpoint import load_checkpoint
-from wds_bone.storage import retries
+from wds_bone.objects import retries
 
 USER, PASSWORD, SIGNATURE = "canary-user", "canary-password", "canary-signature"
 BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-CANARIES = [USER, PASSWORD, SIGNATURE, BASIC]
+CANARIES = [USER, PASSWORD, SIGNATURE, BASIC, ACCESS_KEY, SECRET_KEY]
 URL = f"https://{USER}:{PASSWORD}@host.invalid/train.tar?sig={SIGNATURE}"
 
 pytestmark = pytest.mark.fault("I2")
@@ -61,14 +61,13 @@ def test_a_run_over_http_writes_and_prints_no_secret(tmp_path: Path, capfd: pyte
         remote = ["--train", url, "--cache", str(cache)]
         assert main(["train", *train_argv(shards, out, *remote, "--max-steps", "2")]) == 0
         assert main(["train", *train_argv(shards, out, *remote)]) == 0
-        checkpoint = ["--checkpoint", str(out / "best.pt")]
         samples = ["--shards", url, "--split", "val", "--cache", "none", "--device", "cpu"]
-        assert main(["evaluate", *checkpoint, *samples, "--out", str(tmp_path / "report")]) == 0
+        evaluation = ["--checkpoint", str(out / "best.pt"), *samples, "--out", str(tmp_path / "report")]
+        assert main(["evaluate", *evaluation]) == 0
         assert main(["verify", url]) == 0
         assert main(["train", *train_argv(shards, tmp_path / "dry", "--train", url, "--dry-run")]) == 0
-        assert main(["train", *train_argv(shards, out, "--train", url.replace("manifest", "missing"))]) == 2
-        assert main(["train", *train_argv(shards, out, "--train", url.replace(SIGNATURE, f"x{SIGNATURE}"))]) == 2
-        assert main(["train", *train_argv(shards, out, "--train", url.replace(PASSWORD, f"x#{PASSWORD}"))]) == 2
+        for part, wrong in (("manifest", "missing"), (SIGNATURE, f"x{SIGNATURE}"), (PASSWORD, f"x#{PASSWORD}")):
+            assert main(["train", *train_argv(shards, out, "--train", url.replace(part, wrong))]) == 2
     printed = capfd.readouterr()
     assert "/manifest.json?..." in printed.out
     assert_no_secret(printed.out, "standard output")
@@ -77,19 +76,21 @@ def test_a_run_over_http_writes_and_prints_no_secret(tmp_path: Path, capfd: pyte
 
 
 @pytest.mark.slow
-def test_a_run_resumes_from_another_url_of_the_same_shards(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_over_s3_writes_and_prints_no_key(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     shards, out = write_small_set(tmp_path / "shards"), tmp_path / "run"
-    with one_thread(), fault_server(shards) as url:
-        assert main(["train", *train_argv(shards, out, "--max-steps", "2")]) == 0
-        there = ["--train", f"{url}/manifest.json?sig={SIGNATURE}", "--cache", str(tmp_path / "cache")]
-        assert main(["train", *train_argv(shards, out, *there)]) == 0
-    assert load_checkpoint(out / "last.pt")["progress"]["step"] == 5
-    # The saved settings lack the signature, and say so; the flag replaces it.
-    again = ["--config", str(out / "config.toml"), "--out", str(tmp_path / "again"), "--dry-run"]
-    assert main(["train", *again]) == 2
-    assert "--train http://127.0.0.1" in (problem := capfd.readouterr().err)
-    assert "was saved without its query" in problem
-    assert main(["train", *again, "--train", str(shards)]) == 0
+    with moto_s3() as server, one_thread():
+        for name, value in s3_environment(server).items():
+            monkeypatch.setenv(name, value)
+        url = f"{upload_s3(server, shards, bucket='films', prefix='set/')}manifest.json"
+        assert main(["train", *train_argv(shards, out, "--train", url, "--cache", str(tmp_path / "cache"))]) == 0
+        assert main(["train", *train_argv(shards, out, "--train", url.replace("films", "none"))]) == 2
+    printed = capfd.readouterr()
+    assert f"--train {url}" in printed.out
+    assert_no_secret(printed.out, "standard output")
+    assert_no_secret(printed.err, "standard error")
+    assert_no_secret_below(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +144,7 @@ def test_a_command_that_is_refused_prints_no_secret(argv: list[str], capfd: pyte
         Fault(status=503, headers={"Retry-After": "1"}),
         Fault(status=302, headers={"Location": f"http://other.invalid/?sig={SIGNATURE}"}),
         Fault(status=302, headers={"Location": f"http://[{SIGNATURE}"}),
+        Fault(status=302, headers={"Location": f"http://me:{SIGNATURE}#@other.invalid"}),
         Fault(cut_at=10, framing="connection"),
         Fault(status=200, body=f"<html>{SIGNATURE}</html>".encode()),
         Fault(headers={"Content-Range": SIGNATURE}),

@@ -30,11 +30,11 @@ from wds_bone.inference.predictor import restore_predictor
 from wds_bone.inference.trained_on import describe_samples, find_trained_on, trained_on_warning
 from wds_bone.interrupt import Interruption
 from wds_bone.model.checkpoint import BEST_NAME, for_inference, load_checkpoint, save_checkpoint
+from wds_bone.objects.access import allow_redirects_to
 from wds_bone.report.calibration import few_samples_warnings, format_calibration
 from wds_bone.report.calibration_settings import CalibrateConfig
 from wds_bone.report.pooling import Fold, pool_predictions, read_folds
 from wds_bone.report.samples import predict_samples
-from wds_bone.storage.access import allow_redirects_to
 from wds_bone.storage.machine import check_count
 from wds_bone.stream.settings import available_cores
 

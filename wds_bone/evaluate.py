@@ -27,6 +27,7 @@ from wds_bone.errors import WdsBoneError
 from wds_bone.inference.ensemble import load_ensemble
 from wds_bone.interrupt import Interruption
 from wds_bone.learn.folder import refuse_run_folder
+from wds_bone.objects.access import allow_redirects_to
 from wds_bone.paths import refuse_unusable_folder
 from wds_bone.report.comparison import OtherEvaluation, compare, read_other_evaluation
 from wds_bone.report.evaluation import (
@@ -41,7 +42,6 @@ from wds_bone.report.evaluation_text import format_evaluation
 from wds_bone.report.pooling import read_folds
 from wds_bone.report.samples import predict_samples
 from wds_bone.report.settings import EvaluateConfig
-from wds_bone.storage.access import allow_redirects_to
 from wds_bone.storage.lock import folder_lock
 from wds_bone.storage.machine import check_count
 from wds_bone.stream.settings import available_cores

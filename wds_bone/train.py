@@ -44,11 +44,11 @@ from wds_bone.learn.metrics_log import MetricsLog
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
 from wds_bone.learn.snapshot import restore_snapshot
+from wds_bone.objects.access import allow_redirects_to
 from wds_bone.paths import refuse_unusable_folder
 from wds_bone.report.figures import draw_scatter
 from wds_bone.report.learning_curve import draw_learning_curve
 from wds_bone.report.metrics import summarize
-from wds_bone.storage.access import allow_redirects_to
 from wds_bone.storage.lock import folder_lock
 
 

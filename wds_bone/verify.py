@@ -20,13 +20,14 @@ from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import VERIFY
 from wds_bone.config import option, option_of
 from wds_bone.errors import ConfigError, WdsBoneError
+from wds_bone.objects.access import allow_redirects_to
 from wds_bone.paths import ShardsText
 from wds_bone.progress import BYTES, progress
+from wds_bone.redaction import redact
 from wds_bone.remote.settings import RemoteOptions, check_hosts
 from wds_bone.shards.manifest import MANIFEST_NAME, is_unfinished, read_manifest, unfinished_error
 from wds_bone.shards.scan import describe_ignored
 from wds_bone.shards.verification import Decoder, check_shards
-from wds_bone.storage.access import allow_redirects_to
 from wds_bone.storage.location import (
     Location,
     can_list,
@@ -113,7 +114,8 @@ def _verify(config: VerifyConfig) -> int:
     noun = "problem" if num_problems == 1 else "problems"
     for line in describe_ignored(ignored):
         print(line)  # noqa: T201
-    print(f"{num_problems or 'no'} {noun} found in {', '.join(config.paths)} ({seconds:.1f} s)")  # noqa: T201
+    names = redact(", ".join(config.paths))
+    print(f"{num_problems or 'no'} {noun} found in {names} ({seconds:.1f} s)")  # noqa: T201
     return EXIT_PROBLEMS if num_problems else 0
 
 

@@ -18,7 +18,7 @@ from wds_bone.learn.assemble import assemble_run, open_streams, provenance_of
 from wds_bone.learn.run import Run
 from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
 from wds_bone.model.checkpoint import load_checkpoint
-from wds_bone.storage.objects import Transfer
+from wds_bone.objects.protocol import Transfer
 
 SINGLE_RANK = Ranks(device=torch.device("cpu"))
 SMALL_MODEL = "shufflenet_v2_x0_5"

@@ -85,6 +85,20 @@ def test_lines_are_written_immediately_and_validations_are_also_printed(
     assert shown.startswith("epoch 1  ")
 
 
+def test_what_the_network_moved_is_shown_if_there_is_any(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(metrics_log, "PLAIN_SECONDS", 0.0)
+    moved = {"bytes_fetched": 1_234_567_890, "cache_hits": 4321, "retries": 2, "waited_seconds": 12.4}
+    with MetricsLog(tmp_path, progress=Progress(), num_steps=9) as log:
+        log.write_step({"step": 1, **STEP})
+        log.write_step({"step": 2, **STEP, **moved})
+        log.write_validation({"step": 2, **VALIDATION, **moved}, PREDICTIONS)
+    local, *remote = capsys.readouterr().out.splitlines()
+    assert "fetched" not in local
+    assert all("fetched 1,235 MB  from the cache 4,321  retries 2  network wait 12 s" in line for line in remote)
+
+
 @pytest.mark.fault("E1")
 def test_numbers_that_are_not_finite_are_never_written_as_invalid_json(tmp_path: Path):
     with (

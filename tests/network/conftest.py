@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.network.streams import Row, epoch_of
-from wds_bone.storage import connections, retries
+from wds_bone.objects import connections, retries
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 
 from wds_bone import BoneAgeStream
 from wds_bone.errors import WdsBoneError
-from wds_bone.storage.objects import Transfer
+from wds_bone.objects.protocol import Transfer
 
 CANARIES = ("canary-user", "canary-password", "canary-signature")
 HTML = b"<!DOCTYPE html><html><body>Please log in</body></html>"

@@ -9,9 +9,9 @@ from tests.network.streams import HTML, Row, epoch_of, error_of, with_secrets
 from tests.sample_sets import write_set
 from tests.servers.answers import Request
 from tests.servers.fault import Fault, always, fault_server, in_turn
-from wds_bone.storage.clients import open_client
-from wds_bone.storage.objects import ChangedError
-from wds_bone.storage.url import parse_url
+from wds_bone.objects.clients import open_client
+from wds_bone.objects.protocol import ChangedError
+from wds_bone.objects.url import parse_url
 
 
 @pytest.mark.fault("C8")

@@ -15,8 +15,8 @@ from tests.sample_sets import write_set
 from tests.servers.answers import Request
 from tests.servers.fault import Fault, Faults, always, fault_server, in_turn
 from tests.servers.nginx import nginx
-from wds_bone.storage.clients import open_client
-from wds_bone.storage.url import parse_url
+from wds_bone.objects.clients import open_client
+from wds_bone.objects.url import parse_url
 
 
 @pytest.mark.fault("C5")

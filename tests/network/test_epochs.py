@@ -14,7 +14,7 @@ from tests.network.streams import epoch_of
 from tests.sample_sets import write_set
 from tests.servers.answers import Request
 from tests.servers.fault import Fault, Faults, at_random, fault_server
-from wds_bone.storage import connections, retries
+from wds_bone.objects import connections, retries
 
 NUM_SAMPLES, SHARE = 60, 0.4
 Kind = Callable[[random.Random], Fault]

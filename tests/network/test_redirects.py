@@ -11,7 +11,7 @@ from tests.network.streams import CANARIES, Row, epoch_of, error_of, with_secret
 from tests.servers.answers import Request
 from tests.servers.fault import Fault, Faults, always, fault_server
 from tests.servers.link import namespace
-from wds_bone.storage import access
+from wds_bone.objects import access
 
 
 @pytest.mark.fault("C11")
@@ -87,7 +87,7 @@ from pathlib import Path
 from tests.network.streams import error_of
 from tests.servers.fault import Fault, always, fault_server
 from tests.servers.link import namespace
-from wds_bone.storage import access
+from wds_bone.objects import access
 
 log, folder = [], Path({shards!r})
 access.allow_redirects_to(["169.254.169.254"])

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.remote.folder_objects import FolderObjects
+from wds_bone.objects.url import parse_url
 from wds_bone.remote.cache import Cache
 from wds_bone.remote.shard import RemoteShard
 from wds_bone.remote.storage import NextUse, RemoteStorage
-from wds_bone.storage.url import parse_url
 
 IMAGE_BYTES, GAP_BYTES = 3000, 700
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from wds_bone.storage.objects import RemoteError, Traffic, Version
-from wds_bone.storage.url import Url
+from wds_bone.objects.protocol import RemoteError, Traffic, Version
+from wds_bone.objects.url import Url
 
 Change = Callable[[int, bytes], bytes]
 

@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wds_bone.objects.url import parse_url
 from wds_bone.remote.shard import RemoteShard
-from wds_bone.storage.url import parse_url
 
 SIZES = st.lists(st.tuples(st.integers(0, 50), st.integers(1, 50)), min_size=1, max_size=20)
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 
 from tests.sample_sets import write_set
-from tests.servers.fault import Fault, always, fault_server, in_turn
+from tests.servers.answers import Request
+from tests.servers.fault import Fault, Faults, always, fault_server
 from tests.servers.nginx import nginx
 from tests.servers.s3 import s3_environment, upload_s3
 from wds_bone import BoneAgeStream
@@ -130,13 +132,25 @@ def test_a_stream_counts_what_it_moves(shards: Path, server: str) -> None:
         assert local.transfer().bytes_fetched == 0
 
 
+def flip_once(name: str, byte: int) -> Faults:
+    """Flip a bit of the first answer that contains a byte."""
+    turns = iter([1])
+
+    def flip(request: Request) -> Fault | None:
+        found = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers.get("Range", ""))
+        if not request.path.endswith(name) or not found or not int(found[1]) <= byte <= int(found[2]):
+            return None
+        return Fault(flip_bit=8 * byte) if next(turns, None) else None
+
+    return flip
+
+
 @pytest.mark.fault("C10")
 @pytest.mark.parametrize("cache", [None, "none"])
 def test_a_bit_that_is_flipped_on_its_way_is_fetched_again(cache: str | None, shards: Path) -> None:
     with BoneAgeStream(shards, split="train", batch_size=16) as local:
-        bit = 8 * (int(local.table["offset"][5]) + 100)
-    flips = in_turn(None, *[Fault(flip_bit=bit)] * 3, path="train-000000.tar")
-    with fault_server(shards, flips) as url:
+        byte = int(local.table["offset"][5]) + 100
+    with fault_server(shards, flip_once("train-000000.tar", byte)) as url:
         assert epochs(url, cache=cache) == epochs(shards)
 
 
@@ -195,7 +209,8 @@ def test_all_processes_of_a_host_fetch_each_shard_once(world_size: int, shards: 
     log = tmp_path / "access.log"
     with nginx(shards, log=log) as url:
         readers = [reader(url, tmp_path / "cache", rank=rank % world_size, world_size=world_size) for rank in range(2)]
-        answers = [process.communicate("go\n", timeout=TIMEOUT_SECONDS) for process in readers]
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda process: process.communicate("go\n", timeout=TIMEOUT_SECONDS), readers))
     assert [(process.returncode, error) for process, (_, error) in zip(readers, answers, strict=True)] == [(0, "")] * 2
     if world_size == 1:
         assert all(output.splitlines()[:-1] == epochs(shards, 1) for output, _ in answers)

@@ -21,10 +21,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wds_bone.errors import ConfigError
-from wds_bone.remote.part_file import PartFile
+from wds_bone.remote.part_file import PartFile, flock
 from wds_bone.remote.shard import RemoteShard
 from wds_bone.storage.durable import storage_errors, sync_folder, warn_once
-from wds_bone.storage.lock import NO_LOCKS
 
 LOCK_NAME = "cache.lock"
 MAX_OPEN_SHARDS = 256
@@ -152,9 +151,9 @@ class Cache:
                     os.close(left)
             return None
         part = PartFile(shard, descriptor, marks)
-        if _flock(descriptor, fcntl.LOCK_EX):
+        if flock(descriptor, fcntl.LOCK_EX):
             part.clear_claims()
-            _flock(descriptor, fcntl.LOCK_SH)
+            flock(descriptor, fcntl.LOCK_SH)
         return part
 
     def _open_file(self, shard: RemoteShard, suffix: str, num_bytes: int) -> int | None:
@@ -169,7 +168,7 @@ class Cache:
             return None
         found = os.fstat(descriptor)
         if stat.S_ISREG(found.st_mode) and (found.st_uid, found.st_size) == (os.geteuid(), num_bytes):
-            _flock(descriptor, fcntl.LOCK_SH)
+            flock(descriptor, fcntl.LOCK_SH)
             return descriptor
         os.close(descriptor)
         path.unlink()
@@ -187,7 +186,7 @@ class Cache:
             raise
         part = PartFile(shard, descriptor, marks)
         os.ftruncate(descriptor, shard.num_bytes)
-        _flock(descriptor, fcntl.LOCK_SH)
+        flock(descriptor, fcntl.LOCK_SH)
         return part
 
     def _create_file(self, shard: RemoteShard, suffix: str) -> int:
@@ -217,7 +216,7 @@ class Cache:
         """Return a file with an exclusive lock; None if it is in use."""
         self._open.pop(name[:64], None)
         descriptor = os.open(self._folder / name, _FLAGS)
-        if _flock(descriptor, fcntl.LOCK_EX):
+        if flock(descriptor, fcntl.LOCK_EX):
             return descriptor
         os.close(descriptor)
         return None
@@ -241,7 +240,7 @@ class Cache:
         descriptor = os.open(self._folder / LOCK_NAME, _FLAGS | os.O_CREAT, 0o600)
         try:
             deadline = time.monotonic() + LOCK_SECONDS
-            while not (is_locked := _flock(descriptor, fcntl.LOCK_EX)) and time.monotonic() < deadline:
+            while not (is_locked := flock(descriptor, fcntl.LOCK_EX)) and time.monotonic() < deadline:
                 time.sleep(_RETRY_SECONDS)
             yield is_locked
         finally:
@@ -264,18 +263,6 @@ def _check_private(folder: Path) -> None:
             got=f"a folder of user {found.st_uid}, mode {stat.S_IMODE(found.st_mode):04o}",
             do="name a folder that does not exist yet; it is created with mode 0700",
         )
-
-
-def _flock(descriptor: int, kind: int) -> bool:
-    """Lock a file, or change its lock; return False if another holder prevents it. Some file systems have no locks."""
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-    return True
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -18,13 +18,13 @@ from queue import SimpleQueue
 from threading import Lock
 
 from wds_bone.errors import ConfigError
+from wds_bone.objects.protocol import ChangedError, Objects, Version
 from wds_bone.remote.cache import Cache
 from wds_bone.remote.demand import Answer, Demand, Key, Piece, Waiter, Want
 from wds_bone.remote.part_file import PartFile
 from wds_bone.remote.piece_size import PieceSize
 from wds_bone.remote.pieces import gap_in, images_around, segments_around
 from wds_bone.remote.shard import RemoteShard
-from wds_bone.storage.objects import ChangedError, Objects, Version
 from wds_bone.storage.pool import DaemonPool
 
 MAX_THREADS = 64

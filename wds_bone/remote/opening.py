@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wds_bone.errors import ConfigError
+from wds_bone.objects.clients import open_client
 from wds_bone.remote.cache import Cache, default_folder
 from wds_bone.remote.shard import RemoteShard
 from wds_bone.remote.storage import NextUse, RemoteStorage
-from wds_bone.storage.clients import open_client
 from wds_bone.storage.local import LocalStorage
 from wds_bone.storage.location import Location, Storage
 

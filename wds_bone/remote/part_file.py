@@ -8,19 +8,23 @@ marked after a power failure may still be wrong; the checksums of the samples an
 The bytes are in a sparse file. One byte per segment in a second file says whether it is missing, there, or claimed by a
 thread that is fetching it. It is read and written by system calls and never mapped, because a disk that fails would
 then send a signal. A claim is a time stamp and expires, so one of a killed process delays the others only briefly. Two
-claims at the same moment do no harm: both threads write the same bytes.
+claims of a segment would do no harm: both threads write the same bytes.
 """
 
+import fcntl
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from wds_bone.remote.shard import RemoteShard
 from wds_bone.storage.finalizer import call_when_gone
 from wds_bone.storage.local import WritableBuffer, fill
+from wds_bone.storage.lock import NO_LOCKS
 
 CLAIM_SECONDS = 20
 MISSING, PRESENT = 0, 1
+_LOCK_ATTEMPTS, _RETRY_SECONDS = 100, 0.0005
 _FIRST_CLAIM, _NUM_CLAIMS = 2, 254
 
 
@@ -56,6 +60,16 @@ class PartFile:
             return False
         self._seen[segment] = PRESENT  # spares the next call to the system
         return True
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Let no other process claim segments in the block; gives up soon if one that does has been stopped."""
+        is_locked = self._marks is None or any(map(_lock, [self._marks] * _LOCK_ATTEMPTS))
+        try:
+            yield
+        finally:
+            if self._marks is not None and is_locked:
+                flock(self._marks, fcntl.LOCK_UN)
 
     def has_image(self, offset: int) -> bool:
         """Return whether the image that begins at `offset` is there."""
@@ -131,6 +145,26 @@ class PartFile:
     def _mark(self, first: int, stop: int, value: int) -> None:
         if self._marks is not None:
             os.pwrite(self._marks, bytes([value]) * (stop - first), first)
+
+
+def flock(descriptor: int, kind: int) -> bool:
+    """Lock a file, or change its lock; return False if another holder prevents it. Some file systems have no locks."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    return True
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file; if that fails, wait for a moment and return False."""
+    is_locked = flock(descriptor, fcntl.LOCK_EX)
+    if not is_locked:
+        time.sleep(_RETRY_SECONDS)
+    return is_locked
 
 
 def is_free(mark: int) -> bool:

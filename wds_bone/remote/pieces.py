@@ -39,9 +39,20 @@ def segments_around(
     Raises:
         OSError: if the disk fails.
     """
-    marks, shard, first, stop = part.marks(), part.shard, segment, segment + 1
-    if not is_free(marks[segment]):
-        return None
+    with part.exclusive():
+        marks = part.marks()
+        if not is_free(marks[segment]):
+            return None
+        piece = _grow(segment, part, marks, demand, number=number, num_bytes=num_bytes, most_bytes=most_bytes)
+        part.claim(piece.first, piece.stop)
+    return piece
+
+
+def _grow(
+    segment: int, part: PartFile, marks: bytes, demand: Demand, *, number: int, num_bytes: int, most_bytes: int
+) -> Piece:
+    """Return the piece of missing segments around one."""
+    shard, first, stop = part.shard, segment, segment + 1
 
     def takes(other: int, start: int, end: int) -> bool:
         limit = LARGEST_BYTES if demand.get(number, other) else num_bytes
@@ -51,7 +62,6 @@ def segments_around(
         stop += 1
     while first and takes(first - 1, shard.start_of(first - 1), shard.end_of(stop - 1)):
         first -= 1
-    part.claim(first, stop)
     return Piece(number, first, stop, shard.start_of(first), shard.end_of(stop - 1), part)
 
 

@@ -31,7 +31,7 @@ class RemoteOptions:
         may_differ=True,
     )
     cache_bytes: int | None = option(
-        "maximum size of all shards in that folder, in bytes; none: half of the free space",
+        "maximum size of the shards in --cache, in bytes; none: half of the free space",
         default=None,
         min=1,
         flag=False,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wds_bone.storage.url import Url
+from wds_bone.objects.url import Url
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wds_bone.errors import ShardError
+from wds_bone.objects.protocol import ChangedError, Objects, Transfer
 from wds_bone.remote.cache import Cache
-from wds_bone.remote.demand import Answer, Key, Waiter, Want
+from wds_bone.remote.demand import Answer, Waiter, Want
 from wds_bone.remote.fetch import Fetcher
 from wds_bone.remote.part_file import PartFile
 from wds_bone.remote.shard import RemoteShard
 from wds_bone.storage.local import WritableBuffer, advise
-from wds_bone.storage.objects import ChangedError, Objects, Transfer
 
 READ_SECONDS = 600.0
 """How long a read waits; the client gives a request without progress up much sooner."""
@@ -63,7 +63,6 @@ class RemoteStorage:
         self._clients, self._fetcher = clients, Fetcher(shards, clients, cache)
         self._lock, self._num_hits, self._waited_seconds = Lock(), 0, 0.0
         self._num_refused = dict[int, int]()  # reads of a shard until the cache is asked again whether it has room
-        self._forgotten = set[Key]()
         self._closed = False
         self.batches_ahead = max(2, min(MAX_BATCHES_AHEAD, AHEAD_BYTES // max(1, batch_bytes)))
         self.stall_seconds = READ_SECONDS
@@ -96,15 +95,12 @@ class RemoteStorage:
                 self._fetcher.announce(self._want(shard, offset, size, part))
 
     def forget(self, shard: int, offset: int, size: int) -> bool:  # noqa: ARG002
-        """Drop bytes that failed their checksum; return whether a second read may return others."""
-        segment = self._shards[shard].segment_at(offset)
-        with self._lock:
-            is_second = (shard, segment) in self._forgotten
-            self._forgotten.add((shard, segment))
+        """Drop bytes that failed their checksum, and return True: a second read fetches them again."""
         with suppress(OSError):  # the read that follows reports the error
-            if not is_second and self._cache is not None and (part := self._part(shard)) is not None:
-                self._cache.forget(part, segment)
-        return not is_second
+            part = self._part(shard)
+            if part is not None and self._cache is not None:
+                self._cache.forget(part, self._shards[shard].segment_at(offset))
+        return True
 
     def counters(self) -> Transfer:
         """Return what has been moved so far."""

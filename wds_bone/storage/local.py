@@ -19,9 +19,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from wds_bone.errors import ShardError
+from wds_bone.objects.protocol import Transfer
 from wds_bone.storage.finalizer import call_when_gone
 from wds_bone.storage.limits import limit_of
-from wds_bone.storage.objects import Transfer
 
 MAX_OPEN_SHARDS = 64
 STALL_SECONDS = 120.0

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
 from wds_bone.errors import ConfigError, ShardError
+from wds_bone.objects.protocol import Transfer
+from wds_bone.objects.url import Url, is_url, parse_url
 from wds_bone.paths import strip_scheme
 from wds_bone.storage import remote_files
 from wds_bone.storage.local import WritableBuffer, open_regular
-from wds_bone.storage.objects import Transfer
 from wds_bone.storage.patterns import expand_path_pattern, split_at_folder
-from wds_bone.storage.url import Url, is_url, parse_url
 
 Location = Path | Url
 MANIFEST_NAME = "manifest.json"

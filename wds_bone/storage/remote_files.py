@@ -11,10 +11,10 @@ from typing import BinaryIO
 from urllib.parse import unquote
 
 from wds_bone.errors import ConfigError, ShardError
+from wds_bone.objects.clients import client_of
+from wds_bone.objects.url import Url, parse_url
 from wds_bone.redaction import redact
-from wds_bone.storage.clients import client_of
 from wds_bone.storage.patterns import expand_braces, no_match_error
-from wds_bone.storage.url import Url, parse_url
 
 MAX_FILE_BYTES = 2**30
 _CHECK = "check the URL and the credentials"

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from wds_bone.errors import ConfigError
+from wds_bone.objects.protocol import Transfer
 from wds_bone.remote.opening import CacheSettings, open_storage
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.shards.samples import SampleTable
 from wds_bone.storage.machine import check_memory
-from wds_bone.storage.objects import Transfer
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.device import Planned, find_device
 from wds_bone.stream.load import BATCHES_AHEAD, Loader

@@ -13,8 +13,8 @@ from typing import Any
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from wds_bone.errors import ConfigError
-from wds_bone.storage.connections import CONNECT_SECONDS, MAX_IDLE, PACE_SECONDS
-from wds_bone.storage.url import Url
+from wds_bone.objects.connections import CONNECT_SECONDS, MAX_IDLE, PACE_SECONDS
+from wds_bone.objects.url import Url
 
 CALL_SECONDS = 120.0
 CREDENTIALS = {

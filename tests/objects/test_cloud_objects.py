@@ -10,9 +10,9 @@ import pytest
 from tests.servers.azure import azure_environment, upload_azure
 from tests.servers.gcs import gcs_environment, upload_gcs
 from tests.servers.s3 import s3_environment, upload_s3
-from wds_bone.storage.cloud_objects import CloudObjects
-from wds_bone.storage.objects import ChangedError, RemoteError, Version
-from wds_bone.storage.url import Url, parse_url
+from wds_bone.objects.cloud_objects import CloudObjects
+from wds_bone.objects.protocol import ChangedError, RemoteError, Version
+from wds_bone.objects.url import Url, parse_url
 
 CONTENTS = bytes(range(256)) * 3000
 

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Protocol
 
-from wds_bone.storage.objects import RemoteError, Traffic, Version
+from wds_bone.objects.protocol import RemoteError, Traffic, Version
 
 TIMEOUT_SECONDS = 120.0
 """How long a call continues without progress. Tests make it shorter."""

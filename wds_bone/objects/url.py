@@ -85,8 +85,11 @@ def parse_url(text: str) -> Url:
         raise ConfigError(f"{shown}: cannot be read", expected=expected, do="copy the files to one of these")
     try:
         parts = urlsplit(text)
+        if scheme in ("http", "https"):
+            parts.port  # noqa: B018  # raises an error if it is not a number
     except ValueError:  # its text may contain a secret
-        raise ConfigError(f"{scheme}://...: is not a URL", expected=f"{scheme}://NAME/...", do="check it") from None
+        do = "check the URL; in a password, write / as %2F, # as %23 and ? as %3F"
+        raise ConfigError(f"{scheme}://...: is not a URL", expected=f"{scheme}://NAME/...", do=do) from None
     user_info, _, host = parts.netloc.rpartition("@")
     if not host:
         raise ConfigError(f"{scheme}://...: has no host or bucket", expected=f"{scheme}://NAME/...", do="check the URL")

@@ -27,11 +27,11 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
-from wds_bone.storage.cloud_stores import CREDENTIALS, open_store
-from wds_bone.storage.objects import ChangedError, RemoteError, Traffic, Version
-from wds_bone.storage.retries import Download, Retries, TransientError
-from wds_bone.storage.sequential import SequentialFile
-from wds_bone.storage.url import Url
+from wds_bone.objects.cloud_stores import CREDENTIALS, open_store
+from wds_bone.objects.protocol import ChangedError, RemoteError, Traffic, Version
+from wds_bone.objects.retries import Download, Retries, TransientError
+from wds_bone.objects.sequential import SequentialFile
+from wds_bone.objects.url import Url
 
 CHUNK_BYTES = 2**16
 """How much arrives before it is handed out; what was not is lost with a connection."""

@@ -8,7 +8,7 @@ Invariant: a cut connection is continued; nothing is read twice, and nothing tha
 import io
 from typing import Any
 
-from wds_bone.storage.retries import Download
+from wds_bone.objects.retries import Download
 
 
 class SequentialFile(io.RawIOBase):

@@ -11,8 +11,8 @@ from functools import cache
 from typing import Any
 
 from wds_bone.errors import ConfigError
-from wds_bone.storage.objects import Objects
-from wds_bone.storage.url import Url
+from wds_bone.objects.protocol import Objects
+from wds_bone.objects.url import Url
 
 _EXTRAS = {"http": "http", "https": "http", "s3": "s3", "gs": "gcs", "az": "azure", "hf": "hf"}
 
@@ -57,18 +57,18 @@ def _openers() -> dict[str, Callable[[], Any]]:
 
 
 def _open_http() -> Objects:
-    from wds_bone.storage.http_objects import HttpObjects
+    from wds_bone.objects.http_objects import HttpObjects
 
     return HttpObjects()
 
 
 def _open_cloud() -> Objects:
-    from wds_bone.storage.cloud_objects import CloudObjects
+    from wds_bone.objects.cloud_objects import CloudObjects
 
     return CloudObjects()
 
 
 def _open_hub() -> Objects:
-    from wds_bone.storage.hub_objects import HubObjects
+    from wds_bone.objects.hub_objects import HubObjects
 
     return HubObjects()

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from wds_bone.storage.objects import RemoteError
+from wds_bone.objects.protocol import RemoteError
 
 _allowed_hosts: frozenset[str] = frozenset()
 _METADATA = ipaddress.ip_address("fd00:ec2::254")  # not link-local, but the same service on AWS over IPv6

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from wds_bone.storage.url import Url
+from wds_bone.objects.url import Url
 
 
 class RemoteError(OSError):

@@ -8,9 +8,9 @@ import pytest
 
 from tests.servers.answers import Request
 from tests.servers.fault import Fault, fault_server
-from wds_bone.storage.hub_objects import HubObjects, _address
-from wds_bone.storage.objects import RemoteError
-from wds_bone.storage.url import parse_url
+from wds_bone.objects.hub_objects import HubObjects, _address
+from wds_bone.objects.protocol import RemoteError
+from wds_bone.objects.url import parse_url
 
 CONTENTS = bytes(range(256)) * 100
 TREE = [

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wds_bone.errors import ConfigError
-from wds_bone.storage.url import SCHEMES, Url, is_url, parse_url
+from wds_bone.objects.url import SCHEMES, Url, is_url, parse_url
 
 SECRET = "https://user:canary@host:8443/set/train%20a-000000.tar?X-Amz-Signature=canary&b=1#canary"
 
@@ -34,7 +34,17 @@ def test_its_names_are_those_of_a_path_and_it_keeps_its_signature():
 
 @pytest.mark.fault("I1", "I2")
 @pytest.mark.parametrize(
-    "text", ["ftp://u:canary@h/a", "pipe://canary", "https://", "https://u:canary@/a", "http://[canary/a", "a.tar"]
+    "text",
+    [
+        "ftp://u:canary@h/a",
+        "pipe://canary",
+        "https://",
+        "https://u:canary@/a",
+        "http://[canary/a",
+        "http://h:canary/a",
+        "http://h:99999/a",
+        "a.tar",
+    ],
 )
 def test_what_cannot_be_read_is_refused_without_its_secrets(text: str):
     with pytest.raises(ConfigError, match="do: ") as refused:

@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from wds_bone.storage.access import check_peer
+from wds_bone.objects.access import check_peer
 
 CONNECT_SECONDS = 10.0
 PACE_SECONDS = 10.0

@@ -22,14 +22,14 @@ from functools import partial
 from http import HTTPStatus
 from http.client import HTTPException, InvalidURL
 from typing import BinaryIO
-from urllib.parse import unquote, urljoin
+from urllib.parse import unquote, urljoin, urlsplit
 
-from wds_bone.storage.access import check_redirect, is_same_host
-from wds_bone.storage.connections import Answer, Connections
-from wds_bone.storage.objects import ChangedError, RemoteError, Traffic, Version
-from wds_bone.storage.retries import Download, Retries, TransientError
-from wds_bone.storage.sequential import SequentialFile
-from wds_bone.storage.url import Url
+from wds_bone.objects.access import check_redirect, is_same_host
+from wds_bone.objects.connections import Answer, Connections
+from wds_bone.objects.protocol import ChangedError, RemoteError, Traffic, Version
+from wds_bone.objects.retries import Download, Retries, TransientError
+from wds_bone.objects.sequential import SequentialFile
+from wds_bone.objects.url import Url
 
 MAX_REDIRECTS = 5
 SKIPPED_AT_ONCE_BYTES = 2**20
@@ -139,7 +139,7 @@ class HttpObjects:
                     self._targets[first] = text, time.monotonic() + REMEMBERED_SECONDS
                 return response
             response.close()
-            target = urljoin(text, response.headers.get("Location", ""))
+            target = _redirect_target(text, response.headers.get("Location", ""))
             check_redirect(text, target, any_host=self._any_host)
             text = target
         raise RemoteError(f"the server redirects more than {MAX_REDIRECTS} times")
@@ -249,6 +249,20 @@ def _retry_after_seconds(text: str | None) -> float:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except ValueError:
         return 0.0
+
+
+def _redirect_target(url: str, location: str) -> str:
+    """Return the URL to which a server redirects.
+
+    Raises:
+        RemoteError: if it is not one.
+    """
+    try:
+        target = urljoin(url, location)
+        urlsplit(target).port  # noqa: B018  # raises an error if it is not a number
+    except ValueError:  # its text may contain a secret
+        raise RemoteError("the server redirects to what is not a URL") from None
+    return target
 
 
 def _error_of(error: Exception, *, is_first: bool = False) -> TransientError | RemoteError:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from wds_bone.storage import access
-from wds_bone.storage.access import check_peer, check_redirect, is_same_host
-from wds_bone.storage.objects import RemoteError
+from wds_bone.objects import access
+from wds_bone.objects.access import check_peer, check_redirect, is_same_host
+from wds_bone.objects.protocol import RemoteError
 
 
 @pytest.fixture(autouse=True)

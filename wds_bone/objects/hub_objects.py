@@ -15,9 +15,9 @@ from huggingface_hub import HfApi, get_token, hf_hub_url
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 
-from wds_bone.storage.http_objects import HttpObjects
-from wds_bone.storage.objects import RemoteError, Version
-from wds_bone.storage.url import Url, parse_url
+from wds_bone.objects.http_objects import HttpObjects
+from wds_bone.objects.protocol import RemoteError, Version
+from wds_bone.objects.url import Url, parse_url
 
 _KINDS = {"datasets": "dataset", "spaces": "space"}
 _REPOSITORY = re.compile(r"([^/@]+/[^/@]+)(?:@(refs/convert/\w+|refs/pr/\d+|[^/]+))?(?:/(.*))?")

@@ -1,0 +1,1 @@
+"""Reach the objects of HTTP servers, clouds and the Hugging Face Hub."""
