@@ -16,7 +16,7 @@ from tests.servers.azure import KEY, azure_environment, sas_token, upload_azure
 from tests.servers.fault import Fault, Faults, always, fault_server, in_turn
 from tests.servers.gcs import gcs_environment, upload_gcs
 from tests.servers.s3 import ACCESS_KEY, SECRET_KEY, s3_environment, upload_s3
-from wds_bone.storage import clients, retries
+from wds_bone.objects import clients, retries
 
 pytestmark = pytest.mark.slow  # the servers take long to start
 pytest.importorskip("obstore", reason="needs obstore (pip install 'wds-bone[s3,gcs,azure]')")
