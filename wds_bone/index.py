@@ -143,9 +143,14 @@ def _find_shards(names: Sequence[str]) -> list[Path]:
 
 def _tars_of(name: str) -> list[Path]:
     path = parse_location(name)
+    if not isinstance(path, Path):
+        do = "copy the shards to a local disk, and index them there"
+        raise ConfigError(f"{path}: is not a local path", expected="a local folder or shards", do=do)
     if not is_folder(path):
-        return expand_shards(name)
-    return list_tars(path) if exists(path / MANIFEST_NAME) else tars_in(path)
+        found = expand_shards(name)
+    else:
+        found = list_tars(path) if exists(path / MANIFEST_NAME) else tars_in(path)
+    return [tar for tar in found if isinstance(tar, Path)]
 
 
 def _read_existing_manifest(folder: Path, paths: Sequence[Path]) -> Manifest | None:

@@ -34,7 +34,7 @@ def rows_of(stream: BoneAgeStream) -> list[Row]:
 
 def epoch_of(shards: Path | str, **options: Any) -> tuple[list[Row], Transfer]:
     """Return all that the first epoch of the training samples delivers, and what was transferred for it."""
-    with BoneAgeStream(shards, split="train", **{"batch_size": 8, "threads": 2, "seed": 7, **options}) as stream:
+    with BoneAgeStream(shards, **{"split": "train", "batch_size": 8, "threads": 2, "seed": 7, **options}) as stream:
         return rows_of(stream), stream.transfer()
 
 

@@ -1,6 +1,7 @@
 """Sets in S3, Google Cloud Storage and Azure deliver what local files do, or an error says what to set."""
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from tests.servers.azure import KEY, azure_environment, sas_token, upload_azure
 from tests.servers.fault import Fault, Faults, always, fault_server, in_turn
 from tests.servers.gcs import gcs_environment, upload_gcs
 from tests.servers.s3 import ACCESS_KEY, SECRET_KEY, s3_environment, upload_s3
+from wds_bone.objects import retries
 
 pytest.importorskip("obstore", reason="needs obstore (pip install 'wds-bone[s3,gcs,azure]')")
 BUCKET = "bones"
@@ -42,7 +44,8 @@ def store(request: pytest.FixtureRequest) -> Store:
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Hide the credentials of whoever runs the tests."""
+    """Hide the credentials of whoever runs the tests, and give up after twenty seconds without progress."""
+    monkeypatch.setattr(retries, "TIMEOUT_SECONDS", 20.0)
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("AWS_PROFILE", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_CLIENT_ID"):
         monkeypatch.delenv(name, raising=False)
@@ -180,3 +183,17 @@ def test_a_signed_address_of_azure_needs_no_key(
     message = error_of(f"{address}?{wrong}", cache="none")
     assert "sig=" not in message
     assert re.search(r"(?s)az://bones/tiny\S*: .*do: ", message)
+
+
+@pytest.mark.fault("C12", "I2")
+@pytest.mark.parametrize(
+    ("address", "variable"),
+    [("gs://bones/tiny", "GOOGLE_SERVICE_ACCOUNT_KEY"), ("az://bones/tiny", "AZURE_STORAGE_CONNECTION_STRING")],
+)
+def test_settings_that_cannot_be_used_are_an_error_at_once(
+    address: str, variable: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(variable, "canary-password")
+    began = time.monotonic()
+    assert re.search(r"(?s)(gs|az)://bones.* cannot be opened.*do: +set ", error_of(address, cache="none"))
+    assert time.monotonic() - began < 10

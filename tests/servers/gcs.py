@@ -43,8 +43,7 @@ def _program() -> Path:
 
 def gcs_environment(url: str) -> dict[str, str]:
     """Return the environment variables with which clients of Google Cloud Storage find the server."""
-    account = {"gcs_base_url": url, "disable_oauth": True, "client_email": "", "private_key": ""}
-    return {"GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(account), "STORAGE_EMULATOR_HOST": url}
+    return {"STORAGE_EMULATOR_HOST": url}
 
 
 def upload_gcs(url: str, folder: Path, *, bucket: str, prefix: str = "") -> str:

@@ -8,7 +8,6 @@ Invariant: a client is never used by two processes: after a fork, the child open
 import os
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 from wds_bone.errors import ConfigError
 from wds_bone.objects.protocol import Objects
@@ -45,7 +44,7 @@ def _client(scheme: str, _process: int) -> Objects:
     return open_client(scheme)
 
 
-def _openers() -> dict[str, Callable[[], Any]]:
+def _openers() -> dict[str, Callable[[], Objects]]:
     return {
         "http": _open_http,
         "https": _open_http,

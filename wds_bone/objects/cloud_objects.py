@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar
 
 import obstore
 from obstore.exceptions import (
@@ -90,7 +90,7 @@ class CloudObjects:
         Raises:
             FileExistsError: if it must be absent and is not; also if an answer to the first attempt was lost.
         """
-        mode = "create" if only_if_absent else "overwrite"
+        mode: Literal["create", "overwrite"] = "create" if only_if_absent else "overwrite"
         self._repeat(url, lambda store: obstore.put(store, url.path, contents, mode=mode, use_multipart=False))
 
     def delete(self, url: Url) -> None:
@@ -117,8 +117,9 @@ class CloudObjects:
     def _call(self, url: Url, call: Callable[[Any], Value]) -> Value:
         if self._closed.is_set():
             raise RemoteError("the connection was closed")
+        store = self._store(url)
         try:
-            return call(self._store(url))
+            return call(store)
         except (BaseError, OSError, ValueError) as error:
             raise _error_of(error, url.scheme) from None  # its text may contain a secret
 
@@ -133,7 +134,7 @@ class CloudObjects:
 
     def _request(self, url: Url, end: int | None, start: int, version: Version | None) -> "_CloudBody":
         """Ask for the bytes from `start` to `end`."""
-        options: dict[str, Any] = {"if_match": version.tag} if version and version.tag else {}
+        options: Any = {"if_match": version.tag} if version and version.tag else {}
         if start or end is not None:
             options["range"] = {"offset": start} if end is None else (start, end)
         answer = self._call(url, lambda store: obstore.get(store, url.path, options=options))
@@ -185,7 +186,8 @@ def _error_of(error: Exception, scheme: str) -> TransientError | OSError:
         return FileExistsError(errno.EEXIST, "it exists already")
     if isinstance(error, PreconditionError) or status == "416":
         return ChangedError("it was replaced while it was read")
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or code in _BAD_CREDENTIALS:
+    is_refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in ("401", "403")
+    if is_refused or code in _BAD_CREDENTIALS:
         return PermissionError(errno.EACCES, f"the store refuses access ({answer}); {CREDENTIALS[scheme]}")
     if (status and status not in _MAY_PASS) or "without LOCATION" in text:
         return RemoteError(f"the store answers {answer or 'with a redirect'}; check the region and the endpoint")

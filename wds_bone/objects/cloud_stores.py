@@ -80,19 +80,19 @@ def _open_gcs(url: Url) -> Any:
     if endpoint and "://" not in endpoint:
         endpoint = f"http://{endpoint}"
     is_anonymous = bool(endpoint) and "GOOGLE_APPLICATION_CREDENTIALS" not in os.environ
-    settings = {"base_url": endpoint, "skip_signature": True} if is_anonymous else {}
+    settings: dict[str, Any] = {"base_url": endpoint, "skip_signature": True} if is_anonymous else {}
     return GCSStore(url.host, **settings, **_options(endpoint))
 
 
 def _open_azure(url: Url) -> Any:
-    settings = _connection_string(os.environ.get("AZURE_STORAGE_CONNECTION_STRING", ""))
+    settings: dict[str, Any] = _connection_string(os.environ.get("AZURE_STORAGE_CONNECTION_STRING", ""))
     endpoint = settings.get("endpoint") or os.environ.get("AZURE_STORAGE_ENDPOINT")
     if url.query:
         settings = {name: value for name, value in settings.items() if name != "account_key"} | {"sas_key": url.query}
     return AzureStore(url.host, **settings, **_options(endpoint))
 
 
-def _connection_string(text: str) -> dict[str, str]:
+def _connection_string(text: str) -> dict[str, Any]:
     """Return the settings in a connection string of Azure."""
     names = {
         "AccountName": "account_name",

@@ -146,7 +146,7 @@ class HttpObjects:
 
     def _ask(self, url: Url, text: str, headers: dict[str, str]) -> Answer:
         """Return the answer for the address `text`, to which `url` or a redirect leads."""
-        return self._get(text, headers | self._headers(url) if is_same_host(_plain_text(url), text) else headers)
+        return self._get(text, headers | dict(self._headers(url)) if is_same_host(_plain_text(url), text) else headers)
 
     def _get(self, text: str, headers: Mapping[str, str]) -> Answer:
         if self._closed.is_set():

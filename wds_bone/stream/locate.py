@@ -69,7 +69,8 @@ def expand_shards(name: str | Path) -> list[Location]:
         ShardError: if it does not exist because its folder is an unfinished set.
     """
     path = parse_location(name)
-    if not exists(path) and is_unfinished(path.parent):
+    # Of URLs, each question would take a round trip; whoever reads the set asks once.
+    if isinstance(path, Path) and not exists(path) and is_unfinished(path.parent):
         raise unfinished_error(path.parent)
     return expand(name)
 
