@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -78,16 +79,17 @@ class _Recorded:
     """Records faults, and flips bits of a shard only once: the second time is an error, as for a disk that fails."""
 
     def __init__(self, faults: Faults) -> None:
-        self._faults, self._flipped = faults, set[str]()
+        self._faults, self._flipped, self._lock = faults, set[str](), threading.Lock()
         self.drawn: list[Fault] = []
 
     def __call__(self, request: Request) -> Fault | None:
         fault = self._faults(request)
-        if fault is None or (fault.flip_bit is not None and request.path in self._flipped):
-            return None
-        if fault.flip_bit is not None:
-            self._flipped.add(request.path)
-        self.drawn.append(fault)
+        with self._lock:
+            if fault is None or (fault.flip_bit is not None and request.path in self._flipped):
+                return None
+            if fault.flip_bit is not None:
+                self._flipped.add(request.path)
+            self.drawn.append(fault)
         return fault
 
 

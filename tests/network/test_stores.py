@@ -16,8 +16,9 @@ from tests.servers.azure import KEY, azure_environment, sas_token, upload_azure
 from tests.servers.fault import Fault, Faults, always, fault_server, in_turn
 from tests.servers.gcs import gcs_environment, upload_gcs
 from tests.servers.s3 import ACCESS_KEY, SECRET_KEY, s3_environment, upload_s3
-from wds_bone.objects import retries
+from wds_bone.objects import clients, retries
 
+pytestmark = pytest.mark.slow  # the servers take long to start
 pytest.importorskip("obstore", reason="needs obstore (pip install 'wds-bone[s3,gcs,azure]')")
 BUCKET = "bones"
 
@@ -46,6 +47,7 @@ def store(request: pytest.FixtureRequest) -> Store:
 def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Hide the credentials of whoever runs the tests, and give up after twenty seconds without progress."""
     monkeypatch.setattr(retries, "TIMEOUT_SECONDS", 20.0)
+    clients._client.cache_clear()  # those of another test have its environment
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("AWS_PROFILE", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_CLIENT_ID"):
         monkeypatch.delenv(name, raising=False)
@@ -72,6 +74,7 @@ def behind(store: Store, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> Ite
     host = urlsplit(store.url).netloc
     with fault_server(f"http://{host}", faults) as url:
         set_environment(monkeypatch, store.environment(store.url.replace(f"http://{host}", url)))
+        clients._client.cache_clear()
         yield
 
 
@@ -168,6 +171,7 @@ def test_a_wrong_region_is_an_error_that_says_so(s3_url: str, tiny_shards: Path,
     moved = Fault(status=301, body=body, headers={"x-amz-bucket-region": "eu-central-1"})
     with fault_server(s3_url, always(moved)) as url:
         set_environment(monkeypatch, s3_environment(url))
+        clients._client.cache_clear()
         assert re.search(r"(?s)s3://bones/tiny\S*: .*region.*do: ", error_of(address, cache="none"))
 
 

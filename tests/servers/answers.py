@@ -76,14 +76,16 @@ def _ranged(contents: bytes, request: Request, headers: dict[str, str]) -> Answe
 
 
 def answer_from_server(url: str) -> Callable[[Request], Answer]:
-    """Return what passes requests on to a server, with the `Host` and the signature of the client."""
+    """Return what passes requests on to a server, which sees its own address in them."""
     host = urlsplit(url).netloc
 
     def answer(request: Request) -> Answer:
         connection = http.client.HTTPConnection(host, timeout=60)
         try:
             target = f"{request.path}?{request.query}" if request.query else request.path
-            headers = {name: value for name, value in request.headers.items() if name.lower() != "connection"}
+            headers = {
+                name: value for name, value in request.headers.items() if name.lower() not in ("connection", "host")
+            }
             connection.request(request.method, target, request.body or None, headers)
             response = connection.getresponse()
             return Answer(response.status, _passed_on(request, response), response.read())
