@@ -29,6 +29,27 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """The URL of an S3 server; a test creates its own bucket, see `tests.servers.s3`."""
+    with moto_s3() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def azure_url() -> Iterator[str]:
+    """The URL of an account of an Azure server; a test creates its own container, see `tests.servers.azure`."""
+    with azurite() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def gcs_url() -> Iterator[str]:
+    """The URL of a Google Cloud Storage server; a test creates its own bucket, see `tests.servers.gcs`."""
+    with fake_gcs() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a manifest, 10 training samples in two shards and 5 validation samples, 32 x 32 pixels."""
     return write_small_set(tmp_path_factory.mktemp("small") / "shards")
@@ -54,27 +75,6 @@ def stopped(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("stopped") / "run"
     assert train(train_argv(shards, out, "--max-steps", "3")) == 0
     return out
-
-
-@pytest.fixture(scope="session")
-def s3_url() -> Iterator[str]:
-    """The URL of an S3 server; a test creates its own bucket, see `tests.servers.s3`."""
-    with moto_s3() as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-def azure_url() -> Iterator[str]:
-    """The URL of an account of an Azure server; a test creates its own container, see `tests.servers.azure`."""
-    with azurite() as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-def gcs_url() -> Iterator[str]:
-    """The URL of a Google Cloud Storage server; a test creates its own bucket, see `tests.servers.gcs`."""
-    with fake_gcs() as url:
-        yield url
 
 
 # Deadlines would measure the machine, not the code; using the same examples in every run makes failures reproducible.
