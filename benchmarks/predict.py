@@ -26,7 +26,7 @@ from benchmarks.films import encode_films
 from benchmarks.rounds import add_rounds_argument, print_table, run_rounds, save_result
 from wds_bone.distributed.hardware import default_threads, pick_device
 from wds_bone.inference.ensemble import Ensemble, ensemble_of
-from wds_bone.inference.films import BATCH_SIZE, BATCHES_AHEAD, predict_films
+from wds_bone.inference.films import BATCH_SIZE, predict_films
 from wds_bone.inference.predictor import Predictor
 from wds_bone.inference.read_ahead import read_ahead
 from wds_bone.inference.stored_film import store_film
@@ -34,6 +34,7 @@ from wds_bone.model.loss import Target
 from wds_bone.model.model import build_model
 from wds_bone.model.preprocess import plan_preprocessing
 from wds_bone.shards.manifest import ImageFormat
+from wds_bone.stream.load import BATCHES_AHEAD
 from wds_bone.stream.settings import available_cores
 
 WHOLE, READ, FORWARD = "predict_films", "read and decode", "forward passes"

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -18,6 +19,7 @@ BASE_MODULES = [
     "config_file",
     "command_line",
     "commands",
+    "failures",
     "interrupt",
     "paths",
     "progress",
@@ -91,6 +93,13 @@ def test_there_are_no_import_cycles() -> None:
         for name in free:
             del imported[name]
     assert imported == {}
+
+
+def test_a_constant_is_defined_in_one_place() -> None:
+    assignment = re.compile(r"^([A-Z][A-Z_]*)(?:: .+)? = (.+)$", re.MULTILINE)
+    constants = Counter(pair for path in MODULES for pair in assignment.findall(path.read_text()))
+    assert {"EXIT_SOME_FAILED", "GENDER_NAMES"} <= {name for name, _ in constants}
+    assert [name for (name, _), count in constants.items() if count > 1] == []
 
 
 def read_path() -> list[Path]:

@@ -1,7 +1,6 @@
 """`wds-bone calibrate`, from the command line to the calibrated checkpoint."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from tests.checkpoints import complete_contents
 from tests.report.test_pooling import write_fold
 from tests.report.trained import (
     LETTERBOXED,
-    one_thread,
     shard_films,
     write_checkpoint,
     write_films,
@@ -33,8 +31,8 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a folder with `films`, the same films in `shards`, and `best.pt`, which was trained on other films.
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `films`, the same films in `shards`, and `best.pt`, which was trained on other films.
 
     The ages in the label table are nearly the predictions plus 20 months, because a line must fit them.
     """
@@ -42,15 +40,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_films(folder / "films", NUM_FILMS)
     write_checkpoint(folder / "best.pt", LETTERBOXED)
     write_trained_on(folder / "best.pt", ["other"], [94])
-    with one_thread():
-        predictions = predict(folder / "best.pt", folder)
-        rows = [
-            f"{key},{round(float(months)) + 20 + number % 5},{bool(number % 2)}\n"
-            for number, (key, months) in enumerate(zip(predictions.key, predictions.predicted_months, strict=True))
-        ]
-        (folder / "films" / "labels.csv").write_text("".join(["id,boneage,male\n", *rows]))
-        shard_films(folder / "films", folder / "shards")
-        yield folder
+    predictions = predict(folder / "best.pt", folder)
+    rows = [
+        f"{key},{round(float(months)) + 20 + number % 5},{bool(number % 2)}\n"
+        for number, (key, months) in enumerate(zip(predictions.key, predictions.predicted_months, strict=True))
+    ]
+    (folder / "films" / "labels.csv").write_text("".join(["id,boneage,male\n", *rows]))
+    shard_films(folder / "films", folder / "shards")
+    return folder
 
 
 def predict(checkpoint: Path, folder: Path) -> Predictions:
@@ -182,6 +179,8 @@ def test_a_bad_film_costs_its_row_and_the_exit_code(folder: Path, tmp_path: Path
     films = Path(shutil.copytree(folder / "films", tmp_path / "films"))
     (films / "film-3.png").write_bytes(b"not a film")
     assert calibrate(folder / "best.pt", tmp_path / "c.pt", *from_films(films)) == 1
+    listed = tmp_path / "c.pt.failed.jsonl"
+    assert len(listed.read_text().splitlines()) == 1
     assert "film-3.png" in capsys.readouterr().err
     assert calibration_of(tmp_path / "c.pt").genders["M"].num_samples == 5
 

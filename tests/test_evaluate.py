@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from tests.report.trained import (
     SIZE,
     distinguishing_model,
     format_of,
-    one_thread,
     shard_films,
     write_checkpoint,
     write_films,
@@ -42,19 +41,19 @@ FILES = {"predictions.csv", "metrics.json", *FIGURES}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a folder with `shards` (one split, three shards) and `best.pt`."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `shards` (one split, three shards) and `best.pt`."""
     folder = tmp_path_factory.mktemp("evaluate")
     write_films(folder / "films", NUM_FILMS)
     write_checkpoint(folder / "best.pt", format_of(shard_films(folder / "films", folder / "shards")))
-    with one_thread():
-        yield folder
+    return folder
 
 
 @pytest.fixture(scope="module")
 def default_results(folder: Path) -> Path:
-    """Return the folder of the results of an evaluation with only the required options."""
-    assert evaluate(folder, folder / "default") == 0
+    """Return the folder of an evaluation without options, with what it printed in `printed.txt` next to it."""
+    with (folder / "printed.txt").open("w") as file, redirect_stdout(file):
+        assert evaluate(folder, folder / "default") == 0
     return folder / "default"
 
 
@@ -66,6 +65,10 @@ def evaluate(folder: Path, out: Path, *options: str) -> int:
 
 def results(out: Path) -> tuple[Predictions, dict[str, Any]]:
     return read_predictions(out / "predictions.csv"), json.loads((out / "metrics.json").read_text())
+
+
+def printed(out: Path) -> str:
+    return (out.parent / "printed.txt").read_text()
 
 
 def test_every_sample_is_predicted_once_and_keeps_its_label(default_results: Path) -> None:
@@ -80,9 +83,15 @@ def test_every_sample_is_predicted_once_and_keeps_its_label(default_results: Pat
 
 @pytest.mark.parametrize(("batch_size", "threads"), [(1, 4), (5, 2)])
 def test_batch_size_and_threads_do_not_change_the_predictions(
-    folder: Path, default_results: Path, tmp_path: Path, batch_size: int, threads: int
+    folder: Path,
+    default_results: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    batch_size: int,
+    threads: int,
 ) -> None:
     assert evaluate(folder, tmp_path, "--local-batch-size", str(batch_size), "--threads", str(threads)) == 0
+    assert f"predict: {NUM_FILMS} of {NUM_FILMS} samples" in capsys.readouterr().err
     (first, _), (second, _) = results(default_results), results(tmp_path)
     assert second.key == first.key
     np.testing.assert_allclose(second.predicted_months, first.predicted_months, rtol=0, atol=1e-3)
@@ -116,12 +125,8 @@ def test_the_mean_absolute_error_matches_the_table(default_results: Path) -> Non
     assert metrics["errors"]["all"]["mae_months"] == pytest.approx(mean_error, rel=1e-6)
 
 
-def test_the_error_of_predicting_the_median_training_age_is_reported(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    checkpoint = write_checkpoint(tmp_path / "best.pt", LETTERBOXED)
-    assert evaluate(folder, tmp_path, "--checkpoint", str(checkpoint)) == 0
-    constant, out = results(tmp_path)[1]["constant"], capsys.readouterr().out
+def test_the_error_of_predicting_the_median_training_age_is_reported(default_results: Path) -> None:
+    constant, out = results(default_results)[1]["constant"], printed(default_results)
     ages = np.array([age_of(number) for number in range(NUM_FILMS)])
     for name, group, median in (("all", ages, 120), ("F", ages[::2], 110), ("M", ages[1::2], 130)):
         assert constant["median_months"][name] == median
@@ -155,15 +160,11 @@ def test_shuffling_genders_keeps_the_numbers_of_girls_and_boys_and_is_determinis
     np.testing.assert_allclose(again.predicted_months, shuffled.predicted_months, rtol=0, atol=1e-3)
 
 
-def test_the_terminal_shows_the_table_and_the_paths(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert evaluate(folder, tmp_path / "out") == 0
-    _, metrics = results(tmp_path / "out")
-    out = capsys.readouterr().out
+def test_the_terminal_shows_the_table_and_the_paths(default_results: Path) -> None:
+    (_, metrics), out = results(default_results), printed(default_results)
     assert f"{metrics['errors']['all']['mae_months']:.2f}" in out
     assert "The model was given" not in out
-    assert all(str(tmp_path / "out" / name) in out for name in FILES)
+    assert all(str(default_results / name) in out for name in FILES)
 
 
 def test_an_evaluation_that_cannot_be_compared_is_written_before_the_error(
@@ -320,7 +321,7 @@ def test_the_command_can_be_run_in_its_own_process(folder: Path, tmp_path: Path)
     command = [sys.executable, "-m", "wds_bone.evaluate", "--checkpoint", str(folder / "best.pt")]
     rest = ["--shards", str(folder / "shards" / "val-{000000..000002}.tar"), "--out", str(tmp_path)]
     finished = subprocess.run([*command, *rest], capture_output=True, text=True, timeout=110, check=False)
-    assert (finished.returncode, finished.stderr) == (0, "")
+    assert (finished.returncode, finished.stderr) == (0, f"predict: {NUM_FILMS} of {NUM_FILMS} samples\n")
     assert {path.name for path in tmp_path.iterdir()} == FILES
 
 

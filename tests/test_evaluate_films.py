@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import torch
 from tests.report.trained import (
     MODEL,
     format_of,
-    one_thread,
     shard_films,
     write_checkpoint,
     write_films,
@@ -33,15 +31,14 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a folder with `films`, two of them unlabeled, the others as JPEG in `shards`, and `best.pt`."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `films`, two of them unlabeled, the others as JPEG in `shards`, and `best.pt`."""
     folder = tmp_path_factory.mktemp("films")
     write_films(folder / "films", NUM_FILMS)
     write_checkpoint(folder / "best.pt", format_of(shard_films(folder / "films", folder / "shards", encoding="jpg")))
     (folder / "films" / "unlabeled.png").symlink_to(folder / "missing")
     (folder / "films" / "notes.txt").write_text("")
-    with one_thread():
-        yield folder
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -110,19 +107,41 @@ def test_a_bad_film_or_row_costs_its_row_and_is_counted(
     (films / "film-3.png").write_bytes((films / "film-3.png").read_bytes()[:90])
     (films / "film-5.png").unlink()
     (films / "film-7.png").write_bytes(b"")
+    (films / "again").mkdir()
+    shutil.copy(films / "film-9.png", films / "again")
     labels = (films / "labels.csv").read_text().replace(f"film-8,{age_of(8)}", "film-8,old")
     (films / "labels.csv").write_text(labels)
     assert evaluate(folder, tmp_path / "out", *from_films(films)) == 1
     predictions, metrics = results(tmp_path / "out")
     captured = capsys.readouterr()
-    assert predictions.key == [f"film-{number}" for number in range(NUM_FILMS) if number not in (3, 5, 7, 8)]
+    assert predictions.key == [f"film-{number}" for number in range(NUM_FILMS) if number not in (3, 5, 7, 8, 9)]
     assert rows_of(predictions).items() <= rows_of(results(direct)[0]).items()
-    assert metrics["films"]["failures"] == {"bad age": 1, "no image": 1, "bad image": 2}
-    assert captured.err.count("error: ") == 4
-    for name in ("film-3", "film-5", "film-7", "film-8"):
+    assert metrics["films"]["failures"] == {"bad age": 1, "several images": 1, "no image": 1, "bad image": 2}
+    assert captured.err.count("error: ") == captured.err.count("  do:") == 5
+    for name in ("film-3", "film-5", "film-7", "film-8", "film-9"):
         assert len(re.findall(rf"error: .*{name}\b", captured.err)) == 1
-    assert "Not evaluated: 4 rows of the label table (1 bad age, 1 no image, 2 bad image)" in captured.out
+    causes = "1 bad age, 1 several images, 1 no image, 2 bad image"
+    assert f"Not evaluated: 5 rows of the label table ({causes}), listed in failed.jsonl" in captured.out
+    listed = [json.loads(line)["problem"] for line in (tmp_path / "out" / "failed.jsonl").read_text().splitlines()]
+    assert [f"error: {problem}" for problem in listed] == re.findall(r"^error: .*", captured.err, re.MULTILINE)
     assert "Files without a label, not opened: 1 images" in captured.out
+
+
+@pytest.mark.fault("A7", "H1")
+def test_of_many_rows_without_a_film_the_first_are_printed_and_all_are_counted_and_listed(
+    folder: Path, films: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    with (films / "labels.csv").open("a") as table:
+        table.writelines(f"missing-{number},{age_of(number)},True\n" for number in range(50))
+    assert evaluate(folder, tmp_path / "out", *from_films(films)) == 1
+    captured = capsys.readouterr()
+    assert re.findall(r"error: .*'(missing-\d+)'", captured.err) == [f"missing-{number}" for number in range(10)]
+    assert "error: 40 more like the 10 above: no image\n" in captured.err
+    assert "Not evaluated: 50 rows of the label table (50 no image), listed in failed.jsonl" in captured.out
+    assert len((tmp_path / "out" / "failed.jsonl").read_text().splitlines()) == 50
+    shutil.copy(folder / "films" / "labels.csv", films)
+    assert evaluate(folder, tmp_path / "out", *from_films(films)) == 0
+    assert not (tmp_path / "out" / "failed.jsonl").exists()
 
 
 @pytest.mark.fault("A7")
@@ -190,13 +209,24 @@ def test_a_calibrated_checkpoint_gives_intervals_and_films_that_it_knows_are_war
 def test_checkpoints_of_which_only_some_are_calibrated_have_no_intervals_but_a_warning(
     folder: Path, tmp_path: Path, capsys: Captured
 ) -> None:
-    contents = load_checkpoint(folder / "best.pt") | {"calibration": CALIBRATION.to_json()}
-    save_checkpoint(tmp_path / "calibrated.pt", contents)
-    options = ["--checkpoint", str(tmp_path / "calibrated.pt"), *from_films(folder / "films")]
-    assert evaluate(folder, tmp_path / "out", *options) == 0
-    assert results(tmp_path / "out")[0].interval_months is None
-    warning = f"warning: 1 of the 2 checkpoints are not calibrated (the first is {folder / 'best.pt'})"
-    assert warning in capsys.readouterr().err
+    torch.manual_seed(2)
+    other = write_checkpoint(
+        tmp_path / "x.pt", format_of(folder / "shards" / "manifest.json"), model=build_model(MODEL)
+    )
+    numbers = np.arange(NUM_FILMS)
+    ages = np.array([age_of(number) for number in numbers])
+    known = describe_samples([f"film-{number}" for number in numbers], numbers % 2, ages, salt="ab")
+    more = {"calibration": CALIBRATION.to_json(), "calibrated_on": known}
+    save_checkpoint(tmp_path / "calibrated.pt", load_checkpoint(other) | more)
+    paths = [str(folder / "best.pt"), str(tmp_path / "calibrated.pt")]
+    argv = ["--checkpoint", *paths, "--out", str(tmp_path / "out"), "--device", "cpu", *from_films(folder / "films")]
+    assert main(argv) == 0
+    predictions, metrics = results(tmp_path / "out")
+    assert predictions.interval_months is None
+    assert "coverage" not in metrics
+    reason = f"because these are not calibrated: {folder / 'best.pt'}"
+    assert f"warning: the predictions have no intervals, {reason}\n" in (err := capsys.readouterr().err)
+    assert "coverage" not in err
 
 
 def test_another_evaluation_is_compared_by_key(

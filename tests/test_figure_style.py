@@ -18,6 +18,7 @@ from wds_bone.figure_style import (
     label_levels,
     new_figure,
     set_age_ticks,
+    set_error_limits,
 )
 
 
@@ -83,6 +84,21 @@ def test_ages_have_ticks_every_two_years_unless_there_are_too_many(years: int, s
     axes.set_xlim(0, 12 * years)
     set_age_ticks(axes.xaxis)
     assert set(np.diff(axes.get_xticks())) == {step_months}
+
+
+@pytest.mark.parametrize(
+    ("largest_months", "step_months"), [(0.5, 2), (15, 3), (20, 6), (60, 12), (122, 24), (400, 96), (1e30, None)]
+)
+def test_errors_have_ticks_that_divide_a_year_or_are_multiples_of_two_years(
+    largest_months: float, step_months: int | None
+) -> None:
+    _, (axes,) = new_figure("A title", "")
+    set_error_limits(axes, largest_months, -1)
+    low, high = axes.get_ylim()
+    assert -low == high > largest_months
+    ticks = axes.get_yticks()
+    assert len(ticks) <= 15
+    assert step_months is None or set(np.diff(ticks)) == {step_months}
 
 
 def test_the_colors_of_girls_and_boys_differ_in_gray_print() -> None:

@@ -2,10 +2,10 @@
 
 import csv
 import io
+import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,11 @@ from tests.report.trained import (
     SIZE,
     distinguishing_model,
     format_of,
-    one_thread,
     shard_films,
     write_checkpoint,
     write_films,
 )
+from wds_bone.errors import WdsBoneError
 from wds_bone.evaluate import main as evaluate
 from wds_bone.inference.films import BATCH_SIZE
 from wds_bone.inference.predictions import read_predictions
@@ -37,13 +37,12 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a folder with `films` and `best.pt`."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `films` and `best.pt`."""
     folder = tmp_path_factory.mktemp("predict")
     write_films(folder / "films", NUM_FILMS)
     write_checkpoint(folder / "best.pt", LETTERBOXED)
-    with one_thread():
-        yield folder
+    return folder
 
 
 def film(folder: Path, number: int) -> str:
@@ -104,13 +103,17 @@ def test_every_broken_film_gets_its_own_error_and_the_others_are_predicted(
     broken = [str(tmp_path / name) for name in patterns]
     middle = len(broken) // 2
     images = film(folder, 0), *broken[:middle], film(folder, 1), *broken[middle:], film(folder, 2)
-    assert predict(folder, "F", *images) == 1
-    captured = capsys.readouterr()
-    assert [name for name, _, _ in table(captured.out)] == [film(folder, number) for number in range(3)]
-    errors = captured.err.split("error: ")[1:]
+    out = tmp_path / "ages.csv"
+    assert predict(folder, "F", *images, "--out", str(out)) == 1
+    assert [name for name, _, _ in table(out.read_text())] == [film(folder, number) for number in range(3)]
+    lines = Path(f"{out}.failed.jsonl").read_text().splitlines()
+    errors = [f"error: {WdsBoneError(**json.loads(line))}\n" for line in lines]
     assert len(errors) == len(patterns) >= 20
     for error, pattern in zip(errors, patterns.values(), strict=True):
         assert re.search(pattern, error)
+    shown = capsys.readouterr().err
+    counts = [int(count) for count in re.findall(r"^error: (\d+) more like the", shown, re.MULTILINE)]
+    assert sum(error in shown for error in errors) + sum(counts) == len(patterns)
 
 
 @pytest.mark.fault("H1")
@@ -244,6 +247,36 @@ def test_too_little_memory_is_an_error(
     write_checkpoint(tmp_path / "best.pt", LETTERBOXED, name=OUT_OF_MEMORY_MODEL)
     assert predict(tmp_path, "F", film(folder, 0)) == 2
     assert f"got:      {BATCH_SIZE} images at a time" in capsys.readouterr().err
+
+
+@pytest.mark.fault("H1")
+def test_if_no_film_can_be_predicted_the_last_line_says_so(folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    words = [str(tmp_path / "empty.png"), str(tmp_path / "missing.png"), str(tmp_path / "*.dcm")]
+    for options in ([], ["--out", str(tmp_path / "ages.csv")]):
+        assert predict(folder, "F", *words, *options) == 1
+        captured = capsys.readouterr()
+        assert captured.err.count("error: ") == 3
+        assert captured.err.splitlines()[-1] == "none of the 3 films could be predicted"
+    assert (tmp_path / "ages.csv").read_text() == ",".join(COLUMNS) + "\n"
+
+
+@pytest.mark.fault("H1")
+def test_of_many_missing_films_the_first_are_printed_and_all_are_counted_and_listed(
+    folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    missing = [str(tmp_path / f"{number}.png") for number in range(30)]
+    assert predict(folder, "F", *missing, film(folder, 0)) == 1
+    captured = capsys.readouterr()
+    assert re.findall(r"^error: (.*\.png): ", captured.err, re.MULTILINE) == missing[:10]
+    assert "error: 20 more like the 10 above: cannot be read\n" in captured.err
+    assert captured.err.endswith("30 failed; with --out FILE, all of them are listed in FILE.failed.jsonl\n")
+    assert predict(folder, "F", *missing, film(folder, 0), "--out", str(tmp_path / "ages.csv")) == 1
+    listed = tmp_path / "ages.csv.failed.jsonl"
+    assert capsys.readouterr().out == f"{tmp_path / 'ages.csv'}: 1 predicted, 30 failed, listed in {listed}\n"
+    assert len(listed.read_text().splitlines()) == 30
+    assert predict(folder, "F", film(folder, 0), "--out", str(tmp_path / "ages.csv")) == 0
+    assert not listed.exists()
 
 
 @pytest.mark.fault("H1")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.learn.runs import metrics_of, one_thread, open_run, train_argv, write_small_set
+from tests.learn.runs import metrics_of, open_run, train_argv
 from tests.sample_sets import write_set
 from wds_bone.evaluate import main as evaluate
 from wds_bone.inference.predictions import read_predictions
@@ -26,24 +26,12 @@ from wds_bone.storage.lock import folder_lock
 from wds_bone.train import main
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_set(tmp_path_factory.mktemp("set") / "shards")
-
-
-@pytest.fixture(scope="module")
-def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run after one step, which tests must not change."""
-    with one_thread():
-        out = tmp_path_factory.mktemp("runs") / "finished"
-        assert main(train_argv(shards, out, "--max-steps", "3")) == 0
-    return out
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.fault("E6")
-def test_a_second_training_is_told_that_the_first_one_runs_and_the_first_loses_nothing(shards: Path, tmp_path: Path):
+def test_a_second_training_is_refused_with_an_error_that_names_the_first_which_loses_nothing(
+    shards: Path, tmp_path: Path
+):
     argv = train_argv(shards, tmp_path / "run", "--epochs", "8")
     command = [sys.executable, "-m", "wds_bone.train", *argv]
     options = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "text": True, "stderr": subprocess.PIPE}
@@ -62,9 +50,9 @@ def test_a_second_training_is_told_that_the_first_one_runs_and_the_first_loses_n
 
 @pytest.mark.fault("E6")
 def test_a_training_and_an_evaluation_do_not_start_in_a_locked_folder(
-    shards: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shards: Path, stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    evaluation = ["--checkpoint", str(finished / "last.pt"), "--shards", str(shards), "--split", "val"]
+    evaluation = ["--checkpoint", str(stopped / "last.pt"), "--shards", str(shards), "--split", "val"]
     with folder_lock(tmp_path, "train"), folder_lock(tmp_path, "evaluate"):
         assert main(train_argv(shards, tmp_path)) == 2
         assert "another run of `wds-bone train` holds this lock" in capsys.readouterr().err
@@ -122,19 +110,19 @@ def test_settings_beyond_the_machine_are_refused_with_numbers(
 @pytest.mark.fault("D9")
 @pytest.mark.parametrize("option", ["--local-batch-size", "--threads"])
 def test_an_evaluation_beyond_the_machine_is_refused_with_numbers(
-    option: str, shards: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    option: str, shards: Path, stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    argv = ["--checkpoint", str(finished / "last.pt"), "--shards", str(shards), "--split", "val", "--device", "cpu"]
+    argv = ["--checkpoint", str(stopped / "last.pt"), "--shards", str(shards), "--split", "val", "--device", "cpu"]
     assert evaluate([*argv, "--out", str(tmp_path / "report"), option, "100000000"]) == 2
     assert "expected: at most" in capsys.readouterr().err
     assert not (tmp_path / "report").exists()
 
 
 def test_the_settings_that_a_run_writes_do_not_resume_another_checkpoint(
-    shards: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shards: Path, stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     resumed = tmp_path / "resumed"
-    argv = train_argv(shards, resumed, "--max-steps", "4", "--resume", str(finished / "last.pt"))
+    argv = train_argv(shards, resumed, "--max-steps", "4", "--resume", str(stopped / "last.pt"))
     assert main(argv) == 0
     assert "resume =" not in (resumed / "config.toml").read_text()
     capsys.readouterr()
@@ -146,9 +134,9 @@ def test_the_settings_that_a_run_writes_do_not_resume_another_checkpoint(
 @pytest.mark.fault("E9", "F3")
 @pytest.mark.parametrize("damage", ["newer", "no ema", "no optimizer", "a weight less"])
 def test_every_command_refuses_a_newer_or_incomplete_checkpoint(
-    damage: str, shards: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    damage: str, shards: Path, stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    contents, path = load_checkpoint(finished / "last.pt"), tmp_path / "other.pt"
+    contents, path = load_checkpoint(stopped / "last.pt"), tmp_path / "other.pt"
     if damage == "newer":
         contents["format"] = "wds_bone checkpoint 9"
     elif damage == "a weight less":
@@ -205,26 +193,26 @@ def test_training_on_the_validation_samples_is_said(shards: Path, tmp_path: Path
 
 
 def test_every_file_and_every_number_of_a_run_an_evaluation_and_a_prediction_is_documented(
-    shards: Path, finished: Path, tmp_path: Path
+    shards: Path, stopped: Path, tmp_path: Path
 ):
-    evaluation = ["--checkpoint", str(finished / "best.pt"), "--shards", str(shards), "--split", "val"]
+    evaluation = ["--checkpoint", str(stopped / "best.pt"), "--shards", str(shards), "--split", "val"]
     assert evaluate([*evaluation, "--out", str(tmp_path), "--device", "cpu"]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     predictions = read_predictions(tmp_path / "predictions.csv")
     calibrated = replace(predictions, interval_months=np.zeros((5, 2), np.float32))
-    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (stopped / "metrics.jsonl").read_text().splitlines()]
     names = [
-        *(path.name for folder in (finished, tmp_path) for path in folder.iterdir()),
+        *(path.name for folder in (stopped, tmp_path) for path in folder.iterdir()),
         *(name for line in lines for name in line),
-        *(name for checkpoint in ("last.pt", "best.pt") for name in load_checkpoint(finished / checkpoint)),
-        *json.loads((finished / "run.json").read_text()),
+        *(name for checkpoint in ("last.pt", "best.pt") for name in load_checkpoint(stopped / checkpoint)),
+        *json.loads((stopped / "run.json").read_text()),
         *metrics,
         *metrics["errors"]["all"],
         *metrics["errors"]["all"]["bland_altman"],
         *coverage(calibrated)["all"],
         *compare(predictions, predictions),
         *COLUMNS,
-        *(finished / "predictions.csv").read_text().splitlines()[0].split(","),
+        *(stopped / "predictions.csv").read_text().splitlines()[0].split(","),
     ]
     document = (Path(__file__).parent.parent / "docs" / "run-folder.md").read_text()
     described = {name.rstrip("/") for name in re.findall("`([^`\n]+)`", document)}

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,11 +20,9 @@ from tests.learn.runs import (
     NUM_STEPS,
     assert_same_state,
     metrics_of,
-    one_thread,
     open_run,
     state_of,
     train_argv,
-    write_small_set,
 )
 from tests.sample_sets import write_set
 from wds_bone.distributed.resources import Clock
@@ -33,30 +30,6 @@ from wds_bone.learn.messages import closing_text
 from wds_bone.learn.run import Progress
 from wds_bone.model.checkpoint import load_checkpoint, save_checkpoint
 from wds_bone.train import main
-
-
-@pytest.fixture(scope="module", autouse=True)
-def on_one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_set(tmp_path_factory.mktemp("set") / "shards")
-
-
-@pytest.fixture(scope="module")
-def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an uninterrupted run, which tests must not change."""
-    out = tmp_path_factory.mktemp("runs") / "finished"
-    assert main(train_argv(shards, out)) == 0
-    return out
-
-
-@pytest.fixture
-def copied(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "copied"))
 
 
 @pytest.mark.fault("F4")

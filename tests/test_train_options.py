@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +15,8 @@ from tests.learn.runs import (
     SMALL_MODEL,
     assert_same_state,
     metrics_of,
-    one_thread,
     open_run,
     train_argv,
-    write_small_set,
 )
 from wds_bone.command_line import parse_config
 from wds_bone.commands import TRAIN
@@ -29,17 +26,6 @@ from wds_bone.learn.run import Progress
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.model.checkpoint import load_checkpoint, save_checkpoint
 from wds_bone.train import main
-
-
-@pytest.fixture(scope="module", autouse=True)
-def on_one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_set(tmp_path_factory.mktemp("set") / "shards")
 
 
 def test_the_config_that_a_run_wrote_reproduces_the_run(shards: Path, tmp_path: Path):

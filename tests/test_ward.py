@@ -5,7 +5,6 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,20 @@ from PIL import Image
 import wds_bone
 from tests.images.dicom_films import dicom_bytes
 from tests.inference.test_ensemble import calibrated
-from tests.report.trained import LETTERBOXED, distinguishing_model, one_thread, write_checkpoint
+from tests.report.trained import LETTERBOXED, distinguishing_model, write_checkpoint
 from wds_bone.inference.rows import COLUMNS
 from wds_bone.predict import main
 
 NUM_FILMS = 60
-BROKEN = ("film-17", "film-41")
+BROKEN = ("film-16", "film-41")
+"""The first is a page of text under the name of a JPEG, the second a DICOM film without its end."""
 Captured = pytest.CaptureFixture[str]
 Rows = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a folder with the folder `ward` of 60 films, 2 of them broken, the table `genders.csv`, and checkpoints."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `ward`, a folder of 60 films, 2 of them broken, the table `genders.csv`, and checkpoints."""
     folder = tmp_path_factory.mktemp("hospital")
     rows = ["file;Sex", *(f"{name};{['female', 'Male'][n % 2]}" for n, name in enumerate(write_ward(folder / "ward")))]
     (folder / "genders.csv").write_text("\n".join(rows) + "\n")
@@ -38,8 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_checkpoint(folder / "plain.pt", LETTERBOXED)
     calibrated(folder / "plain.pt", half_width=11.3, out=folder / "best.pt")
     calibrated(write_checkpoint(folder / "x.pt", LETTERBOXED, model=other), half_width=20.0, out=folder / "other.pt")
-    with one_thread():
-        yield folder
+    return folder
 
 
 def write_ward(ward: Path) -> list[str]:
@@ -53,9 +52,9 @@ def write_ward(ward: Path) -> list[str]:
             (ward / "cd" / name).write_bytes(dicom_bytes(np.asarray(film).astype(np.uint16) * 16))
         else:
             film.save(ward / f"{name}{('.png', '.jpg')[number % 3]}")
-    for name in BROKEN:
-        (path,) = ward.rglob(f"{name}*")
-        path.write_bytes(path.read_bytes()[:-99])
+    page, truncated = ward / f"{BROKEN[0]}.jpg", ward / "cd" / BROKEN[1]
+    page.write_text("<html>404 Not Found</html>")
+    truncated.write_bytes(truncated.read_bytes()[:-99])
     return names
 
 
@@ -85,7 +84,11 @@ def test_a_ward_is_predicted_in_one_command_as_from_python_to_the_digit(
 ) -> None:
     assert predict(folder, *in_table(folder), "--out", str(tmp_path / "new" / "ages.csv")) == 1
     captured = capsys.readouterr()
-    assert captured.out == f"{tmp_path / 'new' / 'ages.csv'}: 58 predicted, 2 failed\n"
+    out = tmp_path / "new" / "ages.csv"
+    assert captured.out == f"{out}: 58 predicted, 2 failed, listed in {out}.failed.jsonl\n"
+    listed = [json.loads(line) for line in Path(f"{out}.failed.jsonl").read_text().splitlines()]
+    assert [list(line) for line in listed] == [["problem", "expected", "got", "do"]] * 2
+    assert [f"error: {line['problem']}" for line in listed] == re.findall("^error: .*", captured.err, re.MULTILINE)
     assert re.findall(r"^error: .*/(film-\d\d)", captured.err, re.MULTILINE) == [*BROKEN]
     assert captured.err.count("  do:") == 2
     rows = read_csv((tmp_path / "new" / "ages.csv").read_text())

@@ -17,16 +17,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wds_bone.command_line import parse_config, run_command
+from wds_bone.command_line import EXIT_SOME_FAILED, parse_config, run_command
 from wds_bone.commands import CALIBRATE
 from wds_bone.distributed.hardware import pick_device
 from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
-from wds_bone.errors import ConfigError
+from wds_bone.errors import ConfigError, WdsBoneError
 from wds_bone.inference.calibration import Calibration
 from wds_bone.inference.ensemble import Ensemble, Member
 from wds_bone.inference.predictions import Predictions
 from wds_bone.inference.predictor import restore_predictor
+from wds_bone.inference.rows import FAILED_NAME, write_failures
 from wds_bone.inference.trained_on import describe_samples, find_trained_on, trained_on_warning
 from wds_bone.interrupt import Interruption
 from wds_bone.model.checkpoint import BEST_NAME, for_inference, load_checkpoint, save_checkpoint
@@ -37,8 +38,6 @@ from wds_bone.report.pooling import Fold, pool_predictions, read_folds
 from wds_bone.report.samples import predict_samples
 from wds_bone.storage.machine import check_count
 from wds_bone.stream.settings import available_cores
-
-EXIT_SOME_FAILED = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +60,7 @@ def run_calibration(config: CalibrateConfig, interruption: Interruption) -> int:
     check_count("--threads", config.threads, cores=available_cores())
     _refuse_unusable(config.out)
     contents = for_inference(load_checkpoint(config.checkpoint))
-    predictions, num_failed = _held_out_predictions(config, contents, interruption)
+    predictions, failed = _held_out_predictions(config, contents, interruption)
     calibration = Calibration.fit(predictions, config.level, correct=config.correct)
     columns = predictions.key, predictions.gender, predictions.age_months
     samples = describe_samples(*columns, salt=calibration.samples_sha256)
@@ -69,17 +68,19 @@ def run_calibration(config: CalibrateConfig, interruption: Interruption) -> int:
     for warning in few_samples_warnings(calibration):
         print(warning, file=sys.stderr)  # noqa: T201
     print(f"{format_calibration(calibration)}\n{config.out}")  # noqa: T201
-    return EXIT_SOME_FAILED if num_failed else 0
+    if listed := write_failures(Path(f"{config.out}.{FAILED_NAME}"), failed):
+        print(f"{len(failed):,} rows of the label table were not used{listed}", file=sys.stderr)  # noqa: T201
+    return EXIT_SOME_FAILED if failed else 0
 
 
 def _held_out_predictions(
     config: CalibrateConfig, contents: dict[str, Any], interruption: Interruption
-) -> tuple[Predictions, int]:
-    """Return predictions for samples that the checkpoint was not trained on, and the number of films that failed."""
+) -> tuple[Predictions, Sequence[WdsBoneError]]:
+    """Return predictions for samples that the checkpoint was not trained on, and the errors of films that failed."""
     if config.runs:
         folds = read_folds(config.runs)
         _refuse_other_run(contents, folds, where=config.checkpoint)
-        return pool_predictions(folds), 0
+        return pool_predictions(folds), ()
     ranks = Ranks(device=pick_device(config.device))
     with memory_errors(ranks.device, **config.batching.memory_setting(ranks.device)):
         member = Member(restore_predictor(contents, device=ranks.device), path=str(config.checkpoint))
@@ -90,7 +91,7 @@ def _held_out_predictions(
         interruption.check()
     assert labeled is not None
     _refuse_training_samples(contents, labeled.predictions, where=config.checkpoint)
-    return labeled.predictions, labeled.num_failed
+    return labeled.predictions, labeled.failed
 
 
 def _refuse_unusable(path: Path) -> None:

@@ -23,6 +23,8 @@ from wds_bone.paths import expand_path, refuse_unreadable
 from wds_bone.standard_streams import StandardStreams
 
 Config = TypeVar("Config")
+EXIT_SOME_FAILED = 1
+"""The exit code of a command that could not use some of the films, and is done with the others."""
 USER_ERROR = 2
 _FILE, _SET = "settings file", "settings"  # must differ from the names of all fields
 

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from wds_bone.command_line import parse_config, run_command
+from wds_bone.command_line import EXIT_SOME_FAILED, parse_config, run_command
 from wds_bone.commands import EVALUATE
 from wds_bone.distributed.hardware import pick_device
 from wds_bone.distributed.launch import open_ranks, report_errors_once
@@ -25,6 +25,7 @@ from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import WdsBoneError
 from wds_bone.inference.ensemble import load_ensemble
+from wds_bone.inference.rows import FAILED_NAME, write_failures
 from wds_bone.interrupt import Interruption
 from wds_bone.learn.folder import refuse_run_folder
 from wds_bone.objects.access import allow_redirects_to
@@ -47,7 +48,6 @@ from wds_bone.storage.machine import check_count
 from wds_bone.stream.settings import available_cores
 
 TIMEOUT_SECONDS = 300.0
-EXIT_SOME_FAILED = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,16 +68,17 @@ def run_evaluation(config: EvaluateConfig, interruption: Interruption) -> int:
     report_errors_once(lambda: check_count("--threads", config.threads, cores=available_cores()))
     with open_ranks(device, timeout_seconds=TIMEOUT_SECONDS, interruption=interruption) as ranks, ExitStack() as stack:
         if ranks.is_first:
-            refuse_unusable_folder(config.out, files=RESULT_NAMES)
+            files = (FAILED_NAME, *RESULT_NAMES)
+            refuse_unusable_folder(config.out, files=files)
             refuse_run_folder(config.out)
-            stack.enter_context(folder_lock(config.out, "evaluate", files=RESULT_NAMES))
+            stack.enter_context(folder_lock(config.out, "evaluate", files=files))
         against = None if config.against is None else read_other_evaluation(config.against)
         evaluation = _evaluate(config, ranks, interruption)
         if evaluation is not None and ranks.is_first:
             _write_results(config.out, evaluation, against)
     if evaluation is None:
         interruption.check()
-    return EXIT_SOME_FAILED if evaluation and evaluation.num_failed else 0
+    return EXIT_SOME_FAILED if evaluation and evaluation.failed else 0
 
 
 def _evaluate(config: EvaluateConfig, ranks: Ranks, interruption: Interruption) -> Evaluation | None:
@@ -111,6 +112,7 @@ def _write_results(folder: Path, evaluation: Evaluation, against: OtherEvaluatio
             metrics["against"] = {"predictions_sha256": against.sha256, **compared}
         except WdsBoneError as error:
             problem = error
+    write_failures(folder / FAILED_NAME, evaluation.failed)
     paths = write_evaluation(folder, evaluation.predictions, metrics)
     for warning in evaluation.warnings:
         print(warning, file=sys.stderr)  # noqa: T201

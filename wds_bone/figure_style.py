@@ -8,18 +8,20 @@ Invariant: the same figure gives the same bytes. Figures are made without pyplot
 import io
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MultipleLocator
 
-GENDER_NAMES = {"F": "girls", "M": "boys"}
 GENDER_COLORS = {"F": "#DD7A1E", "M": "#0B3C6F"}
 """Orange and dark blue: color-blind readers can tell them apart, and in gray print one is much lighter."""
 GENDER_MARKERS = {"F": "o", "M": "^"}
@@ -27,10 +29,11 @@ INK, FAINT_INK, TREND_COLOR = "#222222", "#777777", "#007A57"
 INCHES = (5.5, 5.7)
 """One and a half columns of a journal. The smallest text is still 5 points high if it is printed in one column."""
 SCREEN_DOTS_PER_INCH, PRINT_DOTS_PER_INCH = 150, 300
-TITLE_POINTS, TEXT_POINTS, SMALL_POINTS = 11, 9, 8
+TITLE_POINTS, TEXT_POINTS, SMALL_POINTS = 11, 9, 8.5
 LINE_INCHES = 0.2
 TICK_MONTHS, MAX_AGE_TICKS = 24, 15
 MIN_ERROR_MONTHS = 6.0
+ERROR_TICK_MONTHS, MAX_ERROR_TICKS = (1, 2, 3, 6, 12, 24), 12
 _SUBTITLE_OFFSET, _TITLE_OFFSET = 20, 34
 FIGURE_FORMATS = ("png", "pdf")
 _embedding = threading.Lock()
@@ -106,15 +109,25 @@ def add_legend(figure: Figure, *, num_columns: int = 2) -> None:
 
 def set_age_ticks(axis: Axis) -> None:
     """Place ticks every 24 months, or every few times 24 months if there would be more than 15."""
-    low, high = axis.get_view_interval()
-    multiple = max(1, int(np.ceil((high - low) / TICK_MONTHS / MAX_AGE_TICKS)))
-    axis.set_major_locator(MultipleLocator(multiple * TICK_MONTHS))
+    _set_ticks(axis, (TICK_MONTHS,), max_ticks=MAX_AGE_TICKS)
 
 
 def set_error_limits(axes: Axes, *months: float) -> None:
-    """Show errors on either side of zero, up to the largest of `months` and at least up to half a year."""
+    """Show errors on either side of zero, up to the largest of `months` and at least up to half a year.
+
+    The ticks divide a year, or are whole multiples of two years.
+    """
     limit = 1.1 * max(MIN_ERROR_MONTHS, *map(abs, months))
     axes.set_ylim(-limit, limit)
+    _set_ticks(axes.yaxis, ERROR_TICK_MONTHS, max_ticks=MAX_ERROR_TICKS)
+
+
+def _set_ticks(axis: Axis, steps: Sequence[int], *, max_ticks: int) -> None:
+    """Use the first of `steps`, in months, that gives few enough ticks, or else a multiple of 24 months."""
+    low, high = axis.get_view_interval()
+    fitting = (step for step in steps if high - low <= step * max_ticks)
+    multiple = int(np.ceil((high - low) / TICK_MONTHS / max_ticks))
+    axis.set_major_locator(MultipleLocator(next(fitting, TICK_MONTHS * multiple)))
 
 
 def with_minus_signs(text: str) -> str:
@@ -129,17 +142,21 @@ def figure_files(figure: Figure, stem: str) -> dict[str, bytes]:
 
 
 def figure_as_png(figure: Figure, *, dots_per_inch: int = PRINT_DOTS_PER_INCH) -> bytes:
-    """Return a figure as PNG."""
+    """Return a figure as PNG; its resolution is changed to `dots_per_inch`."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    figure.set_dpi(dots_per_inch)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.print_png(stream, metadata={"Software": None})  # `savefig` would draw twice for the same bytes
     return stream.getvalue()
 
 
 def figure_as_pdf(figure: Figure) -> bytes:
     """Return a figure as PDF, with its fonts embedded as TrueType; journals refuse the default, Type 3."""
     stream = io.BytesIO()
+    figure.set_dpi(PRINT_DOTS_PER_INCH)  # of what is an image within the PDF
+    canvas: Any = FigureCanvasPdf(figure)
     with _truetype_fonts():
-        figure.savefig(stream, format="pdf", dpi=PRINT_DOTS_PER_INCH, metadata={"CreationDate": None})
+        canvas.print_pdf(stream, metadata={"CreationDate": None})
     return stream.getvalue()
 
 

@@ -172,8 +172,9 @@ def _read_existing_manifest(folder: Path, paths: Sequence[Path]) -> Manifest | N
 
 
 def _describe_shards(paths: Sequence[Path]) -> list[DescribedShard]:
-    shards, done = [], 0
+    shards = []
     with progress(sum(file_bytes(path) for path in paths), BYTES, label="indexing") as show:
+        show(done := 0)
         for path in paths:
             shards.append(describe_shard(scan_shard(path)))
             show(done := done + file_bytes(path))

@@ -19,22 +19,21 @@ from pathlib import Path
 
 import torch
 
-from wds_bone.command_line import parse_config, run_command
+from wds_bone.command_line import EXIT_SOME_FAILED, parse_config, run_command
 from wds_bone.commands import PREDICT
 from wds_bone.distributed.hardware import default_threads, pick_device
 from wds_bone.distributed.memory import memory_errors
 from wds_bone.errors import WdsBoneError
+from wds_bone.failures import Failures
 from wds_bone.inference.ensemble import Ensemble, load_ensemble
 from wds_bone.inference.films import BATCH_SIZE, predict_films
 from wds_bone.inference.inputs import Input, Inputs, named_inputs, table_inputs
-from wds_bone.inference.rows import PredictedFilm, row_lines
+from wds_bone.inference.rows import FAILED_NAME, PredictedFilm, row_lines, write_failures
 from wds_bone.inference.settings import PredictConfig, refuse_unusable_out
 from wds_bone.progress import print_above, progress
 from wds_bone.storage.durable import storage_errors, write_atomically
 from wds_bone.storage.machine import check_count
 from wds_bone.stream.settings import available_cores
-
-EXIT_SOME_FAILED = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,8 +55,10 @@ def run_prediction(config: PredictConfig) -> int:
     refuse_unusable_out(config)
     check_count("--threads", config.threads, cores=available_cores())
     device, inputs = pick_device(config.device), _find_inputs(config)
+    failures = Failures()
     for error in inputs.errors:
-        print_above(f"error: {error}")
+        failures.add(error)
+    failures.print_counts()
     if inputs.remark:
         print_above(f"not predicted: {inputs.remark}")
     do = "close other programs" if device.type == "cpu" else "use --device cpu"
@@ -65,13 +66,24 @@ def run_prediction(config: PredictConfig) -> int:
         ensemble = load_ensemble(config.checkpoint, device=device, views="tta" if config.tta else "mirror")
         if warning := ensemble.interval_warning():
             print_above(warning)
-        failed: list[WdsBoneError] = []
-        predicted = _predict(config, inputs.films, ensemble, device=device, failed=failed)
+        predicted = _predict(config, inputs.films, ensemble, device=device, failures=failures)
         _write_lines(config.out, row_lines(predicted, config.row_format))
-    num_failed = len(inputs.errors) + len(failed)
-    if config.out is not None:
-        print(f"{config.out}: {len(inputs.films) - len(failed):,} predicted, {num_failed:,} failed")  # noqa: T201
-    return EXIT_SOME_FAILED if num_failed else 0
+    failures.print_counts()
+    num_films = len(inputs.films) + len(inputs.errors)
+    _print_summary(config.out, failures, num_predicted=num_films - len(failures.errors))
+    return EXIT_SOME_FAILED if failures.errors else 0
+
+
+def _print_summary(out: Path | None, failures: Failures, *, num_predicted: int) -> None:
+    """Print how many films were predicted and failed, and where the failed ones are listed."""
+    num_failed = len(failures.errors)
+    if out is not None:
+        listed = write_failures(Path(f"{out}.{FAILED_NAME}"), failures.errors)
+        print(f"{out}: {num_predicted:,} predicted, {num_failed:,} failed{listed}")  # noqa: T201
+    elif failures.num_hidden:
+        print_above(f"{num_failed:,} failed; with --out FILE, all of them are listed in FILE.{FAILED_NAME}")
+    if not num_predicted:
+        print_above(f"none of the {num_failed:,} films could be predicted")
 
 
 def _find_inputs(config: PredictConfig) -> Inputs:
@@ -86,17 +98,16 @@ def _predict(
     ensemble: Ensemble,
     *,
     device: torch.device,
-    failed: list[WdsBoneError],
+    failures: Failures,
 ) -> Iterator[PredictedFilm]:
-    """Yield the predictions in order; print the errors of films that cannot be read, and append them to `failed`."""
+    """Yield the predictions in order; add the errors of films that cannot be read to `failures`."""
     paths, genders = [film.path for film in films], [film.gender for film in films]
     threads = default_threads(device) if config.threads is None else config.threads
     outcomes = predict_films(ensemble, paths, genders, device=device, threads=threads)
     with _progress(config, len(films)) as show:
         for number, (film, outcome) in enumerate(zip(films, outcomes, strict=True), 1):
             if isinstance(outcome, WdsBoneError):
-                failed.append(outcome)
-                print_above(f"error: {outcome}")
+                failures.add(outcome)
             else:
                 yield PredictedFilm(film, outcome.months, outcome.interval, ensemble.sha256)
             show(number)
@@ -105,7 +116,7 @@ def _predict(
 def _progress(config: PredictConfig, num_films: int) -> AbstractContextManager[Callable[[int], None]]:
     """Show the progress on a terminal, unless the rows appear there."""
     if sys.stderr.isatty() and not (config.out is None and sys.stdout.isatty()):
-        return progress(num_films, "films", label="predict")
+        return progress(num_films, "film", label="predict")
     return nullcontext(lambda _: None)
 
 

@@ -91,7 +91,7 @@ def find_problems(
     total = sum(_file_bytes(target.folder / name) for target in targets for name in target.names)
     decode = _make_decoder() if deep else None
     with progress(total, BYTES, label="verifying") as show:
-        done = 0
+        show(done := 0)
         for target in targets:
 
             def advance(name: str, found: Mapping[str, int], folder: Location = target.folder) -> None:

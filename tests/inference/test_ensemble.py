@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +12,6 @@ from tests.report.trained import (
     MODEL,
     SIZE,
     distinguishing_model,
-    one_thread,
     write_checkpoint,
     write_films,
 )
@@ -27,12 +25,6 @@ from wds_bone.shards.manifest import ImageFormat
 CPU = torch.device("cpu")
 ASCENDING = np.linspace(20, 200, 7, dtype=np.float32)
 GENDER = np.array([0, 1, 0, 1, 0, 1, 0], np.float32)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet() -> Iterator[None]:
-    with one_thread():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +115,9 @@ def test_there_are_no_intervals_if_a_member_is_not_calibrated(checkpoints: list[
 def test_members_may_be_trained_on_images_of_different_formats(checkpoints: list[Path], tmp_path: Path) -> None:
     films = write_films(tmp_path / "films", 5)
     larger = ImageFormat("jpg", 2 * SIZE, 2 * SIZE, 95, "letterbox")
-    other = write_checkpoint(tmp_path / "other.pt", larger)
+    model = distinguishing_model()
+    torch.nn.init.constant_(model.head[1].bias, 0.5)
+    other = write_checkpoint(tmp_path / "other.pt", larger, model=model)
 
     def months(*paths: Path) -> list[np.float32]:
         ensemble = load_ensemble(paths, device="cpu")
@@ -145,6 +139,16 @@ def test_the_same_checkpoint_twice_is_refused(checkpoints: list[Path], tmp_path:
         load_ensemble([*checkpoints, copy], device="cpu")
     assert str(copy) in str(raised.value)
     assert str(checkpoints[1]) not in str(raised.value)
+
+
+def test_a_checkpoint_and_its_calibrated_copy_are_the_same_model(checkpoints: list[Path], tmp_path: Path) -> None:
+    copy = calibrated(checkpoints[0], half_width=9, out=tmp_path / "calibrated.pt")
+    with pytest.raises(ConfigError, match="the same model is given more than once") as raised:
+        load_ensemble([checkpoints[0], checkpoints[1], copy], device="cpu")
+    error = raised.value
+    assert set(str(error.got).split(", ")) == {str(checkpoints[0]), str(copy)}
+    assert error.do == f"leave all but one of them out; {copy} has intervals"
+    assert len(load_ensemble([checkpoints[1], copy], device="cpu").members) == 2
 
 
 def test_no_checkpoint_is_refused() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.checkpoints import complete_contents
-from tests.learn.runs import SINGLE_RANK, SMALL_MODEL, write_small_set
+from tests.learn.runs import SINGLE_RANK, SMALL_MODEL
 from tests.sample_sets import age_of
 from wds_bone.inference.ensemble import Ensemble, load_ensemble
 from wds_bone.inference.epoch import predict_epoch
@@ -16,11 +16,6 @@ from wds_bone.model.checkpoint import save_checkpoint
 from wds_bone.model.model import build_model
 from wds_bone.model.preprocess import plan_preprocessing
 from wds_bone.stream.stream import BoneAgeStream
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_set(tmp_path_factory.mktemp("set") / "shards")
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Test `predict_films`: every film has the prediction that it has in a shard, whatever is predicted with it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tests.learn.runs import SINGLE_RANK
-from tests.report.trained import LETTERBOXED, format_of, one_thread, shard_films, write_checkpoint, write_films
+from tests.report.trained import LETTERBOXED, format_of, shard_films, write_checkpoint, write_films
 from wds_bone.errors import ImageError, WdsBoneError
 from wds_bone.inference.ensemble import Ensemble, load_ensemble
 from wds_bone.inference.epoch import predict_epoch
@@ -24,9 +24,8 @@ GENDERS: Any = tuple("FM"[number % 2] for number in range(NUM_FILMS))
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
-    with one_thread():
-        yield write_films(tmp_path_factory.mktemp("films") / "films", NUM_FILMS)
+def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_films(tmp_path_factory.mktemp("films") / "films", NUM_FILMS)
 
 
 @pytest.fixture(scope="module")

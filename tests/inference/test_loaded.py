@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from PIL import Image
 
 import wds_bone
 from tests.inference.test_ensemble import calibrated
-from tests.report.trained import LETTERBOXED, SIZE, distinguishing_model, one_thread, write_checkpoint, write_films
+from tests.report.trained import LETTERBOXED, SIZE, distinguishing_model, write_checkpoint, write_films
 from wds_bone.errors import CheckpointError, ConfigError, ImageError, WdsBoneError
 from wds_bone.inference.films import BATCH_SIZE
 from wds_bone.inference.loaded import LoadedModel
@@ -25,14 +24,13 @@ NUM_FILMS = BATCH_SIZE + 3
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a folder with `films`, and with `best.pt`, which is calibrated."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `films`, and with `best.pt`, which is calibrated."""
     folder = tmp_path_factory.mktemp("loaded")
     write_films(folder / "films", NUM_FILMS)
     write_checkpoint(folder / "plain.pt", LETTERBOXED)
     calibrated(folder / "plain.pt", half_width=7.3, out=folder / "best.pt")
-    with one_thread():
-        yield folder
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,20 @@
 """Test the views that are averaged; `test_epoch` tests the rest."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 
 from tests.inference.test_ensemble import images
-from tests.report.trained import LETTERBOXED, one_thread, write_checkpoint
+from tests.report.trained import LETTERBOXED, write_checkpoint
 from wds_bone.inference.ensemble import load_ensemble
 from wds_bone.inference.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
-def moving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Predictor]:
+def moving(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     path = write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "best.pt", LETTERBOXED)
-    with one_thread():
-        yield load_ensemble([path], device="cpu", views="tta").members[0].predictor
+    return load_ensemble([path], device="cpu", views="tta").members[0].predictor
 
 
 def test_more_views_change_the_prediction_but_little(moving: Predictor) -> None:

@@ -44,7 +44,7 @@ def test_the_patient_column_that_the_user_names_is_not_taken_for_the_ids(tmp_pat
     columns = LabelColumns(patient_column="ID")
     assert read(tmp_path, "ID,file,boneage,male\np1,7,12,1\n", columns).patients == {"7": "p1"}
     with pytest.raises(LabelError, match="no column holds the id"):
-        read(tmp_path, "patient_ID,film,boneage,male\np1,7,12,1\n", LabelColumns(patient_column="patient_ID"))
+        read(tmp_path, "patient_ID,picture,boneage,male\np1,7,12,1\n", LabelColumns(patient_column="patient_ID"))
 
 
 @pytest.mark.fault("A3")

@@ -28,6 +28,7 @@ DIALECTS = {
         "image_ID,dir,patient_ID,sex,bone_age\n"
         "1377.png,rsna/train,1377,F,180.0\n1402.PNG,rsna/train,1377,f,24.0\n1450.dcm,rsna/train,1450,m,136.5\n"
     ),
+    "films": "Film,boneage,gender\n1377.png,180,F\n1402.png,24,F\n1450.png,136.5,M\n",
     "years in the name": "id,Age (years),sex\n1377,15,F\n1402,2,F\n1450,11.375,M\n",
     "floats and quotes": '"id","boneage","male"\n"1377.0","1.8e2","0.0"\n"1402.0","24","0"\n"1450.0","136.5","1"\n',
     "words in a flag column": "id,boneage,male\n1377,180,F\n1402,24,female\n1450,136.5,M\n",

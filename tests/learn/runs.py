@@ -26,15 +26,6 @@ NUM_STEPS = 5  # 10 samples, batches of 4, 2 epochs
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread: with tiny tensors more threads are slower, especially on a busy machine."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
-
-
-@contextmanager
 def limit_file_size(num_bytes: int) -> Iterator[None]:
     """Limit the size of files that this process writes, like a disk that fills up; Python ignores SIGXFSZ."""
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)

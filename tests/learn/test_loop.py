@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.learn.runs import assert_same_state, metrics_of, open_run, train_argv, write_small_set
+from tests.learn.runs import assert_same_state, metrics_of, open_run, train_argv
 from wds_bone.errors import WdsBoneError
 from wds_bone.interrupt import Interruption
 from wds_bone.learn import loop
@@ -17,18 +17,6 @@ from wds_bone.learn.metrics_log import MetricsLog
 from wds_bone.learn.run import Progress, Run
 from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.train import main
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_set(tmp_path_factory.mktemp("set") / "shards")
-
-
-@pytest.fixture(scope="module")
-def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "finished"
-    assert main(train_argv(shards, out)) == 0
-    return out
 
 
 @contextmanager
@@ -119,15 +107,27 @@ def test_a_validation_that_was_logged_but_not_saved_is_not_logged_twice(shards: 
     assert metrics_of(out) == metrics_of(finished)
 
 
+def trained_weights(shards: Path, out: Path, *more: str) -> dict[str, torch.Tensor]:
+    """Return the weights after a run with these settings."""
+    with new_run(shards, out, *more) as run:
+        train_watched(run, lambda step: None)
+    weights: dict[str, torch.Tensor] = load_checkpoint(out / "last.pt")["model"]
+    return weights
+
+
+def test_the_same_recipe_gives_the_same_weights(shards: Path, finished: Path, tmp_path: Path):
+    weights, others = load_checkpoint(finished / "last.pt")["model"], trained_weights(shards, tmp_path / "run")
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
 @pytest.mark.parametrize("setting", ["warmup=0.5", "clip_norm=0.01", "loss_beta_months=40", "weight_decay=0.5"])
 def test_every_number_of_the_recipe_changes_the_weights(setting: str, shards: Path, finished: Path, tmp_path: Path):
-    assert main(train_argv(shards, tmp_path / "run", "--set", setting)) == 0
-    weights, others = (load_checkpoint(out / "last.pt")["model"] for out in (finished, tmp_path / "run"))
+    weights = load_checkpoint(finished / "last.pt")["model"]
+    others = trained_weights(shards, tmp_path / "run", "--set", setting)
     assert not all(torch.equal(weights[name], others[name]) for name in weights)
 
 
 def test_a_clip_norm_of_0_does_not_limit_the_gradient(shards: Path, tmp_path: Path):
-    for name, clip_norm in (("none", 0), ("huge", 1e30)):
-        assert main(train_argv(shards, tmp_path / name, "--set", f"clip_norm={clip_norm}")) == 0
-    weights, others = (load_checkpoint(tmp_path / name / "last.pt")["model"] for name in ("none", "huge"))
+    weights = trained_weights(shards, tmp_path / "none", "--set", "clip_norm=0")
+    others = trained_weights(shards, tmp_path / "huge", "--set", "clip_norm=1e30")
     assert all(torch.equal(weights[name], others[name]) for name in weights)

@@ -2,13 +2,12 @@
 
 import hashlib
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.learn.runs import assert_same_state, limit_file_size, train_argv, write_small_set
+from tests.learn.runs import assert_same_state, limit_file_size, train_argv
 from tests.sample_sets import write_set
 from wds_bone.errors import CheckpointError
 from wds_bone.evaluate import main as evaluate
@@ -19,24 +18,6 @@ from wds_bone.learn.metrics import absolute_errors
 from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.stream.stream import BoneAgeStream
 from wds_bone.train import main
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_set(tmp_path_factory.mktemp("set") / "shards")
-
-
-@pytest.fixture(scope="module")
-def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run, which tests must not change."""
-    out = tmp_path_factory.mktemp("runs") / "finished"
-    assert main(train_argv(shards, out)) == 0
-    return out
-
-
-@pytest.fixture
-def copied(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "copied"))
 
 
 def damage(path: Path) -> None:

@@ -82,10 +82,7 @@ def hands():
 @pytest.fixture(scope="module")
 def predict_months():
     """Return the function (image, gender) -> months of a network trained on 900 hands."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     model = _train(_draw(NUM_TRAIN, first=0))
-    torch.set_num_threads(num_threads)
     return torch.no_grad()(lambda image, gender: model(image, gender) * SD_MONTHS + MEAN_MONTHS)
 
 

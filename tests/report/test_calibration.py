@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import beta
@@ -15,9 +17,9 @@ from wds_bone.report.calibration import (
 )
 
 
-def calibrated_on(predictions: Predictions) -> dict[str, object]:
+def calibrated_on(predictions: Predictions, *, corrects: bool = False) -> dict[str, object]:
     columns = predictions.key, predictions.gender, predictions.age_months
-    return {"calibrated_on": describe_samples(*columns, salt="00ff")}
+    return {"calibrated_on": describe_samples(*columns, salt="00ff"), "calibration": {"corrects": corrects}}
 
 
 def part_of(predictions: Predictions, *, start: int) -> Predictions:
@@ -61,15 +63,40 @@ def test_a_correction_from_few_samples_is_warned_of_for_that_gender():
 
 
 def test_samples_of_the_calibration_are_recognized():
-    predictions = drawn(100, seed=0)
+    predictions = with_intervals(drawn(100, seed=0))
     contents = calibrated_on(part_of(predictions, start=30))
     warning = calibrated_on_warning(contents, predictions, where="best.pt")
     assert warning is not None
     assert warning.startswith("warning: 70 of the 100 samples (the first is 'film-30')")
-    other = Predictions([f"other-{key}" for key in predictions.key], *[np.zeros(100, np.float32)] * 3)
+    other = replace(predictions, key=[f"other-{key}" for key in predictions.key])
     assert calibrated_on_warning(contents, other, where="best.pt") is None
 
 
-@pytest.mark.parametrize("contents", [{}, {"calibrated_on": None}])
+def with_intervals(predictions: Predictions) -> Predictions:
+    return replace(predictions, interval_months=np.zeros((len(predictions.key), 2), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("corrects", "has_intervals", "affected"),
+    [
+        (False, True, "the coverage of their intervals cannot be"),
+        (True, False, "their errors cannot be"),
+        (True, True, "their errors and the coverage of their intervals cannot be"),
+        (False, False, None),
+    ],
+)
+def test_the_warning_names_what_the_calibration_makes_look_better(
+    corrects: bool, has_intervals: bool, affected: str | None
+):
+    predictions = with_intervals(drawn(10, seed=0)) if has_intervals else drawn(10, seed=0)
+    contents = calibrated_on(predictions, corrects=corrects)
+    warning = calibrated_on_warning(contents, predictions, where="best.pt")
+    if affected is None:
+        assert warning is None
+    else:
+        assert f"if they are the same films, {affected} expected of other films" in str(warning)
+
+
+@pytest.mark.parametrize("contents", [{"calibration": None}, {"calibrated_on": None, "calibration": None}])
 def test_without_a_calibration_there_is_no_warning(contents: dict[str, None]):
     assert calibrated_on_warning(contents, drawn(10, seed=0), where="best.pt") is None

@@ -55,6 +55,12 @@ def test_the_samples_of_each_band_and_gender_are_counted_below_it() -> None:
     assert "years\ngirls\nboys" in [text.get_text() for text in figure.axes[0].texts]
 
 
+def test_all_texts_are_inside_the_figure() -> None:
+    figure = draw(random_predictions(60))
+    figure.draw_without_rendering()
+    assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in figure.axes[0].texts)
+
+
 @pytest.mark.parametrize("num_samples", [1, 60])
 def test_any_number_of_predictions_can_be_drawn_and_gives_the_same_image(num_samples: int) -> None:
     predictions = random_predictions(num_samples)

@@ -32,9 +32,9 @@ def metrics_of(*levels: float) -> dict[str, Any]:
 def test_the_coverage_of_all_samples_and_of_each_gender_is_shown_with_the_level() -> None:
     text = format_evaluation(metrics_of(0.9))
     assert "within intervals of level 0.9)" in text
-    assert "all  90.0% (" in text
+    assert "all    90.0% (" in text
     assert "of 60, mean width 22.5 months" in text
-    assert "F    90.0% (" in text
+    assert "girls  90.0% (" in text
     assert "means of those of the checkpoints" not in text
 
 

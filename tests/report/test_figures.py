@@ -68,6 +68,14 @@ def test_the_lines_of_bland_and_altman_are_labeled_with_their_levels() -> None:
         assert f"{level:+.1f} {name}".replace("-", "−") in texts_of(figure)
 
 
+def test_a_bias_that_rounds_to_zero_has_one_sign() -> None:
+    predictions = random_predictions(50)
+    predictions.predicted_months[:] = predictions.age_months - 0.01
+    texts = texts_of(draw_bland_altman(predictions, summarize(predictions)))
+    assert "+0.0 bias" in texts
+    assert "−0.0" not in texts
+
+
 @pytest.mark.parametrize("shrink", [0.0, 0.2])
 def test_the_trend_is_the_least_squares_line(shrink: float) -> None:
     predictions = random_predictions(101)
@@ -103,6 +111,14 @@ def test_all_points_lie_inside_the_axes(draw: Draw) -> None:
         assert values.max() < high
 
 
+@pytest.mark.parametrize(("youngest", "start"), [(-14, -24), (0, -12), (4, 0), (13, 0), (20, 12)])
+def test_ages_start_at_zero_unless_a_point_would_be_on_the_edge(youngest: float, start: float) -> None:
+    predictions = random_predictions(50)
+    predictions.age_months[:] = predictions.predicted_months[:] = np.linspace(youngest, 200, 50)
+    (axes,) = draw_scatter(predictions, summarize(predictions)).axes
+    assert axes.get_xlim() == axes.get_ylim() == (start, 204)
+
+
 @both_figures
 def test_no_text_and_no_legend_covers_a_point(draw: Draw) -> None:
     predictions = random_predictions(50)
@@ -114,6 +130,7 @@ def test_no_text_and_no_legend_covers_a_point(draw: Draw) -> None:
     for text in (*axes.texts, legend):
         box = text.get_window_extent()
         assert box.x0 >= frame.x1 or box.y0 >= frame.y1 or box.y1 <= frame.y0, text
+        assert box.x1 <= figure.bbox.x1, text
 
 
 @both_figures

@@ -148,3 +148,6 @@ def test_a_run_of_a_version_that_did_not_keep_predictions_is_refused(runs: list[
 def test_predictions_of_another_model_are_refused(runs: list[Path]) -> None:
     shutil.copy(runs[0] / "predictions.csv", runs[1] / "predictions.csv")
     assert f"{runs[1] / 'predictions.csv'}: was not predicted by the best.pt next to it" in problem_of(runs)
+    assert "train this fold again with a new --out, and use that run" in problem_of(runs)
+    (runs[1] / "config.toml").write_text("")
+    assert f"run `wds-bone train --config {runs[1]}/config.toml --out {runs[1]}-again`, and use" in problem_of(runs)

@@ -28,8 +28,9 @@ def table_of(predictions: Predictions) -> list[str]:
 def test_the_table_has_a_line_for_each_group() -> None:
     lines = table_of(random_predictions(600, sd_months=8))
     bands = ["0-2 y", "2-5 y", "5-10 y", "10-12 y", "12-15 y", "15-19 y", "over 19 y"]
-    groups = ["group", "all", "F", "M", *bands, *(f"F {band}" for band in bands), *(f"M {band}" for band in bands)]
-    assert [line[:11].strip() for line in lines[: len(groups)]] == groups
+    crossed = [f"{name} {band}" for name in ("girls", "boys") for band in bands]
+    groups = ["group", "all", "girls", "boys", *bands, *crossed]
+    assert [line[:15].strip() for line in lines[: len(groups)]] == groups
 
 
 def test_every_number_of_a_line_is_that_of_its_group() -> None:
@@ -72,7 +73,9 @@ def test_agreement_and_references_are_below_the_table() -> None:
     assert f"true age {numbers['error_slope']:+z.2f}\n" in text
     assert f"limits of agreement {numbers['bland_altman']['low_months']:+.1f} (" in text
     assert f"{references['constant']['mae_months']['all']:.2f}  always the median training age\n" in text
-    assert f"{references['gender_median']['mae_months']:.2f}  always the median training age of the gender, F" in text
+    assert (
+        f"{references['gender_median']['mae_months']:.2f}  always the median training age of the gender, girls" in text
+    )
     assert "5.8   a radiologist" in text
 
 

@@ -1,7 +1,5 @@
 """Films, shards made of them, and a checkpoint of an untrained model that distinguishes films and genders."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +17,6 @@ from wds_bone.shards.manifest import ImageFormat, read_manifest
 MODEL = "squeezenet1_1"
 SIZE = 32
 LETTERBOXED = ImageFormat("png", SIZE, SIZE, None, "letterbox")
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Limit torch to one thread: with tiny images, threads that compete for cores are slow."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 def write_films(folder: Path, num_films: int) -> list[Path]:

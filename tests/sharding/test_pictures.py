@@ -37,5 +37,7 @@ def test_the_histogram_has_a_bar_per_gender_and_year_and_names_the_counts(tmp_pa
         genders, histogram = split.labels["genders"], split.labels["age_histogram"]
         title = axes.get_title(loc="left")
         assert title.startswith(f"{name}: {genders['F']} girls, {genders['M']} boys, ")
+        mean, sd = (split.labels["age_months"][name] for name in ("mean", "sd"))
+        assert title.endswith(f", mean {mean:.1f} months, SD {sd:.1f}")
         assert [bar.get_height() for bar in axes.patches] == [*histogram["F"], *histogram["M"]]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["girls", "boys"]

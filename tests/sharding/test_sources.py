@@ -87,6 +87,22 @@ def test_labels_without_a_film_are_refused_or_rejected_and_counted(tmp_path: Pat
     assert (len(found.sources), found.unlabeled) == (2, "1 images")
 
 
+@pytest.mark.fault("A7")
+def test_labels_with_several_films_are_refused_or_rejected_and_counted(tmp_path: Path):
+    write_named_films(tmp_path / "films", ["0.png", "1.png", "2.png", "a/1.png", "2.dcm"])
+    (tmp_path / "films" / "2.txt").write_text("no image")
+    table, rejected = write_table(tmp_path, ["0", "1", "2"]), list[RejectedSample]()
+    with pytest.raises(ImageError, match="another image has the same key"):
+        film_sources(table, [tmp_path / "films"], LabelColumns(), rejected=None)
+    found = film_sources(table, [tmp_path / "films"], LabelColumns(), rejected=rejected)
+    problems = [
+        f"several images of this name in the folders ({names})" for names in ("1.png and 1.png", "2.dcm and 2.png")
+    ]
+    assert rejected == [RejectedSample(*row) for row in zip("12", ["several images"] * 2, problems, strict=True)]
+    assert [source.label.key for source in found.sources] == ["0"]
+    assert found.unlabeled == ""
+
+
 def rename_films(folder: Path, suffix: str) -> None:
     for film in folder.glob("*.png"):
         film.rename(film.with_suffix(suffix))

@@ -43,11 +43,16 @@ class ImageFiles:
         Raises:
             ImageError: if there are several images of that name.
         """
-        paths = [path for path in self.by_name.get(name, ()) if _is_in(path, folders)]
-        paths = [path for path in paths if has_image_suffix(path) or starts_as_image(path)]
-        if len(paths) > 1 and not all(_is_same_file(path, paths[0]) for path in paths):
+        paths = self.find_all(name, folders)
+        if len(paths) > 1:
             raise _duplicate_key_error(name, paths)
         return paths[0] if paths else None
+
+    def find_all(self, name: str, folders: Sequence[str] = ()) -> list[Path]:
+        """Return the images called `name`, as `find` does, or the first of them if all are links to one file."""
+        paths = [path for path in self.by_name.get(name, ()) if _is_in(path, folders)]
+        paths = [path for path in paths if has_image_suffix(path) or starts_as_image(path)]
+        return paths[:1] if all(_is_same_file(path, paths[0]) for path in paths[1:]) else paths
 
     def list_all(self) -> list[Path]:
         """Return all images, sorted by path; files whose suffix does not tell their format are opened."""

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from wds_bone.errors import WdsBoneError
 from wds_bone.inference.predictions import Predictions, format_months
-
-GENDER_NAMES = {"F": "girls", "M": "boys"}
+from wds_bone.labels.values import GENDER_NAMES
 
 
 @dataclass(frozen=True)

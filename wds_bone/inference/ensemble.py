@@ -24,6 +24,7 @@ from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.inference.calibration import Calibration
 from wds_bone.inference.predictor import Predictor, Views, restore_predictor
 from wds_bone.model.checkpoint import read_checkpoint, read_whole
+from wds_bone.model.checksum import weights_sha256
 from wds_bone.shards.manifest import ImageFormat
 
 _WEIGHTS = ("ema", "model", "optimizer")
@@ -151,7 +152,7 @@ def load_ensemble(paths: Sequence[str | Path], *, device: torch.device | str, vi
 
     Raises:
         CheckpointError: if a file is missing, damaged, or not a checkpoint.
-        ConfigError: if there are no files, or two of them have the same contents.
+        ConfigError: if there are no files, or two of them have the same weights.
     """
     if not paths:
         raise ConfigError("no checkpoint to predict with", expected="at least one file", got="none", do="name one")
@@ -188,14 +189,18 @@ def _calibration_of(contents: dict[str, Any], path: Path) -> Calibration | None:
 
 
 def _refuse_repeated(members: Sequence[Member]) -> None:
-    sha256, count = Counter(member.sha256 for member in members).most_common(1)[0]
+    if len(members) == 1:
+        return
+    digests = [weights_sha256(member.predictor.model.state_dict()) for member in members]
+    digest, count = Counter(digests).most_common(1)[0]
     if count > 1:
-        same = ", ".join(member.path for member in members if member.sha256 == sha256)
+        same = [member for member, found in zip(members, digests, strict=True) if found == digest]
+        calibrated = next((member.path for member in same if member.calibration), None)
         raise ConfigError(
-            "the same checkpoint is given more than once",
-            expected="different checkpoints, each of which has the same share in the mean",
-            got=same,
-            do="leave all but one of them out",
+            "the same model is given more than once",
+            expected="checkpoints with different weights, each of which has the same share in the mean",
+            got=", ".join(member.path for member in same),
+            do="leave all but one of them out" + (f"; {calibrated} has intervals" if calibrated else ""),
         )
 
 

@@ -26,6 +26,7 @@ def predict_epoch(
     *,
     gender_input: NDArray[np.float32] | None = None,
     give_up: Callable[[], bool] = lambda: False,
+    show: Callable[[int], None] = lambda _: None,
 ) -> Predictions | None:
     """Predict every sample of the first epoch once; each rank predicts its rows, and all ranks get all predictions.
 
@@ -35,6 +36,7 @@ def predict_epoch(
         ranks: the ranks that share the work.
         gender_input: float32 (n,), the genders to use instead of the true ones, in the order of the stream.
         give_up: called after each batch; must return the same on all ranks.
+        show: called after each batch with the number of samples that all ranks have predicted so far.
 
     Returns:
         The predictions, or None as soon as `give_up` returns True.
@@ -49,6 +51,7 @@ def predict_epoch(
         columns.append(torch.cat([labels, member_months]))
         if give_up():
             return None
+        show(min(number * len(batch.key) * ranks.world_size, stream.num_samples))
     # (ranks, batches, columns, rows): a batch consists of the rows of all ranks, in the order of the ranks.
     gathered = ranks.gather(torch.stack(columns)).cpu().numpy()
     weight, gender, age_months, given, *predicted = gathered.transpose(2, 1, 0, 3).reshape(len(columns[0]), -1)

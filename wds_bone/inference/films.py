@@ -22,11 +22,11 @@ from wds_bone.inference.predictions import refuse_not_finite
 from wds_bone.inference.read_ahead import read_ahead
 from wds_bone.inference.stored_film import FilmSource, StoredFilm, store_film
 from wds_bone.labels.values import Gender
+from wds_bone.stream.load import BATCHES_AHEAD
 from wds_bone.stream.settings import available_cores
 
 BATCH_SIZE = 4
 """Films per forward pass. From 128 pixels on, larger batches are hardly faster, and a single film takes as long."""
-BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wds_bone.errors import ImageError, WdsBoneError
+from wds_bone.errors import ImageError, LabelError, WdsBoneError
+from wds_bone.failures import Failures
 from wds_bone.inference.ensemble import Ensemble
 from wds_bone.inference.films import Outcome, predict_films
 from wds_bone.inference.labeled import Batching, GenderInput, Labeled, override_genders, refuse_large_batches
 from wds_bone.inference.predictions import Predictions
 from wds_bone.labels.columns import BY_NAME, LabelColumns
 from wds_bone.labels.read import RejectedSample
-from wds_bone.progress import print_above, progress
+from wds_bone.progress import progress
 from wds_bone.sharding.sources import FilmSources, Source, film_sources
+
+_DO = "correct the row, add or repair its film, or delete the row"
 
 
 def predict_labeled_films(
@@ -52,26 +55,28 @@ def predict_labeled_films(
     refuse_large_batches(ensemble, batching, device)
     rejected: list[RejectedSample] = []
     found = film_sources(table, folders, columns, rejected=rejected)
+    failures, causes = Failures(), Counter(bad.cause for bad in rejected)
     for bad in rejected:
-        print_above(f"error: {table}: id '{bad.key}': {bad.problem}")
-    failures = Counter(bad.cause for bad in rejected)
+        failures.add(LabelError(f"{table}: id '{bad.key}': {bad.problem}", do=_DO), kind=bad.cause)
+    failures.print_counts()
     kept = list[tuple[Source, Outcome]]()
     for source, outcome in _predict_sources(ensemble, found, gender_input, batching=batching, device=device):
         if isinstance(outcome, WdsBoneError):
-            failures["bad image"] += 1
-            print_above(f"error: {outcome}")
+            causes["bad image"] += 1
+            failures.add(outcome)
         else:
             kept.append((source, outcome))
+    failures.print_counts()
     if not kept:
-        raise _nothing_predicted(table, folders, failures)
+        raise _nothing_predicted(table, folders, causes)
     origin = {
         "num_samples": len(kept),
-        "failures": dict(failures),
+        "failures": dict(causes),
         "unlabeled": found.unlabeled,
         "labels_sha256": found.table_sha256,
         "image_formats": [asdict(image_format) for image_format in ensemble.image_formats],
     }
-    return Labeled(_tabulate(kept), {"films": origin}, sum(failures.values()))
+    return Labeled(_tabulate(kept), {"films": origin}, tuple(failures.errors))
 
 
 def _predict_sources(
@@ -88,7 +93,7 @@ def _predict_sources(
         threads=batching.num_threads(device),
         batch_size=batching.batch_size,
     )
-    with progress(len(found.sources), "films", label="evaluate") as show:
+    with progress(len(found.sources), "film", label="predict") as show:
         for number, pair in enumerate(zip(found.sources, outcomes, strict=True), 1):
             yield pair
             show(number)
@@ -107,10 +112,10 @@ def _tabulate(kept: Sequence[tuple[Source, Outcome]]) -> Predictions:
     )
 
 
-def _nothing_predicted(table: Path, folders: Sequence[Path], failures: Counter[str]) -> ImageError:
+def _nothing_predicted(table: Path, folders: Sequence[Path], causes: Counter[str]) -> ImageError:
     return ImageError(
         f"{table}: no row has a film that can be predicted",
         expected=f"films whose names are the ids of the table, in {', '.join(map(str, folders))}",
-        got=", ".join(f"{count:,} {cause}" for cause, count in failures.items()),
+        got=", ".join(f"{count:,} {cause}" for cause, count in causes.items()),
         do="read the errors above, and check --labels and --images",
     )

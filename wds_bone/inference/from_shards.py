@@ -5,7 +5,8 @@ Out: the predictions in the order of the shards.
 Invariant: each sample is predicted once, and the predictions are bit for bit the same for any number of processes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +18,7 @@ from wds_bone.inference.ensemble import Ensemble
 from wds_bone.inference.epoch import predict_epoch
 from wds_bone.inference.labeled import Batching, GenderInput, Labeled, override_genders, refuse_large_batches
 from wds_bone.interrupt import Interruption
+from wds_bone.progress import progress
 from wds_bone.stream.stream import BoneAgeStream
 
 
@@ -43,13 +45,14 @@ def predict_shards(
         ensemble.refuse_other_format(stream.image_format, where=", ".join(shards))
         ranks.refuse_disagreement(_shared_description(ensemble, stream, batching, gender_input))
         genders = override_genders(stream.genders.astype(np.float32), gender_input, digest=stream.order_digest)
-        with interruption.deferred():
+        with interruption.deferred(), _progress(stream, ranks) as show:
             predictions = predict_epoch(
                 ensemble,
                 stream,
                 ranks,
                 gender_input=genders,
                 give_up=lambda: ranks.any(interruption.is_requested),
+                show=show,
             )
         return None if predictions is None else Labeled(predictions, {"shards": _describe_shards(stream, split)})
 
@@ -73,6 +76,13 @@ def _open_stream(
         device=ranks.device,
         cache=cache,
     )
+
+
+def _progress(stream: BoneAgeStream, ranks: Ranks) -> AbstractContextManager[Callable[[int], None]]:
+    """Show the progress of all ranks, in the first one only."""
+    if ranks.is_first:
+        return progress(stream.num_samples, "sample", label="predict")
+    return nullcontext(lambda _: None)
 
 
 def _shared_description(

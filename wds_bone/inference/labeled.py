@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from wds_bone.distributed.hardware import default_threads
 from wds_bone.distributed.memory import refuse_beyond_memory
-from wds_bone.errors import ConfigError
+from wds_bone.errors import ConfigError, WdsBoneError
 from wds_bone.inference.ensemble import Ensemble
 from wds_bone.inference.predictions import Predictions
 from wds_bone.model.footprint import measure_forward_bytes
@@ -55,12 +55,12 @@ class Labeled:
     Attributes:
         predictions: a row for each sample that was predicted.
         origin: a description of the samples in plain JSON types, as "shards" or "films".
-        num_failed: number of samples that could not be predicted.
+        failed: the errors of the samples that could not be predicted.
     """
 
     predictions: Predictions
     origin: dict[str, Any]
-    num_failed: int = 0
+    failed: Sequence[WdsBoneError] = ()
 
 
 def check_sources(

@@ -1,25 +1,31 @@
-"""Write the prediction for each film as a row of CSV or JSON Lines.
+"""Write the prediction for each film as a row of CSV or JSON Lines, and list the films that failed.
 
-In: a film, its age in months, and the interval of the age.
-Out: lines of text, the first of which is the header of a CSV.
+In: a film, its age in months, and the interval of the age; errors.
+Out: lines of text, the first of which is the header of a CSV; a file of JSON Lines.
 Invariant: every number reads back as the same float32, and no spreadsheet takes a cell of the CSV for a formula.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from wds_bone.errors import WdsBoneError
 from wds_bone.inference.inputs import Input
 from wds_bone.inference.predictions import escape_formula, format_csv, format_months
+from wds_bone.storage.durable import storage_errors, write_bytes_atomically
 
 RowFormat = Literal["csv", "jsonl"]
 COLUMNS = (
     *("file", "key", "gender", "predicted_months", "predicted_age", "low_months", "high_months"),
     "checkpoint_sha256",
 )
+FAILED_NAME = "failed.jsonl"
+"""The list of the films and rows that failed: in the folder of results, or as a suffix of the name of a result."""
+ERROR_PARTS = ("problem", "expected", "got", "do")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +56,33 @@ def row_lines(predicted: Iterable[PredictedFilm], row_format: RowFormat) -> Iter
             yield json.dumps(dict(zip(COLUMNS, map(_json_value, values), strict=True))) + "\n"
 
 
+def write_failures(path: Path, errors: Sequence[WdsBoneError]) -> str:
+    """Write a list of all films and rows that failed, as JSON Lines; or remove that of an earlier run if none failed.
+
+    Returns:
+        Where they are listed, as the rest of a sentence; "" if none failed.
+
+    Raises:
+        WdsBoneError: if the file cannot be written or removed.
+    """
+    if not errors:
+        with storage_errors(path):
+            path.unlink(missing_ok=True)
+        return ""
+    lines = (json.dumps({name: _text(getattr(error, name)) for name in ERROR_PARTS}) + "\n" for error in errors)
+    write_bytes_atomically(path, "".join(lines).encode())
+    return f", listed in {path}"
+
+
 def format_age(months: np.float32) -> str:
     """Return an age such as "12 y 4 m", rounded to months; a minus stands before an age below zero."""
     rounded = round(float(months))
     years, rest = divmod(abs(rounded), 12)
     return f"{'-' if rounded < 0 else ''}{years} y {rest} m"
+
+
+def _text(part: object) -> str | None:
+    return None if part is None else str(part)
 
 
 def _values(predicted: PredictedFilm) -> list[str | np.float32 | None]:

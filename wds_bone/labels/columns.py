@@ -23,7 +23,7 @@ Choice = TypeVar("Choice", bound=str)
 
 _ID_TIERS = (
     ("id", "image id", "case id", "key"),
-    ("image", "image name", "file", "file name", "file id"),
+    ("image", "image name", "file", "file name", "file id", "film"),
     ("patient id", "patient", "pid", "subject id", "subject"),
 )
 _AGE_NAMES = ("age", "bone age", "skeletal age", "ground truth bone age")

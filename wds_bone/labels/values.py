@@ -14,6 +14,9 @@ Gender = Literal["F", "M"]
 Flag = Literal["male", "female"]
 AgeUnit = Literal["months", "years"]
 
+GENDER_NAMES = {"F": "girls", "M": "boys"}
+"""What texts and figures for people call the children of each gender; files and options have F and M."""
+
 MAX_AGE_MONTHS = 240
 MONTHS_PER = {"months": 1, "years": 12}
 EXAMPLES = {"months": "94 or 90.5", "years": "7 or 7.5"}

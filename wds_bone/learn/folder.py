@@ -12,12 +12,13 @@ from typing import Any
 
 from wds_bone.config import assignment, options_of
 from wds_bone.config_file import settings_as_toml
+from wds_bone.distributed.hardware import pick_rate
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.inference.predictions import PREDICTIONS_NAME
 from wds_bone.learn.metrics_file import METRICS_NAME
 from wds_bone.learn.metrics_log import CURVE_NAME
-from wds_bone.learn.settings import TrainConfig
+from wds_bone.learn.settings import TrainConfig, count_steps, default_ema
 from wds_bone.model.checkpoint import (
     BEST_NAME,
     LAST_NAME,
@@ -131,13 +132,12 @@ def refuse_other_run(saved: dict[str, Any], here: dict[str, Any], *, where: str)
 
     Raises:
         CheckpointError: if the versions differ.
-        ConfigError: if settings differ; the error names them with both values.
+        ConfigError: if settings differ; the error names them with both values. It does not name those that differ only
+            because they were derived from the others.
     """
     _refuse_other_version(saved, here, where=where)
     before, now = saved["config"], here["config"]
-    may_change = {name for name, known in options_of(TrainConfig).items() if known.may_change or known.may_differ}
-    names = [name for name in now if name not in may_change and before.get(name) != now[name]]
-    if names:
+    if names := _changed(without_derived(saved), without_derived(here)) or _changed(before, now):
         raise ConfigError(
             f"{where}: belongs to a run with other settings",
             expected=", ".join(assignment(TrainConfig, name, before.get(name)) for name in names),
@@ -146,11 +146,30 @@ def refuse_other_run(saved: dict[str, Any], here: dict[str, Any], *, where: str)
         )
 
 
+def without_derived(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run, with None for those that have the value that is derived if they are not set.
+
+    Args:
+        provenance: "config", the resolved settings in plain JSON types, and "samples", the number of them.
+    """
+    config: dict[str, Any] = provenance["config"]
+    epochs, batch_size = config["epochs"], config["batch_size"]
+    num_steps = count_steps(provenance["samples"]["train"], epochs=epochs, batch_size=batch_size)
+    derived = {"ema": default_ema(num_steps), "lr": pick_rate(config["model"])}
+    return config | {name: None for name, value in derived.items() if config[name] == value}
+
+
 def describe_changes(saved: dict[str, Any], here: dict[str, Any]) -> list[str]:
     """Return what may compute different numbers than before: changed packages, or changed code of the same version."""
     before, now = saved["versions"], here["versions"]
     changes = [f"{name} {before.get(name)} -> {now[name]}" for name in _COMPUTED_BY if before.get(name) != now[name]]
     return changes + (["the code of wds_bone"] if saved.get("code") != here["code"] else [])
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return the names of the settings that differ and must not."""
+    may_change = {name for name, known in options_of(TrainConfig).items() if known.may_change or known.may_differ}
+    return [name for name in now if name not in may_change and before.get(name) != now[name]]
 
 
 def _refuse_other_predictions(folder: Path) -> None:
@@ -201,6 +220,7 @@ def _read_provenance(path: Path) -> dict[str, Any]:
         if not isinstance(provenance["config"], dict):
             raise TypeError("its config is not a mapping")
         provenance["versions"]["wds_bone"]
+        provenance["samples"]["train"]
         return provenance | {"history": list(provenance.get("history", []))}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(

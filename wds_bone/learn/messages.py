@@ -52,10 +52,10 @@ def _derived_text(run: Run, given: TrainConfig) -> str:
 def _summary(run: Run, progress: Progress) -> str:
     size = f"{run.learner.preprocessing.width} x {run.learner.preprocessing.height} pixels"
     counts = f"{run.train_stream.num_samples:,} training and {run.val_stream.num_samples:,} validation samples"
-    start = f"resuming after step {progress.step}" if progress.step else "starting"
+    start = f"resuming after step {progress.step:,}" if progress.step else "starting"
     processes = f"; {run.ranks.world_size} processes" if run.ranks.world_size > 1 else ""
-    last = f", now up to step {run.last_step}" if run.last_step < run.recipe.num_steps else ""
-    return f"{counts}, {size}, {run.recipe.num_steps} steps{last}; {start}{processes}"
+    last = f", now up to step {run.last_step:,}" if run.last_step < run.recipe.num_steps else ""
+    return f"{counts}, {size}, {run.recipe.num_steps:,} steps{last}; {start}{processes}"
 
 
 def closing_text(run: Run, progress: Progress, *, signal_number: int | None = None) -> str:
@@ -84,7 +84,7 @@ def _ending(run: Run, progress: Progress, signal_number: int | None) -> str:
     saved = f"checkpoint {last}" if last.exists() else "no checkpoint yet"
     elapsed = f"{format_duration(run.clock.elapsed_seconds())} of training"
     how = _how_it_ended(run, progress, signal_number)
-    return f"{how} after step {progress.step} of {run.recipe.num_steps} and {elapsed}; {saved}"
+    return f"{how} after step {progress.step:,} of {run.recipe.num_steps:,} and {elapsed}; {saved}"
 
 
 def _how_it_ended(run: Run, progress: Progress, signal_number: int | None) -> str:

@@ -93,7 +93,7 @@ class MetricsLog:
         if not self._bar.disable:
             self._bar.set_postfix_str(text, refresh=False)
         elif time.monotonic() - self._shown_at >= PLAIN_SECONDS:
-            self._show(f"step {line['step']} of {self._num_steps}  epoch {line['epoch']:.2f}  {text}", line)
+            self._show(f"step {line['step']:,} of {self._num_steps:,}  epoch {line['epoch']:.2f}  {text}", line)
 
     def write_validation(self, line: Line, predictions: Predictions) -> None:
         """Write the metrics of a validation, print them, and show the predictions as a figure."""

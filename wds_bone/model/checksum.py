@@ -8,6 +8,7 @@ Invariant: a file that has changed since it was written is refused. (Zip archive
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import torch
@@ -50,6 +51,18 @@ def write_with_checksum(stream: BinaryIO, contents: dict[str, Any]) -> None:
     except RuntimeError as error:  # torch cannot finish its archive after a failed write
         raise hashing.failure or error from None
     stream.write(_PREFIX + hashing.digest.hexdigest().encode() + b"\n")
+
+
+def weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
+    """Return the sha256 of the names and the values of weights, in any order and on any device.
+
+    It is the same for the copies of a checkpoint that differ in anything else, such as their calibration.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def refuse_changed(stream: BinaryIO, *, where: str, do: str) -> None:

@@ -9,9 +9,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from wds_bone.inference.calibration import GENDER_NAMES, Calibration, conformal_rank
+from wds_bone.inference.calibration import Calibration, conformal_rank
 from wds_bone.inference.predictions import Predictions
 from wds_bone.inference.trained_on import find_samples
+from wds_bone.labels.values import GENDER_NAMES
 
 FEW_FOR_A_LINE = 100
 """With errors of 10 months, the correction from so many samples has a standard error of 1 month."""
@@ -51,15 +52,20 @@ def few_samples_warnings(calibration: Calibration) -> Iterator[str]:
 
 
 def calibrated_on_warning(contents: dict[str, Any], predictions: Predictions, *, where: str) -> str | None:
-    """Return a warning if the checkpoint was calibrated on some of the samples; otherwise None.
+    """Return a warning if the checkpoint was calibrated on some of the samples, and that affects what is measured.
+
+    The coverage is measured if there are intervals, which an ensemble has only if all of its checkpoints are
+    calibrated. The errors are affected if the calibration corrects the predictions.
 
     Args:
         contents: the contents of the checkpoint.
-        predictions: only the keys, genders and ages of the samples are used.
+        predictions: the predictions for the samples.
         where: how the text names the checkpoint.
     """
-    described = contents.get("calibrated_on")
-    if described is None:
+    described, calibration = contents.get("calibrated_on"), contents["calibration"]
+    affected = ["their errors"] if calibration and calibration["corrects"] else []
+    affected += ["the coverage of their intervals"] if predictions.interval_months is not None else []
+    if described is None or not affected:
         return None
     found = find_samples(described, predictions.key, predictions.gender, predictions.age_months)
     if not found.any():
@@ -67,8 +73,8 @@ def calibrated_on_warning(contents: dict[str, Any], predictions: Predictions, *,
     first = predictions.key[int(found.argmax())]
     return (
         f"warning: {found.sum():,} of the {len(found):,} samples (the first is '{first}') have the key, gender and age "
-        f"of a sample that {where} was calibrated on; if they are the same films, the coverage of its intervals says "
-        "nothing about other films"
+        f"of a sample that {where} was calibrated on; if they are the same films, {' and '.join(affected)} cannot be "
+        "expected of other films"
     )
 
 

@@ -16,7 +16,6 @@ from wds_bone.figure_style import (
     FAINT_INK,
     GENDER_COLORS,
     GENDER_MARKERS,
-    GENDER_NAMES,
     SMALL_POINTS,
     add_legend,
     label_axes,
@@ -24,12 +23,13 @@ from wds_bone.figure_style import (
     set_error_limits,
 )
 from wds_bone.inference.predictions import Predictions
+from wds_bone.labels.values import GENDER_NAMES
 from wds_bone.report.metrics import FEW_SAMPLES, band_members, gender_members, signed_errors
 
 _WHISKER_PERCENTILES = (5, 95)
 _DISTANCE = 0.4
 _WIDTH, _PAD_POINTS = 0.34, 4
-_EXPLANATION = f"boxes: quartiles; whiskers: 5th and 95th percentiles; under {FEW_SAMPLES} samples: points"
+_EXPLANATION = f"median, quartiles, 5th and 95th percentile; points: beyond, or n < {FEW_SAMPLES}"
 
 Members = NDArray[np.bool_]
 

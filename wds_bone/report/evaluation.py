@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from wds_bone.distributed.hardware import installed_versions
+from wds_bone.errors import WdsBoneError
 from wds_bone.figure_style import FIGURE_FORMATS, figure_files
 from wds_bone.inference.ensemble import Ensemble, Member
 from wds_bone.inference.labeled import GenderInput, Labeled
@@ -47,7 +48,7 @@ class Evaluation:
         origin: a description of the samples and the models in plain JSON types, by name.
         train_median_months: the median training age, for "all", "F" and "M".
         gender_input: which genders the models were given.
-        num_failed: number of samples that could not be predicted.
+        failed: the errors of the samples that could not be predicted.
         warnings: what a reader of the results must know.
     """
 
@@ -55,7 +56,7 @@ class Evaluation:
     origin: dict[str, Any]
     train_median_months: dict[str, float]
     gender_input: GenderInput = "true"
-    num_failed: int = 0
+    failed: Sequence[WdsBoneError] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -67,8 +68,8 @@ def evaluation_of_ensemble(labeled: Labeled, ensemble: Ensemble, *, gender_input
         {**labeled.origin, "checkpoints": checkpoints},
         _mean_medians([member.contents["train_median_months"] for member in ensemble.members]),
         gender_input,
-        labeled.num_failed,
-        (*_known_sample_warnings(labeled.predictions, ensemble), *_uncalibrated_warnings(ensemble)),
+        labeled.failed,
+        (*_known_sample_warnings(labeled.predictions, ensemble), *filter(None, [ensemble.interval_warning()])),
     )
 
 
@@ -125,16 +126,6 @@ def _known_sample_warnings(predictions: Predictions, ensemble: Ensemble) -> Iter
             yield warning
         if warning := calibrated_on_warning(member.contents, predictions, where=member.path):
             yield warning
-
-
-def _uncalibrated_warnings(ensemble: Ensemble) -> Iterator[str]:
-    """Yield a warning if some models are calibrated and others are not."""
-    missing = [member.path for member in ensemble.members if member.calibration is None]
-    if 0 < len(missing) < len(ensemble.members):
-        yield (
-            f"warning: {len(missing)} of the {len(ensemble.members)} checkpoints are not calibrated (the first is "
-            f"{missing[0]}), so there are no intervals"
-        )
 
 
 def _mean_medians(medians: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from wds_bone.inference.rows import FAILED_NAME
+from wds_bone.labels.values import GENDER_NAMES
 from wds_bone.report.metrics import format_interval
 from wds_bone.report.table import format_summary
 
@@ -27,7 +29,7 @@ def _remarks(metrics: dict[str, Any]) -> Iterator[str]:
     if "against" in metrics:
         yield from ("", *_against_lines(metrics["against"]))
     if metrics["gender_input"] != "true":
-        yield f"The model was given {metrics['gender_input']} genders; F and M are the true ones."
+        yield f"The model was given {metrics['gender_input']} genders; girls and boys are the true ones."
     if "films" in metrics:
         yield from _films_lines(metrics["films"])
 
@@ -47,10 +49,11 @@ def _coverage_lines(numbers: dict[str, Any], checkpoints: list[dict[str, Any]]) 
     levels = sorted({checkpoint["calibration"]["level"] for checkpoint in checkpoints})
     shown = " and ".join(f"{level:.10g}" for level in levels)
     yield f"Coverage (the share of true ages within intervals of level {shown}), with 95 % intervals:"
-    for name, group in {"all": numbers["all"], **numbers["gender"]}.items():
+    genders = {GENDER_NAMES[gender]: group for gender, group in numbers["gender"].items()}
+    for name, group in {"all": numbers["all"], **genders}.items():
         low, high = group["coverage_interval"]
         yield (
-            f"  {name:3}  {group['coverage']:.1%} ({low:.1%} to {high:.1%}) of {group['num_samples']:,}, "
+            f"  {name:5}  {group['coverage']:.1%} ({low:.1%} to {high:.1%}) of {group['num_samples']:,}, "
             f"mean width {group['mean_width_months']:.1f} months"
         )
     if len(checkpoints) > 1:
@@ -73,6 +76,6 @@ def _films_lines(numbers: dict[str, Any]) -> Iterator[str]:
     """Yield how many rows of the label table were not evaluated, and which files were not opened."""
     if failures := numbers["failures"]:
         causes = ", ".join(f"{count:,} {cause}" for cause, count in failures.items())
-        yield f"Not evaluated: {sum(failures.values()):,} rows of the label table ({causes})"
+        yield f"Not evaluated: {sum(failures.values()):,} rows of the label table ({causes}), listed in {FAILED_NAME}"
     if numbers["unlabeled"]:
         yield f"Files without a label, not opened: {numbers['unlabeled']}"

@@ -17,7 +17,6 @@ from wds_bone.figure_style import (
     FAINT_INK,
     GENDER_COLORS,
     GENDER_MARKERS,
-    GENDER_NAMES,
     INK,
     TREND_COLOR,
     add_legend,
@@ -30,6 +29,7 @@ from wds_bone.figure_style import (
     with_minus_signs,
 )
 from wds_bone.inference.predictions import Predictions
+from wds_bone.labels.values import GENDER_NAMES
 from wds_bone.report.metrics import format_interval, gender_members, signed_errors
 
 MAX_VECTOR_POINTS = 5_000
@@ -38,6 +38,7 @@ _TOLERANCE_MONTHS = 12
 _NUM_LAYERS = 8
 _MIN_TREND_SAMPLES = 3
 _DASHES = (5, 3)
+_SPACE_MONTHS = 3
 _INTERVAL_NAMES = ("bias_interval_months", "low_interval_months", "high_interval_months")
 
 
@@ -93,7 +94,7 @@ def draw_bland_altman(predictions: Predictions, summary: dict[str, Any], *, rema
     for name, level in known.items():
         axes.axhline(level, color=INK, linewidth=1, linestyle="-" if name == "bias" else (0, _DASHES))
     _draw_intervals(axes, agreement)
-    label_levels(axes, {level: f"{level:+.1f} {name}" for name, level in known.items()})
+    label_levels(axes, {level: f"{_signed(level)} {name}" for name, level in known.items()})
     slope = _draw_trend(axes, means, errors)
     if slope is not None:
         axes.lines[-1].set_label(f"trend, {_signed(12 * slope)} months per year")
@@ -192,5 +193,6 @@ def _interval_ends(agreement: dict[str, Any]) -> list[float]:
 
 
 def _whole_years(months: NDArray[np.floating]) -> tuple[float, float]:
-    """Return limits in whole years that include all ages, and half a year of space."""
-    return float(np.floor(months.min() / 12 - 0.5) * 12), float(np.ceil(months.max() / 12 + 0.5) * 12)
+    """Return limits in whole years that include all ages, and some space; zero if no age is close to it."""
+    low, high = (months.min() - _SPACE_MONTHS) / 12, (months.max() + _SPACE_MONTHS) / 12
+    return float(np.floor(low) * 12), float(np.ceil(high) * 12)

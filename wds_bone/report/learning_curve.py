@@ -39,8 +39,8 @@ def draw_learning_curve(rows: Sequence[Row], *, title: str = "Learning curve") -
     figure, (upper, lower) = new_figure(title, _describe_best(validations), num_rows=2, inches=_INCHES)
     _draw_validations(upper, validations)
     _draw_losses(lower, _column(steps, "epoch"), _column(steps, "loss"))
-    label_axes(upper, y="validation MAE in months")
-    label_axes(lower, x="epoch", y="training loss")
+    label_axes(upper, y="validation MAE\nin months")
+    label_axes(lower, x="epoch", y="training loss\nin SD of the ages")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     lower.set_xlim(0, 1.03 * max([1.0, *(float(row["epoch"]) for row in (*steps, *validations))]))
     figure.align_ylabels()
@@ -82,9 +82,9 @@ def _draw_validations(axes: Axes, validations: Sequence[Row]) -> None:
     best = min(validations, key=_mae)
     axes.plot(best["epoch"], _mae(best), "D", color=INK, markersize=6, label="best validation")
     constant = float(validations[-1]["constant_mae_months"])
-    axes.axhline(constant, color=FAINT_INK, linewidth=0.9, dashes=(5, 3))
+    axes.axhline(constant, color=FAINT_INK, linewidth=0.9, dashes=(5, 3), label="always the median training age")
     _use_log_scale(axes)
-    label_levels(axes, {constant: f"{constant:.1f} constant", _mae(best): f"{_mae(best):.1f} best"})
+    label_levels(axes, {constant: f"{constant:.1f} median", _mae(best): f"{_mae(best):.1f} best"})
 
 
 def _draw_losses(axes: Axes, epochs: NDArray[np.float64], losses: NDArray[np.float64]) -> None:

@@ -6,6 +6,7 @@ Invariant: every sample of the training split is in the table once, or the runs 
 """
 
 import hashlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ import numpy as np
 from wds_bone.config import assignment, options_of
 from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.inference.predictions import PREDICTIONS_NAME, Predictions, read_predictions
+from wds_bone.learn.folder import CONFIG_NAME, without_derived
 from wds_bone.learn.metrics import absolute_errors
-from wds_bone.learn.settings import TrainConfig, count_steps, default_ema
+from wds_bone.learn.settings import TrainConfig
 from wds_bone.model.checkpoint import BEST_NAME, load_checkpoint
 
 _PROVENANCE = (
@@ -94,7 +96,7 @@ def _read_fold(folder: Path) -> Fold:
         do = "pool runs of `wds-bone train --folds 5 --fold 0`, --fold 1 and so on"
         raise ConfigError(f"{folder}: is not a fold of a cross-validation", expected="--folds and --fold", do=do)
     if "predictions_sha256" not in contents:
-        do = "train this fold again with this version"
+        do = "train all folds again with this version, each with a new --out"
         raise CheckpointError(f"{best}: is of an earlier version, which did not keep its predictions", do=do)
     predictions = read_predictions(path)
     expected, got = contents["predictions_sha256"], hashlib.sha256(path.read_bytes()).hexdigest()
@@ -103,9 +105,17 @@ def _read_fold(folder: Path) -> Fold:
             f"{path}: was not predicted by the {BEST_NAME} next to it, or has changed",
             expected=f"sha256 {expected}",
             got=f"sha256 {got}",
-            do="run the training of this fold again, which writes both; or copy both files of the run again",
+            do=f"copy both files again from where the run was trained; or {_train_again(folder)}",
         )
     return Fold(folder, {name: contents[name] for name in _PROVENANCE}, predictions)
+
+
+def _train_again(folder: Path) -> str:
+    """Return how to train a fold again; in its own folder, a finished run would write nothing."""
+    new, config = shlex.quote(f"{folder}-again"), folder / CONFIG_NAME
+    if not config.exists():
+        return "train this fold again with a new --out, and use that run"
+    return f"run `wds-bone train --config {shlex.quote(str(config))} --out {new}`, and use --runs with {new} instead"
 
 
 def _refuse_other_settings(fold: Fold, first: Fold) -> None:
@@ -122,12 +132,10 @@ def _refuse_other_settings(fold: Fold, first: Fold) -> None:
 
 
 def _shared_settings(provenance: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that all folds share; a decay that was derived from the number of steps is None."""
-    config, known = provenance["config"], options_of(TrainConfig)
+    """Return the settings that all folds share; those that were derived, such as from the number of steps, are None."""
+    config, known = without_derived(provenance), options_of(TrainConfig)
     fixed = {name for name, option in known.items() if not option.may_change and not option.may_differ}
-    shared = {name: config.get(name) for name in known if name in fixed.union(_STOPS) - {"fold"}}
-    num_steps = count_steps(provenance["samples"]["train"], epochs=config["epochs"], batch_size=config["batch_size"])
-    return shared | {"ema": None if config["ema"] == default_ema(num_steps) else config["ema"]}
+    return {name: config.get(name) for name in known if name in fixed.union(_STOPS) - {"fold"}}
 
 
 def _refuse_other_origin(fold: Fold, first: Fold) -> None:

@@ -8,6 +8,7 @@ Invariant: every number of the text is in the dictionaries.
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from wds_bone.labels.values import GENDER_NAMES
 from wds_bone.report.metrics import FEW_SAMPLES, WITHIN_MONTHS, format_interval
 
 Numbers = dict[str, Any]
@@ -49,10 +50,10 @@ def format_summary(summary: dict[str, Any], references: dict[str, Any]) -> str:
 def _groups(summary: dict[str, Any]) -> Iterator[tuple[str, Numbers]]:
     """Yield the name and the numbers of each row: all, each gender, each age band, each gender and age band."""
     yield "all", summary["all"]
-    yield from summary["gender"].items()
+    yield from ((GENDER_NAMES[gender], numbers) for gender, numbers in summary["gender"].items())
     yield from ((f"{band} y", numbers) for band, numbers in summary["age_band_years"].items())
     for gender, bands in summary["gender_age_band_years"].items():
-        yield from ((f"{gender} {band} y", numbers) for band, numbers in bands.items())
+        yield from ((f"{GENDER_NAMES[gender]} {band} y", numbers) for band, numbers in bands.items())
 
 
 def _align(rows: list[list[str]]) -> Iterator[str]:
@@ -82,7 +83,7 @@ def _agreement_lines(numbers: Numbers) -> Iterator[str]:
 def _reference_lines(references: dict[str, Any]) -> Iterator[str]:
     """Yield the MAE of predictors that do not look at the image, and of a radiologist."""
     constant = references["constant"]["mae_months"]
-    genders = "".join(f", {gender} {constant[gender]:.2f}" for gender in ("F", "M") if gender in constant)
+    genders = "".join(f", {name} {constant[gender]:.2f}" for gender, name in GENDER_NAMES.items() if gender in constant)
     yield "MAE to compare with:"
     yield f"  {constant['all']:5.2f}  always the median training age"
     yield f"  {references['gender_median']['mae_months']:5.2f}  always the median training age of the gender{genders}"

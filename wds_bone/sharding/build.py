@@ -93,7 +93,7 @@ def _write_pending_shards(
     unfinished = [shard for shard in shards if finished_record(out, shard.name) is None]
     total, left = (sum(len(shard.sources) for shard in part) for part in (shards, unfinished))
     label = " + ".join(split.name for split in pending.splits)
-    with progress(total, "samples", label=label, start=total - left) as show:
+    with progress(total, "sample", label=label, start=total - left) as show:
         write_shards(unfinished, settings, workers=workers, show=lambda done: show(total - left + done))
     records = {shard.name: finished_record(out, shard.name) for shard in shards}
     complete = {name: record for name, record in records.items() if record is not None}

@@ -7,6 +7,7 @@ Invariant: everything is read back from the manifest, so that a wrong label is v
 
 import numpy as np
 
+from wds_bone.labels.values import GENDER_NAMES
 from wds_bone.shards.manifest import Manifest
 from wds_bone.shards.statistics import AGE_BAND_MONTHS, NUM_AGE_BANDS
 
@@ -21,12 +22,12 @@ def format_counts(manifest: Manifest) -> str:
     width = max(len("split"), *map(len, manifest.splits))
     starts = range(0, NUM_AGE_BANDS * AGE_BAND_MONTHS, BANDS_PER_COLUMN * AGE_BAND_MONTHS)
     lines = ["samples per split, gender and bone age; columns: lower bound in months"]
-    lines.append(f"{'split':<{width}}      all" + "".join(f"{start:>6}" for start in starts))
+    lines.append(f"{'split':<{width}}{'all':>13}" + "".join(f"{start:>6}" for start in starts))
     for name, split in sorted(manifest.splits.items()):
-        for gender in "FM":
+        for gender, shown in GENDER_NAMES.items():
             counts = np.reshape(split.labels["age_histogram"][gender], (-1, BANDS_PER_COLUMN)).sum(axis=1)
             cells = "".join(f"{count:>6}" for count in counts)
-            lines.append(f"{name:<{width}} {gender}{split.labels['genders'][gender]:>7}{cells}")
+            lines.append(f"{name:<{width}} {shown:<5}{split.labels['genders'][gender]:>7}{cells}")
     for name, split in sorted(manifest.splits.items()):
         age, megabytes = split.labels["age_months"], sum(shard.shard_bytes for shard in split.shards) / 1e6
         lines.append(

@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from PIL import Image, ImageDraw, ImageFont
 
 from wds_bone.figure_style import (
     GENDER_COLORS,
-    GENDER_NAMES,
     INK,
     SMALL_POINTS,
     add_legend,
@@ -27,6 +26,7 @@ from wds_bone.figure_style import (
     new_figure,
     set_age_ticks,
 )
+from wds_bone.labels.values import GENDER_NAMES
 from wds_bone.sharding.overview import BANDS_PER_COLUMN, HISTOGRAM_NAME, SHEET_NAME
 from wds_bone.shards.manifest import Manifest, ShardEntry, SplitEntry
 from wds_bone.shards.sidecars import read_sidecar
@@ -87,7 +87,8 @@ def draw_histogram(manifest: Manifest) -> Figure:
 
 def _describe_split(split: SplitEntry) -> str:
     counts = ", ".join(f"{split.labels['genders'][gender]:,} {name}" for gender, name in GENDER_NAMES.items())
-    return f"{counts}, {split.labels['age_months']['mean']:.1f} ± {split.labels['age_months']['sd']:.1f} months"
+    age = split.labels["age_months"]
+    return f"{counts}, mean {age['mean']:.1f} months, SD {age['sd']:.1f}"
 
 
 def _draw_ages(axes: Axes, split: SplitEntry) -> None:
@@ -107,6 +108,7 @@ def _draw_ages(axes: Axes, split: SplitEntry) -> None:
             label=name if is_first else None,
         )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.grid(visible=False, axis="x")
     label_axes(axes, y="samples per year")
 

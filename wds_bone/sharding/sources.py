@@ -70,28 +70,47 @@ def film_sources(
         table: the label table.
         folders: the folders of the films, whose file names are the ids.
         columns: the columns of the table, as for `read_label_table`.
-        rejected: collects bad rows and labels without a readable film; None makes the first of them an error.
+        rejected: collects bad rows, and labels without a readable film or with several; None makes the first of them
+            an error.
 
     Raises:
         LabelError: if `read_label_table` refuses the table.
-        ImageError: if `find_images` refuses the folders, if labels have no film, or if one of them has several.
+        ImageError: if `find_images` refuses the folders; or, without `rejected`, if labels have no film or several.
     """
     read = read_label_table(table, columns, rejected=rejected)
     files = find_images(folders)
     ids = {label.key: read.ids.get(label.key, label.key) for label in read.labels}
-    films = {key: find_film(identity, files) for key, identity in ids.items()}
+    films = _find_films(ids, files, rejected=rejected)
     known = {path for bad in rejected or () for path in files_of(read.ids.get(bad.key, bad.key), files)}
     missing = {key: ids[key] for key, film in films.items() if film is None}
     if missing:
         _reject_missing(missing, len(ids), table, files, rejected)
     sources = []
     for label in read.labels:
-        if (film := films[label.key]) is not None:
+        if (film := films.get(label.key)) is not None:
             known.add(film)
             identity = ids[label.key] if columns.safe_keys else None
             sources += _film_source(label, film, identity, rejected=rejected)
     is_all_used = known.issuperset(files.images) and known.issuperset(files.others)
     return FilmSources(sources, "" if is_all_used else files.describe(known), read.sha256, read.patients)
+
+
+def _find_films(
+    ids: Mapping[str, str], files: ImageFiles, *, rejected: list[RejectedSample] | None
+) -> dict[str, Path | None]:
+    """Return the film of each key, or None if it has none; reject the keys with several, or raise the first error."""
+    films = dict[str, Path | None]()
+    for key, identity in ids.items():
+        try:
+            films[key] = find_film(identity, files)
+        except ImageError:
+            if rejected is None:
+                raise
+            *folders, name = _parts(identity)
+            names = " and ".join(path.name for path in files.find_all(name, folders))
+            problem = f"several images of this name in the folders ({names})"
+            rejected.append(RejectedSample(key, "several images", problem))
+    return films
 
 
 def find_film(identity: str, files: ImageFiles) -> Path | None:
