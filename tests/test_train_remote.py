@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.learn.runs import NUM_STEPS, assert_same_state, metrics_of, one_thread, train_argv, write_small_set
+from tests.learn.runs import NUM_STEPS, assert_same_state, metrics_of, one_thread, train_argv
 from tests.servers.fault import fault_server
 from wds_bone.learn.metrics_file import read_metrics
 from wds_bone.model.checkpoint import load_checkpoint
@@ -19,11 +19,6 @@ TRANSFER = {"bytes_fetched", "cache_hits", "retries", "waited_seconds"}
 def on_one_thread() -> Iterator[None]:
     with one_thread():
         yield
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_set(tmp_path_factory.mktemp("set") / "shards")
 
 
 @pytest.mark.parametrize("windows", ["none", "1"])

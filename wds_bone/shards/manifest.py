@@ -19,9 +19,9 @@ from typing import Any, Literal
 from wds_bone.errors import ShardError
 from wds_bone.shards.fields import check_groups, check_image, check_splits
 from wds_bone.storage.durable import write_bytes_atomically
+from wds_bone.storage.location import MANIFEST_NAME as MANIFEST_NAME  # by other rooms, too
 from wds_bone.storage.location import Location, exists, read_file
 
-MANIFEST_NAME = "manifest.json"
 STAGING_NAME = ".building"
 """Folder for the parts of an unfinished set; readers refuse a set that has it but no manifest."""
 LOCK_NAME = "make_shards.lock"
