@@ -15,7 +15,7 @@ import pytest
 from tests.servers.answers import Request
 from tests.servers.fault import Fault, always, fault_server, in_turn
 from tests.servers.nginx import nginx
-from wds_bone.objects import access, connections, http_objects, retries
+from wds_bone.objects import access, answers, connections, retries
 from wds_bone.objects.http_objects import HttpObjects
 from wds_bone.objects.protocol import ChangedError, RemoteError, Version
 from wds_bone.objects.url import Url, parse_url
@@ -106,6 +106,7 @@ def test_another_version_is_an_error(folder: Path, client: HttpObjects, expected
         (Fault(headers={"Content-Encoding": "gzip"}), "compressed"),
         (Fault(headers={"Content-Range": "bytes 100-119/*"}), "does not state the size"),
         (Fault(ignore_range=True, framing="connection"), "does not state the size"),
+        (Fault(headers={"Content-Range": f"bytes 100-119/{'9' * 5000}"}), "does not state the size"),
         (Fault(status=418), "HTTP 418"),
     ],
 )
@@ -197,7 +198,7 @@ def test_a_client_that_is_closed_ends_the_waits_of_all_threads(folder: Path, cli
     [(None, 0), ("7", 7), (" 7 ", 7), ("soon", 0), ("-5", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0)],
 )
 def test_the_time_to_wait_is_a_number_or_a_date(text: str | None, seconds: float):
-    assert http_objects._retry_after_seconds(text) == seconds
+    assert answers._retry_after_seconds(text) == seconds
 
 
 def test_a_url_without_a_valid_host_is_an_error_at_once(client: HttpObjects):

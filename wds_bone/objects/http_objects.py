@@ -6,27 +6,22 @@ Invariant: bytes of two versions of an object are never joined; the number of by
 server stated; redirects are followed only where `access` allows it, and never with credentials to another host.
 """
 
-import errno
 import io
-import re
-import socket
-import ssl
 import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 from functools import partial
-from http import HTTPStatus
-from http.client import HTTPException, InvalidURL
+from http.client import HTTPException
 from typing import BinaryIO
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote
 
 from wds_bone.objects.access import check_redirect, is_same_host
+from wds_bone.objects.answers import check_status, check_unchanged, error_of, redirect_target, stated_range, tag_of
 from wds_bone.objects.connections import Answer, Connections
-from wds_bone.objects.protocol import ChangedError, RemoteError, Traffic, Version
+from wds_bone.objects.protocol import RemoteError, Traffic, Version
 from wds_bone.objects.retries import Download, Retries, TransientError
 from wds_bone.objects.sequential import SequentialFile
 from wds_bone.objects.url import Url
@@ -36,17 +31,6 @@ SKIPPED_AT_ONCE_BYTES = 2**20
 REMEMBERED_SECONDS = 300.0
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAY_HAVE_EXPIRED = (401, 403, 404, 410)
-_MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
-_NO_RANGE = re.compile(r"bytes \*/(\d+)")
-
-_PHRASES: tuple[tuple[type[Exception], str], ...] = (
-    (socket.gaierror, "the name of the host cannot be resolved"),
-    (ConnectionRefusedError, "the connection is refused"),
-    (TimeoutError, "the server sent nothing, or too little, for some time"),
-    (ssl.SSLError, "the encrypted connection failed (TLS)"),
-    (Exception, "the connection failed or was cut"),
-)
 
 
 class HttpObjects:
@@ -113,7 +97,7 @@ class HttpObjects:
             headers["If-Range"] = version.tag
         response = self._follow(url, headers)
         try:
-            _check_status(response, version)
+            check_status(response, version)
             return _HttpBody(response, self.traffic, start=start, version=version)
         except BaseException:
             response.close()
@@ -139,7 +123,7 @@ class HttpObjects:
                     self._targets[first] = text, time.monotonic() + REMEMBERED_SECONDS
                 return response
             response.close()
-            target = _redirect_target(text, response.headers.get("Location", ""))
+            target = redirect_target(text, response.headers.get("Location", ""))
             check_redirect(text, target, any_host=self._any_host)
             text = target
         raise RemoteError(f"the server redirects more than {MAX_REDIRECTS} times")
@@ -156,7 +140,7 @@ class HttpObjects:
             answer = self._connections.get(text, headers)
         except (HTTPException, OSError, ValueError) as error:
             cause = error if isinstance(error, OSError) else None  # the text of others may contain the query
-            raise _error_of(error, is_first=server not in self._known) from cause
+            raise error_of(error, is_first=server not in self._known) from cause
         self._known.add(server)
         return answer
 
@@ -166,10 +150,10 @@ class _HttpBody:
 
     def __init__(self, response: Answer, traffic: Traffic, *, start: int, version: Version | None) -> None:
         self._response, self._traffic = response, traffic
-        first, num_bytes = _stated_range(response)
-        self.version = Version(num_bytes, _tag(response))
+        first, num_bytes = stated_range(response)
+        self.version = Version(num_bytes, tag_of(response))
         if version is not None:
-            _check_unchanged(self.version, version)
+            check_unchanged(self.version, version)
         if first not in (0, start):
             raise TransientError(f"the server sent bytes from {first:,} on instead of {start:,}")
         self._num_skipped = start - first  # of a server without ranges
@@ -189,99 +173,9 @@ class _HttpBody:
         try:
             found = self._response.read(max_bytes)
         except (HTTPException, OSError) as error:
-            raise _error_of(error) from error
+            raise error_of(error) from error
         self._traffic.add(num_bytes=len(found))
         return found
-
-
-def _check_status(response: Answer, version: Version | None) -> None:
-    """Raise the error or fault that the status of an answer means."""
-    status = response.status
-    if status in (200, 206):
-        encoding = response.headers.get("Content-Encoding", "identity")
-        if encoding != "identity":
-            raise RemoteError(f"the server sends it compressed ({encoding[:20]!r}), although it was asked not to")
-    elif status in (404, 410):
-        raise FileNotFoundError(errno.ENOENT, f"the server has no such file (HTTP {status})")
-    elif status in (401, 403):
-        raise PermissionError(errno.EACCES, f"the server refuses access (HTTP {status})")
-    elif status in _MAY_PASS:
-        problem = f"the server answers {_status_text(response)}"
-        raise TransientError(problem, wait_seconds=_retry_after_seconds(response.headers.get("Retry-After")))
-    elif status == 412 or (status == 416 and version):
-        raise ChangedError("it was replaced while it was read")
-    elif status != 416:
-        raise RemoteError(f"the server answers {_status_text(response)}")
-
-
-def _stated_range(response: Answer) -> tuple[int, int]:
-    """Return the first byte of an answer, and the size of the object."""
-    content_range = response.headers.get("Content-Range", "")
-    if response.status == 200 and (length := response.headers.get("Content-Length", "")).isdecimal():
-        return 0, int(length)
-    if response.status == 206 and (found := _RANGE.fullmatch(content_range)):
-        return int(found[1]), int(found[2])
-    if response.status == 416 and (found := _NO_RANGE.fullmatch(content_range)):
-        return 0, int(found[1])
-    raise RemoteError(f"the server does not state the size of the file (HTTP {response.status})")
-
-
-def _check_unchanged(found: Version, expected: Version) -> None:
-    if found.num_bytes != expected.num_bytes:
-        sizes = f"{found.num_bytes:,} bytes instead of {expected.num_bytes:,}"
-        raise ChangedError(f"it was replaced: the server has {sizes}")
-    if found.tag and expected.tag and found.tag != expected.tag:
-        raise ChangedError("it was replaced: the server has another version of the same size")
-
-
-def _tag(response: Answer) -> str | None:
-    """Return the strong ETag, or else the time of the last change; both are valid in `If-Range`."""
-    etag = response.headers.get("ETag", "")
-    return etag if etag.startswith('"') else response.headers.get("Last-Modified")
-
-
-def _retry_after_seconds(text: str | None) -> float:
-    """Return the seconds in a header `Retry-After`, which may be a number or a date."""
-    if text is None:
-        return 0.0
-    if text.strip().isdecimal():
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return 0.0
-
-
-def _redirect_target(url: str, location: str) -> str:
-    """Return the URL to which a server redirects.
-
-    Raises:
-        RemoteError: if it is not one.
-    """
-    try:
-        target = urljoin(url, location)
-        urlsplit(target).port  # noqa: B018  # raises an error if it is not a number
-    except ValueError:  # its text may contain a secret
-        raise RemoteError("the server redirects to what is not a URL") from None
-    return target
-
-
-def _error_of(error: Exception, *, is_first: bool = False) -> TransientError | RemoteError:
-    """Return what an error of the connection means, without any text of a library."""
-    if isinstance(error, RemoteError):  # of our own checks
-        return error
-    if isinstance(error, ssl.SSLCertVerificationError):
-        do = "name its authority in the environment variable SSL_CERT_FILE if you trust it"
-        return RemoteError(f"the certificate of the server cannot be verified: {error.verify_message}; {do}")
-    if isinstance(error, ValueError | InvalidURL):
-        return RemoteError("the URL is not valid")
-    phrase = next(phrase for kind, phrase in _PHRASES if isinstance(error, kind))
-    return TransientError(phrase, is_first=is_first)
-
-
-def _status_text(response: Answer) -> str:
-    known = {status.value: status.phrase for status in HTTPStatus}
-    return f"HTTP {response.status} {known.get(response.status, '')}".rstrip()
 
 
 def _plain_text(url: Url) -> str:
