@@ -27,6 +27,7 @@ class Want(NamedTuple):
         segment: its segment.
         offset, size: its bytes in the shard.
         part: the file in the cache for it; None if the shard is not in the cache.
+        is_repeated: whether its bytes failed their checksum; it is fetched again even if it is being fetched.
     """
 
     shard: int
@@ -34,6 +35,7 @@ class Want(NamedTuple):
     offset: int
     size: int
     part: PartFile | None
+    is_repeated: bool = False
 
     @property
     def key(self) -> Key:
@@ -64,6 +66,7 @@ class Demand:
         self._soon, self._now = OrderedDict[Key, Want](), OrderedDict[Key, Want]()
         self._in_flight: dict[Key, Want | None] = {}
         self._waiters: dict[Key, list[Waiter]] = {}
+        self._repeated: dict[Key, list[tuple[Want, Waiter | None]]] = {}
 
     def __len__(self) -> int:
         """Return the number of images that are not being fetched yet."""
@@ -71,6 +74,9 @@ class Demand:
 
     def add(self, want: Want, waiter: Waiter | None) -> None:
         """Add an image, and who waits for it; None only announces it."""
+        if want.is_repeated and want.key in self._in_flight:
+            self._repeated.setdefault(want.key, []).append((want, waiter))
+            return
         if waiter is not None:
             self._waiters.setdefault(want.key, []).append(waiter)
         if want.key in self._in_flight:
@@ -105,6 +111,14 @@ class Demand:
         keys = [(piece.shard, segment) for segment in range(piece.first, piece.stop)]
         wants = [want for key in keys if (want := self._in_flight.pop(key, None))]
         return [(want, self.settle(want)) for want in wants]
+
+    def repeat(self, piece: Piece) -> bool:
+        """Add the images of a piece that has been finished that must be fetched again; return whether there are any."""
+        keys = [(piece.shard, segment) for segment in range(piece.first, piece.stop)]
+        repeated = [each for key in keys for each in self._repeated.pop(key, ())]
+        for want, waiter in repeated:
+            self.add(want, waiter)
+        return bool(repeated)
 
     def settle(self, want: Want) -> list[Waiter]:
         """Return who waits for an image that need not be fetched any more."""

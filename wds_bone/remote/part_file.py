@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 
 from wds_bone.remote.shard import RemoteShard
 from wds_bone.storage.finalizer import call_when_gone
@@ -47,6 +48,7 @@ class PartFile:
     def __init__(self, shard: RemoteShard, descriptor: int, marks: int | None) -> None:
         self.shard, self.descriptor, self.is_dropped = shard, descriptor, False
         self._marks, self._seen = marks, bytearray(0 if marks is None else shard.num_segments)
+        self._seen_lock = Lock()  # between a mark and what was seen of it
         self.is_complete = marks is None
         call_when_gone(self, os.close, descriptor)
         if marks is not None:
@@ -56,9 +58,10 @@ class PartFile:
         """Return whether a segment is there."""
         if self._marks is None or self.is_complete or self._seen[segment]:
             return True
-        if os.pread(self._marks, 1, segment) != bytes([PRESENT]):
-            return False
-        self._seen[segment] = PRESENT  # spares the next call to the system
+        with self._seen_lock:  # a segment that is released in between would be seen for good
+            if os.pread(self._marks, 1, segment) != bytes([PRESENT]):
+                return False
+            self._seen[segment] = PRESENT  # spares the next call to the system
         return True
 
     @contextmanager
@@ -102,8 +105,9 @@ class PartFile:
 
     def release(self, first: int, stop: int) -> None:
         """Mark segments as missing."""
-        self._seen[first:stop] = bytes(stop - first)
-        self._mark(first, stop, MISSING)
+        with self._seen_lock:
+            self._mark(first, stop, MISSING)
+            self._seen[first:stop] = bytes(stop - first)
 
     def write(self, first: int, stop: int, contents: memoryview) -> None:
         """Write the bytes of segments and mark them as there."""
@@ -133,8 +137,9 @@ class PartFile:
 
     def clear(self) -> None:
         """Mark all segments as missing, and the shard as unpublished."""
-        self._seen = bytearray(self.shard.num_segments)
-        self._mark(0, self.shard.num_segments + 1, MISSING)
+        with self._seen_lock:
+            self._mark(0, self.shard.num_segments + 1, MISSING)
+            self._seen = bytearray(self.shard.num_segments)
 
     def clear_claims(self) -> None:
         """Release what killed processes have claimed; only for a file that nobody else has open."""

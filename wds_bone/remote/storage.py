@@ -62,6 +62,7 @@ class RemoteStorage:
         self._shards, self._cache, self._next_use = shards, cache, next_use
         self._clients, self._fetcher = clients, Fetcher(shards, clients, cache)
         self._lock, self._num_hits, self._waited_seconds = Lock(), 0, 0.0
+        self._forgotten = set[tuple[int, int]]()  # what failed its checksum and is about to be read again
         self._num_refused = dict[int, int]()  # reads of a shard until the cache is asked again whether it has room
         self._closed = False
         self.batches_ahead = max(2, min(MAX_BATCHES_AHEAD, AHEAD_BYTES // max(1, batch_bytes)))
@@ -79,8 +80,11 @@ class RemoteStorage:
                 with self._lock:
                     self._num_hits += 1
                 return
-            want = self._want(shard, offset, size, part)
-            if (contents := self._fetcher.take(want.key) or self._wait(want, into)) is not None:
+            want = self._want(shard, offset, size, part, is_repeated=self._was_forgotten(shard, offset))
+            contents = self._fetcher.take(want.key)
+            if contents is None or want.is_repeated:
+                contents = self._wait(want, into)
+            if contents is not None:
                 _copy(contents, into)
         except OSError as error:
             raise self._error(shard, offset, size, error) from error
@@ -96,6 +100,7 @@ class RemoteStorage:
 
     def forget(self, shard: int, offset: int, size: int) -> bool:  # noqa: ARG002
         """Drop bytes that failed their checksum, and return True: a second read fetches them again."""
+        self._forgotten.add((shard, offset))
         with suppress(OSError):  # the read that follows reports the error
             part = self._part(shard)
             if part is not None and self._cache is not None:
@@ -119,8 +124,14 @@ class RemoteStorage:
         if self._cache is not None:
             self._cache.close()
 
-    def _want(self, shard: int, offset: int, size: int, part: PartFile | None) -> Want:
-        return Want(shard, self._shards[shard].segment_at(offset), offset, size, part)
+    def _want(self, shard: int, offset: int, size: int, part: PartFile | None, *, is_repeated: bool = False) -> Want:
+        return Want(shard, self._shards[shard].segment_at(offset), offset, size, part, is_repeated)
+
+    def _was_forgotten(self, shard: int, offset: int) -> bool:
+        """Return whether an image failed its checksum the last time that it was read."""
+        was_forgotten = (shard, offset) in self._forgotten
+        self._forgotten.discard((shard, offset))
+        return was_forgotten
 
     def _part(self, shard: int) -> PartFile | None:
         """Return the file of a shard in the cache, or None.
