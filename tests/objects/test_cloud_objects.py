@@ -66,6 +66,23 @@ def test_ranges_and_whole_objects_are_read(prefix: Url, client: CloudObjects):
     assert client.traffic.retries == 0
 
 
+def test_an_endpoint_of_the_environment_applies_to_a_profile_too(
+    s3_url: str, tmp_path: Path, client: CloudObjects, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "a.tar").write_bytes(CONTENTS)
+    prefix = parse_url(upload_s3(s3_url, tmp_path, bucket="profiles"))
+    variables = s3_environment(s3_url)
+    names = ("aws_access_key_id", "aws_secret_access_key")
+    lines = ["[default]", *(f"{name} = {variables.pop(name.upper())}" for name in names)]
+    (tmp_path / "credentials").write_text("\n".join(lines))
+    variables |= {"AWS_PROFILE": "default", "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials")}
+    for name in names:
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert client.version(prefix / "a.tar").num_bytes == len(CONTENTS)
+
+
 def test_objects_directly_below_a_prefix_are_listed(prefix: Url, client: CloudObjects):
     assert list(client.names(prefix)) == ["a.tar", "empty"]
     assert list(client.names(prefix / "folder")) == ["b.tar"]

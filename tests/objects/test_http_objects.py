@@ -4,6 +4,7 @@ import io
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,7 @@ def test_ranges_and_whole_objects_are_read(folder: Path, client: HttpObjects):
         assert client.read(url, 1000, 20_000, version=version) == CONTENTS[1000:21_000]
         assert client.read_all(url, max_bytes=len(CONTENTS)) == CONTENTS
         assert client.read_all(parse_url(f"{root}/empty"), max_bytes=0) == b""
+        assert client.version(parse_url(f"{root}/empty")).num_bytes == 0
         assert client.traffic.bytes_fetched == 20_000 + len(CONTENTS)
         assert client.traffic.retries == 0
 
@@ -202,6 +204,14 @@ def test_a_url_without_a_valid_host_is_an_error_at_once(client: HttpObjects):
     for text in ("http://a b/x.tar", f"http://{'x' * 70}.org/x.tar"):
         with pytest.raises(RemoteError, match="the URL is not valid"):
             client.read(parse_url(text), 0, 1)
+
+
+def test_a_query_that_cannot_be_sent_is_not_shown(folder: Path, client: HttpObjects):
+    with fault_server(folder) as root:
+        url = parse_url(f"{root}/a.tar?sig=canary canary")
+        with pytest.raises(RemoteError, match="the URL is not valid") as failed:
+            client.read(url, 0, 1)
+    assert "canary" not in "".join(traceback.format_exception(failed.value))
 
 
 def test_what_http_cannot_do_is_an_error(client: HttpObjects):

@@ -80,8 +80,9 @@ def test_a_folder_is_listed(hub: tuple[list[Request], list[Request]], client: Hu
 def test_what_cannot_be_read_is_an_error_at_once(hub: tuple[list[Request], list[Request]], client: HubObjects):
     with pytest.raises(FileNotFoundError, match="HTTP 404"):
         client.read(parse_url("hf://datasets/team/bones/set/gone"), 0, 1)
-    with pytest.raises(RemoteError, match="does not name a repository"):
-        client.version(parse_url("hf://datasets/team"))
+    for place in ("datasets/team", "datasets/team/bo--nes/a.tar", "datasets/team/bones..git/a.tar"):
+        with pytest.raises(RemoteError, match="does not name a repository"):
+            client.version(parse_url(f"hf://{place}"))
     with pytest.raises(RemoteError, match="HTTP 404"):
         client.names(parse_url("hf://datasets/team/others"))
     for change in (lambda url: client.write(url, b""), client.delete):

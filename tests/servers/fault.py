@@ -127,6 +127,8 @@ class _Server(ThreadingHTTPServer):
         with self._lock:
             self._connections.add(request)
         try:
+            if self.stopping.is_set():  # `stop` has ended the others already
+                return
             super().process_request_thread(request, client_address)  # type: ignore[arg-type]
         finally:
             with self._lock:

@@ -46,10 +46,11 @@ def open_store(url: Url) -> Any:
 
 
 def _open_s3(url: Url) -> Any:
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
     profile = _profile() if _has_profile() else {}
-    given = {"endpoint": endpoint or profile.pop("endpoint", None), **profile}
-    return S3Store(url.host, **{name: value for name, value in given.items() if value}, **_options(given["endpoint"]))
+    variables = (os.environ.get("AWS_ENDPOINT_URL_S3"), os.environ.get("AWS_ENDPOINT_URL"))
+    endpoint = next(filter(None, (*variables, profile.get("endpoint"))), None)
+    given = {**profile, "endpoint": endpoint}
+    return S3Store(url.host, **{name: value for name, value in given.items() if value}, **_options(endpoint))
 
 
 def _has_profile() -> bool:

@@ -68,7 +68,11 @@ class Connections:
             connection = _TlsConnection(host, parts.port, timeout=CONNECT_SECONDS, context=self._tls)
         else:
             connection = _Connection(host, parts.port, timeout=CONNECT_SECONDS)
-        connection.connect()
+        try:
+            connection.connect()
+        except BaseException:
+            connection.close()
+            raise
         connection.sock.settimeout(PACE_SECONDS)
         return connection
 

@@ -155,7 +155,8 @@ class HttpObjects:
         try:
             answer = self._connections.get(text, headers)
         except (HTTPException, OSError, ValueError) as error:
-            raise _error_of(error, is_first=server not in self._known) from error
+            cause = error if isinstance(error, OSError) else None  # the text of others may contain the query
+            raise _error_of(error, is_first=server not in self._known) from cause
         self._known.add(server)
         return answer
 

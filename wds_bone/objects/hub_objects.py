@@ -12,8 +12,9 @@ from functools import cached_property
 from typing import BinaryIO, NamedTuple
 
 from huggingface_hub import HfApi, get_token, hf_hub_url
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import validate_repo_id
 
 from wds_bone.objects.http_objects import HttpObjects
 from wds_bone.objects.protocol import RemoteError, Version
@@ -66,7 +67,7 @@ class HubObjects:
             return sorted(entry.path.rpartition("/")[2] for entry in entries if isinstance(entry, RepoFile))
         except EntryNotFoundError:
             return []
-        except (HfHubHTTPError, OSError) as error:
+        except Exception as error:  # the errors of the library's HTTP client are no OSErrors
             status = getattr(getattr(error, "response", None), "status_code", None)
             raise RemoteError(f"the Hub answers HTTP {status}" if status else "the Hub cannot be reached") from None
 
@@ -104,6 +105,14 @@ def _endpoint() -> str | None:
 def _place(url: Url) -> _Place:
     kind = _KINDS.get(url.host, "model")
     found = _REPOSITORY.fullmatch(url.path if url.host in _KINDS else f"{url.host}/{url.path}")
-    if found is None:
+    if found is None or not _is_repository(found[1]):
         raise RemoteError("it does not name a repository, as in hf://datasets/OWNER/NAME/path")
     return _Place(kind, found[1], found[2], found[3] or "")
+
+
+def _is_repository(name: str) -> bool:
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True

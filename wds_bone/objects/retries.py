@@ -161,6 +161,7 @@ class Download:
 
     def version_now(self) -> Version:
         """Return the version of the object, asking for it if nothing was read yet."""
+        self._retries.begin()
         while self.version is None:
             try:
                 self._open()
@@ -187,8 +188,6 @@ class Download:
         body = self._body = self._request(self.position, self.version)
         self.version, num_bytes = body.version, body.version.num_bytes
         self._end = num_bytes if self._end is None else self._end
-        if self._end > num_bytes:
-            raise RemoteError(f"it has {num_bytes:,} bytes, not {self._end:,}")
         return body
 
     def _read_once(self, max_bytes: int) -> bytes:
@@ -196,6 +195,8 @@ class Download:
         if self._is_complete():  # an empty object
             return b""
         assert self._end is not None
+        if self._end > body.version.num_bytes:
+            raise RemoteError(f"it has {body.version.num_bytes:,} bytes, not {self._end:,}")
         found = body.read(min(max_bytes, self._end - self.position))
         if not found:
             raise TransientError(f"the answer ends at byte {self.position:,}, before byte {self._end:,}")
