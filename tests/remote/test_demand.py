@@ -36,3 +36,21 @@ def test_an_image_that_failed_its_checksum_is_fetched_again_even_while_it_is_bei
     assert demand.repeat(PIECE)
     assert demand.pop() == repeated
     assert demand.settle(repeated) == [waiter]
+
+
+def test_who_waits_for_an_image_of_two_pieces_is_answered_by_the_first_that_arrives() -> None:
+    demand, waiter = Demand(), Waiter()
+    demand.add(WANT, waiter)
+    small, large = Piece(0, 3, 4, 30, 40, None), Piece(0, 2, 6, 20, 60, None)
+    demand.start(demand.pop(), small)
+    demand.start(None, large)  # the shard has got a place in the cache, or the claim of the small one has expired
+    assert demand.finish(small) == [(WANT, [waiter])]
+    assert demand.finish(large) == []
+
+
+def test_who_begins_to_wait_while_an_image_is_being_fetched_gets_that_answer() -> None:
+    demand, waiter = Demand(), Waiter()
+    demand.start(None, piece := Piece(0, 2, 6, 20, 60, None))
+    demand.add(WANT, waiter)
+    assert demand.pop() is None
+    assert demand.finish(piece) == [(WANT, [waiter])]

@@ -2,7 +2,8 @@
 
 In: images that are announced, images that a thread waits for.
 Out: the next image to fetch; for a piece that has arrived, the images in it and who waits for them.
-Invariant: an image is fetched once at a time. What a thread waits for comes first, then what was announced first. The
+Invariant: an image that is being fetched is not fetched again for the next thread that needs it; if pieces overlap, the
+first one that arrives answers all who wait. What a thread waits for comes first, then what was announced first. The
 memory is bounded: if too much is announced, what was announced first is forgotten. Not thread-safe.
 """
 
@@ -99,10 +100,11 @@ class Demand:
         return self._now.get((shard, segment)) or self._soon.get((shard, segment))
 
     def start(self, want: Want | None, piece: Piece) -> None:
-        """Note that a piece is being fetched, because of `want`."""
+        """Note that a piece is being fetched, because of `want`; another one with some of its images may be, too."""
         for segment in range(piece.first, piece.stop):
             key = piece.shard, segment
-            self._in_flight[key] = self._now.pop(key, None) or self._soon.pop(key, None)
+            here = self._now.pop(key, None) or self._soon.pop(key, None)
+            self._in_flight[key] = here or self._in_flight.get(key)
         if want is not None:
             self._in_flight[want.key] = want
 

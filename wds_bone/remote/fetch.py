@@ -143,8 +143,8 @@ class Fetcher:
         self._bytes_ready += len(contents)
         if self._bytes_ready > MAX_BYTES_READY:
             self._bytes_ready = sum(map(len, list(self._ready.values())))  # without those that were taken
-        while self._bytes_ready > MAX_BYTES_READY:
-            with suppress(KeyError, RuntimeError):  # it has just been taken
+        while self._ready and self._bytes_ready > MAX_BYTES_READY:
+            with suppress(KeyError, RuntimeError, StopIteration):  # it has just been taken
                 self._bytes_ready -= len(self._ready.pop(next(iter(self._ready))))
 
     def _fetch(self, piece: Piece) -> Answer:
