@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.learn.runs import one_thread, train_argv, write_small_set
+from tests.learn.runs import train_argv, write_small_set
 from tests.servers.answers import Request
 from tests.servers.fault import Fault, fault_server
 from tests.servers.s3 import ACCESS_KEY, SECRET_KEY, moto_s3, s3_environment, upload_s3
@@ -57,7 +57,7 @@ def secret_url(folder: Path) -> Iterator[str]:
 @pytest.mark.slow
 def test_a_run_over_http_writes_and_prints_no_secret(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shards, out, cache = write_small_set(tmp_path / "shards"), tmp_path / "run", tmp_path / "cache"
-    with secret_url(shards) as url, one_thread():
+    with secret_url(shards) as url:
         remote = ["--train", url, "--cache", str(cache)]
         assert main(["train", *train_argv(shards, out, *remote, "--max-steps", "2")]) == 0
         assert main(["train", *train_argv(shards, out, *remote)]) == 0
@@ -80,7 +80,7 @@ def test_a_run_over_s3_writes_and_prints_no_key(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shards, out = write_small_set(tmp_path / "shards"), tmp_path / "run"
-    with moto_s3() as server, one_thread():
+    with moto_s3() as server:
         for name, value in s3_environment(server).items():
             monkeypatch.setenv(name, value)
         url = f"{upload_s3(server, shards, bucket='films', prefix='set/')}manifest.json"

@@ -1,11 +1,10 @@
 """Test that `wds-bone train` does with remote shards what it does with local ones, and shows what it fetched."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.learn.runs import NUM_STEPS, assert_same_state, metrics_of, one_thread, train_argv
+from tests.learn.runs import NUM_STEPS, assert_same_state, metrics_of, train_argv
 from tests.servers.fault import fault_server
 from wds_bone.learn.metrics_file import read_metrics
 from wds_bone.model.checkpoint import load_checkpoint
@@ -13,12 +12,6 @@ from wds_bone.train import main
 
 pytestmark = pytest.mark.slow
 TRANSFER = {"bytes_fetched", "cache_hits", "retries", "waited_seconds"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def on_one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
 
 
 @pytest.mark.parametrize("windows", ["none", "1"])

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -312,25 +312,49 @@ def test_after_a_kill_the_rest_is_fetched_at_once(store: Store, tmp_path: Path) 
     assert store.fetched_bytes < store.num_bytes
 
 
+def kept_bytes(folder: Path) -> int:
+    """Return the size of all shards in a cache; one that is just being renamed does not count."""
+    total = 0
+    for path in (*folder.glob("*.tar"), *folder.glob("*.part")):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
 def test_a_cache_smaller_than_the_shards_keeps_what_fits(store: Store, tmp_path: Path) -> None:
     folder, bound = tmp_path / "cache", 2 * len(store.contents[0]) + 100
     with closing(store.open(Cache(folder, bound))) as storage:
         for shard, image in store.all_images() * 2:
             store.check(storage, shard, image)
-            assert sum(path.stat().st_size for path in (*folder.glob("*.tar"), *folder.glob("*.part"))) <= bound
+            assert kept_bytes(folder) <= bound
         wait_until(lambda: len(tars(folder)) == 2)
     assert store.fetched_bytes < 2 * store.num_bytes
 
 
 def test_what_is_needed_last_goes_first(store: Store, tmp_path: Path) -> None:
-    folder, uses = tmp_path / "cache", np.zeros(4, np.int64)
-    with closing(store.open(Cache(folder, 2 * len(store.contents[0])), next_use=lambda: uses)) as storage:
+    folder, max_bytes, uses = tmp_path / "cache", 2 * len(store.contents[0]), np.array([100, 1000, 0, 0])
+    with closing(store.open(Cache(folder, max_bytes))) as before:
         for shard in (0, 1):
-            store.check(storage, shard, 0)
+            store.check(before, shard, 0)
         wait_until(lambda: len(tars(folder)) == 2)
-        uses[:] = [100, 1000, 0, 0]
-        wait_until(lambda: store.check(storage, 2, 0) is None and len(tars(folder)) == 2)
+    with closing(store.open(Cache(folder, max_bytes), next_use=lambda: uses)) as storage:
+        store.check(storage, 2, 0)
+        wait_until(lambda: len(tars(folder)) == 2)
         assert {path.read_bytes() for path in tars(folder)} == {store.contents[0], store.contents[2]}
+
+
+def test_a_part_that_several_processes_use_is_not_evicted_until_the_last_one_ends(store: Store, tmp_path: Path) -> None:
+    folder, size = tmp_path / "cache", len(store.contents[0])
+    first, second, other = (Cache(folder, size) for _ in range(3))
+    parts = {cache: cache.open(store.shards[0], dict[str, int]) for cache in (first, second)}
+    assert all(parts.values())
+    first.close()
+    del parts[first]
+    assert other.open(store.shards[1], dict[str, int]) is None
+    assert list(folder.glob("*.part")) == [folder / f"{store.shards[0].sha256}.part"]
+    second.close()
+    parts.clear()
+    assert other.open(store.shards[1], dict[str, int]) is not None
 
 
 def test_a_shard_that_is_open_elsewhere_is_not_evicted(store: Store, tmp_path: Path) -> None:

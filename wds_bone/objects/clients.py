@@ -5,6 +5,7 @@ Out: clients.
 Invariant: a client is never used by two processes: after a fork, the child opens its own.
 """
 
+import atexit
 import os
 from collections.abc import Callable
 from functools import cache
@@ -41,7 +42,9 @@ def client_of(url: Url) -> Objects:
 
 @cache
 def _client(scheme: str, _process: int) -> Objects:
-    return open_client(scheme)
+    client = open_client(scheme)
+    atexit.register(client.close)
+    return client
 
 
 def _openers() -> dict[str, Callable[[], Objects]]:

@@ -14,9 +14,9 @@ import select
 import ssl
 import time
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -36,6 +36,7 @@ class Connections:
 
     def __init__(self) -> None:
         self._idle: dict[tuple[str, str], deque[http.client.HTTPConnection]] = defaultdict(deque)
+        self._is_closed = False
 
     def get(self, address: str, headers: Mapping[str, str]) -> "Answer":
         """Return the answer to a GET request; follows no redirect and repeats nothing.
@@ -50,16 +51,23 @@ class Connections:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
             connection.request("GET", target, headers=dict(headers))
-            return Answer(connection.getresponse(), connection, idle)
+            return Answer(connection.getresponse(), connection, partial(self._keep, idle))
         except BaseException:
             connection.close()
             raise
 
     def close(self) -> None:
         """Close the connections that nobody uses; the others are closed after use."""
+        self._is_closed = True
         for idle in list(self._idle.values()):
             while connection := _pop(idle):
                 connection.close()
+
+    def _keep(self, idle: deque[http.client.HTTPConnection], connection: http.client.HTTPConnection) -> None:
+        """Keep a connection that is not used any more for the next request."""
+        idle.append(connection)  # before `_is_closed` is read: `close` may be running in another thread
+        while len(idle) > (0 if self._is_closed else MAX_IDLE) and (surplus := _pop(idle)):
+            surplus.close()
 
     def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
         host = parts.hostname or ""
@@ -93,10 +101,10 @@ class Answer:
         self,
         response: http.client.HTTPResponse,
         connection: http.client.HTTPConnection,
-        idle: deque[http.client.HTTPConnection],
+        keep: Callable[[http.client.HTTPConnection], None],
     ) -> None:
         self.status, self.headers = response.status, response.headers
-        self._response, self._connection, self._idle = response, connection, idle
+        self._response, self._connection, self._keep = response, connection, keep
 
     def read(self, max_bytes: int) -> bytes:
         """Return the next bytes of the body; none at its end, or where it was cut.
@@ -113,8 +121,8 @@ class Answer:
                 self._response.read()
         is_complete = self._response.length == 0 or self._response.isclosed()
         self._response.close()
-        if is_complete and self._connection.sock and len(self._idle) < MAX_IDLE:
-            self._idle.append(self._connection)
+        if is_complete and self._connection.sock:
+            self._keep(self._connection)
         else:
             self._connection.close()
 

@@ -153,7 +153,7 @@ class Cache:
         part = PartFile(shard, descriptor, marks)
         if flock(descriptor, fcntl.LOCK_EX):
             part.clear_claims()
-            flock(descriptor, fcntl.LOCK_SH)
+        flock(descriptor, fcntl.LOCK_SH)  # in either case: an attempt that fails has lost the lock that there was
         return part
 
     def _open_file(self, shard: RemoteShard, suffix: str, num_bytes: int) -> int | None:

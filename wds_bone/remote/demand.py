@@ -2,7 +2,8 @@
 
 In: images that are announced, images that a thread waits for.
 Out: the next image to fetch; for a piece that has arrived, the images in it and who waits for them.
-Invariant: an image is fetched once at a time. What a thread waits for comes first, then what was announced first. The
+Invariant: an image that is being fetched is not fetched again for the next thread that needs it; if pieces overlap, the
+first one that arrives answers all who wait. What a thread waits for comes first, then what was announced first. The
 memory is bounded: if too much is announced, what was announced first is forgotten. Not thread-safe.
 """
 
@@ -27,6 +28,7 @@ class Want(NamedTuple):
         segment: its segment.
         offset, size: its bytes in the shard.
         part: the file in the cache for it; None if the shard is not in the cache.
+        is_repeated: whether its bytes failed their checksum; it is fetched again even if it is being fetched.
     """
 
     shard: int
@@ -34,6 +36,7 @@ class Want(NamedTuple):
     offset: int
     size: int
     part: PartFile | None
+    is_repeated: bool = False
 
     @property
     def key(self) -> Key:
@@ -64,6 +67,7 @@ class Demand:
         self._soon, self._now = OrderedDict[Key, Want](), OrderedDict[Key, Want]()
         self._in_flight: dict[Key, Want | None] = {}
         self._waiters: dict[Key, list[Waiter]] = {}
+        self._repeated: dict[Key, list[tuple[Want, Waiter | None]]] = {}
 
     def __len__(self) -> int:
         """Return the number of images that are not being fetched yet."""
@@ -71,6 +75,9 @@ class Demand:
 
     def add(self, want: Want, waiter: Waiter | None) -> None:
         """Add an image, and who waits for it; None only announces it."""
+        if want.is_repeated and want.key in self._in_flight:
+            self._repeated.setdefault(want.key, []).append((want, waiter))
+            return
         if waiter is not None:
             self._waiters.setdefault(want.key, []).append(waiter)
         if want.key in self._in_flight:
@@ -93,10 +100,11 @@ class Demand:
         return self._now.get((shard, segment)) or self._soon.get((shard, segment))
 
     def start(self, want: Want | None, piece: Piece) -> None:
-        """Note that a piece is being fetched, because of `want`."""
+        """Note that a piece is being fetched, because of `want`; another one with some of its images may be, too."""
         for segment in range(piece.first, piece.stop):
             key = piece.shard, segment
-            self._in_flight[key] = self._now.pop(key, None) or self._soon.pop(key, None)
+            here = self._now.pop(key, None) or self._soon.pop(key, None)
+            self._in_flight[key] = here or self._in_flight.get(key)
         if want is not None:
             self._in_flight[want.key] = want
 
@@ -105,6 +113,14 @@ class Demand:
         keys = [(piece.shard, segment) for segment in range(piece.first, piece.stop)]
         wants = [want for key in keys if (want := self._in_flight.pop(key, None))]
         return [(want, self.settle(want)) for want in wants]
+
+    def repeat(self, piece: Piece) -> bool:
+        """Add the images of a piece that has been finished that must be fetched again; return whether there are any."""
+        keys = [(piece.shard, segment) for segment in range(piece.first, piece.stop)]
+        repeated = [each for key in keys for each in self._repeated.pop(key, ())]
+        for want, waiter in repeated:
+            self.add(want, waiter)
+        return bool(repeated)
 
     def settle(self, want: Want) -> list[Waiter]:
         """Return who waits for an image that need not be fetched any more."""

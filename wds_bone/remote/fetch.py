@@ -132,6 +132,8 @@ class Fetcher:
                 waiter.put(found)
         if piece is self._gap:
             self._gap = None
+        if self._demand.repeat(piece):
+            self.wake()
         if isinstance(answer, memoryview) and not self._demand:
             self.wake()  # fills the next gap
 
@@ -141,8 +143,8 @@ class Fetcher:
         self._bytes_ready += len(contents)
         if self._bytes_ready > MAX_BYTES_READY:
             self._bytes_ready = sum(map(len, list(self._ready.values())))  # without those that were taken
-        while self._bytes_ready > MAX_BYTES_READY:
-            with suppress(KeyError, RuntimeError):  # it has just been taken
+        while self._ready and self._bytes_ready > MAX_BYTES_READY:
+            with suppress(KeyError, RuntimeError, StopIteration):  # it has just been taken
                 self._bytes_ready -= len(self._ready.pop(next(iter(self._ready))))
 
     def _fetch(self, piece: Piece) -> Answer:
@@ -180,7 +182,7 @@ class Fetcher:
     def _publish(self, number: int, part: PartFile, cache: Cache) -> None:
         """Verify a shard that is complete; one that is wrong is fetched once more."""
         try:
-            if part.is_dropped or not part.claim_publication() or cache.publish(part):
+            if part.is_dropped or not self._claims_publication(part) or cache.publish(part):
                 return
         except OSError as error:
             cache.drop(part, error)
@@ -190,6 +192,11 @@ class Fetcher:
             cache.drop(part)
         self._damaged.add(number)
         self.wake()
+
+    def _claims_publication(self, part: PartFile) -> bool:
+        """Return whether the calling thread must publish a part: only one thread of all processes must."""
+        with self._lock, part.exclusive():
+            return part.claim_publication()
 
     def _receive(self) -> None:
         """Take the messages that have arrived; other threads may take some of them, too."""
@@ -201,6 +208,7 @@ class Fetcher:
         """Return the next piece that is needed; answer who waits for what is, or will be, there without us."""
         while (want := self._demand.pop()) is not None:
             contents = self._ready.pop(want.key, None)  # it may have arrived after it was announced
+            contents = None if want.is_repeated else contents
             piece = None if contents is not None else self._around(want)
             if piece is not None:
                 self._demand.start(want, piece)

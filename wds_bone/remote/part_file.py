@@ -12,6 +12,7 @@ claims of a segment would do no harm: both threads write the same bytes.
 """
 
 import fcntl
+import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from wds_bone.storage.lock import NO_LOCKS
 
 CLAIM_SECONDS = 20
 MISSING, PRESENT = 0, 1
-_LOCK_ATTEMPTS, _RETRY_SECONDS = 100, 0.0005
+_LOCK_ATTEMPTS, _RETRY_SECONDS = 1000, 0.0005
 _FIRST_CLAIM, _NUM_CLAIMS = 2, 254
 
 
@@ -46,7 +47,8 @@ class PartFile:
 
     def __init__(self, shard: RemoteShard, descriptor: int, marks: int | None) -> None:
         self.shard, self.descriptor, self.is_dropped = shard, descriptor, False
-        self._marks, self._seen = marks, bytearray(0 if marks is None else shard.num_segments)
+        self._marks, self._seen = marks, [-1] * (0 if marks is None else shard.num_segments)
+        self._releases, self._last_release = itertools.count(1), 0
         self.is_complete = marks is None
         call_when_gone(self, os.close, descriptor)
         if marks is not None:
@@ -54,11 +56,12 @@ class PartFile:
 
     def has(self, segment: int) -> bool:
         """Return whether a segment is there."""
-        if self._marks is None or self.is_complete or self._seen[segment]:
+        last_release = self._last_release  # read before the mark, so that a release in between is noticed
+        if self._marks is None or self.is_complete or self._seen[segment] == last_release:
             return True
         if os.pread(self._marks, 1, segment) != bytes([PRESENT]):
             return False
-        self._seen[segment] = PRESENT  # spares the next call to the system
+        self._seen[segment] = last_release  # spares the next call to the system, until a segment is released
         return True
 
     @contextmanager
@@ -102,8 +105,8 @@ class PartFile:
 
     def release(self, first: int, stop: int) -> None:
         """Mark segments as missing."""
-        self._seen[first:stop] = bytes(stop - first)
         self._mark(first, stop, MISSING)
+        self._last_release = next(self._releases)
 
     def write(self, first: int, stop: int, contents: memoryview) -> None:
         """Write the bytes of segments and mark them as there."""
@@ -133,8 +136,8 @@ class PartFile:
 
     def clear(self) -> None:
         """Mark all segments as missing, and the shard as unpublished."""
-        self._seen = bytearray(self.shard.num_segments)
         self._mark(0, self.shard.num_segments + 1, MISSING)
+        self._last_release = next(self._releases)
 
     def clear_claims(self) -> None:
         """Release what killed processes have claimed; only for a file that nobody else has open."""

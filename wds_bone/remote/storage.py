@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from queue import Empty
-from threading import Lock
+from threading import get_ident
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ AHEAD_BYTES = 32 * 2**20
 MAX_BATCHES_AHEAD = 64
 WAIT_SECONDS, POLL_SECONDS = 1.0, 0.005
 
+NumberT = TypeVar("NumberT", int, float)
 NextUse = Callable[[], NDArray[np.int64]]
 """Returns int64 (shards,), in how many samples each shard is needed next."""
 
@@ -61,7 +63,8 @@ class RemoteStorage:
     ) -> None:
         self._shards, self._cache, self._next_use = shards, cache, next_use
         self._clients, self._fetcher = clients, Fetcher(shards, clients, cache)
-        self._lock, self._num_hits, self._waited_seconds = Lock(), 0, 0.0
+        self._num_hits, self._waited_seconds = dict[int, int](), dict[int, float]()  # by thread: a lock could hang
+        self._forgotten = set[tuple[int, int]]()  # what failed its checksum and is about to be read again
         self._num_refused = dict[int, int]()  # reads of a shard until the cache is asked again whether it has room
         self._closed = False
         self.batches_ahead = max(2, min(MAX_BATCHES_AHEAD, AHEAD_BYTES // max(1, batch_bytes)))
@@ -76,11 +79,13 @@ class RemoteStorage:
         try:
             part = self._part(shard)
             if part is not None and self._read_cached(part, offset, size=size, into=into):
-                with self._lock:
-                    self._num_hits += 1
+                _add(self._num_hits, 1)
                 return
-            want = self._want(shard, offset, size, part)
-            if (contents := self._fetcher.take(want.key) or self._wait(want, into)) is not None:
+            want = self._want(shard, offset, size, part, is_repeated=self._was_forgotten(shard, offset))
+            contents = self._fetcher.take(want.key)
+            if contents is None or want.is_repeated:
+                contents = self._wait(want, into)
+            if contents is not None:
                 _copy(contents, into)
         except OSError as error:
             raise self._error(shard, offset, size, error) from error
@@ -96,6 +101,7 @@ class RemoteStorage:
 
     def forget(self, shard: int, offset: int, size: int) -> bool:  # noqa: ARG002
         """Drop bytes that failed their checksum, and return True: a second read fetches them again."""
+        self._forgotten.add((shard, offset))
         with suppress(OSError):  # the read that follows reports the error
             part = self._part(shard)
             if part is not None and self._cache is not None:
@@ -107,9 +113,9 @@ class RemoteStorage:
         traffic = [client.traffic for client in self._clients.values()]
         return Transfer(
             bytes_fetched=sum(each.bytes_fetched for each in traffic),
-            cache_hits=self._num_hits,
+            cache_hits=sum(list(self._num_hits.values())),
             retries=sum(each.retries for each in traffic),
-            waited_seconds=self._waited_seconds,
+            waited_seconds=sum(list(self._waited_seconds.values()), 0.0),
         )
 
     def close(self) -> None:
@@ -119,8 +125,14 @@ class RemoteStorage:
         if self._cache is not None:
             self._cache.close()
 
-    def _want(self, shard: int, offset: int, size: int, part: PartFile | None) -> Want:
-        return Want(shard, self._shards[shard].segment_at(offset), offset, size, part)
+    def _want(self, shard: int, offset: int, size: int, part: PartFile | None, *, is_repeated: bool = False) -> Want:
+        return Want(shard, self._shards[shard].segment_at(offset), offset, size, part, is_repeated)
+
+    def _was_forgotten(self, shard: int, offset: int) -> bool:
+        """Return whether an image failed its checksum the last time that it was read."""
+        was_forgotten = (shard, offset) in self._forgotten
+        self._forgotten.discard((shard, offset))
+        return was_forgotten
 
     def _part(self, shard: int) -> PartFile | None:
         """Return the file of a shard in the cache, or None.
@@ -175,8 +187,7 @@ class RemoteStorage:
                 time.sleep(POLL_SECONDS)  # another process is fetching it
             raise TimeoutError(errno.ETIMEDOUT, f"nothing has arrived for {READ_SECONDS:g} seconds")
         finally:
-            with self._lock:
-                self._waited_seconds += time.monotonic() - began
+            _add(self._waited_seconds, time.monotonic() - began)
 
     def _answer(self, waiter: Waiter) -> Answer:
         """Wait for an answer, unless the stream is closed or the time is over."""
@@ -200,6 +211,12 @@ def _remedy(error: OSError) -> str:
     if isinstance(error, ChangedError):
         return "start again with the shards as they are now, or restore those of the manifest"
     return "check the network and the server, then run the same command again"
+
+
+def _add(counts: dict[int, NumberT], number: NumberT) -> None:
+    """Add to the count of this thread. Ctrl-C in a thread that holds a lock would leave the others waiting for it."""
+    thread = get_ident()
+    counts[thread] = counts.get(thread, 0) + number
 
 
 def _copy(contents: memoryview, into: Sequence[WritableBuffer]) -> None:
