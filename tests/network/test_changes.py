@@ -89,8 +89,15 @@ def test_a_wrong_length_is_repaired_or_an_error(tiny_shards: Path, local_rows: l
 
 @pytest.mark.fault("C10")
 def test_a_bit_that_is_flipped_in_transit_is_fetched_again(tiny_shards: Path, local_rows: list[Row], cache: str):
-    flips = [Fault(flip_bit=bit) for bit in (8 * 600, 8 * 2700, 8 * 5000)]
-    with fault_server(tiny_shards, in_turn(*flips)) as url:
+    # Once in each shard: a shard that arrives with wrong bytes twice is an error.
+    places = {"train-000000.tar": 600, "train-000001.tar": 2700, "train-000002.tar": 5000}
+    flips = {name: in_turn(Fault(flip_bit=8 * place)) for name, place in places.items()}
+
+    def flip(request: Request) -> Fault | None:
+        take = flips.get(request.path.rpartition("/")[2])
+        return take(request) if take else None
+
+    with fault_server(tiny_shards, flip) as url:
         assert epoch_of(url, cache=cache)[0] == local_rows
 
 
@@ -104,7 +111,9 @@ def test_a_bit_that_is_flipped_at_rest_is_an_error_that_names_the_sample(tmp_pat
     log: list[Request] = []
     with fault_server(folder, log=log) as url:
         message = error_of(with_secrets(url), cache=cache)
-    assert re.search(r"(?s)train-000000.tar\S*: sample 'hand-\d' fails its checksum.*crc32.*do: ", message)
+    # With a cache, the digest of the whole shard may be compared before the sample is read for the second time.
+    expected = r"sample 'hand-\d' fails its checksum.*crc32" + ("" if cache == "none" else "|.*sha256 differs")
+    assert re.search(rf"(?s)train-000000.tar\S*: ({expected}).*do: ", message)
 
 
 def _replace(shard: Path) -> None:
