@@ -5,6 +5,7 @@ Out: clients.
 Invariant: a client is never used by two processes: after a fork, the child opens its own.
 """
 
+import atexit
 import os
 from collections.abc import Callable
 from functools import cache
@@ -39,9 +40,22 @@ def client_of(url: Url) -> Objects:
     return _client("http" if url.scheme == "https" else url.scheme, os.getpid())
 
 
+def close_clients() -> None:
+    """Close the clients that `client_of` returned; it opens new ones, which take the environment as it is then."""
+    _client.cache_clear()
+    while _opened:
+        _opened.pop().close()
+
+
 @cache
 def _client(scheme: str, _process: int) -> Objects:
-    return open_client(scheme)
+    client = open_client(scheme)
+    _opened.append(client)
+    return client
+
+
+_opened: list[Objects] = []
+atexit.register(close_clients)
 
 
 def _openers() -> dict[str, Callable[[], Objects]]:
