@@ -47,7 +47,7 @@ def store(request: pytest.FixtureRequest) -> Store:
 def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Hide the credentials of whoever runs the tests, and give up after twenty seconds without progress."""
     monkeypatch.setattr(retries, "TIMEOUT_SECONDS", 20.0)
-    clients._client.cache_clear()  # those of another test have its environment
+    clients.close_clients()  # those of another test have its environment
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("AWS_PROFILE", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_CLIENT_ID"):
         monkeypatch.delenv(name, raising=False)
@@ -74,7 +74,7 @@ def behind(store: Store, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> Ite
     host = urlsplit(store.url).netloc
     with fault_server(f"http://{host}", faults) as url:
         set_environment(monkeypatch, store.environment(store.url.replace(f"http://{host}", url)))
-        clients._client.cache_clear()
+        clients.close_clients()
         yield
 
 
@@ -171,7 +171,7 @@ def test_a_wrong_region_is_an_error_that_says_so(s3_url: str, tiny_shards: Path,
     moved = Fault(status=301, body=body, headers={"x-amz-bucket-region": "eu-central-1"})
     with fault_server(s3_url, always(moved)) as url:
         set_environment(monkeypatch, s3_environment(url))
-        clients._client.cache_clear()
+        clients.close_clients()
         assert re.search(r"(?s)s3://bones/tiny\S*: .*region.*do: ", error_of(address, cache="none"))
 
 

@@ -40,11 +40,22 @@ def client_of(url: Url) -> Objects:
     return _client("http" if url.scheme == "https" else url.scheme, os.getpid())
 
 
+def close_clients() -> None:
+    """Close the clients that `client_of` returned; it opens new ones, which take the environment as it is then."""
+    _client.cache_clear()
+    while _opened:
+        _opened.pop().close()
+
+
 @cache
 def _client(scheme: str, _process: int) -> Objects:
     client = open_client(scheme)
-    atexit.register(client.close)
+    _opened.append(client)
     return client
+
+
+_opened: list[Objects] = []
+atexit.register(close_clients)
 
 
 def _openers() -> dict[str, Callable[[], Objects]]:

@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 from huggingface_hub import HfApi, get_token, hf_hub_url
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not in `__all__`
 
 from wds_bone.objects.http_objects import HttpObjects
 from wds_bone.objects.protocol import RemoteError, Version
