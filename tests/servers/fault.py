@@ -128,6 +128,7 @@ class _Server(ThreadingHTTPServer):
             self._connections.add(request)
         try:
             if self.stopping.is_set():  # `stop` has ended the others already
+                self.shutdown_request(request)
                 return
             super().process_request_thread(request, client_address)  # type: ignore[arg-type]
         finally:
