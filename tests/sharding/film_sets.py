@@ -49,9 +49,9 @@ def _enable_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+def finish(process: "subprocess.Popen[str]", *, seconds: float = DEADLINE_SECONDS) -> tuple[int, str, str]:
     """Wait for a command to end, and return its exit code and its output."""
-    out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    out, err = process.communicate(timeout=seconds)
     return process.returncode, out, err
 
 

@@ -50,6 +50,11 @@ def whole_set(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return digests(out)
 
 
+def finish_cluster(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    """Wait for a command, which takes a minute on a busy machine because every worker imports torch."""
+    return finish(process, seconds=400)
+
+
 def folders_in_staging(out: Path) -> list[Path]:
     return [path for path in (out / STAGING_NAME).glob("*") if path.is_dir()]
 
@@ -70,7 +75,7 @@ def test_three_workers_of_which_one_is_killed_write_the_same_bytes(
         assert main(["--out", str(out), *HANDS]) == 2
         assert f"process {process.pid} on " in capsys.readouterr().err
         os.kill(writers_of(out)[0], signal.SIGKILL)
-        status, _, err = finish(process)
+        status, _, err = finish_cluster(process)
     assert status == 0, err
     assert "train + val: 120 of 120 samples" in err
     assert digests(out) == whole_set
@@ -84,12 +89,12 @@ def test_a_shard_whose_workers_are_lost_too_often_is_an_error_and_a_repeated_run
             process = start(out, *HANDS, "--scheduler", scheduler.address)
             wait_until(lambda: writers_of(out))
             os.kill(writers_of(out)[0], signal.SIGKILL)
-            status, _, err = finish(process)
+            status, _, err = finish_cluster(process)
             assert status == 2
             assert "all workers that wrote this shard ended before it was finished" in err
             assert "got:      1, the last one tcp://" in err
         with scheduler.workers(1):
-            assert finish(start(out, *HANDS, "--scheduler", scheduler.address))[0] == 0
+            assert finish_cluster(start(out, *HANDS, "--scheduler", scheduler.address))[0] == 0
     assert digests(out) == whole_set
 
 
@@ -135,7 +140,7 @@ def test_a_lost_scheduler_is_an_error_and_a_repeated_run_continues_without_it(tm
         process = start(out, *HANDS, "--scheduler", scheduler.address)
         wait_until(lambda: writers_of(out))
         scheduler.process.kill()
-        status, _, err = finish(process)
+        status, _, err = finish_cluster(process)
     assert status == 2
     assert "the connection to the scheduler was lost while the shard was written" in err
     assert "Traceback" not in err
@@ -185,7 +190,7 @@ def test_the_command_waits_for_workers_and_refuses_one_with_another_version_that
     assert process.stderr is not None
     wait_until(lambda: lines.append(process.stderr.readline()) or "no workers are connected" in lines[-1])
     with scheduler.workers(1, environment=other_version(tmp_path)):
-        status, _, err = finish(process)
+        status, _, err = finish_cluster(process)
     assert status == 2
     assert "error: worker tcp://127.0.0.1:" in err
     assert "has other versions than this command" in err
