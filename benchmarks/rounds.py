@@ -28,6 +28,7 @@ PACKAGES = (
     "Pillow",
     "zlib-ng",
     "imagecodecs",
+    "distributed",
     "litdata",
     "nvidia-dali-cuda130",
     "spdl",

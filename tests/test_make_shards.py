@@ -6,15 +6,23 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.sharding.film_sets import SCRIPT, digests, make, start, write_films
+from tests.sharding.film_sets import (
+    DEADLINE_SECONDS,
+    SCRIPT,
+    digests,
+    finish,
+    make,
+    start,
+    wait_until,
+    write_films,
+    writers_of,
+)
 from wds_bone.config import options_of
 from wds_bone.make_shards import main, plan_set
 from wds_bone.sharding.settings import MakeShardsConfig
@@ -24,11 +32,10 @@ from wds_bone.verify import main as verify
 
 OPTIONS = [
     *("labels", "images", "out", "split", "val-fraction", "size", "encoding", "quality", "stretch"),
-    *("samples-per-shard", "workers", "seed", "on-bad", "max-bad", "synthetic", "replace"),
+    *("samples-per-shard", "workers", "scheduler", "seed", "on-bad", "max-bad", "synthetic", "replace"),
     *("id-column", "patient-column", "age-column", "gender-column", "gender-is", "age-unit"),
     *("gender-words", "delimiter", "id-width", "safe-keys"),
 ]
-DEADLINE_SECONDS = 110
 
 
 def test_the_command_has_exactly_these_options():
@@ -62,6 +69,8 @@ def test_the_command_has_exactly_these_options():
         (["--val-fraction", "nan"], "--val-fraction "),
         (["--samples-per-shard", "0"], "--samples-per-shard "),
         (["--workers", "0"], "--workers "),
+        (["--workers", "2", "--scheduler", "tcp://host:8786"], "--scheduler and --workers contradict"),
+        (["--scheduler", ""], "--scheduler  is not valid"),
         (["--synthetic", "0"], "--synthetic "),
         (["--labels", "x", "--images", "x", "--stretch", "5"], "wds-bone make-shards: argument --stretch"),
         (["--labels", "x", "--images", "x", "--stretch", "99", "1"], "--stretch "),
@@ -91,33 +100,8 @@ def test_an_error_in_the_label_table_is_reported_with_its_line(tmp_path: Path, c
     assert "labels.csv: line 5" in capsys.readouterr().err
 
 
-def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=DEADLINE_SECONDS)
-    return process.returncode, out, err
-
-
 def staged_files(out: Path) -> int:
     return len(list((out / STAGING_NAME).glob("*")))
-
-
-def wait_until(condition: Callable[[], object], *, seconds: float = DEADLINE_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.01)
-
-
-def writers_of(out: Path) -> list[int]:
-    """Return the ids of the processes that have an unfinished shard open."""
-    writers = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            links = [str(descriptor.readlink()) for descriptor in (process / "fd").iterdir()]
-        except OSError:
-            continue
-        if any(link.startswith(f"{out}/") and ".tar." in link and link.endswith(".tmp") for link in links):
-            writers.append(int(process.name))
-    return writers
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system has no /proc")

@@ -10,7 +10,8 @@ if __name__ == "__main__":
 
     start("make-shards")
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -21,10 +22,12 @@ from wds_bone.labels.read import RejectedSample
 from wds_bone.paths import refuse_unusable_folder
 from wds_bone.sharding.bad_list import BAD_NAME
 from wds_bone.sharding.build import BuiltSet, build_set
+from wds_bone.sharding.cluster import connect, write_shards_on_cluster
 from wds_bone.sharding.keys_list import KEYS_NAME
 from wds_bone.sharding.overview import HISTOGRAM_NAME, SHEET_NAME, format_counts, format_num_samples
 from wds_bone.sharding.patients import NO_PATIENTS, describe_patients
 from wds_bone.sharding.plan import SetPlan, assign_splits, default_samples_per_shard, plan_split
+from wds_bone.sharding.processes import WriteShards, write_shards
 from wds_bone.sharding.settings import (
     DEFAULT_FILM_PIXELS,
     DEFAULT_HAND_PIXELS,
@@ -35,7 +38,7 @@ from wds_bone.sharding.settings import (
 from wds_bone.sharding.sources import FilmSources, film_sources, synthetic_sources
 from wds_bone.sharding.writer import check_bad_budget, format_causes
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, ImageFormat
-from wds_bone.storage.lock import folder_lock
+from wds_bone.storage.lock import Lock, folder_lock
 from wds_bone.storage.machine import check_count
 from wds_bone.stream.settings import available_cores
 
@@ -59,19 +62,22 @@ def make_shards(config: MakeShardsConfig) -> BuiltSet:
     """Write the set that `config` describes, print a summary of it, and return it."""
     check_count("--workers", config.workers, cores=available_cores())
     refuse_unusable_folder(config.out, files=(MANIFEST_NAME,), folders=(STAGING_NAME,))
-    with folder_lock(config.out, "make-shards", files=FILES_OF_A_SET) as lock:
+    with folder_lock(config.out, "make-shards", files=FILES_OF_A_SET) as lock, _open_writer(config, lock) as write:
         plan = plan_set(config)
         print(_describe_plan(plan, config.out))  # noqa: T201
-        built = build_set(
-            plan,
-            config.out,
-            lock=lock,
-            workers=config.workers or available_cores(),
-            max_bad=config.max_bad,
-            replace=config.replace,
-        )
+        built = build_set(plan, config.out, write=write, max_bad=config.max_bad, replace=config.replace)
     print(_describe_result(built, plan, config.out))  # noqa: T201
     return built
+
+
+@contextmanager
+def _open_writer(config: MakeShardsConfig, lock: Lock) -> Iterator[WriteShards]:
+    """Yield what writes shards: this machine, or the cluster of a scheduler."""
+    if config.scheduler is None:
+        yield partial(write_shards, workers=config.workers or available_cores(), lock=lock)
+    else:
+        with connect(config.scheduler) as client:
+            yield partial(write_shards_on_cluster, client=client, images=config.images)
 
 
 def plan_set(config: MakeShardsConfig) -> SetPlan:

@@ -4,6 +4,8 @@ import hashlib
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -14,6 +16,7 @@ from wds_bone.shards.manifest import MANIFEST_NAME, read_manifest
 from wds_bone.shards.sidecars import read_sidecar
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_shards.py"
+DEADLINE_SECONDS = 110
 
 
 def write_films(folder: Path, num_films: int, *, first: int = 0) -> list[str]:
@@ -28,8 +31,9 @@ def write_films(folder: Path, num_films: int, *, first: int = 0) -> list[str]:
 
 
 def make(out: Path, *arguments: str) -> int:
-    """Run the command in this process with small images and one worker, and return its exit code."""
-    defaults = {"--size": "16", "--encoding": "png", "--samples-per-shard": "8", "--workers": "1"}
+    """Run the command in this process with small images, on a cluster or with one worker, and return its exit code."""
+    defaults = {"--size": "16", "--encoding": "png", "--samples-per-shard": "8"}
+    defaults |= {} if "--scheduler" in arguments else {"--workers": "1"}
     rest = [text for name, value in defaults.items() if name not in arguments for text in (name, value)]
     return main(["--out", str(out), *rest, *arguments])
 
@@ -43,6 +47,33 @@ def start(out: Path, *arguments: str, wrapper: tuple[str, ...] = (), **options: 
 
 def _enable_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    """Wait for a command to end, and return its exit code and its output."""
+    out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    return process.returncode, out, err
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float = DEADLINE_SECONDS) -> None:
+    """Wait until `condition` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.01)
+
+
+def writers_of(out: Path) -> list[int]:
+    """Return the ids of the processes that have an unfinished shard open."""
+    writers = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            links = [str(descriptor.readlink()) for descriptor in (process / "fd").iterdir()]
+        except OSError:
+            continue
+        if any(link.startswith(f"{out}/") and ".tar." in link and link.endswith(".tmp") for link in links):
+            writers.append(int(process.name))
+    return writers
 
 
 def names_in(folder: Path) -> list[str]:

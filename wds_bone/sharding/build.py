@@ -17,7 +17,7 @@ from wds_bone.sharding.bad_list import read_bad, write_bad
 from wds_bone.sharding.existing import select_pending
 from wds_bone.sharding.keys_list import write_keys
 from wds_bone.sharding.plan import SetPlan, SplitPlan
-from wds_bone.sharding.processes import WriterSettings, write_shards
+from wds_bone.sharding.processes import WriterSettings, WriteShards
 from wds_bone.sharding.staging import (
     finished_record,
     move_shards,
@@ -30,7 +30,6 @@ from wds_bone.sharding.staging import (
 from wds_bone.sharding.writer import ShardRecord, check_bad_budget, format_causes
 from wds_bone.shards.manifest import MANIFEST_NAME, Manifest, SplitEntry, write_manifest
 from wds_bone.shards.sidecars import read_sidecar, split_entry
-from wds_bone.storage.lock import Lock
 
 
 @dataclass(frozen=True)
@@ -43,15 +42,14 @@ class BuiltSet:
 
 
 def build_set(
-    plan: SetPlan, out: Path, *, lock: Lock, workers: int, max_bad: int | None = None, replace: bool = False
+    plan: SetPlan, out: Path, *, write: WriteShards, max_bad: int | None = None, replace: bool = False
 ) -> BuiltSet:
     """Write the set of `plan` into `out`, or the part of it that does not exist yet.
 
     Args:
         plan: the splits to write.
-        out: the folder of the set; its other splits are kept.
-        lock: the lock on `out`, held by the caller.
-        workers: the number of shards to write at a time.
+        out: the folder of the set, locked by the caller; its other splits are kept.
+        write: writes shards, in this process, in others, or on a cluster.
         max_bad: how many bad samples may be left out; None makes the first one an error.
         replace: write all splits of the plan again, and discard an unfinished run of another plan.
 
@@ -70,8 +68,8 @@ def build_set(
         write_keys(out, _complete_ids(plan, known_bad))
         return BuiltSet(base, tuple(known_bad), was_complete=True)
     staging = open_staging(out, pending, replace=replace)
-    settings = WriterSettings(staging, pending.image, max_bad, lock)
-    records = _write_pending_shards(pending, out, settings, workers=workers)
+    settings = WriterSettings(staging, pending.image, max_bad)
+    records = _write_pending_shards(pending, out, settings, write=write)
     rejected = [*known_bad, *(bad for record in records.values() for bad in record.rejected)]
     check_bad_budget(rejected, max_bad)
     manifest = _publish(pending, out, records, base)
@@ -86,7 +84,7 @@ def _find_known_bad(plan: SetPlan, pending: SetPlan, out: Path) -> list[Rejected
 
 
 def _write_pending_shards(
-    pending: SetPlan, out: Path, settings: WriterSettings, *, workers: int
+    pending: SetPlan, out: Path, settings: WriterSettings, *, write: WriteShards
 ) -> dict[str, ShardRecord]:
     """Write the shards that are not finished yet and return the records of all shards, by name."""
     shards = [shard for split in pending.splits for shard in split.shards]
@@ -94,7 +92,7 @@ def _write_pending_shards(
     total, left = (sum(len(shard.sources) for shard in part) for part in (shards, unfinished))
     label = " + ".join(split.name for split in pending.splits)
     with progress(total, "samples", label=label, start=total - left) as show:
-        write_shards(unfinished, settings, workers=workers, show=lambda done: show(total - left + done))
+        write(unfinished, settings, show=lambda done: show(total - left + done))
     records = {shard.name: finished_record(out, shard.name) for shard in shards}
     complete = {name: record for name, record in records.items() if record is not None}
     if missing := sorted(records.keys() - complete.keys()):

@@ -21,7 +21,7 @@ from multiprocessing import connection, forkserver
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from wds_bone.errors import ShardError, WdsBoneError
 from wds_bone.interrupt import SIGNALS
@@ -42,7 +42,6 @@ class WriterSettings:
     folder: Path
     image: ImageFormat
     max_bad: int | None
-    lock: Lock
 
 
 @dataclass
@@ -52,17 +51,31 @@ class _RunningWriter:
     errors: "connection.Connection[Any, WdsBoneError]"
 
 
+class WriteShards(Protocol):
+    """Writes shards, and calls `show` regularly with the number of samples done."""
+
+    def __call__(self, shards: Sequence[ShardPlan], settings: WriterSettings, *, show: Callable[[int], None]) -> None:
+        """Write `shards` to the folder in `settings`."""
+
+
 def write_shards(
-    shards: Sequence[ShardPlan], settings: WriterSettings, *, workers: int, show: Callable[[int], None]
+    shards: Sequence[ShardPlan], settings: WriterSettings, *, workers: int, lock: Lock, show: Callable[[int], None]
 ) -> None:
     """Write `shards`, at most `workers` at a time, and call `show` regularly with the number of samples done.
+
+    Args:
+        shards: the shards.
+        settings: the settings of all of them.
+        workers: the number of processes.
+        lock: the lock on the folder of the set, which the processes hold too.
+        show: is called with the number of samples done.
 
     Raises:
         WdsBoneError: if a writer fails; the other writers are killed.
         ShardError: if a writer is killed.
     """
     if workers > 1 and len(shards) > 1:
-        _write_in_processes(shards, settings, workers=workers, show=show)
+        _write_in_processes(shards, settings, workers=workers, lock=lock, show=show)
         return
     num_done = 0
     for shard in shards:
@@ -71,7 +84,7 @@ def write_shards(
 
 
 def _write_in_processes(
-    shards: Sequence[ShardPlan], settings: WriterSettings, *, workers: int, show: Callable[[int], None]
+    shards: Sequence[ShardPlan], settings: WriterSettings, *, workers: int, lock: Lock, show: Callable[[int], None]
 ) -> None:
     # The fork server imports everything only once, so it is faster than spawning, and it is safe with threads.
     context = multiprocessing.get_context("forkserver")
@@ -85,7 +98,7 @@ def _write_in_processes(
         while waiting or running:
             while waiting and len(running) < workers:
                 number, shard = waiting.pop()
-                running.append(_start(context, shard, settings, counts=counts, number=number))
+                running.append(_start(context, shard, (settings, lock, counts, number)))
             connection.wait([writer.process.sentinel for writer in running], timeout=POLL_SECONDS)
             running = [writer for writer in running if not _has_finished(writer)]
             show(sum(counts))
@@ -122,10 +135,10 @@ def _kill_fork_server() -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _start(context: Any, shard: ShardPlan, settings: WriterSettings, *, counts: Any, number: int) -> _RunningWriter:
+def _start(context: Any, shard: ShardPlan, rest: tuple[WriterSettings, Lock, Any, int]) -> _RunningWriter:
     with _start_errors():
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_run_writer, args=(shard, settings, counts, number, sender), name=shard.name)
+        process = context.Process(target=_run_writer, args=(sender, shard, *rest), name=shard.name)
         process.start()
     sender.close()
     return _RunningWriter(shard, process, receiver)
@@ -183,7 +196,12 @@ def _ended_early_error(writer: _RunningWriter) -> ShardError:
 
 
 def _run_writer(
-    shard: ShardPlan, settings: WriterSettings, counts: Any, number: int, errors: "connection.Connection[Any, Any]"
+    errors: "connection.Connection[Any, Any]",
+    shard: ShardPlan,
+    settings: WriterSettings,
+    _lock: Lock,  # held until this process ends
+    counts: Any,
+    number: int,
 ) -> None:
     """Write one shard in a separate process."""
     for sent in SIGNALS:  # a terminal sends them to all processes; the parent ends its writers

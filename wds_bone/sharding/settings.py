@@ -67,6 +67,12 @@ class MakeShardsConfig:
         "maximum number of samples per shard (default: about a twelfth of all, at most 1000)", default=None, min=1
     )
     workers: int | None = option("number of shards to write in parallel (default: one per core)", default=None, min=1)
+    scheduler: str | None = option(
+        "write the shards on the Dask cluster of the scheduler at this address, such as tcp://10.0.0.1:8786 "
+        "(default: write them on this machine)",
+        default=None,
+        metavar="ADDRESS",
+    )
     seed: int = option("seed of the split, the order of the samples and the synthetic hands", default=0)
     on_bad: Literal["stop", "skip"] = option("whether to stop at a bad sample or to skip it", default="stop")
     max_bad: int | None = option("with --on-bad skip: maximum number of bad samples to skip", default=None, min=0)
@@ -172,5 +178,9 @@ def _check_inputs(config: MakeShardsConfig) -> None:
         raise ConfigError(f"{given[0]} without --labels", expected="both", got="no label table", do="add --labels FILE")
     if config.labels is not None and config.synthetic is not None:
         raise ConfigError("--labels and --synthetic contradict each other", do="leave one of them out")
+    if config.scheduler is not None and config.workers is not None:
+        raise ConfigError("--scheduler and --workers contradict each other", do="leave one of them out")
+    if config.scheduler == "":
+        raise invalid_setting(config, "scheduler", "an address, such as tcp://10.0.0.1:8786")
     if config.split is not None and config.val_fraction is not None:
         raise ConfigError("--split and --val-fraction contradict each other", do="leave one of them out")

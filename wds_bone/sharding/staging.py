@@ -7,14 +7,16 @@ after that, the plan can be completed after any crash, because nothing that is n
 """
 
 import json
+import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from wds_bone.errors import ShardError
 from wds_bone.sharding.plan import SetPlan, describe_difference, plan_as_json
-from wds_bone.sharding.writer import ShardRecord, read_record
+from wds_bone.sharding.writer import ShardRecord, read_record, record_path
 from wds_bone.shards.manifest import (
     MANIFEST_NAME,
     SHARD_SUFFIXES,
@@ -54,6 +56,7 @@ def open_staging(out: Path, plan: SetPlan, *, replace: bool) -> Path:
         raise ShardError(f"{staging}: is a symbolic link", expected="a folder", got="a link", do="remove the link")
     new, old = plan_as_json(plan), _read_plan(staging)
     if old == new:
+        _remove_attempts(staging)
         return staging
     if not replace:
         _refuse_unfinished(out, new, old)
@@ -61,6 +64,47 @@ def open_staging(out: Path, plan: SetPlan, *, replace: bool) -> Path:
     _clear(staging)
     write_bytes_atomically(staging / PLAN_NAME, json.dumps(new, indent=1).encode())
     return staging
+
+
+@contextmanager
+def attempts_folder(staging: Path) -> Iterator[Path]:
+    """Yield a new folder in `staging` for the attempts to write shards on other machines; at the end, it is removed.
+
+    A writer that is still running when its run has ended cannot reach the staging folder of the next run: its name for
+    the folder leads nowhere.
+    """
+    folder = staging / secrets.token_hex(8)
+    with storage_errors(folder):
+        folder.mkdir()
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # what remains is removed with the staging folder
+            _remove_folder(folder)
+
+
+def adopt_shard(staging: Path, attempt: Path, shard_name: str) -> None:
+    """Move a finished shard from the folder of an attempt into `staging`, its record last.
+
+    Raises:
+        ShardError: if the folder has no record of the shard, or a damaged one.
+        WdsBoneError: if a file cannot be moved.
+    """
+    record = read_record(attempt, shard_name)
+    if record is None or record.entry.name != shard_name:
+        raise ShardError(
+            f"{attempt}: does not contain the shard that was written there",
+            expected=f"{shard_name} and its record",
+            got="none" if record is None else record.entry.name,
+            do="make sure that all machines share this folder, and run the command again",
+        )
+    with storage_errors(staging):
+        for name in _file_names(record.entry):
+            (attempt / name).rename(staging / name)
+        sync_folder(staging)
+        record_path(attempt, shard_name).rename(record_path(staging, shard_name))
+        sync_folder(staging)
+        attempt.rmdir()
 
 
 def finished_record(out: Path, shard_name: str) -> ShardRecord | None:
@@ -155,11 +199,27 @@ def _refuse_unlisted_shards(out: Path, splits: Sequence[str]) -> None:
 
 
 def _clear(staging: Path, *, with_kept: bool = False) -> None:
+    _remove_attempts(staging)
     with storage_errors(staging):
         for path in staging.iterdir():
             if path.name != PLAN_NAME and (with_kept or path.name != KEPT_NAME):
-                path.unlink() if path.is_file() or path.is_symlink() else shutil.rmtree(path)
+                path.unlink()
         (staging / PLAN_NAME).unlink(missing_ok=True)
+
+
+def _remove_attempts(staging: Path) -> None:
+    """Delete what lost or killed runs on a cluster have left: the only folders in the staging folder."""
+    with storage_errors(staging):
+        for path in staging.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                _remove_folder(path)
+
+
+def _remove_folder(folder: Path) -> None:
+    """Delete a folder in which other machines may still be writing; without its name, they find it no longer."""
+    nameless = folder.with_name(secrets.token_hex(8))
+    folder.rename(nameless)
+    shutil.rmtree(nameless)
 
 
 def _file_names(entry: ShardEntry) -> tuple[str, ...]:

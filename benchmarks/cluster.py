@@ -1,0 +1,102 @@
+"""How long does a Dask cluster take for a set of shards, with one worker and with two, compared with local processes?
+
+Command:   python -m benchmarks.cluster [--images FOLDER] [--num-films 200] [--repeat 1] [--size 512] [--rounds 5]
+Compared:  `wds-bone make-shards --workers 1` and `--workers 2`, including starting the processes;
+           `wds-bone make-shards --scheduler ADDRESS` with one worker and with two, each a process with one thread that
+           is already running, including the connection and the comparison of the workers.
+Method:    films from a folder to letterboxed gray JPEG q95, 24 shards; warm page cache. Every set is compared with the
+           first one, byte for byte. Scheduler, workers and the command share the cores of one machine.
+Machine:   Linux, two CPU cores.
+Result:    benchmarks/results/cluster.json.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import io
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from benchmarks.rounds import add_rounds_argument, print_table, run_rounds, save_result
+from benchmarks.writer_inputs import WriterInput, gather_films, write_table
+from wds_bone.make_shards import main as make_shards
+
+NUM_SHARDS = 24
+NUM_WORKERS = (1, 2)
+
+
+def seconds_to_write(inputs: WriterInput, digests: set[str], *options: str) -> float:
+    """Return the seconds for the whole set, and add its digest to `digests`."""
+    per_shard = math.ceil(len(inputs.films) / NUM_SHARDS)
+    with tempfile.TemporaryDirectory(dir=inputs.table.parent) as out:
+        paths = ["--labels", str(inputs.table), "--images", str(inputs.folder), "--out", out]
+        settings = ["--size", str(inputs.size), "--samples-per-shard", str(per_shard)]
+        output = io.StringIO()
+        start = time.perf_counter()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            code = make_shards([*paths, *settings, *options])
+        seconds = time.perf_counter() - start
+        if code != 0:
+            raise SystemExit(output.getvalue())
+        digests.add(digest_of(Path(out)))
+    return seconds
+
+
+def digest_of(out: Path) -> str:
+    """Return the sha256 of the names and contents of all files of a set."""
+    digest = hashlib.sha256()
+    for path in sorted(out.iterdir()):
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def writers(inputs: WriterInput, digests: set[str], stack: ExitStack) -> dict[str, Callable[[], float]]:
+    """Return a function per kind and number of workers; the workers of the clusters run until `stack` is closed."""
+    from distributed import LocalCluster
+
+    found: dict[str, Callable[[], float]] = {}
+    for number in NUM_WORKERS:
+        found[f"local, {number}"] = partial(seconds_to_write, inputs, digests, "--workers", str(number))
+        cluster = stack.enter_context(LocalCluster(n_workers=number, threads_per_worker=1, dashboard_address=":0"))
+        address = cluster.scheduler_address
+        found[f"cluster, {number}"] = partial(seconds_to_write, inputs, digests, "--scheduler", address)
+    return found
+
+
+def parse_args() -> argparse.Namespace:
+    """Return the command-line options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="folder of films (default: synthetic hands)")
+    numbers = {
+        "--num-films": (200, "number of different films, at most"),
+        "--repeat": (1, "number of times to write each film"),
+        "--size": (512, "side of the images in pixels"),
+    }
+    for name, (default, text) in numbers.items():
+        parser.add_argument(name, type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)")
+    add_rounds_argument(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the benchmark."""
+    args, digests = parse_args(), set[str]()
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        films = gather_films(args.images, folder, num_films=args.num_films, repeat=args.repeat)
+        inputs = WriterInput(folder / "films", folder / "labels.csv", films, args.size)
+        write_table(inputs.table, films)
+        seconds = run_rounds(writers(inputs, digests, stack), num_rounds=args.rounds)
+    print_table(seconds, unit="seconds", reference="local, 1")
+    print(f"different sets: {len(digests)}")
+    settings = {**vars(args), "images": "real films" if args.images else "synthetic hands", "num_images": len(films)}
+    print(save_result("cluster", {"settings": settings, "different_sets": len(digests), "seconds": seconds}))
+
+
+if __name__ == "__main__":  # the workers import this module
+    main()

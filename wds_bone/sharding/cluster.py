@@ -1,0 +1,254 @@
+"""Write shards on a Dask cluster whose workers share the folders of the films and of the set with this machine.
+
+In: plans of shards, and a client of the scheduler.
+Out: their files and records in the staging folder.
+Invariant: a worker writes only to a folder of its own, and only this process moves files from there to the staging
+folder. So nothing that lost, late or cancelled workers write becomes a part of a set.
+"""
+
+import concurrent.futures
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wds_bone.errors import ConfigError, ShardError, WdsBoneError
+from wds_bone.sharding.cluster_task import SAME_ENVIRONMENT, Site, find_problem, local_versions, write_attempt
+from wds_bone.sharding.plan import ShardPlan
+from wds_bone.sharding.processes import POLL_SECONDS, WriterSettings
+from wds_bone.sharding.sources import Source
+from wds_bone.sharding.staging import adopt_shard, attempts_folder
+from wds_bone.storage.durable import warn_once
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+MAX_SUBMITTED = 1000
+"""The number of shards that the scheduler knows at a time: it keeps their plans in memory, up to 150 kB each."""
+QUIET_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
+_RUN_AGAIN = "run the command again to continue where it stopped"
+
+_Attempt = concurrent.futures.Future[str]
+
+
+@contextmanager
+def connect(address: str) -> Iterator["Client"]:
+    """Yield a client of the Dask scheduler at `address`.
+
+    Raises:
+        ConfigError: if Dask is not installed, or no scheduler answers.
+    """
+    try:
+        from distributed import Client
+    except ModuleNotFoundError as error:
+        problem = f"--scheduler {address}: the extra `cluster` is not installed"
+        raise ConfigError(problem, do="run `pip install distributed`, or leave this option out") from error
+    client = Client.__new__(Client)  # it connects in __init__, and must also be closed if that fails
+    with _quiet(logging.getLogger("distributed.client")):
+        try:
+            with _connection_errors(address):
+                client.__init__(address, set_as_default=False)
+            yield client
+        finally:
+            with suppress(TimeoutError):
+                client.close(timeout=CLOSE_SECONDS)
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Keep a logger from printing tracebacks of what is reported as an error with a remedy."""
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _connection_errors(address: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, TypeError) as error:  # TypeError: no certificates are configured for tls://
+        raise ConfigError(
+            f"--scheduler {address}: no Dask scheduler answers",
+            expected="the address that `dask scheduler` prints, such as tcp://10.0.0.1:8786",
+            got=error,
+            do="check the address, and that the scheduler is running",
+        ) from error
+
+
+def write_shards_on_cluster(
+    shards: Sequence[ShardPlan],
+    settings: WriterSettings,
+    *,
+    client: "Client",
+    images: Sequence[Path],
+    show: Callable[[int], None],
+) -> None:
+    """Write `shards` on the workers of a cluster, and call `show` regularly with the number of samples done.
+
+    Args:
+        shards: the shards.
+        settings: the settings of all of them; the folder must be shared with the workers.
+        client: a client of the scheduler.
+        images: the folders of the films, which must be shared too.
+        show: is called with the number of samples done.
+
+    Raises:
+        ConfigError: if a worker differs in its versions, or does not see the same folders; nothing has been written.
+        WdsBoneError: if a shard cannot be written; the other tasks are canceled.
+    """
+    if not shards:
+        return
+    with attempts_folder(settings.folder) as folder, _canceled_at_end(client) as executor:
+        site = Site(local_versions(), str(folder.absolute()), _probe_films(shards, images))
+        _check_workers(client, site)
+        remote = replace(settings, folder=folder.absolute())
+        submit = partial(executor.submit, write_attempt, settings=remote, site=site)
+        with _counts(client, topic=folder.name) as counts:
+            poll = _poll(client, counts, show)
+            for shard, attempt in _finished(shards, submit, poll):
+                adopt_shard(settings.folder, folder / _name_of(attempt, shard), shard.name)
+                counts[shard.name] = len(shard.sources)
+            poll()
+
+
+def _finished(
+    shards: Sequence[ShardPlan], submit: Callable[[ShardPlan], _Attempt], poll: Callable[[], None]
+) -> Iterator[tuple[ShardPlan, _Attempt]]:
+    """Submit all shards, not too many at a time, and yield each of them when its task has ended."""
+    waiting, running = deque(shards), dict[_Attempt, ShardPlan]()
+    while waiting or running:
+        while waiting and len(running) < MAX_SUBMITTED:
+            shard = waiting.popleft()
+            running[submit(_with_absolute_paths(shard))] = shard
+        ended, _ = concurrent.futures.wait(running, POLL_SECONDS, concurrent.futures.FIRST_COMPLETED)
+        for attempt in ended:
+            yield running.pop(attempt), attempt
+        poll()
+
+
+def _with_absolute_paths(shard: ShardPlan) -> ShardPlan:
+    """Return `shard` with film paths that do not depend on the folder in which a worker was started."""
+
+    def absolute(source: Source) -> Source:
+        return replace(source, image=source.image.absolute()) if isinstance(source.image, Path) else source
+
+    return replace(shard, sources=tuple(map(absolute, shard.sources)))
+
+
+def _probe_films(shards: Sequence[ShardPlan], folders: Sequence[Path]) -> dict[str, int]:
+    """Return the path and size of one film in each folder: a folder that is not mounted may be there, but empty."""
+    return {path: num_bytes for folder in folders for path, num_bytes in _first_film(shards, folder).items()}
+
+
+def _first_film(shards: Sequence[ShardPlan], folder: Path) -> dict[str, int]:
+    for source in (source for shard in shards for source in shard.sources):
+        if isinstance(source.image, Path) and source.image.is_relative_to(folder):
+            return {str(source.image.absolute()): int(source.fingerprint)}
+    return {}
+
+
+def _check_workers(client: "Client", site: Site) -> None:
+    """Compare all workers with this machine; those that join later compare themselves before each task.
+
+    Raises:
+        ConfigError: if one of them differs.
+    """
+    for address, found in client.run(find_problem, site, on_error="return").items():
+        if isinstance(found, ImportError):
+            raise _import_error(f"worker {address}", found) from found
+        if isinstance(found, WdsBoneError):
+            raise found
+        if isinstance(found, Exception) and not isinstance(found, OSError):  # OSError: the worker was lost
+            raise found
+
+
+def _import_error(where: str, error: ImportError) -> ConfigError:
+    return ConfigError(
+        f"{where}: cannot import the code of this command",
+        expected=", ".join(f"{name} {version}" for name, version in local_versions().items()),
+        got=error,
+        do=SAME_ENVIRONMENT,
+    )
+
+
+@contextmanager
+def _canceled_at_end(client: "Client") -> Iterator[concurrent.futures.Executor]:
+    """Yield an executor on the cluster, and cancel its tasks at the end, so that workers stop after an error."""
+    executor = client.get_executor(pure=False)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=False)
+
+
+@contextmanager
+def _counts(client: "Client", *, topic: str) -> Iterator[dict[str, int]]:
+    """Yield the number of samples done of each shard, as the workers report it while they write."""
+    counts: dict[str, int] = {}
+
+    def note(event: tuple[float, tuple[str, int]]) -> None:
+        name, num_done = event[1]
+        counts[name] = max(num_done, counts.get(name, 0))  # an attempt that follows a lost one starts again
+
+    client.subscribe_topic(topic, note)
+    try:
+        yield counts
+    finally:
+        client.unsubscribe_topic(topic)
+
+
+def _poll(client: "Client", counts: dict[str, int], show: Callable[[int], None]) -> Callable[[], None]:
+    """Return a function that shows the progress, and warns if there is none because no worker is connected."""
+    last_done, last_change = 0, time.monotonic()
+
+    def poll() -> None:
+        nonlocal last_done, last_change
+        done, now = sum([*counts.values()]), time.monotonic()
+        if done != last_done:
+            last_done, last_change = done, now
+            show(done)
+        elif now - last_change > QUIET_SECONDS:
+            last_change = now
+            with suppress(OSError):  # if the connection is lost, the attempts will say so
+                if not client.nthreads():
+                    warn_once("no workers are connected to the scheduler; waiting for them")
+
+    return poll
+
+
+def _name_of(attempt: _Attempt, shard: ShardPlan) -> str:
+    """Return the name of the folder of a finished attempt.
+
+    Raises:
+        ShardError: if the workers that wrote the shard ended again and again.
+        WdsBoneError: if the attempt failed, or the connection to the scheduler was lost.
+    """
+    from distributed import KilledWorker
+
+    try:
+        return Path(attempt.result()).name
+    except KilledWorker as error:
+        raise _killed_error(shard, error) from error
+    except ImportError as error:
+        raise _import_error(f"{shard.name}: a worker that joined late", error) from error
+    except concurrent.futures.CancelledError as error:
+        problem = f"{shard.name}: the connection to the scheduler was lost while the shard was written"
+        raise WdsBoneError(problem, do=f"check the scheduler and its log, and {_RUN_AGAIN}") from error
+
+
+def _killed_error(shard: ShardPlan, error: Any) -> ShardError:
+    return ShardError(
+        f"{shard.name}: all workers that wrote this shard ended before it was finished",
+        expected=f"at most {error.allowed_failures} lost workers per shard",
+        got=f"{error.allowed_failures + 1}, the last one {error.last_worker.address}",
+        do=f"look at the log of this worker, give the workers more memory if it ran out, and {_RUN_AGAIN}",
+    )

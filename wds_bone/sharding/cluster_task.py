@@ -1,0 +1,161 @@
+"""Write one shard on a worker of a Dask cluster.
+
+In: the plan of a shard, and what this machine must have in common with the one that planned it.
+Out: a new folder with the files of the shard and its record.
+Invariant: no film is opened on a worker that would give other bytes or that does not see the same films.
+"""
+
+import platform
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import wds_bone
+from wds_bone.errors import ConfigError, WdsBoneError
+from wds_bone.sharding.plan import ShardPlan
+from wds_bone.sharding.processes import WriterSettings
+from wds_bone.sharding.writer import write_shard
+from wds_bone.storage.durable import storage_errors
+
+REPORT_SECONDS = 1.0
+SAME_ENVIRONMENT = "start all workers in the environment of this command, such as the same container"
+_PACKAGES = (
+    *("numpy", "Pillow", "imagecodecs", "simplejpeg", "webdataset"),
+    *("pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg"),
+)
+"""The packages that read films and write images and tars; other versions of them may give other bytes."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a worker must have in common with the machine that plans, in types that any version of Python can receive.
+
+    Attributes:
+        versions: the versions of Python and of the packages.
+        folder: a folder that was created for this run; attempts are written there.
+        films: the path and the size in bytes of a film in each folder of films.
+    """
+
+    versions: Mapping[str, str]
+    folder: str
+    films: Mapping[str, int]
+
+
+def local_versions() -> dict[str, str]:
+    """Return the versions of Python, wds_bone and the packages that determine the bytes of a shard."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"wds_bone": wds_bone.__version__, "Python": python} | {name: _version(name) for name in _PACKAGES}
+
+
+def find_problem(site: Site, dask_worker: Any) -> ConfigError | None:
+    """Return the error for a worker that differs from the machine that plans, or None; Dask passes the worker."""
+    where = f"worker {dask_worker.address}"
+    films = (_film_problem(where, Path(path), num_bytes) for path, num_bytes in site.films.items())
+    return (
+        _version_problem(where, site.versions)
+        or _folder_problem(where, Path(site.folder))
+        or next(filter(None, films), None)
+    )
+
+
+def write_attempt(shard: ShardPlan, settings: WriterSettings, site: Site) -> str:
+    """Write `shard` to a new folder in the folder of `settings`, and return the name of the new folder.
+
+    Raises:
+        WdsBoneError: if this worker differs, or the shard cannot be written; the error names the worker.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    if (problem := find_problem(site, worker)) is not None:
+        raise problem
+    attempt = settings.folder / f"{shard.name}.{secrets.token_hex(4)}"
+    try:
+        with storage_errors(attempt):
+            attempt.mkdir()
+        count = _reporter(worker, topic=settings.folder.name, shard_name=shard.name)
+        write_shard(shard, attempt, settings.image, max_bad=settings.max_bad, count=count)
+    except BaseException as error:
+        shutil.rmtree(attempt, ignore_errors=True)
+        if isinstance(error, WdsBoneError):
+            raise _with_worker(error, worker.address) from error
+        raise
+    return attempt.name
+
+
+def _reporter(worker: Any, *, topic: str, shard_name: str) -> Callable[[int], None]:
+    """Return a function that reports how many samples are done, and raises when the task has been canceled."""
+    key, last_report = worker.get_current_task(), 0.0
+
+    def count(num_done: int) -> None:
+        nonlocal last_report
+        now = time.monotonic()
+        if now - last_report < REPORT_SECONDS:
+            return
+        last_report = now
+        # Dask itself lets a canceled task continue to its end.
+        if worker.state.tasks[key].state == "cancelled":
+            raise CancelledError
+        worker.log_event(topic, (shard_name, num_done))
+
+    return count
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _version_problem(where: str, expected: Mapping[str, str]) -> ConfigError | None:
+    found = local_versions()
+    different = [name for name in expected if expected[name] != found.get(name)]
+    if not different:
+        return None
+    return ConfigError(
+        f"{where}: has other versions than this command",
+        expected=", ".join(f"{name} {expected[name]}" for name in different),
+        got=", ".join(f"{name} {found.get(name)}" for name in different),
+        do=SAME_ENVIRONMENT,
+    )
+
+
+def _folder_problem(where: str, folder: Path) -> ConfigError | None:
+    try:
+        folder.stat()
+    except OSError as error:
+        return ConfigError(
+            f"{where}: does not see the folder of the set, {folder.parents[1]}",
+            expected=f"the folder {folder.relative_to(folder.parents[1])} in it, which was just created",
+            got=error.strerror,
+            do="use an --out on a disk that all workers mount at the same path",
+        )
+    return None
+
+
+def _film_problem(where: str, film: Path, num_bytes: int) -> ConfigError | None:
+    try:
+        found_bytes = film.stat().st_size
+        got = f"{found_bytes:,} bytes"
+    except OSError as error:
+        found_bytes, got = None, error.strerror
+    if found_bytes == num_bytes:
+        return None
+    return ConfigError(
+        f"{where}: does not see the films of this command, such as {film}",
+        expected=f"{num_bytes:,} bytes",
+        got=got,
+        do="use --images on a disk that all workers mount at the same path",
+    )
+
+
+def _with_worker(error: WdsBoneError, address: str) -> WdsBoneError:
+    problem = f"{error.problem} (on worker {address})"
+    return type(error)(problem, expected=error.expected, got=error.got, do=error.do)
