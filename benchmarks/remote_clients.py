@@ -11,7 +11,6 @@ Result (two shared cores): see `benchmarks/results/remote_clients.json`, and ARC
 """
 
 import argparse
-import asyncio
 import json
 import random
 import statistics
@@ -104,7 +103,9 @@ def s3_candidates(root: str) -> dict[str, Read]:
     import obstore
     from obstore.store import S3Store
 
-    store = S3Store("bucket", endpoint=root, client_options={"allow_http": True}, virtual_hosted_style_request=False, **KEYS)
+    store = S3Store(
+        "bucket", endpoint=root, client_options={"allow_http": True}, virtual_hosted_style_request=False, **KEYS
+    )
     obstore.put(store, "a.tar", bytes(OBJECT_BYTES))
     signed = parse_url(obstore.sign(store, "GET", "a.tar", expires_in=__import__("datetime").timedelta(hours=1)))
     ours = HttpObjects()
@@ -151,7 +152,9 @@ def nginx(folder: Path) -> Iterator[str]:
     folder.chmod(0o755)  # the workers of nginx are another user
     (folder / "a.tar").write_bytes(bytes(OBJECT_BYTES))
     port = free_port()
-    temporary = "".join(f"{name}_temp_path {folder}/{name}; " for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    temporary = "".join(
+        f"{name}_temp_path {folder}/{name}; " for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     (folder / "nginx.conf").write_text(
         f"worker_processes 1; daemon off; pid {folder}/pid; error_log stderr; events {{ worker_connections 512; }} "
         f"http {{ access_log off; {temporary} sendfile on; keepalive_requests 1000000; "

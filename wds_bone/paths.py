@@ -80,10 +80,17 @@ def _refuse_redacted(url: str, *, option: str) -> None:
 
 
 def strip_scheme(text: str) -> str:
-    """Return the path in a `file://` URL, in which `%20` may be a space; any other text is returned as it is."""
+    """Return the path in a `file://` URL, in which `%20` may be a space; any other text is returned as it is.
+
+    Raises:
+        ConfigError: if the URL names another host.
+    """
     if not text.startswith("file://") or os.path.lexists(text):
         return text
-    rest = text.removeprefix("file://")
+    rest = text.removeprefix("file://").removeprefix("localhost")
+    first = rest.partition("/")[0]
+    if first and not first.startswith("~") and not os.path.lexists(first):
+        raise ConfigError("file://...: names a host", expected="file:///PATH", do="write three slashes before the path")
     return next((path for path in (rest, unquote(rest)) if os.path.lexists(path)), rest)
 
 

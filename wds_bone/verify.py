@@ -29,6 +29,7 @@ from wds_bone.shards.verification import Decoder, check_shards
 from wds_bone.storage.access import allow_redirects_to
 from wds_bone.storage.location import (
     Location,
+    can_list,
     exists,
     file_bytes,
     is_file,
@@ -124,7 +125,7 @@ def _resolve_path(name: str) -> list[_Target]:
             raise ConfigError(f"{name}: no such file", expected="a set of shards", got="none", do="check the path")
     if is_folder(path):
         has_parts = exists(path / MANIFEST_NAME) or is_unfinished(path)
-        tars = list_tars(path) if has_parts else tars_in(path)
+        tars = _tars_of_set(path) if has_parts else tars_in(path)
         return [_Target(path, tuple(file.name for file in tars), is_whole_set=True)]
     files = expand_shards(name)
     if not any(is_file(file) for file in files):
@@ -132,6 +133,14 @@ def _resolve_path(name: str) -> list[_Target]:
         raise ConfigError(f"{name}: no shards found", expected=".tar files", got=got, do="check the path")
     folders = dict.fromkeys(file.parent for file in files)
     return [_Target(folder, tuple(file.name for file in files if file.parent == folder)) for folder in folders]
+
+
+def _tars_of_set(folder: Location) -> list[Location]:
+    """Return all tars next to a manifest, or those in it if they cannot be listed."""
+    if can_list(folder):
+        return list_tars(folder)
+    splits = read_manifest(folder / MANIFEST_NAME).splits
+    return [folder / shard.name for split in splits.values() for shard in split.shards]
 
 
 def _check_target(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.azure import azure_environment, sas_token, upload_azure
+from tests.servers.azure import azure_environment, upload_azure
 from tests.servers.gcs import gcs_environment, upload_gcs
 from tests.servers.s3 import s3_environment, upload_s3
 from wds_bone.storage.cloud_objects import CloudObjects

@@ -37,6 +37,9 @@ def open_store(url: Url) -> Any:
     open_one = {"s3": _open_s3, "gs": _open_gcs, "az": _open_azure}[url.scheme]
     try:
         return open_one(url)
+    except ImportError as error:
+        problem = f"{url.scheme}://{url.host}: the package {error.name} is not installed"
+        raise ConfigError(problem, do='install it: pip install "wds-bone[s3]"') from error
     except Exception as error:  # of many kinds, with texts that may contain a secret
         problem = f"{url.scheme}://{url.host}: cannot be opened with the settings of the environment"
         raise ConfigError(problem, got=type(error).__name__, do=CREDENTIALS[url.scheme]) from None

@@ -12,9 +12,10 @@ A location is a `Path`, or a `Url` in object storage; other modules treat it as 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 from wds_bone.errors import ConfigError, ShardError
 from wds_bone.paths import strip_scheme
@@ -26,7 +27,9 @@ from wds_bone.storage.url import Url, is_url, parse_url
 
 Location = Path | Url
 MANIFEST_NAME = "manifest.json"
+NUM_AT_ONCE = 32
 _MAGIC = set("*?[{}")
+Value = TypeVar("Value")
 
 
 class Storage(Protocol):
@@ -131,6 +134,11 @@ def is_folder(location: Location) -> bool:
     return os.path.isdir(location)  # noqa: PTH112
 
 
+def can_list(folder: Location) -> bool:
+    """Return whether `list_files` can work: HTTP servers have no lists."""
+    return not isinstance(folder, Url) or folder.scheme not in ("http", "https")
+
+
 def list_files(folder: Location) -> list[Location]:
     """Return everything in a folder, sorted by name, except names that begin with a dot.
 
@@ -181,6 +189,17 @@ def read_file(location: Location) -> bytes:
         return remote_files.read_file(location)
     with open_file(location) as file:
         return file.read()
+
+
+def for_each(function: Callable[[Location], Value], locations: Sequence[Location]) -> list[Value]:
+    """Return what a function that reads files returns for each location, in order, or raise its first error.
+
+    URLs are read many at once, because an answer takes time.
+    """
+    if not any(isinstance(location, Url) for location in locations):
+        return [function(location) for location in locations]
+    with ThreadPoolExecutor(min(NUM_AT_ONCE, len(locations)), thread_name_prefix="files") as pool:
+        return list(pool.map(function, locations))
 
 
 def open_file(location: Location) -> BinaryIO:

@@ -6,10 +6,8 @@ Invariant: errors are those of local files: `OSError`s about one file, `ShardErr
 memory has at most `MAX_FILE_BYTES`.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 from urllib.parse import unquote
 
 from wds_bone.errors import ConfigError, ShardError
@@ -19,9 +17,7 @@ from wds_bone.storage.patterns import expand_braces, no_match_error
 from wds_bone.storage.url import Url, parse_url
 
 MAX_FILE_BYTES = 2**30
-NUM_AT_ONCE = 32
 _CHECK = "check the URL and the credentials"
-Value = TypeVar("Value")
 
 
 def expand_url(text: str) -> list[Url]:
@@ -80,21 +76,6 @@ def open_file(url: Url) -> BinaryIO:
     """Open an object for reading, or raise `OSError`."""
     client_of(url).version(url)
     return client_of(url).open(url)
-
-
-def for_each(function: Callable[[Url], Value], urls: Sequence[Url]) -> list[Value | OSError]:
-    """Return what a function returns for each URL, or the `OSError` that it raises; many at once, in order."""
-    if not urls:
-        return []
-    with ThreadPoolExecutor(min(NUM_AT_ONCE, len(urls)), thread_name_prefix="remote files") as pool:
-        return list(pool.map(lambda url: _value_or_error(function, url), urls))
-
-
-def _value_or_error(function: Callable[[Url], Value], url: Url) -> Value | OSError:
-    try:
-        return function(url)
-    except OSError as error:
-        return error
 
 
 def _glob(text: str, query: str, shown: str) -> list[Url]:

@@ -32,7 +32,7 @@ from wds_bone.shards.manifest import (
 from wds_bone.shards.samples import SampleTable, add_field, join_tables
 from wds_bone.shards.scan import ScannedShard, scan_shard
 from wds_bone.shards.sidecars import check_label_counts, duplicate_keys, read_sidecar
-from wds_bone.storage.location import Location, exists, file_bytes, identity
+from wds_bone.storage.location import Location, exists, file_bytes, for_each, identity
 from wds_bone.stream.locate import find_shards
 from wds_bone.stream.order import shard_of
 
@@ -169,12 +169,9 @@ class _Located:
 
 def _read_shards(paths: Iterable[Location]) -> list[_Located]:
     """Read the index of each shard, or scan the shard; the manifest of a folder is read once."""
-    sets: dict[Location, Manifest | None] = {}
-    located = []
-    for path in paths:
-        if path.parent not in sets:
-            sets[path.parent] = _set_in(path.parent)
-        located.append(_read_one(path, sets[path.parent]))
+    paths = list(paths)
+    sets = {folder: _set_in(folder) for folder in dict.fromkeys(path.parent for path in paths)}
+    located = for_each(lambda path: _read_one(path, sets[path.parent]), paths)
     tables = {shard.path: shard.table for shard in located}
     for folder, manifest in sets.items():
         _check_labels(folder, manifest, tables)
@@ -202,9 +199,11 @@ def _check_keys(tables: dict[str, SampleTable]) -> None:
 
 
 def _set_in(folder: Location) -> Manifest | None:
+    if exists(folder / MANIFEST_NAME):
+        return read_manifest(folder / MANIFEST_NAME)
     if is_unfinished(folder):
         raise unfinished_error(folder)
-    return read_manifest(folder / MANIFEST_NAME) if exists(folder / MANIFEST_NAME) else None
+    return None
 
 
 def _read_one(path: Location, manifest: Manifest | None) -> _Located:
