@@ -46,7 +46,8 @@ class IndexConfig:
     """The settings of the index command."""
 
     paths: tuple[ShardsText, ...] = option(
-        "folder of shards, or prefix in object storage, or all shards in it; what does not exist is a brace pattern or a glob",
+        "folder of shards, or prefix in object storage, or all shards in it; what does not exist is a brace pattern or "
+        "a glob",
         positional=True,
         metavar="PATH",
     )

@@ -112,17 +112,27 @@ def write_shards_on_cluster(
     if not shards:
         return
     with attempts_folder(settings.folder) as folder, _canceled_at_end(client) as executor:
-        shown = str(folder.absolute()) if isinstance(folder, Path) else settings.folder / PLAN_NAME
-        site = Site(local_versions(), shown, _probe_films(shards, images))
+        site = Site(local_versions(), _shared(folder), _probe_films(shards, images))
         _check_workers(client, site)
         remote = replace(settings, folder=_absolute(folder))
-        submit = partial(executor.submit, write_attempt, settings=remote, site=site)
+        submit = partial(_submit, executor, settings=remote, site=site)
         with _counts(client, topic=folder.name) as counts:
             poll = _poll(client, counts, show)
             for shard, attempt in _finished(shards, submit, poll):
                 adopt_shard(settings.folder, folder / _name_of(attempt, shard), shard.name)
                 counts[shard.name] = len(shard.sources)
             poll()
+
+
+def _submit(
+    executor: concurrent.futures.Executor, shard: ShardPlan, *, settings: WriterSettings, site: Site
+) -> _Attempt:
+    return executor.submit(write_attempt, _with_absolute_paths(shard), settings=settings, site=site)
+
+
+def _shared(attempts: Location) -> str | Url:
+    """Return what a worker must see: the folder of the attempts, or the plan next to it in object storage."""
+    return str(attempts.absolute()) if isinstance(attempts, Path) else attempts.parent / PLAN_NAME
 
 
 def _finished(
@@ -133,7 +143,7 @@ def _finished(
     while waiting or running:
         while waiting and len(running) < MAX_SUBMITTED:
             shard = waiting.popleft()
-            running[submit(_with_absolute_paths(shard))] = shard
+            running[submit(shard)] = shard
         ended, _ = concurrent.futures.wait(running, POLL_SECONDS, concurrent.futures.FIRST_COMPLETED)
         for attempt in ended:
             yield running.pop(attempt), attempt
@@ -154,7 +164,7 @@ def _absolute(location: Location) -> Location:
 
 
 def _probe_films(shards: Sequence[ShardPlan], folders: Sequence[Location]) -> dict[str | Url, int]:
-    """Return the path or URL, and size, of one film in each folder: a folder that is not mounted may be there, but empty."""
+    """Return the path or URL, and the size, of a film in each folder: one that is not mounted may exist, but empty."""
     return {path: num_bytes for folder in folders for path, num_bytes in _first_film(shards, folder).items()}
 
 

@@ -155,12 +155,11 @@ def _folder_problem(where: str, folder: Location) -> ConfigError | None:
 
 def _film_problem(where: str, film: Location, num_bytes: int) -> ConfigError | None:
     try:
-        found_bytes = _num_bytes(film)
+        if (found_bytes := _num_bytes(film)) == num_bytes:
+            return None
         got = f"{found_bytes:,} bytes"
     except OSError as error:
-        found_bytes, got = None, error.strerror
-    if found_bytes == num_bytes:
-        return None
+        got = str(error.strerror)
     return ConfigError(
         f"{where}: does not see the films of this command, such as {film}",
         expected=f"{num_bytes:,} bytes",

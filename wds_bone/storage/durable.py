@@ -145,7 +145,7 @@ def warn_once(text: str) -> None:
 def _write_object(url: Url, write: Callable[[BinaryIO], None]) -> None:
     local = Path(tempfile.gettempdir())
     with storage_errors(local):
-        stream = tempfile.TemporaryFile()
+        stream = tempfile.TemporaryFile()  # noqa: SIM115  # closed below, where other errors are reported
     with stream:
         with storage_errors(local):
             write(stream)

@@ -66,26 +66,32 @@ def move_files(source: Location, target: Location, names: Collection[str]) -> No
     """Move files of these names, as far as they are in `source`, to another folder; existing ones are replaced."""
     names = [name for name in names_in(source) if name in names]
 
-    def move(path: Location) -> None:
-        with storage_errors(target / path.name):
-            if isinstance(path, Path):
-                path.rename(target / path.name)
-            else:
-                client_of(path).copy(path, target / path.name)
-                client_of(path).delete(path)
+    for_each(lambda path: _move(path, target / path.name), [source / name for name in names])
 
-    for_each(move, [source / name for name in names])
+
+def _move(source: Location, target: Location) -> None:
+    with storage_errors(target):
+        if isinstance(source, Path):
+            assert isinstance(target, Path)
+            source.rename(target)
+        else:
+            assert isinstance(target, Url)
+            client_of(source).copy(source, target)
+            client_of(source).delete(source)
 
 
 def delete_files(folder: Location, names: Collection[str]) -> None:
     """Delete files, in this order; those that are missing are no error."""
     for name in names:
-        path = folder / name
-        with storage_errors(path):
-            if isinstance(path, Path):
-                path.unlink(missing_ok=True)
-            else:
-                client_of(path).delete(path)
+        _delete(folder / name)
+
+
+def _delete(path: Location) -> None:
+    with storage_errors(path):
+        if isinstance(path, Path):
+            path.unlink(missing_ok=True)
+        else:
+            client_of(path).delete(path)
 
 
 def delete_empty_folder(folder: Location) -> None:
@@ -106,8 +112,7 @@ def delete_folder(folder: Location) -> None:
             folder.rename(nameless)
             shutil.rmtree(nameless)
         else:
-            client = client_of(folder)
-            for_each(lambda path: client.delete(path), [folder / name for name in client.sizes(folder)])
+            for_each(_delete, [folder / name for name in client_of(folder).sizes(folder)])
 
 
 def sync_names(folder: Location) -> None:

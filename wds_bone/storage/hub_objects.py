@@ -8,7 +8,7 @@ Invariant: the token goes to the Hub only, not to the hosts that it redirects to
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from huggingface_hub import HfApi, get_token, hf_hub_url
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
@@ -67,7 +67,7 @@ class HubObjects:
     def _tree(self, prefix: Url, *, recursive: bool) -> dict[str, int]:
         """Return the sizes of the files in a folder, by their paths in the repository."""
         place = _place(prefix)
-        named = {"repo_type": place.repo_type, "revision": place.revision, "recursive": recursive}
+        named: dict[str, Any] = {"repo_type": place.repo_type, "revision": place.revision, "recursive": recursive}
         try:
             entries = HfApi(token=self._token).list_repo_tree(place.repo_id, place.path or None, **named)
             return {entry.path: entry.size for entry in entries if isinstance(entry, RepoFile)}

@@ -102,7 +102,10 @@ class Objects(Protocol):
         """Return the sizes of the objects below a prefix, at any depth, by the rest of their paths, sorted."""
 
     def write(self, url: Url, contents: bytes | BinaryIO, *, only_if_absent: bool = False) -> None:
-        """Write bytes, or a file from its start, as an object, at once, or raise; `FileExistsError` if it must be absent and is not."""
+        """Write bytes, or a file from its start, as an object, at once, or raise.
+
+        It is a `FileExistsError` if the object must be absent and is not.
+        """
 
     def copy(self, source: Url, target: Url) -> None:
         """Copy an object within its bucket, at once, without fetching it, or raise."""
