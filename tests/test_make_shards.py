@@ -32,7 +32,8 @@ from wds_bone.verify import main as verify
 
 OPTIONS = [
     *("labels", "images", "out", "split", "val-fraction", "size", "encoding", "quality", "stretch"),
-    *("samples-per-shard", "workers", "scheduler", "seed", "on-bad", "max-bad", "synthetic", "replace"),
+    *("samples-per-shard", "workers", "scheduler", "allow-host", "seed", "on-bad", "max-bad"),
+    *("synthetic", "replace"),
     *("id-column", "patient-column", "age-column", "gender-column", "gender-is", "age-unit"),
     *("gender-words", "delimiter", "id-width", "safe-keys"),
 ]
