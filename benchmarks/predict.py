@@ -25,10 +25,10 @@ import torch
 from benchmarks.films import encode_films
 from benchmarks.rounds import add_rounds_argument, print_table, run_rounds, save_result
 from wds_bone.distributed.hardware import default_threads, pick_device
+from wds_bone.images.read_ahead import read_ahead
 from wds_bone.inference.ensemble import Ensemble, ensemble_of
 from wds_bone.inference.films import BATCH_SIZE, predict_films
 from wds_bone.inference.predictor import Predictor
-from wds_bone.inference.read_ahead import read_ahead
 from wds_bone.inference.stored_film import store_film
 from wds_bone.model.loss import Target
 from wds_bone.model.model import build_model

@@ -72,7 +72,8 @@ def option(help: str, *, default: Any = dataclasses.MISSING, **traits: Any) -> A
 
     The annotation gives the type: `str`, `int`, `float`, `bool` (makes `--x` and `--no-x`), `Path`, `Literal[...]`
     (choices), `tuple[X, ...]` (one or more values), or any of these with `| None` (not set by default). Text that
-    names files, such as a pattern, is a `PathText`, and a `ShardsText` if it names shards.
+    names files, such as a pattern, is a `PathText`, a `FileText` if it may also be a URL, and a
+    `ShardsText` if it names shards.
     """
     return dataclasses.field(default=default, metadata={"option": Option(help, **traits)})
 

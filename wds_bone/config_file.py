@@ -20,12 +20,12 @@ import tomli_w
 
 from wds_bone.config import options_of, setting_name
 from wds_bone.errors import ConfigError
-from wds_bone.paths import PathText, ShardsText, expand_path, refuse_unreadable
+from wds_bone.paths import FileText, PathText, ShardsText, expand_path, is_remote, refuse_unreadable
 
 NOT_SET = "none"
 """The value of an optional setting that is not set, because TOML has no null."""
 
-_PATHS = (Path, PathText, ShardsText)
+_PATHS = (Path, PathText, FileText, ShardsText)
 
 
 class Kind(NamedTuple):
@@ -125,8 +125,8 @@ def _resolve_path(config_class: type[Any], name: str, value: Any, base: Any) -> 
     if isinstance(value, tuple):
         return tuple(_resolve_path(config_class, name, part, base) for part in value)
     known, option = options_of(config_class)[name], setting_name(config_class, name)
-    path = expand_path(value, option=option, may_be_url=base is ShardsText)
-    if not known.is_output:
+    path = expand_path(value, option=option, may_be_url=base in (FileText, ShardsText))
+    if not known.is_output and not is_remote(path):
         refuse_unreadable(path, option=option, may_be_pipe=known.may_be_pipe)
     return Path(path) if base is Path else path
 
@@ -194,6 +194,7 @@ def _describe(kind: Kind) -> str:
         str: "a string",
         Path: "a path",
         PathText: "a path",
+        FileText: "a path or URL",
         ShardsText: "a path or URL",
         int: "a whole number",
         float: "a number",

@@ -1,6 +1,6 @@
 """Write the indexes and the manifest of existing shards: `wds-bone index PATH...`.
 
-In: tars in one folder, for example from plain webdataset.
+In: tars in one folder, or below one prefix in object storage, for example from plain webdataset.
 Out: `<shard>.index.npy` and `<shard>.idx` for every shard, and finally `manifest.json`.
 Invariant: shards are read completely and never changed; a set from `wds-bone make-shards` keeps its manifest.
 """
@@ -14,13 +14,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import INDEX
 from wds_bone.config import check_bounds, option
 from wds_bone.errors import ConfigError, ShardError
-from wds_bone.paths import PathText
+from wds_bone.paths import ShardsText
 from wds_bone.progress import BYTES, progress
 from wds_bone.sharding.overview import format_counts
 from wds_bone.sharding.settings import MAX_SIDE_PIXELS, MIN_SIDE_PIXELS
@@ -28,8 +27,8 @@ from wds_bone.shards.foreign import DescribedShard, describe_set, describe_shard
 from wds_bone.shards.groups import adopt_groups
 from wds_bone.shards.manifest import (
     MANIFEST_NAME,
-    STAGING_NAME,
     Manifest,
+    has_parts,
     is_unfinished,
     read_manifest,
     unfinished_error,
@@ -37,7 +36,8 @@ from wds_bone.shards.manifest import (
 )
 from wds_bone.shards.scan import describe_ignored, scan_shard
 from wds_bone.storage.durable import write_bytes_atomically
-from wds_bone.storage.location import exists, file_bytes, is_file, is_folder, list_tars, parse_location
+from wds_bone.storage.folders import refuse_unusable_prefix
+from wds_bone.storage.location import Location, exists, file_bytes, is_file, is_folder, list_tars, parse_location
 from wds_bone.stream.locate import expand_shards, tars_in
 
 
@@ -45,8 +45,9 @@ from wds_bone.stream.locate import expand_shards, tars_in
 class IndexConfig:
     """The settings of the index command."""
 
-    paths: tuple[PathText, ...] = option(
-        "folder of shards, or all shards in it; what does not exist is a brace pattern or a glob",
+    paths: tuple[ShardsText, ...] = option(
+        "folder of shards, or prefix in object storage, or all shards in it; what does not exist is a brace pattern or "
+        "a glob",
         positional=True,
         metavar="PATH",
     )
@@ -92,6 +93,7 @@ def index_shards(
     """
     paths = _find_shards(names)
     folder = paths[0].parent
+    refuse_unusable_prefix(folder)
     existing = _read_existing_manifest(folder, paths)
     # Only `wds-bone make-shards` records a plan.
     has_plan = existing is not None and any(split.plan for split in existing.splits.values())
@@ -120,7 +122,7 @@ def index_shards(
     return written
 
 
-def _find_shards(names: Sequence[str]) -> list[Path]:
+def _find_shards(names: Sequence[str]) -> list[Location]:
     paths = list(dict.fromkeys(path for name in names for path in _tars_of(name)))
     missing = [path for path in paths if not is_file(path)]
     if missing:
@@ -141,20 +143,15 @@ def _find_shards(names: Sequence[str]) -> list[Path]:
     return paths
 
 
-def _tars_of(name: str) -> list[Path]:
+def _tars_of(name: str) -> list[Location]:
     path = parse_location(name)
-    if not isinstance(path, Path):
-        do = "copy the shards to a local disk, and index them there"
-        raise ConfigError(f"{path}: is not a local path", expected="a local folder or shards", do=do)
     if not is_folder(path):
-        found = expand_shards(name)
-    else:
-        found = list_tars(path) if exists(path / MANIFEST_NAME) else tars_in(path)
-    return [tar for tar in found if isinstance(tar, Path)]
+        return expand_shards(name)
+    return list_tars(path) if exists(path / MANIFEST_NAME) else tars_in(path)
 
 
-def _read_existing_manifest(folder: Path, paths: Sequence[Path]) -> Manifest | None:
-    if is_unfinished(folder) or exists(folder / STAGING_NAME):
+def _read_existing_manifest(folder: Location, paths: Sequence[Location]) -> Manifest | None:
+    if is_unfinished(folder) or has_parts(folder):
         raise unfinished_error(folder)
     if not exists(folder / MANIFEST_NAME):
         return None
@@ -171,7 +168,7 @@ def _read_existing_manifest(folder: Path, paths: Sequence[Path]) -> Manifest | N
     return existing
 
 
-def _describe_shards(paths: Sequence[Path]) -> list[DescribedShard]:
+def _describe_shards(paths: Sequence[Location]) -> list[DescribedShard]:
     shards = []
     with progress(sum(file_bytes(path) for path in paths), BYTES, label="indexing") as show:
         show(done := 0)

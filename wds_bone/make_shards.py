@@ -1,7 +1,7 @@
 """Write labeled films, or synthetic ones, as tar shards: `wds-bone make-shards`.
 
-In: a label table and folders of films, or the number of hands to draw.
-Out: a folder of shards, a summary on standard output, and an exit code.
+In: a label table and folders of films, on a disk or in object storage, or the number of hands to draw.
+Out: a folder or prefix of shards, a summary on standard output, and an exit code.
 Invariant: every mistake in the settings is found before the first shard is written.
 """
 
@@ -19,6 +19,7 @@ from wds_bone.command_line import parse_config, run_command
 from wds_bone.commands import MAKE_SHARDS
 from wds_bone.interrupt import Interruption
 from wds_bone.labels.read import RejectedSample
+from wds_bone.objects.access import allow_redirects_to
 from wds_bone.paths import refuse_unusable_folder
 from wds_bone.sharding.bad_list import BAD_NAME
 from wds_bone.sharding.build import BuiltSet, build_set
@@ -38,8 +39,11 @@ from wds_bone.sharding.settings import (
 from wds_bone.sharding.sources import FilmSources, film_sources, synthetic_sources
 from wds_bone.sharding.writer import check_bad_budget, format_causes
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, ImageFormat
+from wds_bone.storage.folders import refuse_unusable_prefix
+from wds_bone.storage.location import Location, parse_location
 from wds_bone.storage.lock import Lock, folder_lock
 from wds_bone.storage.machine import check_count
+from wds_bone.storage.object_lock import prefix_lock
 from wds_bone.stream.settings import available_cores
 
 FILES_OF_A_SET = (MANIFEST_NAME, BAD_NAME, KEYS_NAME, SHEET_NAME, HISTOGRAM_NAME)
@@ -61,23 +65,37 @@ def _run(config: MakeShardsConfig, _interruption: Interruption) -> None:
 def make_shards(config: MakeShardsConfig) -> BuiltSet:
     """Write the set that `config` describes, print a summary of it, and return it."""
     check_count("--workers", config.workers, cores=available_cores())
-    refuse_unusable_folder(config.out, files=(MANIFEST_NAME,), folders=(STAGING_NAME,))
-    with folder_lock(config.out, "make-shards", files=FILES_OF_A_SET) as lock, _open_writer(config, lock) as write:
+    allow_redirects_to(config.allow_host or ())
+    out = parse_location(config.out)
+    with _lock(out) as lock, _open_writer(config, lock) as write:
         plan = plan_set(config)
-        print(_describe_plan(plan, config.out))  # noqa: T201
-        built = build_set(plan, config.out, write=write, max_bad=config.max_bad, replace=config.replace)
-    print(_describe_result(built, plan, config.out))  # noqa: T201
+        print(_describe_plan(plan, out))  # noqa: T201
+        built = build_set(plan, out, write=write, max_bad=config.max_bad, replace=config.replace)
+    print(_describe_result(built, plan, out))  # noqa: T201
     return built
 
 
 @contextmanager
-def _open_writer(config: MakeShardsConfig, lock: Lock) -> Iterator[WriteShards]:
+def _lock(out: Location) -> Iterator[Lock | None]:
+    """Hold the lock of the folder or prefix of a set."""
+    if isinstance(out, Path):
+        refuse_unusable_folder(out, files=(MANIFEST_NAME,), folders=(STAGING_NAME,))
+        with folder_lock(out, "make-shards", files=FILES_OF_A_SET) as lock:
+            yield lock
+    else:
+        refuse_unusable_prefix(out)
+        with prefix_lock(out, "make-shards"):
+            yield None
+
+
+@contextmanager
+def _open_writer(config: MakeShardsConfig, lock: Lock | None) -> Iterator[WriteShards]:
     """Yield what writes shards: this machine, or the cluster of a scheduler."""
     if config.scheduler is None:
         yield partial(write_shards, workers=config.workers or available_cores(), lock=lock)
     else:
         with connect(config.scheduler) as client:
-            yield partial(write_shards_on_cluster, client=client, images=config.images)
+            yield partial(write_shards_on_cluster, client=client, images=_image_folders(config))
 
 
 def plan_set(config: MakeShardsConfig) -> SetPlan:
@@ -101,10 +119,15 @@ def _find_sources(config: MakeShardsConfig, rejected: list[RejectedSample]) -> F
         num_raters, num_hands = TEST_RATERS if config.split == "test" else 1, config.synthetic or DEFAULT_NUM_HANDS
         return FilmSources(synthetic_sources(num_hands, seed=config.seed, num_raters=num_raters))
     may_skip = rejected if config.on_bad == "skip" else None
-    found = film_sources(config.labels, config.images, config.label_columns, rejected=may_skip)
+    table = parse_location(config.labels)
+    found = film_sources(table, _image_folders(config), config.label_columns, rejected=may_skip)
     if found.unlabeled:
         print(f"files without a label, not used: {found.unlabeled}")  # noqa: T201
     return found
+
+
+def _image_folders(config: MakeShardsConfig) -> list[Location]:
+    return [parse_location(name) for name in config.images]
 
 
 def _image_format(config: MakeShardsConfig) -> ImageFormat:
@@ -113,14 +136,14 @@ def _image_format(config: MakeShardsConfig) -> ImageFormat:
     return ImageFormat(config.encoding, size, size, quality, "letterbox", config.stretch)
 
 
-def _describe_plan(plan: SetPlan, out: Path) -> str:
+def _describe_plan(plan: SetPlan, out: Location) -> str:
     image = plan.image
     quality = f" q{image.quality}" if image.quality else ""
     parts = [f"{split.name} {format_num_samples(split.num_samples, len(split.shards))}" for split in plan.splits]
     return f"{out}: {', '.join(parts)}; {image.height} x {image.width} {image.encoding}{quality}"
 
 
-def _describe_result(built: BuiltSet, plan: SetPlan, out: Path) -> str:
+def _describe_result(built: BuiltSet, plan: SetPlan, out: Location) -> str:
     lines = [format_counts(built.manifest), f"figures: {out / SHEET_NAME}  {out / HISTOGRAM_NAME}"]
     others = built.manifest.splits.keys() - {split.name for split in plan.splits}
     if plan.has_groups and others:

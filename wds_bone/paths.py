@@ -1,6 +1,6 @@
 """Turn what a user types as a path into a path, and refuse what cannot be one before any work is done.
 
-In: the values of settings whose type is `Path`, `PathText` or `ShardsText`.
+In: the values of settings whose type is `Path`, `PathText`, `FileText` or `ShardsText`.
 Out: the values with `~` expanded and `file://` removed, or an error that names the option.
 Invariant: what cannot be opened is refused before anything is read or written.
 """
@@ -17,6 +17,8 @@ from wds_bone.redaction import HIDDEN
 
 PathText = NewType("PathText", str)
 """The type of a setting that is a path, a pattern of paths, or a word such as "none"."""
+FileText = NewType("FileText", str)
+"""The type of a setting that is a path or a URL."""
 ShardsText = NewType("ShardsText", str)
 """The type of a setting that names shards or a set: a path, a URL, or a pattern of these."""
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095

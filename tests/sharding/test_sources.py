@@ -12,7 +12,7 @@ from wds_bone.errors import ImageError
 from wds_bone.images.files import find_images
 from wds_bone.labels.read import LabelColumns, RejectedSample
 from wds_bone.make_shards import main
-from wds_bone.sharding.sources import film_sources, find_film, read_source
+from wds_bone.sharding.sources import film_sources, find_film, read_sources
 from wds_bone.shards.manifest import ImageFormat
 
 
@@ -187,4 +187,4 @@ def test_a_film_whose_size_changes_after_planning_is_refused(tmp_path: Path) -> 
     with source.image.open("ab") as file:
         file.write(b"more")
     with pytest.raises(ImageError, match=r"hand-0\.png: changed since the work was planned"):
-        read_source(source, ImageFormat("png", 16, 16))
+        raise next(read_sources([source], ImageFormat("png", 16, 16)))[1]  # type: ignore[misc]

@@ -1,6 +1,6 @@
 """Read the bytes of an image file, and find out their format.
 
-In: the path of a file.
+In: the path or URL of a file.
 Out: its contents and their format.
 Invariant: the format follows from the contents, and a suffix that contradicts it is refused; a file is read once and
 completely, and refused if it changes while it is read. Only regular files are opened.
@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from wds_bone.errors import ImageError
+from wds_bone.objects.url import Url
+from wds_bone.storage.location import Location, open_file
+from wds_bone.storage.remote_files import read_file
 
 FileFormat = Literal["PNG", "JPEG", "TIFF", "DICOM"]
 
@@ -38,14 +41,17 @@ _HEAD_BYTES = 132
 _DICOM_WITHOUT_PREAMBLE = re.compile(rb"\A[\x02\x08]\x00.\x00(?:[A-Z]{2}|..\x00\x00)", re.DOTALL)
 
 
-def read_contents(path: Path) -> tuple[bytes, FileFormat]:
+def read_contents(path: Location) -> tuple[bytes, FileFormat]:
     """Return the bytes of an image file and their format.
 
     Raises:
         ImageError: if the file cannot be read, is empty or too large, changes while it is read, or has an unknown
             format or a different one than its suffix says.
     """
-    contents = _read_unchanged(path)
+    contents = _read_unchanged(path) if isinstance(path, Path) else _read_object(path)
+    if not contents:
+        do = "fetch or export the file again"
+        raise ImageError(f"{path}: the file is empty", expected="an image", got="0 bytes", do=do)
     file_format, named = _detect_format(contents[:_HEAD_BYTES]), SUFFIXES.get(path.suffix.lower())
     if file_format is None or named not in (None, file_format):
         raise ImageError(
@@ -71,12 +77,12 @@ def read_head(path: Path, num_bytes: int) -> tuple[bytes, FileFormat | None]:
     return head, _detect_format(head)
 
 
-def has_image_suffix(path: Path) -> bool:
+def has_image_suffix(path: Location) -> bool:
     """Return whether the suffix of a file is that of an image, in upper or lower case."""
     return path.suffix.lower() in SUFFIXES
 
 
-def starts_as_image(path: Path) -> bool:
+def starts_as_image(path: Location) -> bool:
     """Return whether a file starts as images do; for one that cannot be read too, because reading it says why.
 
     A file that is not regular, such as a FIFO, is not an image.
@@ -90,7 +96,7 @@ def starts_as_image(path: Path) -> bool:
         return True
 
 
-def read_error(path: Path, error: OSError | ValueError) -> ImageError:
+def read_error(path: Location, error: OSError | ValueError) -> ImageError:
     """Return the error for a file that cannot be read; a ValueError means that its name contains a NUL."""
     got = error.strerror if isinstance(error, OSError) else error
     do = "check the path and its permissions"
@@ -104,13 +110,15 @@ def _detect_format(head: bytes) -> FileFormat | None:
     return next(matches, "DICOM" if _DICOM_WITHOUT_PREAMBLE.match(head) else None)
 
 
-def _open_regular(path: Path) -> BinaryIO:
+def _open_regular(path: Location) -> BinaryIO:
     """Open a regular file; a FIFO would block, and opening a device can have any effect.
 
     Raises:
         ImageError: if it is something else.
         OSError: if it cannot be opened.
     """
+    if isinstance(path, Url):
+        return open_file(path)
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         is_folder = stat.S_ISDIR(mode)
@@ -140,7 +148,11 @@ def _read_unchanged(path: Path) -> bytes:
             got=f"{len(contents):,} bytes read, then {after.st_size:,} bytes, modification time {after.st_mtime_ns} ns",
             do="wait until the file is complete, then run the command again",
         )
-    if not contents:
-        do = "fetch or export the file again"
-        raise ImageError(f"{path}: the file is empty", expected="an image", got="0 bytes", do=do)
     return contents
+
+
+def _read_object(url: Url) -> bytes:
+    try:
+        return read_file(url, max_bytes=MAX_FILE_BYTES)
+    except OSError as error:
+        raise read_error(url, error) from error

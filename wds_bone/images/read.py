@@ -21,7 +21,7 @@ from wds_bone.images.files import ImageFiles, find_images
 from wds_bone.images.film import Film, gray_image
 from wds_bone.images.raster import decode_jpeg, decode_png, decode_tiff
 
-__all__ = ["MAX_PIXELS", "ImageFiles", "find_images", "letterbox", "read_image"]
+__all__ = ["MAX_PIXELS", "ImageFiles", "decode_image", "find_images", "letterbox", "read_contents", "read_image"]
 
 
 def read_image(path: str | Path, *, stretch: tuple[float, float] | None = None) -> NDArray[np.uint8]:
@@ -40,15 +40,20 @@ def read_image(path: str | Path, *, stretch: tuple[float, float] | None = None) 
             square pixels, or would be almost uniformly gray.
         ConfigError: if the file is DICOM and pydicom is not installed, or if `stretch` is out of range.
     """
-    path = Path(path)
-    contents, file_format = read_contents(path)
+    return decode_image(*read_contents(Path(path)), stretch=stretch, where=str(path))
+
+
+def decode_image(
+    contents: bytes, file_format: FileFormat, *, stretch: tuple[float, float] | None, where: str
+) -> NDArray[np.uint8]:
+    """Return the film in the contents of a file as `read_image` does; `where` names the file in errors."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # decoders warn about what they can still read, without naming the file
-            film = _decode(contents, file_format, with_voi=stretch is None, where=str(path))
-            return np.require(gray_image(film, stretch, where=str(path)), requirements=["C", "W"])
+            film = _decode(contents, file_format, with_voi=stretch is None, where=where)
+            return np.require(gray_image(film, stretch, where=where), requirements=["C", "W"])
     except MemoryError as error:
-        raise damage_error(str(path), contents, error) from error
+        raise damage_error(where, contents, error) from error
 
 
 def letterbox(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

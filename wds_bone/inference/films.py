@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from wds_bone.errors import WdsBoneError
+from wds_bone.images.read_ahead import read_ahead
 from wds_bone.inference.ensemble import Ensemble
 from wds_bone.inference.predictions import refuse_not_finite
-from wds_bone.inference.read_ahead import read_ahead
 from wds_bone.inference.stored_film import FilmSource, StoredFilm, store_film
 from wds_bone.labels.values import Gender
 from wds_bone.stream.load import BATCHES_AHEAD

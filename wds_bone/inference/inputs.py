@@ -103,7 +103,7 @@ def table_inputs(table: Path, folders: Sequence[Path], columns: LabelColumns) ->
     return found
 
 
-def _find_input(row: GenderRow, files: ImageFiles) -> Input:
+def _find_input(row: GenderRow, files: ImageFiles[Path]) -> Input:
     if isinstance(row.gender, LabelError):
         raise row.gender
     if path := find_film(row.id, files):

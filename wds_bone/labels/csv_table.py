@@ -11,9 +11,9 @@ import io
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from wds_bone.errors import LabelError
+from wds_bone.storage.location import Location
 
 MAX_LINE_BYTES = 2**20
 SAVE_AS_CSV = "save the table as CSV: UTF-8, separated by commas"
@@ -25,7 +25,7 @@ _COMMON_FIRST_BYTES = range(0xB0, 0xD8)  # the first level of GB 2312
 _HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
 
 
-def csv_rows(lines: Iterable[bytes], path: Path, *, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(lines: Iterable[bytes], path: Location, *, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the cells of each line; empty lines have no cells.
 
     Args:
@@ -48,7 +48,7 @@ def csv_rows(lines: Iterable[bytes], path: Path, *, delimiter: str) -> Iterator[
         yield number, cells
 
 
-def _text_lines(lines: Iterable[bytes], path: Path) -> Iterator[str]:
+def _text_lines(lines: Iterable[bytes], path: Location) -> Iterator[str]:
     offset, number = 0, 1
     for line in lines:
         text = _decode(line, path, number, offset)
@@ -59,7 +59,7 @@ def _text_lines(lines: Iterable[bytes], path: Path) -> Iterator[str]:
             number += 1
 
 
-def _decode(line: bytes, path: Path, number: int, offset: int) -> str:
+def _decode(line: bytes, path: Location, number: int, offset: int) -> str:
     if len(line) > MAX_LINE_BYTES and b"\0" not in line:
         raise _csv_error(f"{path}: line {number}", f"a line of more than {MAX_LINE_BYTES:,} bytes")
     text = line if offset else line.removeprefix(codecs.BOM_UTF8)
@@ -72,7 +72,7 @@ def _decode(line: bytes, path: Path, number: int, offset: int) -> str:
     raise _encoding_error(path, line, number, offset=offset + bad, bad=bad)
 
 
-def _encoding_error(path: Path, line: bytes, number: int, *, offset: int, bad: int) -> LabelError:
+def _encoding_error(path: Location, line: bytes, number: int, *, offset: int, bad: int) -> LabelError:
     encoding, got = _guess_encoding(line, bad)
     target = shlex.quote(f"{path.stem}-utf8.csv")
     convert = (

@@ -7,11 +7,11 @@ Invariant: a file is read as what it is, and refused if its suffix says somethin
 
 import shlex
 import zipfile
-from pathlib import Path
 from typing import Literal
 
 from wds_bone.errors import LabelError
 from wds_bone.labels.csv_table import SAVE_AS_CSV
+from wds_bone.storage.location import Location
 
 TableFormat = Literal["csv", "xlsx"]
 
@@ -42,7 +42,7 @@ _ARCHIVES = {
 }
 
 
-def detect_format(path: Path, start: bytes) -> TableFormat:
+def detect_format(path: Location, start: bytes) -> TableFormat:
     """Return the format of a table that begins with `start`, its first line.
 
     Raises:
@@ -65,7 +65,7 @@ def detect_format(path: Path, start: bytes) -> TableFormat:
     return "csv"
 
 
-def refuse_ole(path: Path, contents: bytes) -> None:
+def refuse_ole(path: Location, contents: bytes) -> None:
     """Raise the error for a file in the container of old Office formats, which also holds encrypted workbooks.
 
     Raises:
@@ -77,7 +77,7 @@ def refuse_ole(path: Path, contents: bytes) -> None:
     raise _format_error(path, "an old workbook (.xls)", SAVE_AS_CSV + "; or save it as .xlsx")
 
 
-def check_is_xlsx(path: Path, archive: zipfile.ZipFile) -> None:
+def check_is_xlsx(path: Location, archive: zipfile.ZipFile) -> None:
     """Refuse an archive that is not an .xlsx workbook.
 
     Raises:
@@ -91,9 +91,9 @@ def check_is_xlsx(path: Path, archive: zipfile.ZipFile) -> None:
     raise _format_error(path, found or "a zip archive without a workbook", do)
 
 
-def _rename(path: Path, suffix: str) -> str:
-    return f"rename it to {path.with_suffix(suffix).name}"
+def _rename(path: Location, suffix: str) -> str:
+    return f"rename it to {path.stem}{suffix}"
 
 
-def _format_error(path: Path, got: str, do: str) -> LabelError:
+def _format_error(path: Location, got: str, do: str) -> LabelError:
     return LabelError(f"{path}: unsupported table format", expected=".csv or .xlsx", got=got, do=do)

@@ -8,7 +8,6 @@ Invariant: a label is read as written or refused with its location; a gender is 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 from wds_bone.errors import LabelError
 from wds_bone.labels.columns import BY_NAME, LabelColumns, Roles, find_roles
@@ -27,6 +26,7 @@ from wds_bone.labels.patients import PatientColumn, parse_patient
 from wds_bone.labels.rows import identified_rows
 from wds_bone.labels.table import Table, open_table
 from wds_bone.labels.values import Gender, parse_age_months
+from wds_bone.storage.location import Location
 
 __all__ = [
     "KEY_PATTERN",
@@ -93,19 +93,19 @@ class _SampleRow:
     gender: str
     age: str
     patient: str
-    path: Path
+    path: Location
     where: str
 
 
 def read_labels(
-    path: str | Path, columns: LabelColumns = BY_NAME, *, rejected: list[RejectedSample] | None = None
+    path: str | Location, columns: LabelColumns = BY_NAME, *, rejected: list[RejectedSample] | None = None
 ) -> list[Label]:
     """Return the labels of a table, in its order; see `read_label_table`."""
     return read_label_table(path, columns, rejected=rejected).labels
 
 
 def read_label_table(
-    path: str | Path, columns: LabelColumns = BY_NAME, *, rejected: list[RejectedSample] | None = None
+    path: str | Location, columns: LabelColumns = BY_NAME, *, rejected: list[RejectedSample] | None = None
 ) -> LabelTable:
     """Read a label table once, row by row; memory holds its labels.
 

@@ -21,6 +21,7 @@ from wds_bone.labels.csv_table import MAX_LINE_BYTES, csv_rows
 from wds_bone.labels.formats import OLE_START, detect_format, refuse_ole
 from wds_bone.labels.limits import MAX_ROWS, MAX_TABLE_BYTES, MAX_WORKBOOK_BYTES, table_size_error
 from wds_bone.labels.workbook import workbook_rows
+from wds_bone.storage.location import Location, file_bytes, open_file
 
 Unit = Literal["line", "row"]
 _NUM_FIRST_ROWS = 10
@@ -30,7 +31,7 @@ _NUM_FIRST_ROWS = 10
 class Row:
     """One row: the text of its cells, and its location; a CSV has lines, a workbook has rows."""
 
-    path: Path
+    path: Location
     unit: Unit
     number: int
     cells: list[str]
@@ -53,7 +54,7 @@ class Table:
         digest: the sha256 of the file when all rows were read.
     """
 
-    path: Path
+    path: Location
     header: Row
     first_rows: tuple[Row, ...]
     rows: Iterator[Row]
@@ -61,7 +62,7 @@ class Table:
 
 
 @contextmanager
-def open_table(path: str | Path, *, delimiter: str = ",") -> Iterator[Table]:
+def open_table(path: str | Location, *, delimiter: str = ",") -> Iterator[Table]:
     """Open the table in `path`, which may be a pipe; its rows are read as they are needed.
 
     Args:
@@ -72,7 +73,7 @@ def open_table(path: str | Path, *, delimiter: str = ",") -> Iterator[Table]:
         LabelError: if the file cannot be read, is not a table, or is too large.
         ConfigError: if the file is an .xlsx workbook and openpyxl is not installed.
     """
-    path, digest = Path(path), hashlib.sha256()
+    path, digest = Path(path) if isinstance(path, str) else path, hashlib.sha256()
     try:
         with _open(path) as file:
             rows = (row for row in _read_rows(file, path, digest, delimiter) if any(map(str.strip, row.cells)))
@@ -85,18 +86,30 @@ def open_table(path: str | Path, *, delimiter: str = ",") -> Iterator[Table]:
         raise _read_error(path, error.strerror) from error
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Location) -> IO[bytes]:
+    if isinstance(path, Path):
+        return _open_path(path)
+    if (num_bytes := file_bytes(path)) > MAX_TABLE_BYTES:
+        raise _file_size_error(path, num_bytes)
+    return open_file(path)
+
+
+def _open_path(path: Path) -> IO[bytes]:
     if "\0" in str(path):
         raise _read_error(path, "a NUL character in its name")
     file = path.open("rb")
     status = os.fstat(file.fileno())
     if stat.S_ISREG(status.st_mode) and status.st_size > MAX_TABLE_BYTES:
         file.close()
-        raise table_size_error(path, f"{MAX_TABLE_BYTES:,} bytes", f"{status.st_size:,} bytes")
+        raise _file_size_error(path, status.st_size)
     return file
 
 
-def _read_rows(file: IO[bytes], path: Path, digest: Any, delimiter: str) -> Iterator[Row]:
+def _file_size_error(path: Location, num_bytes: int) -> LabelError:
+    return table_size_error(path, f"{MAX_TABLE_BYTES:,} bytes", f"{num_bytes:,} bytes")
+
+
+def _read_rows(file: IO[bytes], path: Location, digest: Any, delimiter: str) -> Iterator[Row]:
     """Yield all rows, empty ones as well, up to the limit."""
     first = file.readline(MAX_LINE_BYTES + 1)
     if first.startswith(OLE_START):
@@ -108,14 +121,14 @@ def _read_rows(file: IO[bytes], path: Path, digest: Any, delimiter: str) -> Iter
         yield from _numbered(path, "line", csv_rows(lines, path, delimiter=delimiter))
 
 
-def _numbered(path: Path, unit: Unit, rows: Iterator[tuple[int, list[str]]]) -> Iterator[Row]:
+def _numbered(path: Location, unit: Unit, rows: Iterator[tuple[int, list[str]]]) -> Iterator[Row]:
     for number, cells in rows:
         if number > MAX_ROWS:
             raise table_size_error(path, f"{MAX_ROWS:,} rows, with the header and empty ones", f"{number:,} or more")
         yield Row(path, unit, number, cells)
 
 
-def _read_workbook(file: IO[bytes], path: Path, digest: Any, first: bytes) -> bytes:
+def _read_workbook(file: IO[bytes], path: Location, digest: Any, first: bytes) -> bytes:
     contents = first + file.read(MAX_WORKBOOK_BYTES)
     if len(contents) > MAX_WORKBOOK_BYTES:
         raise table_size_error(path, f"{MAX_WORKBOOK_BYTES:,} bytes of a workbook", f"{len(contents):,} bytes or more")
@@ -123,7 +136,7 @@ def _read_workbook(file: IO[bytes], path: Path, digest: Any, first: bytes) -> by
     return contents
 
 
-def _read_lines(file: IO[bytes], path: Path, digest: Any, line: bytes) -> Iterator[bytes]:
+def _read_lines(file: IO[bytes], path: Location, digest: Any, line: bytes) -> Iterator[bytes]:
     num_bytes = 0
     while line:
         num_bytes += len(line)
@@ -149,14 +162,14 @@ def _fit(row: Row, header: Row) -> Row:
     return row
 
 
-def _empty_error(path: Path, num_rows: int) -> LabelError:
+def _empty_error(path: Location, num_rows: int) -> LabelError:
     got = f"{num_rows} row" if num_rows else "an empty file"
     return LabelError(
         f"{path}: no labels", expected="a header and at least one row", got=got, do="use a table with labels"
     )
 
 
-def _read_error(path: Path, reason: str | None) -> LabelError:
+def _read_error(path: Location, reason: str | None) -> LabelError:
     return LabelError(
         f"{path}: the label table cannot be read",
         expected="a readable file",

@@ -8,16 +8,16 @@ Invariant: every row and column that is in the file is read, whatever extent the
 import io
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from wds_bone.errors import ConfigError, LabelError
 from wds_bone.labels.csv_table import SAVE_AS_CSV
 from wds_bone.labels.formats import check_is_xlsx
 from wds_bone.labels.workbook_check import check_workbook
+from wds_bone.storage.location import Location
 
 
-def workbook_rows(contents: bytes, path: Path) -> Iterator[tuple[int, list[str]]]:
+def workbook_rows(contents: bytes, path: Location) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the cells of each row, without the empty cells at its end.
 
     Args:
@@ -48,7 +48,7 @@ def workbook_rows(contents: bytes, path: Path) -> Iterator[tuple[int, list[str]]
         ) from error
 
 
-def _only_sheet(workbook: Any, path: Path) -> Iterator[tuple[Any, ...]]:
+def _only_sheet(workbook: Any, path: Location) -> Iterator[tuple[Any, ...]]:
     """Return the rows of the only sheet that is not empty."""
     filled = [sheet for sheet in workbook.worksheets if any(cell is not None for row in _rows(sheet) for cell in row)]
     if len(filled) > 1:

@@ -10,12 +10,12 @@ import re
 import zipfile
 from collections.abc import Iterator
 from functools import reduce
-from pathlib import Path
 from typing import IO, Literal
 from xml.parsers import expat
 
 from wds_bone.errors import LabelError
 from wds_bone.labels.limits import MAX_ROWS, MAX_TABLE_BYTES, table_size_error
+from wds_bone.storage.location import Location
 
 MAX_COLUMNS = 16_384  # of a worksheet (ECMA-376)
 _MAX_STRINGS = 3 * MAX_ROWS
@@ -33,7 +33,7 @@ Event = tuple[Kind, str, dict[str, str]]
 """The kind, the name of the element without its namespace (or the text), and the attributes."""
 
 
-def check_workbook(path: Path, archive: zipfile.ZipFile) -> None:
+def check_workbook(path: Location, archive: zipfile.ZipFile) -> None:
     """Refuse a workbook that is too large to read, or whose cells openpyxl would not return.
 
     Raises:
@@ -51,7 +51,7 @@ def check_workbook(path: Path, archive: zipfile.ZipFile) -> None:
             is_stale |= _check_member(path, _events(stream, path), is_stale=is_stale)
 
 
-def _check_member(path: Path, events: Iterator[Event], *, is_stale: bool) -> bool:
+def _check_member(path: Location, events: Iterator[Event], *, is_stale: bool) -> bool:
     """Check a member, and return whether it says that the values of all formulas are to be computed again."""
     _, root, attributes = next(events)
     if any(value.startswith(_STRICT) for name, value in attributes.items() if name.startswith("xmlns")):
@@ -74,14 +74,14 @@ def _check_member(path: Path, events: Iterator[Event], *, is_stale: bool) -> boo
     return must_compute
 
 
-def _check_is_xml(path: Path, sheet: str) -> None:
+def _check_is_xml(path: Location, sheet: str) -> None:
     """Refuse a sheet that this module would not check, because it is not in a member whose name ends in .xml."""
     if not sheet.lower().endswith(".xml"):
         problem = f"{path}: a sheet of the workbook has an unusual name"
         raise LabelError(problem, expected="a name such as worksheets/sheet1.xml", got=repr(sheet[:100]), do=_RESAVE)
 
 
-def _check_sheet(path: Path, events: Iterator[Event], *, is_stale: bool) -> None:
+def _check_sheet(path: Location, events: Iterator[Event], *, is_stale: bool) -> None:
     row, num_others, num_elements = 0, 0, 0
     for kind, name, attributes in events:
         if kind == "start" and name == "row":
@@ -97,7 +97,7 @@ def _check_sheet(path: Path, events: Iterator[Event], *, is_stale: bool) -> None
             _check_count(path, num_others, most=_MAX_OTHER_ELEMENTS, noun="elements outside its cells")
 
 
-def _check_row(path: Path, row: int, events: Iterator[Event], *, is_stale: bool) -> int:
+def _check_row(path: Location, row: int, events: Iterator[Event], *, is_stale: bool) -> int:
     """Check the cells of a row, consume its events up to its end, and return the number of its elements."""
     column, num_elements = 0, 0
     for kind, name, attributes in events:
@@ -115,7 +115,9 @@ def _check_row(path: Path, row: int, events: Iterator[Event], *, is_stale: bool)
     return num_elements
 
 
-def _check_cell(path: Path, cell: str, attributes: dict[str, str], events: Iterator[Event], *, is_stale: bool) -> int:
+def _check_cell(
+    path: Location, cell: str, attributes: dict[str, str], events: Iterator[Event], *, is_stale: bool
+) -> int:
     """Check that a cell with a formula has a value, consume its events, and return the number of its elements."""
     num_elements, has_formula, inside = 0, False, ""
     has_value = attributes.get("t") == "str"  # an empty text is a value, too
@@ -154,17 +156,17 @@ def _letters(column: int) -> str:
     return letters
 
 
-def _check_count(path: Path, counted: int, *, most: int, noun: str) -> None:
+def _check_count(path: Location, counted: int, *, most: int, noun: str) -> None:
     if counted > most:
         raise table_size_error(path, f"{most:,} {noun}", f"{counted:,} or more")
 
 
-def _order_error(path: Path, got: str) -> LabelError:
+def _order_error(path: Location, got: str) -> LabelError:
     problem = f"{path}: the rows or cells of the workbook are out of order"
     return LabelError(problem, expected="ascending rows and columns", got=got, do=_RESAVE)
 
 
-def _events(stream: IO[bytes], path: Path) -> Iterator[Event]:
+def _events(stream: IO[bytes], path: Location) -> Iterator[Event]:
     """Yield the starts, ends and texts of XML, a small part of the file at a time.
 
     Raises:

@@ -13,10 +13,10 @@ import errno
 import io
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import obstore
 from obstore.exceptions import (
@@ -37,6 +37,9 @@ CHUNK_BYTES = 2**16
 """How much arrives before it is handed out; what was not is lost with a connection."""
 WHOLE_BYTES = 2**18
 """Ranges up to this size are read in one call, which is faster, and repeated as a whole."""
+LIST_SIZE = 1000
+PART_BYTES, PARTS_AT_ONCE = 2**24, 4
+"""How large files are written: in parts of this size."""
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _MAY_PASS = ("408", "429", "500", "502", "503", "504")
@@ -84,14 +87,39 @@ class CloudObjects:
         found = self._repeat(prefix, lambda store: obstore.list_with_delimiter(store, prefix.path or None))
         return sorted(entry["path"].rpartition("/")[2] for entry in found["objects"])
 
-    def write(self, url: Url, contents: bytes, *, only_if_absent: bool = False) -> None:
-        """Write an object at once.
+    def sizes(self, prefix: Url) -> Mapping[str, int]:
+        """Return the sizes of the objects below a prefix, at any depth, by the rest of their paths, sorted."""
+
+        def sizes(store: Any) -> dict[str, int]:
+            found = obstore.list(store, prefix.path or None, chunk_size=LIST_SIZE)
+            return {entry["path"]: entry["size"] for chunk in found for entry in chunk}
+
+        start = f"{prefix.path}/".lstrip("/")
+        return {path.removeprefix(start): size for path, size in sorted(self._repeat(prefix, sizes).items())}
+
+    def write(self, url: Url, contents: bytes | BinaryIO, *, only_if_absent: bool = False) -> None:
+        """Write an object at once; a large file is sent in parts, which become an object when all have arrived.
 
         Raises:
             FileExistsError: if it must be absent and is not; also if an answer to the first attempt was lost.
         """
-        mode: Literal["create", "overwrite"] = "create" if only_if_absent else "overwrite"
-        self._repeat(url, lambda store: obstore.put(store, url.path, contents, mode=mode, use_multipart=False))
+        options: dict[str, Any] = {"mode": "create" if only_if_absent else "overwrite"}
+        is_large = not isinstance(contents, bytes) and contents.seek(0, io.SEEK_END) > PART_BYTES
+        options |= {"use_multipart": is_large, "chunk_size": PART_BYTES, "max_concurrency": PARTS_AT_ONCE}
+
+        def put(store: Any) -> Any:
+            if not isinstance(contents, bytes):
+                contents.seek(0)
+            return obstore.put(store, url.path, contents, **options)
+
+        self._repeat(url, put)
+
+    def copy(self, source: Url, target: Url) -> None:
+        """Copy an object within its bucket, at once, without fetching it."""
+        self._repeat(source, lambda store: obstore.copy(store, source.path, target.path))
+        expected, found = (self.version(url).num_bytes for url in (source, target))
+        if found != expected:  # Azure may continue a copy after it has answered
+            raise RemoteError(f"{found:,} of {expected:,} bytes were copied")
 
     def delete(self, url: Url) -> None:
         """Delete an object; one that is missing is no error."""

@@ -31,6 +31,8 @@ SKIPPED_AT_ONCE_BYTES = 2**20
 REMEMBERED_SECONDS = 300.0
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAY_HAVE_EXPIRED = (401, 403, 404, 410)
+_NO_LISTS = "the files of a folder cannot be listed over HTTP"
+_NOT_WRITTEN = "files cannot be written over HTTP"
 
 
 class HttpObjects:
@@ -70,11 +72,19 @@ class HttpObjects:
 
     def names(self, prefix: Url) -> Sequence[str]:  # noqa: ARG002
         """Raise an error, because HTTP has no lists."""
-        raise RemoteError("the files of a folder cannot be listed over HTTP")
+        raise RemoteError(_NO_LISTS)
 
-    def write(self, url: Url, contents: bytes, *, only_if_absent: bool = False) -> None:  # noqa: ARG002
+    def sizes(self, prefix: Url) -> Mapping[str, int]:  # noqa: ARG002
+        """Raise an error, because HTTP has no lists."""
+        raise RemoteError(_NO_LISTS)
+
+    def write(self, url: Url, contents: bytes | BinaryIO, *, only_if_absent: bool = False) -> None:  # noqa: ARG002
         """Raise an error, because nothing is written over HTTP."""
-        raise RemoteError("files cannot be written over HTTP")
+        raise RemoteError(_NOT_WRITTEN)
+
+    def copy(self, source: Url, target: Url) -> None:  # noqa: ARG002
+        """Raise an error, because nothing is written over HTTP."""
+        raise RemoteError(_NOT_WRITTEN)
 
     def delete(self, url: Url) -> None:  # noqa: ARG002
         """Raise an error, because nothing is deleted over HTTP."""

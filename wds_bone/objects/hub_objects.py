@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from huggingface_hub import HfApi, get_token, hf_hub_url
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
@@ -59,19 +59,31 @@ class HubObjects:
 
     def names(self, prefix: Url) -> Sequence[str]:
         """Return the names of the files directly in a folder, sorted."""
+        return sorted(path.rpartition("/")[2] for path in self._tree(prefix, recursive=False))
+
+    def sizes(self, prefix: Url) -> Mapping[str, int]:
+        """Return the sizes of the files in a folder, at any depth, by the rest of their paths, sorted."""
+        start = f"{_place(prefix).path}/".lstrip("/")
+        return {path.removeprefix(start): size for path, size in sorted(self._tree(prefix, recursive=True).items())}
+
+    def _tree(self, prefix: Url, *, recursive: bool) -> dict[str, int]:
+        """Return the sizes of the files in a folder, by their paths in the repository."""
         place = _place(prefix)
+        named: dict[str, Any] = {"repo_type": place.repo_type, "revision": place.revision, "recursive": recursive}
         try:
-            entries = HfApi(_endpoint(), token=self._token).list_repo_tree(
-                place.repo_id, place.path or None, repo_type=place.repo_type, revision=place.revision
-            )
-            return sorted(entry.path.rpartition("/")[2] for entry in entries if isinstance(entry, RepoFile))
+            entries = HfApi(_endpoint(), token=self._token).list_repo_tree(place.repo_id, place.path or None, **named)
+            return {entry.path: entry.size for entry in entries if isinstance(entry, RepoFile)}
         except EntryNotFoundError:
-            return []
+            return {}
         except Exception as error:  # the errors of the library's HTTP client are no OSErrors
             status = getattr(getattr(error, "response", None), "status_code", None)
             raise RemoteError(f"the Hub answers HTTP {status}" if status else "the Hub cannot be reached") from None
 
-    def write(self, url: Url, contents: bytes, *, only_if_absent: bool = False) -> None:  # noqa: ARG002
+    def write(self, url: Url, contents: bytes | BinaryIO, *, only_if_absent: bool = False) -> None:  # noqa: ARG002
+        """Raise an error, because files on the Hub are not changed."""
+        raise RemoteError(_NOT_WRITTEN)
+
+    def copy(self, source: Url, target: Url) -> None:  # noqa: ARG002
         """Raise an error, because files on the Hub are not changed."""
         raise RemoteError(_NOT_WRITTEN)
 

@@ -8,7 +8,7 @@ a finished phrase without secrets.
 
 import errno
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -98,8 +98,17 @@ class Objects(Protocol):
     def names(self, prefix: Url) -> Sequence[str]:
         """Return the names of the objects directly below a prefix, sorted; `RemoteError` if the store has no lists."""
 
-    def write(self, url: Url, contents: bytes, *, only_if_absent: bool = False) -> None:
-        """Write an object at once, or raise; `FileExistsError` if it must be absent and is not."""
+    def sizes(self, prefix: Url) -> Mapping[str, int]:
+        """Return the sizes of the objects below a prefix, at any depth, by the rest of their paths, sorted."""
+
+    def write(self, url: Url, contents: bytes | BinaryIO, *, only_if_absent: bool = False) -> None:
+        """Write bytes, or a file from its start, as an object, at once, or raise.
+
+        It is a `FileExistsError` if the object must be absent and is not.
+        """
+
+    def copy(self, source: Url, target: Url) -> None:
+        """Copy an object within its bucket, at once, without fetching it, or raise."""
 
     def delete(self, url: Url) -> None:
         """Delete an object; one that is missing is no error."""

@@ -7,6 +7,7 @@ Invariant: `str`, `repr` and every error show neither user info nor query; only 
 
 import re
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Self
 from urllib.parse import quote, unquote, urlsplit
 
@@ -42,6 +43,21 @@ class Url:
     def name(self) -> str:
         """The last part of the path; empty for a whole bucket or server."""
         return self.path.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix, as of a path."""
+        return PurePosixPath(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """The end of the name from its last dot on, as of a path."""
+        return PurePosixPath(self.name).suffix
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names between the slashes."""
+        return tuple(filter(None, self.path.split("/")))
 
     @property
     def parent(self) -> Self:

@@ -8,10 +8,11 @@ Invariant: a line stays in the file until one of its splits is written again.
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from wds_bone.labels.read import RejectedSample
-from wds_bone.storage.durable import read_parsed, storage_errors, write_bytes_atomically
+from wds_bone.storage.durable import read_parsed, write_bytes_atomically
+from wds_bone.storage.folders import delete_files
+from wds_bone.storage.location import Location, exists
 
 BAD_NAME = "bad.jsonl"
 _DELETE_LIST = "delete this file; it only lists the samples that were left out"
@@ -25,7 +26,7 @@ class BadLine:
     splits: tuple[str, ...]
 
 
-def read_bad(out: Path, splits: Collection[str]) -> list[RejectedSample]:
+def read_bad(out: Location, splits: Collection[str]) -> list[RejectedSample]:
     """Return the samples that were left out of any of `splits` in the set `out`.
 
     Raises:
@@ -35,12 +36,12 @@ def read_bad(out: Path, splits: Collection[str]) -> list[RejectedSample]:
 
 
 def write_bad(
-    out: Path, unassigned: Sequence[RejectedSample], by_split: Mapping[str, Sequence[RejectedSample]]
+    out: Location, unassigned: Sequence[RejectedSample], by_split: Mapping[str, Sequence[RejectedSample]]
 ) -> None:
     """Replace the lines of the splits in `by_split`, and keep those of all other splits.
 
     Args:
-        out: the folder of the set.
+        out: the folder or prefix of the set.
         unassigned: the samples that were left out before it was known which of these splits they belong to.
         by_split: the samples that were left out of each split.
 
@@ -56,12 +57,11 @@ def write_bad(
         texts = [json.dumps({**asdict(line.bad), "splits": line.splits}) for line in lines]
         write_bytes_atomically(path, "".join(text + "\n" for text in texts).encode())
         return
-    with storage_errors(path):
-        path.unlink(missing_ok=True)
+    delete_files(out, [BAD_NAME])
 
 
-def _read_lines(path: Path) -> list[BadLine]:
-    return read_parsed(path, _parse, do=_DELETE_LIST) if path.exists() else []
+def _read_lines(path: Location) -> list[BadLine]:
+    return read_parsed(path, _parse, do=_DELETE_LIST) if exists(path) else []
 
 
 def _parse(contents: bytes) -> list[BadLine]:

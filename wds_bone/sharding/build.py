@@ -1,6 +1,6 @@
 """Build a set: write the shards that do not exist yet, then publish all of them together.
 
-In: a `SetPlan` and a locked folder.
+In: a `SetPlan`, and a locked folder or prefix.
 Out: a `BuiltSet`.
 Invariant: a manifest is written only after every file it names is on disk; a build that was interrupted and repeated
 gives the same bytes as an uninterrupted one.
@@ -8,7 +8,6 @@ gives the same bytes as an uninterrupted one.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from wds_bone.errors import ImageError, ShardError
 from wds_bone.labels.read import RejectedSample
@@ -30,6 +29,7 @@ from wds_bone.sharding.staging import (
 from wds_bone.sharding.writer import ShardRecord, check_bad_budget, format_causes
 from wds_bone.shards.manifest import MANIFEST_NAME, Manifest, SplitEntry, write_manifest
 from wds_bone.shards.sidecars import read_sidecar, split_entry
+from wds_bone.storage.location import Location, exists
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class BuiltSet:
 
 
 def build_set(
-    plan: SetPlan, out: Path, *, write: WriteShards, max_bad: int | None = None, replace: bool = False
+    plan: SetPlan, out: Location, *, write: WriteShards, max_bad: int | None = None, replace: bool = False
 ) -> BuiltSet:
     """Write the set of `plan` into `out`, or the part of it that does not exist yet.
 
     Args:
         plan: the splits to write.
-        out: the folder of the set, locked by the caller; its other splits are kept.
+        out: the folder or prefix of the set, locked by the caller; its other splits are kept.
         write: writes shards, in this process, in others, or on a cluster.
         max_bad: how many bad samples may be left out; None makes the first one an error.
         replace: write all splits of the plan again, and discard an unfinished run of another plan.
@@ -58,7 +58,7 @@ def build_set(
         ImageError: if a film is bad, or more than `max_bad` samples are.
         WdsBoneError: if a file cannot be written.
     """
-    base, has_manifest = read_base_manifest(out), (out / MANIFEST_NAME).exists()
+    base, has_manifest = read_base_manifest(out), exists(out / MANIFEST_NAME)
     if base is not None and has_manifest:
         remove_stale_staging(out, base)
     pending = select_pending(plan, base, out, replace=replace)
@@ -76,7 +76,7 @@ def build_set(
     return BuiltSet(manifest, tuple(rejected), was_complete=False)
 
 
-def _find_known_bad(plan: SetPlan, pending: SetPlan, out: Path) -> list[RejectedSample]:
+def _find_known_bad(plan: SetPlan, pending: SetPlan, out: Location) -> list[RejectedSample]:
     """Return the samples that were left out during planning or when the finished splits were written."""
     finished = {split.name for split in plan.splits} - {split.name for split in pending.splits}
     planned = {bad.key for bad in plan.rejected}
@@ -84,7 +84,7 @@ def _find_known_bad(plan: SetPlan, pending: SetPlan, out: Path) -> list[Rejected
 
 
 def _write_pending_shards(
-    pending: SetPlan, out: Path, settings: WriterSettings, *, write: WriteShards
+    pending: SetPlan, out: Location, settings: WriterSettings, *, write: WriteShards
 ) -> dict[str, ShardRecord]:
     """Write the shards that are not finished yet and return the records of all shards, by name."""
     shards = [shard for split in pending.splits for shard in split.shards]
@@ -101,7 +101,7 @@ def _write_pending_shards(
     return complete
 
 
-def _publish(pending: SetPlan, out: Path, records: Mapping[str, ShardRecord], base: Manifest | None) -> Manifest:
+def _publish(pending: SetPlan, out: Location, records: Mapping[str, ShardRecord], base: Manifest | None) -> Manifest:
     """Turn the finished shards into the set; if it is interrupted, running it again completes it."""
     # Imported here because Matplotlib takes as long to import as all other imports of the command together.
     from wds_bone.sharding.pictures import write_pictures
@@ -134,7 +134,7 @@ def _nonempty_records(split: SplitPlan, records: Mapping[str, ShardRecord]) -> l
     return kept
 
 
-def _split_entry(split: SplitPlan, records: list[ShardRecord], out: Path, pending: SetPlan) -> SplitEntry:
+def _split_entry(split: SplitPlan, records: list[ShardRecord], out: Location, pending: SetPlan) -> SplitEntry:
     entries = [record.entry for record in records]
     tables = [read_sidecar(out, entry) for entry in entries]
     return split_entry(entries, tables, label_table_sha256=pending.label_table_sha256, plan=split.digest)

@@ -1,4 +1,4 @@
-"""Write shards on a Dask cluster whose workers share the folders of the films and of the set with this machine.
+"""Write shards on a Dask cluster whose workers share the films and the set with this machine, on disks or in buckets.
 
 In: plans of shards, and a client of the scheduler.
 Out: their files and records in the staging folder.
@@ -13,16 +13,21 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wds_bone.errors import ConfigError, ShardError, WdsBoneError
+from wds_bone.objects.url import Url
+from wds_bone.phantom import Hand
 from wds_bone.sharding.cluster_task import SAME_ENVIRONMENT, Site, find_problem, local_versions, write_attempt
 from wds_bone.sharding.plan import ShardPlan
 from wds_bone.sharding.processes import POLL_SECONDS, WriterSettings
 from wds_bone.sharding.sources import Source
 from wds_bone.sharding.staging import adopt_shard, attempts_folder
+from wds_bone.shards.manifest import PLAN_NAME
 from wds_bone.storage.durable import warn_once
+from wds_bone.storage.location import Location
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -88,14 +93,14 @@ def write_shards_on_cluster(
     settings: WriterSettings,
     *,
     client: "Client",
-    images: Sequence[Path],
+    images: Sequence[Location],
     show: Callable[[int], None],
 ) -> None:
     """Write `shards` on the workers of a cluster, and call `show` regularly with the number of samples done.
 
     Args:
         shards: the shards.
-        settings: the settings of all of them; the folder must be shared with the workers.
+        settings: the settings of all of them; the folder must be shared with the workers, or be in object storage.
         client: a client of the scheduler.
         images: the folders of the films, which must be shared too.
         show: is called with the number of samples done.
@@ -107,19 +112,27 @@ def write_shards_on_cluster(
     if not shards:
         return
     with attempts_folder(settings.folder) as folder, _canceled_at_end(client) as executor:
-        site = Site(local_versions(), str(folder.absolute()), _probe_films(shards, images))
+        site = Site(local_versions(), _shared(folder), _probe_films(shards, images))
         _check_workers(client, site)
-        remote = replace(settings, folder=folder.absolute())
-
-        def submit(shard: ShardPlan) -> _Attempt:
-            return executor.submit(write_attempt, _with_absolute_paths(shard), remote, site)
-
+        remote = replace(settings, folder=_absolute(folder))
+        submit = partial(_submit, executor, settings=remote, site=site)
         with _counts(client, topic=folder.name) as counts:
             poll = _poll(client, counts, show)
             for shard, attempt in _finished(shards, submit, poll):
                 adopt_shard(settings.folder, folder / _name_of(attempt, shard), shard.name)
                 counts[shard.name] = len(shard.sources)
             poll()
+
+
+def _submit(
+    executor: concurrent.futures.Executor, shard: ShardPlan, *, settings: WriterSettings, site: Site
+) -> _Attempt:
+    return executor.submit(write_attempt, _with_absolute_paths(shard), settings=settings, site=site)
+
+
+def _shared(attempts: Location) -> str | Url:
+    """Return what a worker must see: the folder of the attempts, or the plan next to it in object storage."""
+    return str(attempts.absolute()) if isinstance(attempts, Path) else attempts.parent / PLAN_NAME
 
 
 def _finished(
@@ -141,21 +154,32 @@ def _with_absolute_paths(shard: ShardPlan) -> ShardPlan:
     """Return `shard` with film paths that do not depend on the folder in which a worker was started."""
 
     def absolute(source: Source) -> Source:
-        return replace(source, image=source.image.absolute()) if isinstance(source.image, Path) else source
+        return source if isinstance(source.image, Hand) else replace(source, image=_absolute(source.image))
 
     return replace(shard, sources=tuple(map(absolute, shard.sources)))
 
 
-def _probe_films(shards: Sequence[ShardPlan], folders: Sequence[Path]) -> dict[str, int]:
-    """Return the path and size of one film in each folder: a folder that is not mounted may be there, but empty."""
+def _absolute(location: Location) -> Location:
+    return location.absolute() if isinstance(location, Path) else location
+
+
+def _probe_films(shards: Sequence[ShardPlan], folders: Sequence[Location]) -> dict[str | Url, int]:
+    """Return the path or URL, and the size, of a film in each folder: one that is not mounted may exist, but empty."""
     return {path: num_bytes for folder in folders for path, num_bytes in _first_film(shards, folder).items()}
 
 
-def _first_film(shards: Sequence[ShardPlan], folder: Path) -> dict[str, int]:
+def _first_film(shards: Sequence[ShardPlan], folder: Location) -> dict[str | Url, int]:
     for source in (source for shard in shards for source in shard.sources):
-        if isinstance(source.image, Path) and source.image.is_relative_to(folder):
-            return {str(source.image.absolute()): int(source.fingerprint)}
+        if not isinstance(source.image, Hand) and _is_in(source.image, folder):
+            film = _absolute(source.image)
+            return {str(film) if isinstance(film, Path) else film: int(source.fingerprint)}
     return {}
+
+
+def _is_in(film: Location, folder: Location) -> bool:
+    if isinstance(film, Path):
+        return isinstance(folder, Path) and film.is_relative_to(folder)
+    return isinstance(folder, Url) and film.host == folder.host and film.parts[: len(folder.parts)] == folder.parts
 
 
 def _check_workers(client: "Client", site: Site) -> None:

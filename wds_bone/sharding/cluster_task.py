@@ -1,16 +1,16 @@
 """Write one shard on a worker of a Dask cluster.
 
 In: the plan of a shard, and what this machine must have in common with the one that planned it.
-Out: a new folder with the files of the shard and its record.
+Out: a new folder, or prefix in object storage, with the files of the shard and its record.
 Invariant: no film is opened on a worker that would give other bytes or that does not see the same films.
 """
 
 import platform
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,10 +18,12 @@ from typing import Any
 
 import wds_bone
 from wds_bone.errors import ConfigError, WdsBoneError
+from wds_bone.objects.url import Url
 from wds_bone.sharding.plan import ShardPlan
 from wds_bone.sharding.processes import WriterSettings
 from wds_bone.sharding.writer import write_shard
-from wds_bone.storage.durable import storage_errors
+from wds_bone.storage.folders import create_folder, delete_folder
+from wds_bone.storage.location import Location, file_bytes
 
 REPORT_SECONDS = 1.0
 SAME_ENVIRONMENT = "start all workers in the environment of this command, such as the same container"
@@ -38,13 +40,13 @@ class Site:
 
     Attributes:
         versions: the versions of Python and of the packages.
-        folder: a folder that was created for this run; attempts are written there.
-        films: the path and the size in bytes of a film in each folder of films.
+        folder: a folder that was created for this run; attempts are written there. Or the URL of an object in it.
+        films: the path or URL, and the size in bytes, of a film in each folder of films.
     """
 
     versions: Mapping[str, str]
-    folder: str
-    films: Mapping[str, int]
+    folder: str | Url
+    films: Mapping[str | Url, int]
 
 
 def local_versions() -> dict[str, str]:
@@ -56,10 +58,10 @@ def local_versions() -> dict[str, str]:
 def find_problem(site: Site, dask_worker: Any) -> ConfigError | None:
     """Return the error for a worker that differs from the machine that plans, or None; Dask passes the worker."""
     where = f"worker {dask_worker.address}"
-    films = (_film_problem(where, Path(path), num_bytes) for path, num_bytes in site.films.items())
+    films = (_film_problem(where, _location(film), num_bytes) for film, num_bytes in site.films.items())
     return (
         _version_problem(where, site.versions)
-        or _folder_problem(where, Path(site.folder))
+        or _folder_problem(where, _location(site.folder))
         or next(filter(None, films), None)
     )
 
@@ -77,12 +79,12 @@ def write_attempt(shard: ShardPlan, settings: WriterSettings, site: Site) -> str
         raise problem
     attempt = settings.folder / f"{shard.name}.{secrets.token_hex(4)}"
     try:
-        with storage_errors(attempt):
-            attempt.mkdir()
+        create_folder(attempt)
         count = _reporter(worker, topic=settings.folder.name, shard_name=shard.name)
         write_shard(shard, attempt, settings.image, max_bad=settings.max_bad, count=count)
     except BaseException as error:
-        shutil.rmtree(attempt, ignore_errors=True)
+        with suppress(WdsBoneError):  # the original error is the one to report
+            delete_folder(attempt)
         if isinstance(error, WdsBoneError):
             raise _with_worker(error, worker.address) from error
         raise
@@ -127,33 +129,42 @@ def _version_problem(where: str, expected: Mapping[str, str]) -> ConfigError | N
     )
 
 
-def _folder_problem(where: str, folder: Path) -> ConfigError | None:
+def _location(name: str | Url) -> Location:
+    return Path(name) if isinstance(name, str) else name
+
+
+def _num_bytes(file: Location) -> int:
+    return file.stat().st_size if isinstance(file, Path) else file_bytes(file)
+
+
+def _folder_problem(where: str, folder: Location) -> ConfigError | None:
     try:
-        folder.stat()
+        _num_bytes(folder)
     except OSError as error:
+        if isinstance(folder, Url):
+            problem = f"{where}: cannot read {folder}, which was just written: {error.strerror}"
+            return ConfigError(problem, do="give the workers the credentials and settings of this command")
         return ConfigError(
             f"{where}: does not see the folder of the set, {folder.parents[1]}",
             expected=f"the folder {folder.relative_to(folder.parents[1])} in it, which was just created",
             got=error.strerror,
-            do="use an --out on a disk that all workers mount at the same path",
+            do="use an --out on a disk that all workers mount at the same path, or in object storage",
         )
     return None
 
 
-def _film_problem(where: str, film: Path, num_bytes: int) -> ConfigError | None:
+def _film_problem(where: str, film: Location, num_bytes: int) -> ConfigError | None:
     try:
-        found_bytes = film.stat().st_size
-    except OSError as error:
-        got = error.strerror
-    else:
-        if found_bytes == num_bytes:
+        if (found_bytes := _num_bytes(film)) == num_bytes:
             return None
         got = f"{found_bytes:,} bytes"
+    except OSError as error:
+        got = str(error.strerror)
     return ConfigError(
         f"{where}: does not see the films of this command, such as {film}",
         expected=f"{num_bytes:,} bytes",
         got=got,
-        do="use --images on a disk that all workers mount at the same path",
+        do="use --images on a disk that all workers mount at the same path, or in object storage that all can read",
     )
 
 

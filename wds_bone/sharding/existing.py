@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 from wds_bone.errors import ShardError
 from wds_bone.sharding.plan import SetPlan, SplitPlan, describe_difference, shift_groups
@@ -28,9 +27,10 @@ from wds_bone.shards.manifest import (
 )
 from wds_bone.shards.sidecars import REINDEX, read_sidecar
 from wds_bone.storage.durable import read_parsed
+from wds_bone.storage.location import Location, is_file, size_of_file
 
 
-def select_pending(plan: SetPlan, base: Manifest | None, out: Path, *, replace: bool) -> SetPlan:
+def select_pending(plan: SetPlan, base: Manifest | None, out: Location, *, replace: bool) -> SetPlan:
     """Return the part of `plan` that must be written; it may have no splits.
 
     Args:
@@ -57,20 +57,20 @@ def select_pending(plan: SetPlan, base: Manifest | None, out: Path, *, replace: 
     return shift_groups(pending, _first_free_group(kept, out))
 
 
-def _is_complete(split: SplitPlan, entry: SplitEntry | None, out: Path) -> bool:
+def _is_complete(split: SplitPlan, entry: SplitEntry | None, out: Location) -> bool:
     return entry is not None and entry.plan == split.digest and not _invalid_files(entry, out)
 
 
-def _invalid_files(entry: SplitEntry, out: Path) -> list[Path]:
+def _invalid_files(entry: SplitEntry, out: Location) -> list[Location]:
     return [path for shard in entry.shards for path in (*_invalid_tar(shard, out), *_invalid_sidecars(shard, out))]
 
 
-def _invalid_tar(shard: ShardEntry, out: Path) -> list[Path]:
+def _invalid_tar(shard: ShardEntry, out: Location) -> list[Location]:
     path = out / shard.name
-    return [] if path.is_file() and path.stat().st_size == shard.shard_bytes else [path]
+    return [] if size_of_file(path) == shard.shard_bytes else [path]
 
 
-def _invalid_sidecars(shard: ShardEntry, out: Path) -> list[Path]:
+def _invalid_sidecars(shard: ShardEntry, out: Location) -> list[Location]:
     """Return the sidecars of a shard that are missing or do not match the manifest."""
     digests = {index_name(shard.name): shard.index_sha256, groups_name(shard.name): shard.groups_sha256}
 
@@ -81,11 +81,11 @@ def _invalid_sidecars(shard: ShardEntry, out: Path) -> list[Path]:
 
     paths = [out / name for name in sidecar_names(shard)]
     return [
-        path for path in paths if not path.is_file() or not read_parsed(path, partial(is_valid, path.name), do=REINDEX)
+        path for path in paths if not is_file(path) or not read_parsed(path, partial(is_valid, path.name), do=REINDEX)
     ]
 
 
-def _incomplete_error(out: Path, split: SplitPlan, entry: SplitEntry) -> ShardError:
+def _incomplete_error(out: Location, split: SplitPlan, entry: SplitEntry) -> ShardError:
     invalid = _invalid_files(entry, out)
     num_files = sum(1 + len(sidecar_names(shard)) for shard in entry.shards)
     are_indexes_only = all(path.name.endswith((INDEX_SUFFIX, DALI_SUFFIX)) for path in invalid)
@@ -99,7 +99,7 @@ def _incomplete_error(out: Path, split: SplitPlan, entry: SplitEntry) -> ShardEr
     )
 
 
-def _mismatch_error(out: Path, split: SplitPlan, plan: SetPlan, base: Manifest) -> ShardError:
+def _mismatch_error(out: Location, split: SplitPlan, plan: SetPlan, base: Manifest) -> ShardError:
     entry = base.splits[split.name]
     if entry.plan == split.digest:
         return _incomplete_error(out, split, entry)
@@ -116,13 +116,13 @@ def _mismatch_error(out: Path, split: SplitPlan, plan: SetPlan, base: Manifest) 
     )
 
 
-def _first_free_group(kept: Mapping[str, SplitEntry], out: Path) -> int:
+def _first_free_group(kept: Mapping[str, SplitEntry], out: Location) -> int:
     """Return the first number after all patient groups of the kept splits."""
     shards = [shard for entry in kept.values() for shard in entry.shards if shard.groups_sha256 is not None]
     return max((int(groups.max()) + 1 for shard in shards if len(groups := read_groups(out, shard))), default=0)
 
 
-def _check_other_splits(pending: SetPlan, kept: Mapping[str, SplitEntry], image: ImageFormat, out: Path) -> None:
+def _check_other_splits(pending: SetPlan, kept: Mapping[str, SplitEntry], image: ImageFormat, out: Location) -> None:
     """Refuse a plan that shares keys with the kept splits or has a different image format than their `image`."""
     if kept and image != pending.image:
         expected, got = describe_difference(vars(pending.image), vars(image))
@@ -137,7 +137,7 @@ def _check_other_splits(pending: SetPlan, kept: Mapping[str, SplitEntry], image:
         _refuse_shared_keys(pending, keys, out, name)
 
 
-def _refuse_shared_keys(pending: SetPlan, keys: set[str], out: Path, other: str) -> None:
+def _refuse_shared_keys(pending: SetPlan, keys: set[str], out: Location, other: str) -> None:
     for split in pending.splits:
         planned = [source.label.key for shard in split.shards for source in shard.sources]
         if shared := [key for key in planned if key in keys]:

@@ -8,20 +8,21 @@ Invariant: the rows of a split are those of its samples; they stay in the file u
 import csv
 import io
 from collections.abc import Mapping
-from pathlib import Path
 
-from wds_bone.storage.durable import read_parsed, storage_errors, write_bytes_atomically
+from wds_bone.storage.durable import read_parsed, write_bytes_atomically
+from wds_bone.storage.folders import delete_files
+from wds_bone.storage.location import Location, exists
 
 KEYS_NAME = "keys.csv"
 _COLUMNS = ["key", "id", "split"]
 _DELETE_LIST = "delete this file, and write its splits again with --replace"
 
 
-def write_keys(out: Path, ids: Mapping[str, Mapping[str, str]]) -> None:
+def write_keys(out: Location, ids: Mapping[str, Mapping[str, str]]) -> None:
     """Replace the rows of the splits in `ids`, and keep those of all other splits; a file without rows is deleted.
 
     Args:
-        out: the folder of the set.
+        out: the folder or prefix of the set.
         ids: per split, the id of each key; none for a split whose keys are the ids.
 
     Raises:
@@ -29,13 +30,12 @@ def write_keys(out: Path, ids: Mapping[str, Mapping[str, str]]) -> None:
         WdsBoneError: if the file cannot be written.
     """
     path = out / KEYS_NAME
-    old = read_parsed(path, _parse, do=_DELETE_LIST) if path.exists() else []
+    old = read_parsed(path, _parse, do=_DELETE_LIST) if exists(path) else []
     rows = [row for row in old if row[2] not in ids]
     rows += [[key, identity, split] for split, part in ids.items() for key, identity in part.items()]
     rows.sort(key=lambda row: (row[2], row[0]))
     if not rows:
-        with storage_errors(path):
-            path.unlink(missing_ok=True)
+        delete_files(out, [KEYS_NAME])
     elif rows != old:
         write_bytes_atomically(path, _format(rows))
 

@@ -8,7 +8,6 @@ same set gives the same files.
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -42,7 +41,7 @@ _NUM_COLUMNS = NUM_AGE_BANDS // BANDS_PER_COLUMN
 _INCHES, _INCHES_PER_SPLIT = (5.5, 1.5), 1.9
 
 
-def write_pictures(folder: Path, manifest: Manifest) -> None:
+def write_pictures(folder: Location, manifest: Manifest) -> None:
     """Write the contact sheet and the age histogram into `folder`."""
     sheet = io.BytesIO()
     draw_contact_sheet(folder, manifest).save(sheet, "PNG")
@@ -50,7 +49,7 @@ def write_pictures(folder: Path, manifest: Manifest) -> None:
     write_bytes_atomically(folder / HISTOGRAM_NAME, figure_as_png(draw_histogram(manifest)))
 
 
-def draw_contact_sheet(folder: Path, manifest: Manifest) -> Image.Image:
+def draw_contact_sheet(folder: Location, manifest: Manifest) -> Image.Image:
     """Return a sheet with two stored images for each gender and two-year age range; none is enlarged."""
     chosen = _choose_samples(folder, [shard for _, split in sorted(manifest.splits.items()) for shard in split.shards])
     size = (_NUM_COLUMNS * _CELL_WIDTH + MARGIN_PIXELS, 2 * ROWS_PER_GENDER * _CELL_HEIGHT + CAPTION_PIXELS)
@@ -113,7 +112,9 @@ def _draw_ages(axes: Axes, split: SplitEntry) -> None:
     label_axes(axes, y="samples per year")
 
 
-def _choose_samples(folder: Path, shards: Sequence[ShardEntry]) -> dict[tuple[str, int, int], tuple[str, Image.Image]]:
+def _choose_samples(
+    folder: Location, shards: Sequence[ShardEntry]
+) -> dict[tuple[str, int, int], tuple[str, Image.Image]]:
     """Return (gender, column, slot) -> (caption, thumbnail) for the first samples of each gender and age range."""
     chosen: dict[tuple[str, int, int], tuple[str, Image.Image]] = {}
     for shard in shards:

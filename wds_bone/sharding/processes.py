@@ -29,6 +29,7 @@ from wds_bone.sharding.plan import ShardPlan
 from wds_bone.sharding.writer import write_shard
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.storage.limits import limit_of
+from wds_bone.storage.location import Location
 from wds_bone.storage.lock import Lock
 
 POLL_SECONDS = 0.2
@@ -39,7 +40,7 @@ _NO_TEMPORARY_FOLDER = (errno.ENOENT, errno.EROFS, errno.EACCES, errno.ENOSPC)
 class WriterSettings:
     """The settings that all writers of a set share."""
 
-    folder: Path
+    folder: Location
     image: ImageFormat
     max_bad: int | None
 
@@ -59,7 +60,12 @@ class WriteShards(Protocol):
 
 
 def write_shards(
-    shards: Sequence[ShardPlan], settings: WriterSettings, *, workers: int, lock: Lock, show: Callable[[int], None]
+    shards: Sequence[ShardPlan],
+    settings: WriterSettings,
+    *,
+    workers: int,
+    lock: Lock | None,
+    show: Callable[[int], None],
 ) -> None:
     """Write `shards`, at most `workers` at a time, and call `show` regularly with the number of samples done.
 
@@ -67,7 +73,7 @@ def write_shards(
         shards: the shards.
         settings: the settings of all of them.
         workers: the number of processes.
-        lock: the lock on the folder of the set, which the processes hold too.
+        lock: the lock on the folder of the set, which the processes hold too; None for a prefix in object storage.
         show: is called with the number of samples done.
 
     Raises:
@@ -84,7 +90,12 @@ def write_shards(
 
 
 def _write_in_processes(
-    shards: Sequence[ShardPlan], settings: WriterSettings, *, workers: int, lock: Lock, show: Callable[[int], None]
+    shards: Sequence[ShardPlan],
+    settings: WriterSettings,
+    *,
+    workers: int,
+    lock: Lock | None,
+    show: Callable[[int], None],
 ) -> None:
     # The fork server imports everything only once, so it is faster than spawning, and it is safe with threads.
     context = multiprocessing.get_context("forkserver")
@@ -135,7 +146,7 @@ def _kill_fork_server() -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _start(context: Any, shard: ShardPlan, rest: tuple[WriterSettings, Lock, Any, int]) -> _RunningWriter:
+def _start(context: Any, shard: ShardPlan, rest: tuple[WriterSettings, Lock | None, Any, int]) -> _RunningWriter:
     with _start_errors():
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=_run_writer, args=(sender, shard, *rest), name=shard.name)
@@ -199,7 +210,7 @@ def _run_writer(
     errors: "connection.Connection[Any, Any]",
     shard: ShardPlan,
     settings: WriterSettings,
-    _lock: Lock,  # held until this process ends
+    _lock: Lock | None,  # held until this process ends
     counts: Any,
     number: int,
 ) -> None:

@@ -7,14 +7,15 @@ Invariant: values out of range and options that contradict each other are refuse
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from wds_bone.config import check_bounds, invalid_setting, option, setting_name
+from wds_bone.config import check_bounds, invalid_setting, option, option_of, setting_name
 from wds_bone.errors import ConfigError
 from wds_bone.labels.csv_table import DELIMITERS
 from wds_bone.labels.keys import MAX_ID_WIDTH
 from wds_bone.labels.read import LabelColumns
+from wds_bone.paths import FileText
+from wds_bone.remote.settings import RemoteOptions, check_hosts
 from wds_bone.sharding.keys_list import KEYS_NAME
 from wds_bone.shards.encoding import DEFAULT_QUALITY
 from wds_bone.shards.manifest import Encoding
@@ -30,13 +31,20 @@ SPLIT_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 class MakeShardsConfig:
     """The settings of make-shards."""
 
-    labels: Path | None = option(
-        "label table, .csv or .xlsx (default: draw synthetic hands)", default=None, metavar="FILE", may_be_pipe=True
+    labels: FileText | None = option(
+        "label table, .csv or .xlsx, a file or URL (default: draw synthetic hands)",
+        default=None,
+        metavar="FILE",
+        may_be_pipe=True,
     )
-    images: tuple[Path, ...] = option(
-        "folders of films; their file names are the ids in the label table", default=(), metavar="DIR"
+    images: tuple[FileText, ...] = option(
+        "folders of films, or prefixes such as s3://bucket/films; the file names are the ids in the label table",
+        default=(),
+        metavar="DIR",
     )
-    out: Path = option("folder of the set", default=Path("shards"), metavar="DIR", is_output=True)
+    out: FileText = option(
+        "folder of the set, or a prefix such as s3://bucket/shards", default="shards", metavar="DIR", is_output=True
+    )
     split: str | None = option("put all samples into one split of this name", default=None, metavar="NAME")
     val_fraction: float | None = option(
         f"fraction of samples to hold out as the val split; the others become the train split "
@@ -73,6 +81,7 @@ class MakeShardsConfig:
         default=None,
         metavar="ADDRESS",
     )
+    allow_host: tuple[str, ...] | None = option_of(RemoteOptions, "allow_host")
     seed: int = option("seed of the split, the order of the samples and the synthetic hands", default=0)
     on_bad: Literal["stop", "skip"] = option("whether to stop at a bad sample or to skip it", default="stop")
     max_bad: int | None = option("with --on-bad skip: maximum number of bad samples to skip", default=None, min=0)
@@ -146,6 +155,7 @@ class MakeShardsConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        check_hosts(self.allow_host)
         _check_inputs(self)
         _ = self.label_columns  # its creation checks the options
         if self.stretch is not None and not self.stretch[0] < self.stretch[1]:

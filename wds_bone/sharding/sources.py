@@ -1,14 +1,14 @@
 """Find the source of each sample: a labeled film, or a synthetic hand.
 
-In: a label table and folders of films, or a number of hands to draw.
-Out: a list of `Source`, and the image of a single source when it is needed.
+In: a label table and folders of films, on a disk or in object storage, or a number of hands to draw.
+Out: a list of `Source`, and their images when they are needed.
 Invariant: every label becomes a source, a rejected sample, or an error.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +17,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wds_bone.errors import ImageError
-from wds_bone.images.read import ImageFiles, find_images, letterbox, read_image
+from wds_bone.errors import ImageError, WdsBoneError
+from wds_bone.images.contents import FileFormat
+from wds_bone.images.files import LocationT
+from wds_bone.images.read import ImageFiles, decode_image, find_images, letterbox, read_contents
+from wds_bone.images.read_ahead import read_ahead
 from wds_bone.labels.patients import PatientColumn
 from wds_bone.labels.read import Label, LabelColumns, RejectedSample, read_label_table
+from wds_bone.objects.url import Url
 from wds_bone.phantom import Hand, draw_hand, hand_ground_truth, synthetic_hands
 from wds_bone.shards.manifest import ImageFormat
+from wds_bone.storage.location import Location
+
+FILMS_AHEAD = 8
+"""How many films in object storage are read at the same time, and kept in memory, for one shard."""
+_Contents = tuple[bytes, FileFormat] | None
 
 
 @dataclass(frozen=True)
@@ -31,14 +40,14 @@ class Source:
 
     Attributes:
         label: its key, gender and age.
-        image: the path of the film, or the hand to draw.
+        image: the path or URL of the film, or the hand to draw.
         fingerprint: the size of the film in bytes, or a digest of the hand; the image is not read for it.
         id: the id in the label table if its keys are made from ids, else None.
         group: a number that all films of a patient share; None if patients are not known.
     """
 
     label: Label
-    image: Path | Hand
+    image: Location | Hand
     fingerprint: int | str
     id: str | None = None
     group: int | None = None
@@ -62,7 +71,7 @@ class FilmSources:
 
 
 def film_sources(
-    table: Path, folders: Sequence[Path], columns: LabelColumns, *, rejected: list[RejectedSample] | None
+    table: Location, folders: Sequence[Location], columns: LabelColumns, *, rejected: list[RejectedSample] | None
 ) -> FilmSources:
     """Return a source per label that has a film.
 
@@ -90,16 +99,16 @@ def film_sources(
         if (film := films.get(label.key)) is not None:
             known.add(film)
             identity = ids[label.key] if columns.safe_keys else None
-            sources += _film_source(label, film, identity, rejected=rejected)
+            sources += _film_source(label, film, identity=identity, files=files, rejected=rejected)
     is_all_used = known.issuperset(files.images) and known.issuperset(files.others)
     return FilmSources(sources, "" if is_all_used else files.describe(known), read.sha256, read.patients)
 
 
 def _find_films(
-    ids: Mapping[str, str], files: ImageFiles, *, rejected: list[RejectedSample] | None
-) -> dict[str, Path | None]:
+    ids: Mapping[str, str], files: ImageFiles[LocationT], *, rejected: list[RejectedSample] | None
+) -> dict[str, LocationT | None]:
     """Return the film of each key, or None if it has none; reject the keys with several, or raise the first error."""
-    films = dict[str, Path | None]()
+    films = dict[str, LocationT | None]()
     for key, identity in ids.items():
         try:
             films[key] = find_film(identity, files)
@@ -113,7 +122,7 @@ def _find_films(
     return films
 
 
-def find_film(identity: str, files: ImageFiles) -> Path | None:
+def find_film(identity: str, files: ImageFiles[LocationT]) -> LocationT | None:
     """Return the film of an id: its name is the last part of the id, its folders end in the others, if there are any.
 
     Raises:
@@ -129,24 +138,55 @@ def synthetic_sources(num_samples: int, *, seed: int, num_raters: int = 1) -> li
     return [Source(Label(hand.key, hand.gender, hand.age_months), hand, _hand_digest(hand)) for hand in hands]
 
 
-def read_source(source: Source, image: ImageFormat) -> NDArray[np.uint8]:
-    """Return the image of `source` in the format `image`, uint8 (height, width): read and letterboxed, or drawn.
+def read_sources(
+    sources: Sequence[Source], image: ImageFormat
+) -> Iterator[tuple[Source, NDArray[np.uint8] | WdsBoneError]]:
+    """Yield each source and its image in the format `image`, uint8 (height, width): read and letterboxed, or drawn.
+
+    Instead of an image, it is the error if the film cannot be read, or its size changed after planning. Films in object
+    storage are read ahead in threads, up to `FILMS_AHEAD` of them.
+    """
+    contents: Iterator[_Contents | WdsBoneError] = map(_read_contents_or_error, sources)
+    if any(isinstance(source.image, Url) for source in sources):
+        contents = read_ahead(sources, _read_contents, threads=FILMS_AHEAD, ahead=FILMS_AHEAD)
+    for source, found in zip(sources, contents, strict=True):
+        yield source, found if isinstance(found, WdsBoneError) else _make_image_or_error(source, found, image)
+
+
+def _read_contents(source: Source) -> _Contents:
+    """Return the contents of a film and their format, none of a hand.
 
     Raises:
         ImageError: if the film cannot be read, or its size changed after planning.
     """
     if isinstance(source.image, Hand):
-        return draw_hand(source.image, image.height)
-    pixels = letterbox(read_image(source.image, stretch=image.stretch), image.height)
-    found_bytes = _file_bytes(source.image)
-    if found_bytes != source.fingerprint:
+        return None
+    contents = read_contents(source.image)
+    if len(contents[0]) != source.fingerprint:
         raise ImageError(
             f"{source.image}: changed since the work was planned",
             expected=f"{source.fingerprint:,} bytes",
-            got=f"{found_bytes:,} bytes",
+            got=f"{len(contents[0]):,} bytes",
             do="run the command again when nothing is writing to the folder",
         )
-    return pixels
+    return contents
+
+
+def _read_contents_or_error(source: Source) -> _Contents | WdsBoneError:
+    try:
+        return _read_contents(source)
+    except WdsBoneError as error:
+        return error
+
+
+def _make_image_or_error(source: Source, contents: _Contents, image: ImageFormat) -> NDArray[np.uint8] | WdsBoneError:
+    if isinstance(source.image, Hand):
+        return draw_hand(source.image, image.height)
+    assert contents is not None
+    try:
+        return letterbox(decode_image(*contents, stretch=image.stretch, where=str(source.image)), image.height)
+    except WdsBoneError as error:
+        return error
 
 
 def sample_fields(source: Source) -> dict[str, Any]:
@@ -161,7 +201,7 @@ def _parts(identity: str) -> list[str]:
     return [part for part in re.split(r"[/\\]", identity) if part not in ("", ".")] or [identity]
 
 
-def files_of(identity: str, files: ImageFiles) -> Sequence[Path]:
+def files_of(identity: str, files: ImageFiles[LocationT]) -> Sequence[LocationT]:
     """Return the files that may be the film of an id; none of them is opened."""
     return files.by_name.get(_parts(identity)[-1], ())
 
@@ -169,8 +209,8 @@ def files_of(identity: str, files: ImageFiles) -> Sequence[Path]:
 def _reject_missing(
     missing: Mapping[str, str],
     num_labels: int,
-    table: Path,
-    files: ImageFiles,
+    table: Location,
+    files: ImageFiles[LocationT],
     rejected: list[RejectedSample] | None,
 ) -> None:
     """Reject the labels without a film, given as the id of each key, or raise the error for the first of them."""
@@ -184,7 +224,9 @@ def _reject_missing(
     raise missing_films_error([*missing.values()], num_labels, table, files, do=do)
 
 
-def missing_films_error(ids: Sequence[str], num_labels: int, table: Path, files: ImageFiles, *, do: str) -> ImageError:
+def missing_films_error(
+    ids: Sequence[str], num_labels: int, table: Location, files: ImageFiles[LocationT], *, do: str
+) -> ImageError:
     """Return the error for labels without a film.
 
     Args:
@@ -206,7 +248,7 @@ def missing_films_error(ids: Sequence[str], num_labels: int, table: Path, files:
     )
 
 
-def _find_padded(identity: str, files: ImageFiles) -> Path | None:
+def _find_padded(identity: str, files: ImageFiles[LocationT]) -> LocationT | None:
     """Return a film whose name is the same number as the id, with other leading zeros."""
     if not identity.isdecimal():
         return None
@@ -220,11 +262,16 @@ def _find_padded(identity: str, files: ImageFiles) -> Path | None:
 
 
 def _film_source(
-    label: Label, film: Path, identity: str | None, *, rejected: list[RejectedSample] | None
+    label: Label,
+    film: Location,
+    *,
+    identity: str | None,
+    files: ImageFiles[Location],
+    rejected: list[RejectedSample] | None,
 ) -> list[Source]:
     """Return the source of a film, or none if it cannot be read and may be rejected."""
     try:
-        return [Source(label, film, _file_bytes(film), identity)]
+        return [Source(label, film, _file_bytes(film, files), identity)]
     except ImageError as error:
         if rejected is None:
             raise
@@ -232,9 +279,9 @@ def _film_source(
         return []
 
 
-def _file_bytes(film: Path) -> int:
+def _file_bytes(film: Location, files: ImageFiles[Location]) -> int:
     try:
-        return film.stat().st_size
+        return film.stat().st_size if isinstance(film, Path) else files.num_bytes[film]
     except OSError as error:
         raise ImageError(f"{film}: cannot be read: {error.strerror}", do="check the file and its folder") from error
 

@@ -1,48 +1,61 @@
 """Keep finished shards in the folder `.building` of a set until all of them can be moved into the set.
 
 In: the plan of a set.
-Out: the folder, which holds the plan and every finished shard; at the end, its files are moved into the set.
+Out: the folder, which holds the plan and every finished shard; at the end, its files are moved into the set. In object
+storage, the set and this folder are prefixes.
 Invariant: every file in the folder belongs to the plan in it. The set itself does not change before `retire_splits`;
 after that, the plan can be completed after any crash, because nothing that is needed for it has been deleted.
 """
 
 import json
+import re
 import secrets
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from wds_bone.errors import ShardError
+from wds_bone.errors import ShardError, WdsBoneError
 from wds_bone.sharding.plan import SetPlan, describe_difference, plan_as_json
 from wds_bone.sharding.writer import ShardRecord, read_record, record_path
 from wds_bone.shards.manifest import (
     MANIFEST_NAME,
+    PLAN_NAME,
     SHARD_SUFFIXES,
     STAGING_NAME,
     Manifest,
     ShardEntry,
+    has_parts,
     manifest_as_bytes,
     read_manifest,
     sidecar_names,
 )
-from wds_bone.storage.durable import read_parsed, storage_errors, sync_folder, write_bytes_atomically
+from wds_bone.storage.durable import read_parsed, write_bytes_atomically
+from wds_bone.storage.folders import (
+    create_folder,
+    delete_empty_folder,
+    delete_files,
+    delete_folder,
+    folders_in,
+    move_files,
+    names_in,
+    sync_names,
+)
+from wds_bone.storage.location import Location, exists, size_of_file
 
-PLAN_NAME = "plan.json"
 KEPT_NAME = "kept.json"
 _DELETE_PLAN = "delete this file and run the command again; the unfinished run starts over"
 
 
-def read_base_manifest(out: Path) -> Manifest | None:
+def read_base_manifest(out: Location) -> Manifest | None:
     """Return the manifest to extend: that of the set, or the part of it that an interrupted replacement keeps."""
     for path in (out / MANIFEST_NAME, out / STAGING_NAME / KEPT_NAME):
-        if path.exists():
+        if exists(path):
             return read_manifest(path)
     return None
 
 
-def open_staging(out: Path, plan: SetPlan, *, replace: bool) -> Path:
+def open_staging(out: Location, plan: SetPlan, *, replace: bool) -> Location:
     """Return the staging folder of `plan` in `out`, as an interrupted run left it or newly created.
 
     Raises:
@@ -50,9 +63,8 @@ def open_staging(out: Path, plan: SetPlan, *, replace: bool) -> Path:
             the new ones (unless `replace`).
     """
     staging = out / STAGING_NAME
-    with storage_errors(staging):
-        staging.mkdir(exist_ok=True)
-    if staging.is_symlink():
+    create_folder(staging)
+    if isinstance(staging, Path) and staging.is_symlink():
         raise ShardError(f"{staging}: is a symbolic link", expected="a folder", got="a link", do="remove the link")
     new, old = plan_as_json(plan), _read_plan(staging)
     if old == new:
@@ -61,29 +73,28 @@ def open_staging(out: Path, plan: SetPlan, *, replace: bool) -> Path:
     if not replace:
         _refuse_unfinished(out, new, old)
         _refuse_unlisted_shards(out, [split.name for split in plan.splits])
-    _clear(staging)
+    _clear(staging, keep=[PLAN_NAME, KEPT_NAME])
     write_bytes_atomically(staging / PLAN_NAME, json.dumps(new, indent=1).encode())
     return staging
 
 
 @contextmanager
-def attempts_folder(staging: Path) -> Iterator[Path]:
+def attempts_folder(staging: Location) -> Iterator[Location]:
     """Yield a new folder in `staging` for the attempts to write shards on other machines; at the end, it is removed.
 
     A writer that is still running when its run has ended cannot reach the staging folder of the next run: its name for
     the folder leads nowhere.
     """
     folder = staging / secrets.token_hex(8)
-    with storage_errors(folder):
-        folder.mkdir()
+    create_folder(folder)
     try:
         yield folder
     finally:
-        with suppress(OSError):  # what remains is removed with the staging folder
-            _remove_folder(folder)
+        with suppress(WdsBoneError):  # what remains is removed with the staging folder
+            delete_folder(folder)
 
 
-def adopt_shard(staging: Path, attempt: Path, shard_name: str) -> None:
+def adopt_shard(staging: Location, attempt: Location, shard_name: str) -> None:
     """Move a finished shard from the folder of an attempt into `staging`, its record last.
 
     Raises:
@@ -98,28 +109,25 @@ def adopt_shard(staging: Path, attempt: Path, shard_name: str) -> None:
             got="none" if record is None else record.entry.name,
             do="make sure that all machines share this folder, and run the command again",
         )
-    with storage_errors(staging):
-        for name in _file_names(record.entry):
-            (attempt / name).rename(staging / name)
-        sync_folder(staging)
-        record_path(attempt, shard_name).rename(record_path(staging, shard_name))
-        sync_folder(staging)
-        attempt.rmdir()
+    for names in (_file_names(record.entry), (record_path(attempt, shard_name).name,)):
+        move_files(attempt, staging, names)
+        sync_names(staging)
+    delete_empty_folder(attempt)
 
 
-def finished_record(out: Path, shard_name: str) -> ShardRecord | None:
+def finished_record(out: Location, shard_name: str) -> ShardRecord | None:
     """Return the record of a shard if all its files exist, in staging or (after a crash) already in the set."""
     record = read_record(out / STAGING_NAME, shard_name)
     if record is None or any(_find_file(out, name) is None for name in _file_names(record.entry)):
         return None
     shard = _find_file(out, shard_name)
-    return record if shard and shard.stat().st_size == record.entry.shard_bytes else None
+    return record if shard and size_of_file(shard) == record.entry.shard_bytes else None
 
 
-def retire_splits(out: Path, names: Sequence[str]) -> None:
+def retire_splits(out: Location, names: Sequence[str]) -> None:
     """Remove the manifest of a set that has any of these splits; the set is unusable until the next one is written."""
     path = out / MANIFEST_NAME
-    if not path.exists():
+    if not exists(path):
         return
     old = read_manifest(path)
     if not set(names) & set(old.splits):
@@ -127,36 +135,30 @@ def retire_splits(out: Path, names: Sequence[str]) -> None:
     kept = Manifest(old.image, {name: split for name, split in old.splits.items() if name not in names})
     if kept.splits:
         write_bytes_atomically(out / STAGING_NAME / KEPT_NAME, manifest_as_bytes(kept))
-    with storage_errors(path):
-        path.unlink()
-        sync_folder(out)
+    delete_files(out, [MANIFEST_NAME])
+    sync_names(out)
 
 
-def move_shards(out: Path, shards: Mapping[str, Sequence[ShardEntry]]) -> None:
+def move_shards(out: Location, shards: Mapping[str, Sequence[ShardEntry]]) -> None:
     """Move the shards of each split from staging into `out`, and delete all other files of these splits."""
-    with storage_errors(out):
-        for split, entries in shards.items():
-            wanted = [name for entry in entries for name in _file_names(entry)]
-            for name in wanted:
-                staged = out / STAGING_NAME / name
-                if staged.exists():
-                    staged.rename(out / name)
-            for stale in set(_shard_files(out, split)) - {out / name for name in wanted}:
-                stale.unlink()
-        sync_folder(out)
+    for split, entries in shards.items():
+        wanted = {name for entry in entries for name in _file_names(entry)}
+        move_files(out / STAGING_NAME, out, wanted)
+        delete_files(out, [name for name in _shard_files(out, split) if name not in wanted])
+    sync_names(out)
 
 
-def remove_staging(out: Path) -> None:
+def remove_staging(out: Location) -> None:
     """Delete the staging folder, the plan last, so that a crash leaves no shard without its plan."""
     staging = out / STAGING_NAME
-    if staging.is_dir():
-        _clear(staging, with_kept=True)
-        with storage_errors(staging):
-            staging.rmdir()
-            sync_folder(out)
+    if has_parts(out):
+        _clear(staging, keep=[PLAN_NAME])
+        delete_files(staging, [PLAN_NAME])
+        delete_empty_folder(staging)
+        sync_names(out)
 
 
-def remove_stale_staging(out: Path, manifest: Manifest) -> None:
+def remove_stale_staging(out: Location, manifest: Manifest) -> None:
     """Delete the staging folder of a run that wrote `manifest` and was killed before it could delete the folder."""
     plan = _read_plan(out / STAGING_NAME)
     digests = {name: split.plan for name, split in manifest.splits.items()}
@@ -164,9 +166,9 @@ def remove_stale_staging(out: Path, manifest: Manifest) -> None:
         remove_staging(out)
 
 
-def _read_plan(staging: Path) -> dict[str, Any] | None:
+def _read_plan(staging: Location) -> dict[str, Any] | None:
     path = staging / PLAN_NAME
-    return read_parsed(path, _parse_plan, do=_DELETE_PLAN) if path.exists() else None
+    return read_parsed(path, _parse_plan, do=_DELETE_PLAN) if exists(path) else None
 
 
 def _parse_plan(contents: bytes) -> dict[str, Any]:
@@ -176,7 +178,7 @@ def _parse_plan(contents: bytes) -> dict[str, Any]:
     return plan
 
 
-def _refuse_unfinished(out: Path, new: Mapping[str, object], old: Mapping[str, object] | None) -> None:
+def _refuse_unfinished(out: Location, new: Mapping[str, object], old: Mapping[str, object] | None) -> None:
     if old is not None:
         expected, got = describe_difference(new, old)
         raise ShardError(
@@ -187,8 +189,8 @@ def _refuse_unfinished(out: Path, new: Mapping[str, object], old: Mapping[str, o
         )
 
 
-def _refuse_unlisted_shards(out: Path, splits: Sequence[str]) -> None:
-    unlisted = sorted(path.name for split in splits for path in _shard_files(out, split))
+def _refuse_unlisted_shards(out: Location, splits: Sequence[str]) -> None:
+    unlisted = sorted(name for split in splits for name in _shard_files(out, split))
     if unlisted:
         raise ShardError(
             f"{out}: contains shards that are not listed in a manifest",
@@ -198,39 +200,27 @@ def _refuse_unlisted_shards(out: Path, splits: Sequence[str]) -> None:
         )
 
 
-def _clear(staging: Path, *, with_kept: bool = False) -> None:
+def _clear(staging: Location, *, keep: Collection[str]) -> None:
     _remove_attempts(staging)
-    with storage_errors(staging):
-        for path in staging.iterdir():
-            if path.name != PLAN_NAME and (with_kept or path.name != KEPT_NAME):
-                path.unlink()
-        (staging / PLAN_NAME).unlink(missing_ok=True)
+    delete_files(staging, [name for name in names_in(staging) if name not in keep])
 
 
-def _remove_attempts(staging: Path) -> None:
+def _remove_attempts(staging: Location) -> None:
     """Delete what lost or killed runs on a cluster have left: the only folders in the staging folder."""
-    with storage_errors(staging):
-        for path in staging.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                _remove_folder(path)
-
-
-def _remove_folder(folder: Path) -> None:
-    """Delete a folder in which other machines may still be writing; without its name, they find it no longer."""
-    nameless = folder.with_name(secrets.token_hex(8))
-    folder.rename(nameless)
-    shutil.rmtree(nameless)
+    for folder in folders_in(staging):
+        delete_folder(folder)
 
 
 def _file_names(entry: ShardEntry) -> tuple[str, ...]:
     return entry.name, *sidecar_names(entry)
 
 
-def _find_file(out: Path, name: str) -> Path | None:
+def _find_file(out: Location, name: str) -> Location | None:
     candidates = (out / STAGING_NAME / name, out / name)
-    return next((path for path in candidates if path.exists()), None)
+    return next((path for path in candidates if exists(path)), None)
 
 
-def _shard_files(out: Path, split: str) -> list[Path]:
-    numbered = f"{split}-" + "[0-9]" * 6
-    return [path for suffix in SHARD_SUFFIXES for path in out.glob(numbered + suffix)]
+def _shard_files(out: Location, split: str) -> list[str]:
+    """Return the names of the files in a set that have the form of those of a split."""
+    pattern = re.compile(rf"{re.escape(split)}-\d{{6}}({'|'.join(map(re.escape, SHARD_SUFFIXES))})")
+    return [name for name in names_in(out) if pattern.fullmatch(name)]

@@ -1,6 +1,6 @@
 """Write one shard: its tar, its sidecars, and finally the record that marks it as finished.
 
-In: the plan of a shard, and a folder.
+In: the plan of a shard, and a folder, or a prefix in object storage.
 Out: a `ShardRecord`, which is also written to a file.
 Invariant: the record exists only if all files it describes are on disk, and the bytes depend only on the plan.
 """
@@ -9,21 +9,23 @@ import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wds_bone.errors import ImageError, WdsBoneError
 from wds_bone.labels.read import RejectedSample
+from wds_bone.phantom import Hand
 from wds_bone.sharding.plan import ShardPlan
-from wds_bone.sharding.sources import Source, read_source, sample_fields
+from wds_bone.sharding.sources import Source, read_sources, sample_fields
 from wds_bone.shards.encoding import encode_image
 from wds_bone.shards.groups import Groups
 from wds_bone.shards.manifest import ImageFormat, ShardEntry
-from wds_bone.shards.scan import ScannedShard, scan_shard
+from wds_bone.shards.scan import ScannedShard, scan_file
 from wds_bone.shards.sidecars import write_sidecars
 from wds_bone.storage.durable import read_parsed, write_atomically, write_bytes_atomically
+from wds_bone.storage.location import Location, exists
 
 _DELETE_RECORD = "delete this file and run the command again; the shard is written again"
 
@@ -37,13 +39,16 @@ class ShardRecord:
 
 
 def write_shard(
-    shard: ShardPlan, folder: Path, image: ImageFormat, *, max_bad: int | None, count: Callable[[int], None]
+    shard: ShardPlan, folder: Location, image: ImageFormat, *, max_bad: int | None, count: Callable[[int], None]
 ) -> ShardRecord:
     """Write `shard` to `folder` and return its record; memory holds one sample and the table of the shard.
 
+    Films in object storage are read ahead, up to `FILMS_AHEAD` of them. For a prefix, the tar is written
+    to a temporary file of this machine first.
+
     Args:
         shard: the name and the sources of the shard.
-        folder: the folder for its files.
+        folder: the folder for its files, or the prefix.
         image: the format of its images.
         max_bad: how many bad images may be left out; None makes the first one an error.
         count: called after each sample with the number of samples done.
@@ -53,20 +58,21 @@ def write_shard(
         WdsBoneError: if a file cannot be written.
     """
     rejected: list[RejectedSample] = []
+    scanned: list[ScannedShard] = []
 
     def write(stream: BinaryIO) -> None:
         # Imported here because it imports torch, which takes too long for a mistyped command line.
         from webdataset import TarWriter
 
         with TarWriter(stream, mtime=0) as tar:
-            for number, source in enumerate(shard.sources, start=1):
-                if (sample := _encode_sample(source, image, rejected, max_bad)) is not None:
+            for number, (source, pixels) in enumerate(read_sources(shard.sources, image), start=1):
+                if (sample := _encode_sample(source, pixels, image, rejected, max_bad)) is not None:
                     tar.write(sample)
                 count(number)
+        scanned.append(scan_file(stream, folder / shard.name))
 
     write_atomically(folder / shard.name, write)
-    scanned = scan_shard(folder / shard.name)
-    entry = write_sidecars(folder, scanned, groups=_groups_of(shard, scanned))
+    entry = write_sidecars(folder, scanned[0], groups=_groups_of(shard, scanned[0]))
     record = ShardRecord(entry, tuple(rejected))
     write_bytes_atomically(record_path(folder, shard.name), json.dumps(dataclasses.asdict(record)).encode())
     return record
@@ -80,14 +86,14 @@ def _groups_of(shard: ShardPlan, scanned: ScannedShard) -> Groups | None:
     return np.array([by_key[key] for key in scanned.table["key"].tolist()], np.uint32)
 
 
-def read_record(folder: Path, shard_name: str) -> ShardRecord | None:
+def read_record(folder: Location, shard_name: str) -> ShardRecord | None:
     """Return the record of a shard in `folder`, or None if the shard is not finished.
 
     Raises:
         ShardError: if the record is damaged.
     """
     path = record_path(folder, shard_name)
-    return read_parsed(path, _parse_record, do=_DELETE_RECORD) if path.exists() else None
+    return read_parsed(path, _parse_record, do=_DELETE_RECORD) if exists(path) else None
 
 
 def _parse_record(contents: bytes) -> ShardRecord:
@@ -95,7 +101,7 @@ def _parse_record(contents: bytes) -> ShardRecord:
     return ShardRecord(ShardEntry(**record["entry"]), tuple(RejectedSample(**bad) for bad in record["rejected"]))
 
 
-def record_path(folder: Path, shard_name: str) -> Path:
+def record_path(folder: Location, shard_name: str) -> Location:
     """Return the path of the record of a shard."""
     return folder / (shard_name.removesuffix(".tar") + ".json")
 
@@ -122,15 +128,17 @@ def format_causes(rejected: list[RejectedSample]) -> str:
 
 
 def _encode_sample(
-    source: Source, image: ImageFormat, rejected: list[RejectedSample], max_bad: int | None
+    source: Source,
+    pixels: NDArray[np.uint8] | WdsBoneError,
+    image: ImageFormat,
+    rejected: list[RejectedSample],
+    max_bad: int | None,
 ) -> dict[str, object] | None:
     """Return the members of a sample as bytes, or None if its image is bad and may be left out."""
-    try:
-        pixels = read_source(source, image)
-    except ImageError as error:
-        if max_bad is None:
-            raise
-        rejected.append(RejectedSample(source.label.key, "bad image", _problem_without_folder(error, source)))
+    if isinstance(pixels, WdsBoneError):
+        if max_bad is None or not isinstance(pixels, ImageError):
+            raise pixels
+        rejected.append(RejectedSample(source.label.key, "bad image", _problem_without_folder(pixels, source)))
         check_bad_budget(rejected, max_bad)
         return None
     assert image.encoding is not None
@@ -144,4 +152,4 @@ def _encode_sample(
 def _problem_without_folder(error: WdsBoneError, source: Source) -> str:
     """Return the text of the problem without the folder of the film, so that it is the same on every machine."""
     problem = f"{error.problem}: {error.got}"
-    return problem.replace(str(source.image), source.image.name) if isinstance(source.image, Path) else problem
+    return problem if isinstance(source.image, Hand) else problem.replace(str(source.image), source.image.name)

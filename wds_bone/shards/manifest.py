@@ -13,7 +13,6 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 from wds_bone.errors import ShardError
@@ -24,6 +23,8 @@ from wds_bone.storage.location import Location, exists, read_file
 
 STAGING_NAME = ".building"
 """Folder for the parts of an unfinished set; readers refuse a set that has it but no manifest."""
+PLAN_NAME = "plan.json"
+"""File in that folder with what the set will be."""
 LOCK_NAME = "make_shards.lock"
 """File that `wds-bone make-shards` creates before anything else, and leaves in the set."""
 REBUILD = "fetch the shards again, or rebuild them with `wds-bone make-shards`"
@@ -113,7 +114,12 @@ class Manifest:
 
 def is_unfinished(folder: Location) -> bool:
     """Return whether a folder holds an unfinished set, or is the folder for its parts."""
-    return not exists(folder / MANIFEST_NAME) and (folder.name == STAGING_NAME or exists(folder / STAGING_NAME))
+    return not exists(folder / MANIFEST_NAME) and (folder.name == STAGING_NAME or has_parts(folder))
+
+
+def has_parts(folder: Location) -> bool:
+    """Return whether a folder has parts of an unfinished set; below a prefix, the plan is written before them."""
+    return exists(folder / STAGING_NAME) or exists(folder / STAGING_NAME / PLAN_NAME)
 
 
 def unfinished_error(folder: Location) -> ShardError:
@@ -121,7 +127,7 @@ def unfinished_error(folder: Location) -> ShardError:
     return ShardError(
         f"{folder}: not finished: contains an unfinished run of `wds-bone make-shards`",
         expected=MANIFEST_NAME,
-        got=f"{STAGING_NAME}, which holds parts of the set" if exists(folder / STAGING_NAME) else "a set without it",
+        got=f"{STAGING_NAME}, which holds parts of the set" if has_parts(folder) else "a set without it",
         do="run the same `wds-bone make-shards` command again to finish it",
     )
 
@@ -183,7 +189,7 @@ def _check_digest(text: bytes, contents: dict[str, Any], where: str, do: str) ->
         )
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> Path:
+def write_manifest(folder: Location, manifest: Manifest) -> Location:
     """Write `manifest.json` into `folder` atomically and return its path."""
     path = folder / MANIFEST_NAME
     write_bytes_atomically(path, manifest_as_bytes(manifest))

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from zlib_ng.zlib_ng import crc32
 
@@ -70,35 +70,36 @@ def scan_shard(path: Location) -> ScannedShard:
         ImageError: if an image is empty or too large.
     """
     try:
-        return _scan(path)
+        with open_file(path) as shard:
+            return scan_file(shard, path)
     except OSError as error:
         do = "check the disk, fetch the shard again, or rebuild it with `wds-bone make-shards`"
         raise ShardError(f"{path}: cannot be read: {error.strerror}", do=do) from error
+
+
+def scan_file(shard: BinaryIO, path: Location) -> ScannedShard:
+    """Read all of an open shard, whose location is or will be `path`, as `scan_shard` does; raises `OSError` too."""
+    digest, ignored = hashlib.sha256(), Counter[str]()
+    rows, sizes, components, keys, is_stated = [], set(), [], set(), True
+    stream = members(shard, str(path), digest=digest, is_wanted=_is_known)
+    for group in _groups(stream, path, ignored):
+        if group.key in keys:
+            raise _sample_error(path, group.key, "each key once", "a repeated key")
+        keys.add(group.key)
+        row, size, states_age_unit = _read_sample(group, path)
+        is_stated = is_stated and states_age_unit
+        rows.append(row)
+        sizes.add(size)
+        components.append(tuple(_component(member) for member in group.parts.values()))
+    shard_bytes = shard.tell()
+    found = make_table(rows), frozenset(sizes), tuple(components)
+    return ScannedShard(path.name, shard_bytes, digest.hexdigest(), *found, is_stated, ignored)
 
 
 def describe_ignored(ignored: Mapping[str, int]) -> list[str]:
     """Return a line about the members of shards that are neither image nor label, if there are any."""
     counts = ", ".join(f"{count:,} {kind}" for kind, count in ignored.items())
     return [f"ignored members that are neither image nor label: {counts}"] if counts else []
-
-
-def _scan(path: Location) -> ScannedShard:
-    digest, ignored = hashlib.sha256(), Counter[str]()
-    rows, sizes, components, keys, is_stated = [], set(), [], set(), True
-    with open_file(path) as shard:
-        stream = members(shard, str(path), digest=digest, is_wanted=_is_known)
-        for group in _groups(stream, path, ignored):
-            if group.key in keys:
-                raise _sample_error(path, group.key, "each key once", "a repeated key")
-            keys.add(group.key)
-            row, size, states_age_unit = _read_sample(group, path)
-            is_stated = is_stated and states_age_unit
-            rows.append(row)
-            sizes.add(size)
-            components.append(tuple(_component(member) for member in group.parts.values()))
-        shard_bytes = shard.tell()
-    found = make_table(rows), frozenset(sizes), tuple(components)
-    return ScannedShard(path.name, shard_bytes, digest.hexdigest(), *found, is_stated, ignored)
 
 
 def _component(member: Member) -> tuple[str, int, int, str]:

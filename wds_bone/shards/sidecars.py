@@ -8,7 +8,6 @@ Invariant: the indexes match the tar, because `scan_shard` is their only source.
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 REINDEX = "write the indexes again with `wds-bone index FOLDER`"
 
 
-def write_sidecars(folder: Path, shard: ScannedShard, *, groups: Groups | None = None) -> ShardEntry:
+def write_sidecars(folder: Location, shard: ScannedShard, *, groups: Groups | None = None) -> ShardEntry:
     """Write the sample table, DALI's index and the groups of `shard` into `folder` and return its manifest entry."""
     files, entry = sidecar_contents(shard), shard_entry(shard)
     if groups is not None:

@@ -3,6 +3,7 @@
 In: a path and a function that writes the contents.
 Out: the complete file, or an error.
 Invariant: at any time, even after a kill or a power failure, the path holds all of the old contents or all of the new.
+An object in object storage has this property by itself.
 
 The steps are: write to a temporary name, fsync, rename, fsync the folder. Temporary names are unique, so that two
 processes that write the same file cannot disturb each other. `storage.lock` deletes those of killed processes.
@@ -13,6 +14,7 @@ import os
 import re
 import secrets
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import parent_process
@@ -20,7 +22,10 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from wds_bone.errors import ShardError, WdsBoneError
+from wds_bone.objects.url import Url
+from wds_bone.storage import remote_files
 from wds_bone.storage.limits import limit_of
+from wds_bone.storage.location import Location, read_file
 
 _TEMPORARY = re.compile(r"(.+)\.[0-9a-f]{8}\.tmp")
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES)
@@ -29,16 +34,21 @@ _warned: set[str] = set()
 Contents = TypeVar("Contents")
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write `path` through `write`, atomically and durably.
+def write_atomically(path: Location, write: Callable[[BinaryIO], None]) -> None:
+    """Write `path` through `write`, atomically and durably; `write` may also read what it has written.
+
+    An object is sent when `write` has returned; before, its contents are in a nameless temporary file.
 
     Raises:
         WdsBoneError: if the write fails (disk full, read-only, I/O error). `path` is unchanged, unless only the folder
             could not be synced: then it holds the new contents, but a power failure may revert it.
     """
+    if isinstance(path, Url):
+        _write_object(path, write)
+        return
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as stream:  # "x" never writes through a link at the temporary name
+        with temporary.open("x+b") as stream:  # "x" never writes through a link at the temporary name
             write(stream)
             stream.flush()
             _sync(stream.fileno(), path)
@@ -60,8 +70,12 @@ def remove_temporaries(folder: Path, files: Collection[str]) -> None:
                 path.unlink(missing_ok=True)
 
 
-def write_bytes_atomically(path: Path, contents: bytes) -> None:
-    """Write `contents` to `path`, atomically and durably, like `write_atomically`."""
+def write_bytes_atomically(path: Location, contents: bytes) -> None:
+    """Write `contents` to a path, atomically and durably, like `write_atomically`, or to an object."""
+    if isinstance(path, Url):
+        with storage_errors(path):
+            remote_files.write_file(path, contents)
+        return
 
     def write(stream: BinaryIO) -> None:
         stream.write(contents)
@@ -69,14 +83,14 @@ def write_bytes_atomically(path: Path, contents: bytes) -> None:
     write_atomically(path, write)
 
 
-def read_parsed(path: Path, parse: Callable[[bytes], Contents], *, do: str) -> Contents:
+def read_parsed(path: Location, parse: Callable[[bytes], Contents], *, do: str) -> Contents:
     """Return the parsed contents of a file that was written with `write_atomically`.
 
     Raises:
         ShardError: if the file cannot be read or parsed; its remedy is `do`.
     """
     try:
-        return parse(path.read_bytes())
+        return parse(read_file(path))
     except OSError as error:
         raise ShardError(f"{path}: cannot be read: {error.strerror}", do=do) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -86,7 +100,7 @@ def read_parsed(path: Path, parse: Callable[[bytes], Contents], *, do: str) -> C
 
 
 @contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
+def storage_errors(path: Location) -> Iterator[None]:
     """Convert an `OSError` raised inside the block to a `WdsBoneError` about `path`."""
     try:
         yield
@@ -107,8 +121,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def storage_error(path: Path, error: OSError) -> WdsBoneError:
+def storage_error(path: Location, error: OSError) -> WdsBoneError:
     """Return the error for a failed write to `path`; if a limit was hit, it states the limit."""
+    if isinstance(path, Url):
+        do = "check the URL, and whether the credentials allow writing, and run the command again"
+        return WdsBoneError(f"{path}: cannot be written: {error.strerror}", do=do)
     limit = limit_of(error, path)
     return WdsBoneError(
         f"{path}: cannot be written: {error.strerror}",
@@ -123,6 +140,18 @@ def warn_once(text: str) -> None:
     if text not in _warned and parent_process() is None:
         _warned.add(text)
         print(f"warning: {text}", file=sys.stderr)  # noqa: T201
+
+
+def _write_object(url: Url, write: Callable[[BinaryIO], None]) -> None:
+    local = Path(tempfile.gettempdir())
+    with storage_errors(local):
+        stream = tempfile.TemporaryFile()  # noqa: SIM115  # closed below, where other errors are reported
+    with stream:
+        with storage_errors(local):
+            write(stream)
+            stream.flush()
+        with storage_errors(url):
+            remote_files.write_file(url, stream)
 
 
 def _sync(descriptor: int, path: Path) -> None:

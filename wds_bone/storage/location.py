@@ -179,6 +179,17 @@ def file_bytes(location: Location) -> int:
         return file.seek(0, 2)
 
 
+def size_of_file(location: Location) -> int | None:
+    """Return the size of a file, or of an object; None if there is no such file.
+
+    Raises:
+        ShardError: if a URL cannot be asked for.
+    """
+    if isinstance(location, Url):
+        return remote_files.size_of_file(location)
+    return location.stat().st_size if location.is_file() else None
+
+
 def read_file(location: Location) -> bytes:
     """Return the contents of a file.
 

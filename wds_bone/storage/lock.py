@@ -81,7 +81,7 @@ def folder_lock(
     lock = Lock(descriptor)
     try:
         with storage_errors(path):
-            _describe_holder(descriptor)
+            _write_holder(descriptor)
         if is_locked:
             remove_temporaries(folder, files)
         yield lock
@@ -136,7 +136,7 @@ def _acquire(descriptor: int, path: Path, command: str, wait_seconds: float) -> 
             return True
         except BlockingIOError:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            limit = wait_seconds if _may_be_alive(holder) else WAIT_FOR_ORPHANS_SECONDS
+            limit = wait_seconds if may_be_alive(holder) else WAIT_FOR_ORPHANS_SECONDS
             if time.monotonic() - began > limit:
                 raise _locked_error(holder, path, command) from None
             time.sleep(_RETRY_SECONDS)
@@ -157,13 +157,18 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _describe_holder(descriptor: int) -> None:
-    started = datetime.now().astimezone().isoformat(" ", "seconds")
+def _write_holder(descriptor: int) -> None:
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}, started {started}\n".encode(), 0)
+    os.pwrite(descriptor, f"{describe_holder()}\n".encode(), 0)
 
 
-def _may_be_alive(holder: str) -> bool:
+def describe_holder() -> str:
+    """Return the process, host and start of a lock that this process is about to hold."""
+    started = datetime.now().astimezone().isoformat(" ", "seconds")
+    return f"process {os.getpid()} on {socket.gethostname()}, started {started}"
+
+
+def may_be_alive(holder: str) -> bool:
     """Return False if the holder ran on this machine and has ended; then only its children still hold the lock."""
     found = re.fullmatch(r"process (\d+) on (\S+)(?:, started .*)?", holder)
     if found is None or found[2] != socket.gethostname():

@@ -35,18 +35,22 @@ def expand_url(text: str) -> list[Url]:
 
 
 def exists(url: Url) -> bool:
-    """Return whether there is an object at this URL.
+    """Return whether there is an object at this URL, or raise `ShardError`."""
+    return size_of_file(url) is not None
+
+
+def size_of_file(url: Url) -> int | None:
+    """Return the size of an object, or None if there is none at this URL.
 
     Raises:
         ShardError: if it cannot be found out.
     """
     try:
-        client_of(url).version(url)
+        return file_bytes(url)
     except FileNotFoundError:
-        return False
+        return None
     except OSError as error:
         raise ShardError(f"{url}: cannot be read: {error.strerror}", do=_CHECK) from error
-    return True
 
 
 def list_files(prefix: Url) -> list[Url]:
@@ -67,9 +71,19 @@ def file_bytes(url: Url) -> int:
     return client_of(url).version(url).num_bytes
 
 
-def read_file(url: Url) -> bytes:
-    """Return a whole object, or raise `OSError`."""
-    return client_of(url).read_all(url, max_bytes=MAX_FILE_BYTES)
+def read_file(url: Url, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """Return a whole object, or raise `OSError`, also if it is larger than `max_bytes`."""
+    return client_of(url).read_all(url, max_bytes=max_bytes)
+
+
+def sizes_below(prefix: Url) -> dict[Url, int]:
+    """Return the sizes of the objects below a prefix, at any depth, or raise `OSError`."""
+    return {prefix / name: size for name, size in client_of(prefix).sizes(prefix).items()}
+
+
+def write_file(url: Url, contents: bytes | BinaryIO) -> None:
+    """Write bytes or a file as an object, or raise `OSError`."""
+    client_of(url).write(url, contents)
 
 
 def open_file(url: Url) -> BinaryIO:

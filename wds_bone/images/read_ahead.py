@@ -1,4 +1,4 @@
-"""Read films in threads, ahead of the model that predicts them.
+"""Read films in threads, ahead of the model that predicts them, or of the shard that they are written to.
 
 In: films, and a function that reads one.
 Out: what the function returns for each film, or its error, in order.

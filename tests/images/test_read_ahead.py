@@ -5,7 +5,7 @@ import pytest
 
 from tests.threads import assert_threads_end
 from wds_bone.errors import ImageError
-from wds_bone.inference.read_ahead import read_ahead
+from wds_bone.images.read_ahead import read_ahead
 
 LIMIT_SECONDS = 30
 

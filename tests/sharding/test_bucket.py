@@ -1,0 +1,187 @@
+"""Sets are written to object storage with the bytes of a local set, and films and tables are read from it."""
+
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.sharding.buckets import CLOUDS, Bucket, files_in, objects_in, open_bucket
+from tests.sharding.film_sets import make, write_films
+from wds_bone.index import main as index
+from wds_bone.objects.clients import client_of
+from wds_bone.objects.url import Url
+from wds_bone.sharding.bad_list import BAD_NAME
+from wds_bone.shards.manifest import MANIFEST_NAME
+from wds_bone.storage.lock import lock_name
+from wds_bone.verify import find_problems
+
+pytest.importorskip("obstore", reason="the extra `s3` is not installed")
+LOCK = lock_name("make-shards")
+
+
+@pytest.fixture(params=CLOUDS)
+def bucket(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    return open_bucket(request.param, request, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def s3(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    return open_bucket("s3", request, tmp_path, monkeypatch)
+
+
+def make_at(url: Url | str, *arguments: str) -> int:
+    return make(url, *arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.fault("B6")
+def test_a_set_in_a_bucket_has_the_bytes_of_a_local_one(
+    tmp_path: Path, bucket: Bucket, capsys: pytest.CaptureFixture[str]
+):
+    films, out = write_films(tmp_path / "films", 20), bucket.prefix / "set"
+    assert make(tmp_path / "local", *films) == 0
+    assert make_at(out, *films) == 0
+    assert f"figures: {out}/contact-sheet.png" in capsys.readouterr().out
+    written = objects_in(out)
+    assert written == files_in(tmp_path / "local")
+    assert list(find_problems([str(out)])) == []
+    assert make_at(out, *films) == 0
+    assert "already complete; nothing was written" in capsys.readouterr().out
+    assert objects_in(out) == written
+
+
+def test_writers_in_other_processes_write_the_same_objects(tmp_path: Path, s3: Bucket):
+    films = [*write_films(tmp_path / "films", 40), "--workers", "2"]
+    assert make(tmp_path / "local", *films) == make_at(s3.prefix / "set", *films) == 0
+    assert objects_in(s3.prefix / "set") == files_in(tmp_path / "local")
+
+
+def test_films_and_their_table_are_read_from_a_bucket(tmp_path: Path, bucket: Bucket):
+    films = write_films(tmp_path / "films" / "deep", 20)
+    (tmp_path / "films" / ".hidden").mkdir()
+    (tmp_path / "films" / ".hidden" / "hand-3.png").write_bytes(b"not a film")
+    url = bucket.upload(tmp_path / "films", "films")
+    assert make(tmp_path / "local", *films) == 0
+    assert make(tmp_path / "out", "--labels", f"{url}/deep/labels.csv", "--images", url) == 0
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "local")
+
+
+def test_a_bad_or_missing_film_in_a_bucket_is_the_same_error_as_on_a_disk(
+    tmp_path: Path, s3: Bucket, capsys: pytest.CaptureFixture[str]
+):
+    films = write_films(tmp_path / "films", 12)
+    film = tmp_path / "films" / "hand-5.png"
+    film.write_bytes(film.read_bytes()[:40].ljust(film.stat().st_size, b"\0"))
+    url = s3.upload(tmp_path / "films", "films")
+    remote = ["--labels", f"{url}/labels.csv", "--images", url]
+    messages = []
+    for arguments, where in ((films, str(tmp_path / "films")), (remote, url)):
+        assert make(tmp_path / "out", *arguments) == 2
+        messages.append(capsys.readouterr().err.replace(where, "FOLDER"))
+    assert messages[0] == messages[1]
+    assert "FOLDER/hand-5.png: " in messages[0]
+    skip = ("--on-bad", "skip", "--max-bad", "1")
+    assert make(tmp_path / "local", *films, *skip) == make_at(s3.prefix / "set", *remote, *skip) == 0
+    assert objects_in(s3.prefix / "set") == files_in(tmp_path / "local")
+    assert BAD_NAME in files_in(tmp_path / "local")
+    (tmp_path / "films" / "hand-7.png").unlink()
+    assert make(tmp_path / "more", "--labels", films[1], "--images", s3.upload(tmp_path / "films", "less")) == 2
+    error = capsys.readouterr().err
+    assert "no image found for 1 of 12 labels; the first is 'hand-7'" in error
+
+
+def test_a_film_that_disappears_is_reported_with_its_url(
+    tmp_path: Path, s3: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    films = write_films(tmp_path / "films", 12)
+    url = s3.upload(tmp_path / "films", "films")
+    sizes = client_of(s3.prefix).sizes(s3.prefix / "films")
+    client_of(s3.prefix).delete(s3.prefix / "films" / "hand-4.png")
+    monkeypatch.setattr(type(client_of(s3.prefix)), "sizes", lambda client, prefix: sizes)
+    assert make(tmp_path / "out", "--labels", films[1], "--images", url) == 2
+    error = capsys.readouterr().err
+    assert f"error: {url}/hand-4.png: cannot be read" in error
+    assert "got:      there is no such object" in error
+
+
+def lock_text(process: int, host: str) -> bytes:
+    return f"process {process} on {host}, started 2026-01-01 10:00:00+00:00\n0123456789abcdef\n".encode()
+
+
+@pytest.mark.fault("B5")
+@pytest.mark.parametrize(("process", "host"), [(os.getppid(), socket.gethostname()), (1, "another.host")])
+def test_a_prefix_that_another_run_writes_to_is_refused_with_its_holder_and_a_remedy(
+    tmp_path: Path, s3: Bucket, process: int, host: str, capsys: pytest.CaptureFixture[str]
+):
+    out, client = s3.prefix / "set", client_of(s3.prefix)
+    client.write(out / LOCK, lock_text(process, host))
+    assert make_at(out, *write_films(tmp_path / "films", 12)) == 2
+    error = capsys.readouterr().err
+    assert f"error: {out}/{LOCK}: another run of `wds-bone make-shards` holds this lock" in error
+    assert f"got:      process {process} on {host}, started 2026-01-01 10:00:00+00:00" in error
+    assert f"run `aws s3 rm {out}/{LOCK}`" in error
+    assert objects_in(out) == {LOCK: lock_text(process, host)}
+
+
+@pytest.mark.fault("B5")
+def test_the_lock_of_a_killed_run_on_this_host_is_taken_over(tmp_path: Path, bucket: Bucket):
+    out, child = bucket.prefix / "set", os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    client_of(out).write(out / LOCK, lock_text(child, socket.gethostname()))
+    assert make_at(out, *write_films(tmp_path / "films", 12)) == 0
+    assert LOCK not in objects_in(out)
+
+
+def test_only_one_of_two_writers_creates_an_object(bucket: Bucket):
+    client, url = client_of(bucket.prefix), bucket.prefix / "lock"
+    client.write(url, b"first", only_if_absent=True)
+    with pytest.raises(FileExistsError):
+        client.write(url, b"second", only_if_absent=True)
+    assert client.read_all(url, max_bytes=10) == b"first"
+
+
+def test_splits_are_added_and_replaced(tmp_path: Path, s3: Bucket, capsys: pytest.CaptureFixture[str]):
+    out = s3.prefix / "set"
+    train, test = write_films(tmp_path / "a", 20), write_films(tmp_path / "b", 6, first=20)
+    for place in (out, tmp_path / "local"):
+        for films, split in ((train, "train"), (test, "test")):
+            assert make_at(place, *films, "--split", split) == 0  # type: ignore[arg-type]
+        assert make_at(place, *test, "--split", "test", "--size", "24") == 2  # type: ignore[arg-type]
+        assert "already has a split 'test'" in capsys.readouterr().err
+        fewer = write_films(tmp_path / "c", 5)
+        assert make_at(place, *fewer, "--split", "train") == 2  # type: ignore[arg-type]
+        assert "already has a split 'train'" in capsys.readouterr().err
+        assert make_at(place, *fewer, "--split", "train", "--replace") == 0  # type: ignore[arg-type]
+    assert objects_in(out) == files_in(tmp_path / "local")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/set", "hf://datasets/owner/name", "s3://shards/set.tar"])
+def test_a_url_that_cannot_hold_a_set_is_refused_at_once(tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]):
+    assert make_at(url, "--synthetic", "8") == 2
+    error = capsys.readouterr().err
+    assert f"error: {url}: " in error
+    assert "is not a prefix" in error or "expected: a path, or a URL of one of s3, gs, az" in error
+
+
+def test_credentials_that_may_not_write_are_an_error_that_names_the_prefix(
+    s3: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert make_at("s3://no-such-bucket/set", "--synthetic", "8") == 2
+    error = capsys.readouterr().err
+    assert "error: s3://no-such-bucket/set/make_shards.lock: cannot be written: " in error
+    assert s3.prefix
+
+
+def test_shards_of_another_tool_are_indexed_where_they_are(tmp_path: Path, bucket: Bucket):
+    make(tmp_path / "set", *write_films(tmp_path / "films", 20))
+    for path in (tmp_path / "set").iterdir():
+        if path.suffix != ".tar":
+            path.unlink()
+    url = bucket.upload(tmp_path / "set", "set")
+    assert index([url]) == index([str(tmp_path / "set")]) == 0
+    assert objects_in(url) == files_in(tmp_path / "set")
+    assert MANIFEST_NAME in objects_in(url)
+    assert np.load(tmp_path / "set" / "train-000000.index.npy").size
