@@ -18,6 +18,8 @@ from wds_bone.train import main as train
 
 # Under nohup, this process and the commands that it starts would ignore SIGHUP, which tests send.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's job in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # With tiny tensors more threads are slower, especially if several processes run tests.
 torch.set_num_threads(1)
 
