@@ -10,7 +10,7 @@ import pytest
 from tests.servers.azure import azure_environment, upload_azure
 from tests.servers.gcs import gcs_environment, upload_gcs
 from tests.servers.s3 import s3_environment, upload_s3
-from wds_bone.objects.clients import client_of
+from wds_bone.objects.clients import client_of, close_clients
 from wds_bone.objects.url import Url, parse_url
 
 CLOUDS = ("s3", "gs", "az")
@@ -42,6 +42,7 @@ def open_bucket(cloud: str, request: pytest.FixtureRequest, tmp_path: Path, patc
     server = request.getfixturevalue(fixture)
     for name, value in environment(server).items():
         patch.setenv(name, value)
+    close_clients()  # those of another test have its environment
     (tmp_path / "empty").mkdir()
 
     def send(folder: Path, prefix: str) -> str:
