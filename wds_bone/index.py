@@ -93,7 +93,6 @@ def index_shards(
     """
     paths = _find_shards(names)
     folder = paths[0].parent
-    refuse_unusable_prefix(folder)
     existing = _read_existing_manifest(folder, paths)
     # Only `wds-bone make-shards` records a plan.
     has_plan = existing is not None and any(split.plan for split in existing.splits.values())
@@ -145,7 +144,9 @@ def _find_shards(names: Sequence[str]) -> list[Location]:
 
 def _tars_of(name: str) -> list[Location]:
     path = parse_location(name)
-    if not is_folder(path):
+    folder = path if is_folder(path) else path.parent
+    refuse_unusable_prefix(folder, do="copy the shards to a local disk, and index them there")
+    if folder != path:
         return expand_shards(name)
     return list_tars(path) if exists(path / MANIFEST_NAME) else tars_in(path)
 

@@ -83,7 +83,7 @@ def _lock(out: Location) -> Iterator[Lock | None]:
         with folder_lock(out, "make-shards", files=FILES_OF_A_SET) as lock:
             yield lock
     else:
-        refuse_unusable_prefix(out)
+        refuse_unusable_prefix(out, do="write to a local folder, and upload it with the tools of the server")
         with prefix_lock(out, "make-shards"):
             yield None
 

@@ -1,6 +1,7 @@
 """Sets are written to object storage with the bytes of a local set, and films and tables are read from it."""
 
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -91,6 +92,16 @@ def test_a_bad_or_missing_film_in_a_bucket_is_the_same_error_as_on_a_disk(
     assert "no image found for 1 of 12 labels; the first is 'hand-7'" in error
 
 
+def test_an_id_with_several_films_in_a_bucket_is_one_bad_row_as_on_a_disk(tmp_path: Path, s3: Bucket):
+    films, skip = write_films(tmp_path / "films", 12), ("--on-bad", "skip", "--max-bad", "1")
+    (tmp_path / "films" / "more").mkdir()
+    shutil.copy(tmp_path / "films" / "hand-5.png", tmp_path / "films" / "more")
+    remote = ["--labels", films[1], "--images", s3.upload(tmp_path / "films", "films")]
+    assert make(tmp_path / "local", *films, *skip) == make_at(s3.prefix / "set", *remote, *skip) == 0
+    assert objects_in(s3.prefix / "set") == files_in(tmp_path / "local")
+    assert b"several images" in files_in(tmp_path / "local")[BAD_NAME]
+
+
 def test_a_film_that_disappears_is_reported_with_its_url(
     tmp_path: Path, s3: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -164,6 +175,13 @@ def test_a_url_that_cannot_hold_a_set_is_refused_at_once(tmp_path: Path, url: st
     error = capsys.readouterr().err
     assert f"error: {url}: " in error
     assert "is not a prefix" in error or "expected: a path, or a URL of one of s3, gs, az" in error
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/set", "hf://datasets/owner/name/train-{0..3}.tar"])
+def test_shards_next_to_which_nothing_can_be_written_are_not_indexed(url: str, capsys: pytest.CaptureFixture[str]):
+    assert index([url]) == 2
+    assert "nothing can be written there" in (error := capsys.readouterr().err)
+    assert "do:       copy the shards to a local disk, and index them there" in error
 
 
 def test_credentials_that_may_not_write_are_an_error_that_names_the_prefix(

@@ -21,8 +21,12 @@ from wds_bone.storage.location import Location, for_each, is_folder
 WRITABLE = ("s3", "gs", "az")
 
 
-def refuse_unusable_prefix(prefix: Location) -> None:
+def refuse_unusable_prefix(prefix: Location, *, do: str) -> None:
     """Refuse a URL below which no set can be written; a path is not checked.
+
+    Args:
+        prefix: the URL or path.
+        do: the remedy if its scheme is read-only.
 
     Raises:
         ConfigError: if its scheme is read-only, or it would be read as a shard or a manifest.
@@ -31,7 +35,6 @@ def refuse_unusable_prefix(prefix: Location) -> None:
         return
     if prefix.scheme not in WRITABLE:
         expected = f"a path, or a URL of one of {', '.join(WRITABLE)}"
-        do = "write to a local folder, and upload it with the tools of the server"
         raise ConfigError(f"{prefix}: nothing can be written there", expected=expected, got=prefix.scheme, do=do)
     if not is_folder(prefix):
         do = f"use another name, such as {prefix.parent}"
