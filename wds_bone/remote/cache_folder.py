@@ -138,7 +138,7 @@ class CacheFolder:
 
     def _remove_halves(self) -> None:
         """Delete what is of no use: a `.have` without its `.part`, or the reverse, which a killed process has left."""
-        names = set(os.listdir(self._folder))
+        names = {path.name for path in self._folder.iterdir()}
         for name in names:
             digest, suffix = name[:64], name[64:]
             if suffix in (".have", ".part") and not {f"{digest}.have", f"{digest}.part"} <= names:
