@@ -123,6 +123,22 @@ def test_what_a_thread_waits_for_comes_before_what_is_announced(store: Store, mo
         assert [name for name, _, _ in client.reads].index("train-000003.tar") == 1
 
 
+def test_all_that_is_announced_is_asked_for_before_the_first_answer(store: Store, storage: RemoteStorage) -> None:
+    client = store.clients[-1]
+    client.gate.clear()
+    pairs = [(shard, image) for shard in range(len(store.shards)) for image in (1, 4, 7, 10)]
+    for shard, image in pairs:
+        store.announce(storage, shard, image)
+    wait_until(lambda: len(client.reads) >= len(store.shards))
+    needed = {(store.shards[shard].url.name, store.offset(image)) for shard, image in pairs}
+    wait_until(lambda: all(_is_asked(client, *each) for each in needed))
+    client.gate.set()
+
+
+def _is_asked(client: FolderObjects, name: str, offset: int) -> bool:
+    return any(each[0] == name and each[1] <= offset < each[1] + each[2] for each in list(client.reads))
+
+
 def test_memory_for_images_that_nobody_reads_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "MAX_BYTES_READY", 5 * IMAGE_BYTES)
     with closing(store.open()) as storage:

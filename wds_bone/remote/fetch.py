@@ -6,8 +6,8 @@ Invariant: a bounded number of threads and bytes is in flight, and no thread is 
 stuck in the operating system. All state belongs to the threads of the pool: whoever asks only puts a message into a
 queue, so that Ctrl-C can arrive at any time.
 
-Requests for more threads are made while many images wait and the threads that there are wait for the network: their
-processor time decides, because threads that share one interpreter gain nothing if they are busy.
+A thread is added whenever none is idle and those that there are wait for the network: their processor time decides,
+because threads that share one interpreter gain nothing if they are busy.
 """
 
 import time
@@ -247,10 +247,10 @@ class Fetcher:
         return None
 
     def _grow_pool(self) -> None:
-        """Start a thread if there is more to do, and the threads that there are wait for the network."""
+        """Start a thread if none is left for what is needed next, and those that there are wait for the network."""
         num_threads = self._pool.num_threads
         is_waiting = num_threads * self._busy_share < MAX_BUSY and self._bytes_in_flight < MAX_BYTES_IN_FLIGHT
-        if self._demand and self._num_busy == num_threads < MAX_THREADS and is_waiting:
+        if self._num_busy == num_threads < MAX_THREADS and is_waiting:
             with suppress(ConfigError):  # the system allows no more; those that there are suffice
                 self._pool.add_thread()
 
