@@ -61,7 +61,7 @@ def open_storage(
         got, do = f"{paths[0]} and {remote[0].url}", "copy the local ones to where the others are"
         raise ConfigError("some shards are local and others are not", expected="one kind", got=got, do=do)
     clients = {scheme: open_client(scheme) for scheme in {shard.url.scheme for shard in remote}}
-    return RemoteStorage(remote, clients, cache=_open_cache(cache), next_use=next_use, batch_bytes=batch_bytes)
+    return RemoteStorage(remote, clients, cache=open_cache(cache), next_use=next_use, batch_bytes=batch_bytes)
 
 
 def buffer_bytes(shards: Sequence[Location | RemoteShard]) -> int:
@@ -70,7 +70,8 @@ def buffer_bytes(shards: Sequence[Location | RemoteShard]) -> int:
     return min(remote_bytes, MAX_BYTES_READY + MAX_BYTES_IN_FLIGHT)
 
 
-def _open_cache(settings: CacheSettings) -> Cache | None:
+def open_cache(settings: CacheSettings) -> Cache | None:
+    """Return the cache, or None if there is none; raises the errors of `open_storage` about it."""
     if settings.folder == NO_CACHE:
         return None
     folder = default_folder() if settings.folder is None else Path(settings.folder).expanduser()
