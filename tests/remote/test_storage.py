@@ -21,7 +21,7 @@ from tests.threads import assert_threads_end
 from wds_bone.errors import ShardError
 from wds_bone.objects.protocol import ChangedError, RemoteError
 from wds_bone.remote import cache as cache_module
-from wds_bone.remote import fetch, part_file
+from wds_bone.remote import fetch, part_file, ready
 from wds_bone.remote.cache import Cache
 from wds_bone.remote.storage import RemoteStorage
 
@@ -92,7 +92,10 @@ def test_the_rest_of_a_shard_is_fetched_while_nothing_else_is_needed(store: Stor
     assert store.fetched_bytes == len(store.contents[2])
 
 
-def test_without_a_cache_only_images_are_fetched_and_neighbors_by_one_request(store: Store) -> None:
+def test_without_a_cache_only_images_are_fetched_and_neighbors_by_one_request(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "MAX_THREADS", 1)
     with closing(store.open()) as storage:
         client = store.clients[-1]
         client.gate.clear()
@@ -123,29 +126,23 @@ def test_what_a_thread_waits_for_comes_before_what_is_announced(store: Store, mo
         assert [name for name, _, _ in client.reads].index("train-000003.tar") == 1
 
 
-def test_all_that_is_announced_is_asked_for_before_the_first_answer(store: Store, storage: RemoteStorage) -> None:
+def test_all_shards_are_asked_for_before_the_first_answer(store: Store, storage: RemoteStorage) -> None:
     client = store.clients[-1]
-    client.gate.clear()
-    pairs = [(shard, image) for shard in range(len(store.shards)) for image in (1, 4, 7, 10)]
-    for shard, image in pairs:
-        store.announce(storage, shard, image)
-    wait_until(lambda: len(client.reads) >= len(store.shards))
-    needed = {(store.shards[shard].url.name, store.offset(image)) for shard, image in pairs}
-    wait_until(lambda: all(_is_asked(client, *each) for each in needed))
-    client.gate.set()
-
-
-def _is_asked(client: FolderObjects, name: str, offset: int) -> bool:
-    return any(each[0] == name and each[1] <= offset < each[1] + each[2] for each in list(client.reads))
+    client.version_gate.clear()
+    for shard in range(len(store.shards)):
+        store.announce(storage, shard, 5)
+    wait_until(lambda: set(client.versions) == {path.name for path in store.folder.iterdir()})
+    client.version_gate.set()
+    store.check(storage, 3, 5)
 
 
 def test_memory_for_images_that_nobody_reads_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "MAX_BYTES_READY", 5 * IMAGE_BYTES)
+    monkeypatch.setattr(ready, "MAX_BYTES_READY", 5 * IMAGE_BYTES)
     with closing(store.open()) as storage:
         for shard, image in store.all_images():
             store.announce(storage, shard, image)
         wait_until(lambda: store.fetched_bytes >= len(store.all_images()) * IMAGE_BYTES)
-        wait_until(lambda: sum(map(len, storage._fetcher._ready.values())) <= 5 * IMAGE_BYTES)
+        wait_until(lambda: sum(map(len, storage._fetcher._ready._images.values())) <= 5 * IMAGE_BYTES)
         for shard, image in store.all_images():
             store.check(storage, shard, image)
 

@@ -23,7 +23,7 @@ from tests.servers.nginx import nginx
 from tests.servers.s3 import s3_environment, upload_s3
 from wds_bone import BoneAgeStream
 from wds_bone.errors import ConfigError, ShardError
-from wds_bone.remote import fetch
+from wds_bone.remote import fetch, ready
 from wds_bone.remote.opening import buffer_bytes
 from wds_bone.stream.batch import Batch
 from wds_bone.stream.selection import select_shards
@@ -178,7 +178,7 @@ def test_the_memory_of_what_is_on_its_way_is_counted(shards: Path, server: str) 
     remote, local = (select_shards(name, split="train").stored for name in (server, shards))
     assert buffer_bytes(remote) == shard_bytes(shards)
     assert buffer_bytes(local) == 0
-    assert buffer_bytes([replace(remote[0], num_bytes=2**40)]) == fetch.MAX_BYTES_READY + fetch.MAX_BYTES_IN_FLIGHT
+    assert buffer_bytes([replace(remote[0], num_bytes=2**40)]) == ready.MAX_BYTES_READY + fetch.MAX_BYTES_IN_FLIGHT
 
 
 def flip_once(name: str, byte: int) -> Faults:

@@ -6,8 +6,8 @@ Invariant: a bounded number of threads and bytes is in flight, and no thread is 
 stuck in the operating system. All state belongs to the threads of the pool: whoever asks only puts a message into a
 queue, so that Ctrl-C can arrive at any time.
 
-A thread is added whenever none is idle and those that there are wait for the network: their processor time decides,
-because threads that share one interpreter gain nothing if they are busy.
+Requests for more threads are made while many images wait and the threads that there are wait for the network: their
+processor time decides, because threads that share one interpreter gain nothing if they are busy.
 """
 
 import time
@@ -24,6 +24,7 @@ from wds_bone.remote.demand import Answer, Demand, Key, Piece, Waiter, Want
 from wds_bone.remote.part_file import PartFile
 from wds_bone.remote.piece_size import PieceSize
 from wds_bone.remote.pieces import gap_in, images_around, segments_around
+from wds_bone.remote.ready import ReadyImages
 from wds_bone.remote.shard import RemoteShard, WrongContentsError
 from wds_bone.storage.pool import DaemonPool
 
@@ -31,7 +32,6 @@ MAX_THREADS = 64
 MAX_BUSY = 0.5
 """The processor time of all threads that fetch, relative to the time that passes, above which no thread is added."""
 MAX_BYTES_IN_FLIGHT = 32 * 2**20
-MAX_BYTES_READY = 64 * 2**20
 FILLED_BYTES = 2**20
 _WEIGHT = 0.1
 
@@ -56,7 +56,7 @@ class Fetcher:
         num_bytes, num_segments = sum(each.num_bytes for each in shards), sum(each.num_segments for each in shards)
         self._piece_size = PieceSize(num_bytes // max(1, num_segments))
         self._num_busy, self._bytes_in_flight, self._busy_share = 0, 0, 0.0
-        self._ready, self._bytes_ready = dict[Key, memoryview](), 0
+        self._ready = ReadyImages()
         self._gap: Piece | None = None
         self._numbers = {shard.sha256: number for number, shard in enumerate(shards)}
         self._damaged = set[int]()
@@ -75,7 +75,7 @@ class Fetcher:
 
     def take(self, key: Key) -> memoryview | None:
         """Return the bytes of an image that was announced and has been fetched into memory, and forget them."""
-        return self._ready.pop(key, None)
+        return self._ready.take(key)
 
     def wake(self) -> None:
         """Have a thread look for something to do."""
@@ -127,7 +127,7 @@ class Fetcher:
             if isinstance(answer, memoryview):
                 found = answer[want.offset - piece.start :][: want.size]
                 if not waiters and (piece.part is None or piece.part.is_dropped):
-                    self._keep(want.key, memoryview(bytes(found)))  # a copy does not keep the rest of the piece
+                    self._ready.keep(want.key, found)
             for waiter in waiters:
                 waiter.put(found)
         if piece is self._gap:
@@ -136,16 +136,6 @@ class Fetcher:
             self.wake()
         if isinstance(answer, memoryview) and not self._demand:
             self.wake()  # fills the next gap
-
-    def _keep(self, key: Key, contents: memoryview) -> None:
-        """Keep the bytes of an image in memory until they are taken; forget the oldest ones if nobody does."""
-        self._ready[key] = contents
-        self._bytes_ready += len(contents)
-        if self._bytes_ready > MAX_BYTES_READY:
-            self._bytes_ready = sum(map(len, list(self._ready.values())))  # without those that were taken
-        while self._ready and self._bytes_ready > MAX_BYTES_READY:
-            with suppress(KeyError, RuntimeError, StopIteration):  # it has just been taken
-                self._bytes_ready -= len(self._ready.pop(next(iter(self._ready))))
 
     def _fetch(self, piece: Piece) -> Answer:
         if not piece.num_bytes:
@@ -207,7 +197,7 @@ class Fetcher:
     def _next_piece(self) -> Piece | None:
         """Return the next piece that is needed; answer who waits for what is, or will be, there without us."""
         while (want := self._demand.pop()) is not None:
-            contents = self._ready.pop(want.key, None)  # it may have arrived after it was announced
+            contents = self._ready.take(want.key)  # it may have arrived after it was announced
             contents = None if want.is_repeated else contents
             piece = None if contents is not None else self._around(want)
             if piece is not None:
@@ -247,10 +237,11 @@ class Fetcher:
         return None
 
     def _grow_pool(self) -> None:
-        """Start a thread if none is left for what is needed next, and those that there are wait for the network."""
+        """Start a thread if there is, or will be, more to do, and the threads that there are wait for the network."""
         num_threads = self._pool.num_threads
         is_waiting = num_threads * self._busy_share < MAX_BUSY and self._bytes_in_flight < MAX_BYTES_IN_FLIGHT
-        if self._num_busy == num_threads < MAX_THREADS and is_waiting:
+        has_more = self._demand or not self._versions  # at first, the next image must not wait for the first answer
+        if has_more and self._num_busy == num_threads < MAX_THREADS and is_waiting:
             with suppress(ConfigError):  # the system allows no more; those that there are suffice
                 self._pool.add_thread()
 

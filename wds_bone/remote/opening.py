@@ -12,7 +12,8 @@ from pathlib import Path
 from wds_bone.errors import ConfigError
 from wds_bone.objects.clients import open_client
 from wds_bone.remote.cache import Cache, default_folder
-from wds_bone.remote.fetch import MAX_BYTES_IN_FLIGHT, MAX_BYTES_READY
+from wds_bone.remote.fetch import MAX_BYTES_IN_FLIGHT
+from wds_bone.remote.ready import MAX_BYTES_READY
 from wds_bone.remote.shard import RemoteShard
 from wds_bone.remote.storage import NextUse, RemoteStorage
 from wds_bone.storage.local import LocalStorage
