@@ -10,7 +10,7 @@ shard once. Nothing that this object has kept makes room for another shard.
 import hashlib
 import os
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import BinaryIO
 
 import numpy as np
@@ -58,20 +58,21 @@ class WholeShards:
         return found
 
     def _open_kept(self, shard: RemoteShard) -> BinaryIO | None:
-        """Return the file of a shard; None if it is not there. Delete one with other contents."""
-        digest = self._cache.folder.read_record(shard.sha256)
-        descriptor = digest and self._cache.folder.open(digest, "tar", shard.num_bytes)
-        if not digest or descriptor is None:
-            return None
-        file = os.fdopen(int(descriptor), "rb")
-        if sha256_of(file.fileno()) != digest:
-            with self._cache.folder.locked():
-                self._cache.folder.delete(digest, file.fileno())
-            file.close()
-            return None
-        self._kept.add(digest)
-        os.utime(file.fileno())  # in use
-        return file
+        """Return the file of a shard; None if it is not there, or cannot be read. Delete one with other contents."""
+        folder = self._cache.folder
+        with suppress(OSError):
+            digest = folder.read_record(shard.sha256)
+            descriptor = None if digest is None else folder.open(digest, "tar", shard.num_bytes)
+            if digest is None or descriptor is None:
+                return None
+            file = os.fdopen(descriptor, "rb")
+            if sha256_of(descriptor) == digest:
+                self._kept.add(digest)
+                os.utime(descriptor)  # in use
+                return file
+            with file, folder.locked():
+                folder.delete(digest, descriptor)
+        return None
 
     def _fetch(self, part: PartFile) -> bool:
         """Fetch a shard and publish it; return False if the disk fails."""
