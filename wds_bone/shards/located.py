@@ -7,7 +7,6 @@ storage is kept in the cache, if there is one, so that it is not fetched again w
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,11 +148,12 @@ def _scan_kept(path: Location, whole: WholeShards | None) -> ScannedShard | None
     if whole is None or not isinstance(path, Url):
         return None
     try:
-        file = whole.open(path)
+        if (file := whole.open(path)) is None:
+            return None
+        with file:
+            return scan_file(file, path)
     except OSError as error:
         raise _unreadable(path, error) from error
-    with file or nullcontext():
-        return file and scan_file(file, path)
 
 
 def _scanned_image(shard: ScannedShard, path: Location) -> ImageFormat | None:
