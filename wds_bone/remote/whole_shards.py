@@ -46,7 +46,6 @@ class WholeShards:
         if not version.tag:
             return None  # nothing tells it from another one of this size
         key = hashlib.sha256(f"{url}\n{version.tag}\n{version.num_bytes}".encode()).hexdigest()
-        self._kept.add(key)
         shard = RemoteShard(url, key, version.num_bytes, np.array([version.num_bytes]))
         while (found := self._open_kept(shard)) is None:
             part = self._cache.open(shard, lambda: dict.fromkeys(list(self._kept), 0))
