@@ -22,29 +22,26 @@ class FolderObjects:
     Attributes:
         traffic: what was read.
         reads: url, offset and size of each read.
-        versions: the names whose version was asked for.
-        gate, version_gate: reads, and questions for versions, wait until it is set.
+        gate: reads wait until it is set.
         error: if set, reads raise it.
         change: changes what a read returns, given its offset.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder, self.traffic, self.reads = folder, Traffic(), list[tuple[str, int, int]]()
-        self.gate, self.version_gate, self._closed = threading.Event(), threading.Event(), threading.Event()
-        self.versions = list[str]()
+        self.gate, self._closed = threading.Event(), threading.Event()
         self.error: Exception | None = None
         self.change: Change = unchanged
         self.gate.set()
-        self.version_gate.set()
 
     def version(self, url: Url) -> Version:
-        self.versions.append(url.name)
-        self._wait(self.version_gate)
         return Version((self._folder / url.name).stat().st_size, None)
 
     def read(self, url: Url, offset: int, size: int, *, version: Version | None = None) -> bytes:
         self.reads.append((url.name, offset, size))
-        self._wait(self.gate)
+        while not self.gate.wait(0.01):
+            if self._closed.is_set():
+                raise RemoteError("the connection was closed")
         if self.error is not None:
             raise self.error
         with (self._folder / url.name).open("rb") as file:
@@ -53,11 +50,6 @@ class FolderObjects:
         assert len(contents) == size
         self.traffic.add(num_bytes=size)
         return self.change(offset, contents)
-
-    def _wait(self, gate: threading.Event) -> None:
-        while not gate.wait(0.01):
-            if self._closed.is_set():
-                raise RemoteError("the connection was closed")
 
     def close(self) -> None:
         self._closed.set()

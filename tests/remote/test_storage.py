@@ -92,10 +92,7 @@ def test_the_rest_of_a_shard_is_fetched_while_nothing_else_is_needed(store: Stor
     assert store.fetched_bytes == len(store.contents[2])
 
 
-def test_without_a_cache_only_images_are_fetched_and_neighbors_by_one_request(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fetch, "MAX_THREADS", 1)
+def test_without_a_cache_only_images_are_fetched_and_neighbors_by_one_request(store: Store) -> None:
     with closing(store.open()) as storage:
         client = store.clients[-1]
         client.gate.clear()
@@ -124,16 +121,6 @@ def test_what_a_thread_waits_for_comes_before_what_is_announced(store: Store, mo
         client.gate.set()
         read.result(DEADLINE_SECONDS)
         assert [name for name, _, _ in client.reads].index("train-000003.tar") == 1
-
-
-def test_all_shards_are_asked_for_before_the_first_answer(store: Store, storage: RemoteStorage) -> None:
-    client = store.clients[-1]
-    client.version_gate.clear()
-    for shard in range(len(store.shards)):
-        store.announce(storage, shard, 5)
-    wait_until(lambda: set(client.versions) == {path.name for path in store.folder.iterdir()})
-    client.version_gate.set()
-    store.check(storage, 3, 5)
 
 
 def test_memory_for_images_that_nobody_reads_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

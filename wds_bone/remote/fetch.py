@@ -18,13 +18,14 @@ from queue import SimpleQueue
 from threading import Lock
 
 from wds_bone.errors import ConfigError
-from wds_bone.objects.protocol import ChangedError, Objects, Version
+from wds_bone.objects.protocol import ChangedError, Objects
 from wds_bone.remote.cache import Cache
 from wds_bone.remote.demand import Answer, Demand, Key, Piece, Waiter, Want
 from wds_bone.remote.part_file import PartFile
 from wds_bone.remote.piece_size import PieceSize
 from wds_bone.remote.pieces import gap_in, images_around, segments_around
 from wds_bone.remote.ready import ReadyImages
+from wds_bone.remote.requests import Requests
 from wds_bone.remote.shard import RemoteShard, WrongContentsError
 from wds_bone.storage.pool import DaemonPool
 
@@ -49,10 +50,10 @@ class Fetcher:
     """
 
     def __init__(self, shards: Sequence[RemoteShard], clients: Mapping[str, Objects], cache: Cache | None) -> None:
-        self._shards, self._clients, self._cache = shards, clients, cache
+        self._requests, self._cache = Requests(shards, clients), cache
         self._inbox: SimpleQueue[tuple[Want, Waiter | None]] = SimpleQueue()
         self._lock = Lock()  # taken by the threads of the pool only; protects everything below
-        self._demand, self._versions = Demand(), dict[int, Version]()
+        self._demand = Demand()
         num_bytes, num_segments = sum(each.num_bytes for each in shards), sum(each.num_segments for each in shards)
         self._piece_size = PieceSize(num_bytes // max(1, num_segments))
         self._num_busy, self._bytes_in_flight, self._busy_share = 0, 0, 0.0
@@ -83,8 +84,7 @@ class Fetcher:
 
     def close(self) -> None:
         """End the requests and the threads."""
-        for client in self._clients.values():
-            client.close()
+        self._requests.close()
         self._pool.close()
 
     def _send(self, want: Want, waiter: Waiter | None) -> None:
@@ -98,7 +98,7 @@ class Fetcher:
         if piece is None:
             return
         began, cpu_began = time.monotonic(), time.thread_time()
-        answer = self._fetch(piece)
+        answer = self._requests.fetch(piece)
         seconds, cpu_seconds = time.monotonic() - began, time.thread_time() - cpu_began
         self._store(piece, answer)
         with self._lock:
@@ -136,25 +136,6 @@ class Fetcher:
             self.wake()
         if isinstance(answer, memoryview) and not self._demand:
             self.wake()  # fills the next gap
-
-    def _fetch(self, piece: Piece) -> Answer:
-        if not piece.num_bytes:
-            return memoryview(b"")
-        shard = self._shards[piece.shard]
-        try:
-            client = self._clients[shard.url.scheme]
-            version = self._version(piece.shard, shard, client)
-            return memoryview(client.read(shard.url, piece.start, piece.num_bytes, version=version))
-        except Exception as error:  # raised by whoever waits for it
-            return error
-
-    def _version(self, number: int, shard: RemoteShard, client: Objects) -> Version:
-        if number not in self._versions:
-            version = client.version(shard.url)
-            if version.num_bytes != shard.num_bytes:
-                raise ChangedError(f"it has {version.num_bytes:,} bytes, not the {shard.num_bytes:,} of its index")
-            self._versions[number] = version
-        return self._versions[number]
 
     def _store(self, piece: Piece, answer: Answer) -> None:
         """Write a piece into the cache; if that fails, continue without the cache."""
@@ -237,11 +218,10 @@ class Fetcher:
         return None
 
     def _grow_pool(self) -> None:
-        """Start a thread if there is, or will be, more to do, and the threads that there are wait for the network."""
+        """Start a thread if there is more to do, and the threads that there are wait for the network."""
         num_threads = self._pool.num_threads
         is_waiting = num_threads * self._busy_share < MAX_BUSY and self._bytes_in_flight < MAX_BYTES_IN_FLIGHT
-        has_more = self._demand or not self._versions  # at first, the next image must not wait for the first answer
-        if has_more and self._num_busy == num_threads < MAX_THREADS and is_waiting:
+        if self._demand and self._num_busy == num_threads < MAX_THREADS and is_waiting:
             with suppress(ConfigError):  # the system allows no more; those that there are suffice
                 self._pool.add_thread()
 
