@@ -4,7 +4,7 @@ In: shards, and when each is needed next.
 Out: `PartFile`s.
 Invariant: `<sha256>.tar` has been compared with its digest before it got its name; `<sha256>.part` is on its way. All
 files together are not larger than the bound. A file that is in use is never evicted: one that this process needs soon,
-that another process is fetching, or has open and has read a short time ago.
+that another process is fetching, or has open and has read in the last ten minutes.
 
 A file that is not what its name says is replaced: one of another size, kind or owner when it is opened, and one with
 wrong bytes when a sample fails its checksum.

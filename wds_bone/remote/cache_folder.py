@@ -17,13 +17,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wds_bone.errors import ConfigError
-from wds_bone.remote.part_file import TOUCH_SECONDS, flock
+from wds_bone.remote.part_file import flock
 from wds_bone.storage.durable import storage_errors, sync_folder
 
 LOCK_NAME = "cache.lock"
 LOCK_SECONDS = 5.0
-IDLE_SECONDS = 3 * TOUCH_SECONDS
-"""A shard that nobody has read for so long is not in use, even if a process has it open. Tests make it shorter."""
+IDLE_SECONDS = 600.0
+"""A shard that nobody has read for so long is not in use, even if a process has it open: longer than most validations,
+during which the training shards wait. Tests make it shorter."""
 _RETRY_SECONDS = 0.002
 _DIGEST, _DIGEST_BYTES = re.compile(r"[0-9a-f]{64}"), 64
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK

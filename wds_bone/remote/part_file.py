@@ -24,7 +24,7 @@ from wds_bone.storage.local import WritableBuffer, fill
 from wds_bone.storage.lock import NO_LOCKS
 
 CLAIM_SECONDS = 20
-TOUCH_SECONDS = 10.0
+TOUCH_SECONDS = 60.0
 """How often a process that reads a file updates its time, which tells other processes that it is in use."""
 MISSING, PRESENT = 0, 1
 _LOCK_ATTEMPTS, _RETRY_SECONDS = 1000, 0.0005
