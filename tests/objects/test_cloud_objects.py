@@ -47,7 +47,7 @@ def client() -> Iterator[CloudObjects]:
 
 def skip_where_nothing_can_be_written(prefix: Url) -> None:
     if prefix.scheme == "gs":
-        pytest.skip("fake-gcs-server refuses the uploads of obstore")
+        pytest.skip("fake-gcs-server lacks the XML API of Google, which obstore writes with")
 
 
 def test_ranges_and_whole_objects_are_read(prefix: Url, client: CloudObjects):

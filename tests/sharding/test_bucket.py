@@ -1,28 +1,24 @@
 """Sets are written to object storage with the bytes of a local set, and films and tables are read from it."""
 
-import os
 import shutil
-import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.sharding.buckets import CLOUDS, Bucket, files_in, objects_in, open_bucket
+from tests.sharding.buckets import CLOUDS, WRITABLE_CLOUDS, Bucket, files_in, objects_in, open_bucket
 from tests.sharding.film_sets import make, write_films
 from wds_bone.index import main as index
 from wds_bone.objects.clients import client_of
 from wds_bone.objects.url import Url
 from wds_bone.sharding.bad_list import BAD_NAME
 from wds_bone.shards.manifest import MANIFEST_NAME
-from wds_bone.storage.lock import lock_name
 from wds_bone.verify import find_problems
 
 pytest.importorskip("obstore", reason="the extra `s3` is not installed")
-LOCK = lock_name("make-shards")
 
 
-@pytest.fixture(params=CLOUDS)
+@pytest.fixture(params=WRITABLE_CLOUDS)
 def bucket(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     return open_bucket(request.param, request, tmp_path, monkeypatch)
 
@@ -58,7 +54,11 @@ def test_writers_in_other_processes_write_the_same_objects(tmp_path: Path, s3: B
     assert objects_in(s3.prefix / "set") == files_in(tmp_path / "local")
 
 
-def test_films_and_their_table_are_read_from_a_bucket(tmp_path: Path, bucket: Bucket):
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_films_and_their_table_are_read_from_a_bucket(
+    tmp_path: Path, cloud: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    bucket = open_bucket(cloud, request, tmp_path, monkeypatch)
     films = write_films(tmp_path / "films" / "deep", 20)
     (tmp_path / "films" / ".hidden").mkdir()
     (tmp_path / "films" / ".hidden" / "hand-3.png").write_bytes(b"not a film")
@@ -114,36 +114,6 @@ def test_a_film_that_disappears_is_reported_with_its_url(
     error = capsys.readouterr().err
     assert f"error: {url}/hand-4.png: cannot be read" in error
     assert "got:      there is no such object" in error
-
-
-def lock_text(process: int, host: str) -> bytes:
-    return f"process {process} on {host}, started 2026-01-01 10:00:00+00:00\n0123456789abcdef\n".encode()
-
-
-@pytest.mark.fault("B5")
-@pytest.mark.parametrize(("process", "host"), [(os.getppid(), socket.gethostname()), (1, "another.host")])
-def test_a_prefix_that_another_run_writes_to_is_refused_with_its_holder_and_a_remedy(
-    tmp_path: Path, s3: Bucket, process: int, host: str, capsys: pytest.CaptureFixture[str]
-):
-    out, client = s3.prefix / "set", client_of(s3.prefix)
-    client.write(out / LOCK, lock_text(process, host))
-    assert make_at(out, *write_films(tmp_path / "films", 12)) == 2
-    error = capsys.readouterr().err
-    assert f"error: {out}/{LOCK}: another run of `wds-bone make-shards` holds this lock" in error
-    assert f"got:      process {process} on {host}, started 2026-01-01 10:00:00+00:00" in error
-    assert f"run `aws s3 rm {out}/{LOCK}`" in error
-    assert objects_in(out) == {LOCK: lock_text(process, host)}
-
-
-@pytest.mark.fault("B5")
-def test_the_lock_of_a_killed_run_on_this_host_is_taken_over(tmp_path: Path, bucket: Bucket):
-    out, child = bucket.prefix / "set", os.fork()
-    if not child:
-        os._exit(0)
-    os.waitpid(child, 0)
-    client_of(out).write(out / LOCK, lock_text(child, socket.gethostname()))
-    assert make_at(out, *write_films(tmp_path / "films", 12)) == 0
-    assert LOCK not in objects_in(out)
 
 
 def test_only_one_of_two_writers_creates_an_object(bucket: Bucket):

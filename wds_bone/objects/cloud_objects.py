@@ -40,7 +40,7 @@ WHOLE_BYTES = 2**18
 """Ranges up to this size are read in one call, which is faster, and repeated as a whole."""
 LIST_SIZE = 1000
 PART_BYTES, PARTS_AT_ONCE, MAX_PARTS = 5 * 2**20, 4, 5000
-"""How large files are written: in parts of at least this size, the smallest that S3 takes, and not more than so many."""
+"""How large files are written: in parts of at least this size, the smallest that S3 takes, and so many at most."""
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _MAY_PASS = ("408", "429", "500", "502", "503", "504")

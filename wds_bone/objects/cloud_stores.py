@@ -58,7 +58,9 @@ def _open_s3(url: Url, *, is_upload: bool) -> Any:
     variables = (os.environ.get("AWS_ENDPOINT_URL_S3"), os.environ.get("AWS_ENDPOINT_URL"))
     endpoint = next(filter(None, (*variables, profile.get("endpoint"))), None)
     given = {**profile, "endpoint": endpoint}
-    return S3Store(url.host, **{name: value for name, value in given.items() if value}, **_options(endpoint, is_upload=is_upload))
+    return S3Store(
+        url.host, **{name: value for name, value in given.items() if value}, **_options(endpoint, is_upload=is_upload)
+    )
 
 
 def _has_profile() -> bool:

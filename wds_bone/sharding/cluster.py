@@ -24,8 +24,7 @@ from wds_bone.sharding.cluster_task import SAME_ENVIRONMENT, Site, find_problem,
 from wds_bone.sharding.plan import ShardPlan
 from wds_bone.sharding.processes import POLL_SECONDS, WriterSettings
 from wds_bone.sharding.sources import Source
-from wds_bone.sharding.staging import adopt_shard, attempts_folder
-from wds_bone.shards.manifest import PLAN_NAME
+from wds_bone.sharding.staging import adopt_shard, attempts_folder, run_marker
 from wds_bone.storage.durable import warn_once
 from wds_bone.storage.location import Location
 
@@ -112,7 +111,7 @@ def write_shards_on_cluster(
     if not shards:
         return
     with attempts_folder(settings.folder) as folder, _canceled_at_end(client) as executor:
-        site = Site(local_versions(), _shared(folder), _probe_films(shards, images))
+        site = Site(local_versions(), _portable(run_marker(folder)), _probe_films(shards, images))
         _check_workers(client, site)
         remote = replace(settings, folder=_absolute(folder))
         submit = partial(_submit, executor, settings=remote, site=site)
@@ -130,9 +129,9 @@ def _submit(
     return executor.submit(write_attempt, _with_absolute_paths(shard), settings=settings, site=site)
 
 
-def _shared(attempts: Location) -> str | Url:
-    """Return what a worker must see: the folder of the attempts, or the plan next to it in object storage."""
-    return str(attempts.absolute()) if isinstance(attempts, Path) else attempts.parent / PLAN_NAME
+def _portable(location: Location) -> str | Url:
+    """Return a path as text, which means the same wherever a worker was started and whatever its version of Python."""
+    return str(location.absolute()) if isinstance(location, Path) else location
 
 
 def _finished(
@@ -171,8 +170,7 @@ def _probe_films(shards: Sequence[ShardPlan], folders: Sequence[Location]) -> di
 def _first_film(shards: Sequence[ShardPlan], folder: Location) -> dict[str | Url, int]:
     for source in (source for shard in shards for source in shard.sources):
         if not isinstance(source.image, Hand) and _is_in(source.image, folder):
-            film = _absolute(source.image)
-            return {str(film) if isinstance(film, Path) else film: int(source.fingerprint)}
+            return {_portable(source.image): int(source.fingerprint)}
     return {}
 
 

@@ -7,6 +7,7 @@ object is durable and atomic by itself; one is moved by copying it within the st
 at one of the two names.
 """
 
+import os
 import secrets
 import shutil
 from collections.abc import Collection
@@ -56,6 +57,15 @@ def names_in(folder: Location) -> list[str]:
         return sorted(path.name for path in folder.iterdir())
 
 
+def file_sizes(folder: Location) -> dict[str, int]:
+    """Return the sizes of the files in a folder, by name, or of all objects directly below a prefix, in one listing."""
+    with storage_errors(folder):
+        if isinstance(folder, Url):
+            return {name: size for name, size in client_of(folder).sizes(folder).items() if "/" not in name}
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+
+
 def folders_in(folder: Location) -> list[Location]:
     """Return the folders in a folder, or the prefixes of objects that are deeper below a prefix."""
     with storage_errors(folder):
@@ -84,9 +94,8 @@ def _move(source: Location, target: Location) -> None:
 
 
 def delete_files(folder: Location, names: Collection[str]) -> None:
-    """Delete files, in this order; those that are missing are no error."""
-    for name in names:
-        _delete(folder / name)
+    """Delete files, those below a prefix many at once; those that are missing are no error."""
+    for_each(_delete, [folder / name for name in names])
 
 
 def _delete(path: Location) -> None:
