@@ -12,7 +12,7 @@ from wds_bone.index import main as index
 from wds_bone.objects.clients import client_of
 from wds_bone.objects.url import Url
 from wds_bone.sharding.bad_list import BAD_NAME
-from wds_bone.shards.manifest import MANIFEST_NAME
+from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME
 from wds_bone.verify import find_problems
 
 pytest.importorskip("obstore", reason="the extra `s3` is not installed")
@@ -45,6 +45,15 @@ def test_a_set_in_a_bucket_has_the_bytes_of_a_local_one(
     assert list(find_problems([str(out)])) == []
     assert make_at(out, *films) == 0
     assert "already complete; nothing was written" in capsys.readouterr().out
+    assert objects_in(out) == written
+
+
+def test_what_a_killed_worker_of_a_cluster_left_is_deleted_by_the_next_run(tmp_path: Path, s3: Bucket):
+    films, out = write_films(tmp_path / "films", 12), s3.prefix / "set"
+    assert make_at(out, *films) == 0
+    written = objects_in(out)
+    client_of(out).write(out / STAGING_NAME / "0123" / "train-000000.tar.4567" / "train-000000.tar", b"late")
+    assert make_at(out, *films) == 0
     assert objects_in(out) == written
 
 

@@ -29,15 +29,15 @@ def write_keys(out: Location, ids: Mapping[str, Mapping[str, str]]) -> None:
         ShardError: if the existing file is damaged.
         WdsBoneError: if the file cannot be written.
     """
-    path = out / KEYS_NAME
-    old = read_parsed(path, _parse, do=_DELETE_LIST) if exists(path) else []
+    path, is_there = out / KEYS_NAME, exists(out / KEYS_NAME)
+    old = read_parsed(path, _parse, do=_DELETE_LIST) if is_there else []
     rows = [row for row in old if row[2] not in ids]
     rows += [[key, identity, split] for split, part in ids.items() for key, identity in part.items()]
     rows.sort(key=lambda row: (row[2], row[0]))
-    if not rows:
-        delete_files(out, [KEYS_NAME])
-    elif rows != old:
+    if rows and rows != old:
         write_bytes_atomically(path, _format(rows))
+    elif is_there and not rows:
+        delete_files(out, [KEYS_NAME])
 
 
 def _format(rows: list[list[str]]) -> bytes:

@@ -25,7 +25,6 @@ from wds_bone.shards.manifest import (
     STAGING_NAME,
     Manifest,
     ShardEntry,
-    has_parts,
     manifest_as_bytes,
     read_manifest,
     sidecar_names,
@@ -37,6 +36,7 @@ from wds_bone.storage.folders import (
     delete_files,
     delete_folder,
     file_sizes,
+    folder_exists,
     folders_in,
     move_files,
     names_in,
@@ -169,7 +169,7 @@ def move_shards(out: Location, shards: Mapping[str, Sequence[ShardEntry]]) -> No
 def remove_staging(out: Location) -> None:
     """Delete the staging folder, the plan last, so that a crash leaves no shard without its plan."""
     staging = out / STAGING_NAME
-    if has_parts(out):
+    if folder_exists(staging):
         _clear(staging, keep=[PLAN_NAME])
         delete_files(staging, [PLAN_NAME])
         delete_empty_folder(staging)

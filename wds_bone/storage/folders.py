@@ -17,7 +17,7 @@ from wds_bone.errors import ConfigError
 from wds_bone.objects.clients import client_of
 from wds_bone.objects.url import Url
 from wds_bone.storage.durable import storage_errors, sync_folder
-from wds_bone.storage.location import Location, for_each, is_folder
+from wds_bone.storage.location import Location, exists, for_each, is_folder
 
 WRITABLE = ("s3", "gs", "az")
 
@@ -47,6 +47,14 @@ def create_folder(folder: Location) -> None:
     if isinstance(folder, Path):
         with storage_errors(folder):
             folder.mkdir(exist_ok=True)
+
+
+def folder_exists(folder: Location) -> bool:
+    """Return whether there is a folder, or a link of its name, or anything below a prefix."""
+    if isinstance(folder, Path):
+        return exists(folder)
+    with storage_errors(folder):
+        return bool(client_of(folder).sizes(folder))
 
 
 def names_in(folder: Location) -> list[str]:
