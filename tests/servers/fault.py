@@ -53,6 +53,8 @@ class Fault:
     cut_upload_at: int | None = None
 
 
+_FIRST_BYTES = 1 << 16
+"""How much of what a client sends is read before it is decided what goes wrong."""
 Faults = Callable[[Request], Fault | None]
 
 
@@ -161,9 +163,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a request, with its fault."""
         length = int(self.headers.get("Content-Length") or 0)
         path, _, query = self.path.partition("?")
-        request = Request(self.command, path, query, dict(self.headers.items()))
+        body = self.rfile.read(min(length, _FIRST_BYTES))
+        request = Request(self.command, path, query, dict(self.headers.items()), body)
         fault = self.server.faults(request) or Fault()
-        request = replace(request, body=self.rfile.read(length if fault.cut_upload_at is None else fault.cut_upload_at))
+        rest = (length if fault.cut_upload_at is None else fault.cut_upload_at) - len(body)
+        request = replace(request, body=body + self.rfile.read(max(0, rest)))
         self.server.log.append(request)
         if fault.cut_upload_at is not None:
             self._end("reset")
