@@ -10,7 +10,7 @@ import pytest
 
 from tests.servers.answers import Request
 from tests.servers.fault import fault_server
-from tests.sharding.buckets import Bucket, open_bucket
+from tests.sharding.buckets import Bucket, files_in, open_bucket
 from tests.sharding.film_sets import make, write_films
 from wds_bone.objects.clients import close_clients
 from wds_bone.shards.manifest import INDEX_SUFFIX
@@ -78,3 +78,23 @@ def test_indexes_are_read_many_at_once(tmp_path: Path, s3: Bucket, s3_url: str):
     with requests_to(s3_url, wait_for_others):
         assert make_at(out, *films) == 0
     assert not together.broken
+
+
+@pytest.mark.parametrize("suffix", [".png", ""], ids=["known by suffix", "opened while planning"])
+def test_films_are_read_many_at_once(tmp_path: Path, s3: Bucket, s3_url: str, suffix: str):
+    films = write_films(tmp_path / "films", 24)
+    for path in (tmp_path / "films").glob("*.png"):
+        path.rename(path.with_suffix(suffix))
+    assert make(tmp_path / "local", *films, "--split", "train", "--samples-per-shard", "24") == 0
+    url, together = s3.upload(tmp_path / "films", "films"), threading.Barrier(6, timeout=60)
+
+    def wait_for_others(request: Request) -> None:
+        if request.method == "GET" and "/hand-" in request.path:
+            together.wait()
+
+    with requests_to(s3_url, wait_for_others) as found:
+        remote = ["--labels", f"{url}/labels.csv", "--images", url, "--split", "train", "--samples-per-shard", "24"]
+        assert make(tmp_path / "out", *remote) == 0
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "local")
+    read = Counter(request.path for request in found if request.method == "GET" and "/hand-" in request.path)
+    assert set(read.values()) == {1 if suffix else 2}

@@ -30,7 +30,7 @@ from wds_bone.shards.manifest import ImageFormat
 from wds_bone.storage.location import Location
 
 FILMS_AHEAD = 8
-"""How many films in object storage are read at the same time, and kept in memory, for one shard."""
+"""How many films in object storage are read at the same time, and kept in memory, for one shard; fewer large ones."""
 _Contents = tuple[bytes, FileFormat] | None
 
 
@@ -87,8 +87,8 @@ def film_sources(
         ImageError: if `find_images` refuses the folders; or, without `rejected`, if labels have no film or several.
     """
     read = read_label_table(table, columns, rejected=rejected)
-    files = find_images(folders)
     ids = {label.key: read.ids.get(label.key, label.key) for label in read.labels}
+    files = find_images(folders).look_at(_parts(identity)[-1] for identity in ids.values())
     films = _find_films(ids, files, rejected=rejected)
     known = {path for bad in rejected or () for path in files_of(read.ids.get(bad.key, bad.key), files)}
     missing = {key: ids[key] for key, film in films.items() if film is None}
@@ -148,9 +148,13 @@ def read_sources(
     """
     contents: Iterator[_Contents | WdsBoneError] = map(_read_contents_or_error, sources)
     if any(isinstance(source.image, Url) for source in sources):
-        contents = read_ahead(sources, _read_contents, threads=FILMS_AHEAD, ahead=FILMS_AHEAD)
+        contents = read_ahead(sources, _read_contents, threads=FILMS_AHEAD, ahead=FILMS_AHEAD, bytes_of=_num_bytes)
     for source, found in zip(sources, contents, strict=True):
         yield source, found if isinstance(found, WdsBoneError) else _make_image_or_error(source, found, image)
+
+
+def _num_bytes(source: Source) -> int:
+    return source.fingerprint if isinstance(source.fingerprint, int) else 0
 
 
 def _read_contents(source: Source) -> _Contents:
