@@ -23,7 +23,8 @@ from wds_bone.objects.access import allow_redirects_to
 from wds_bone.paths import refuse_unusable_folder
 from wds_bone.sharding.bad_list import BAD_NAME
 from wds_bone.sharding.build import BuiltSet, build_set
-from wds_bone.sharding.cluster import connect, write_shards_on_cluster
+from wds_bone.sharding.cluster import write_shards_on_cluster
+from wds_bone.sharding.cluster_client import connect
 from wds_bone.sharding.keys_list import KEYS_NAME
 from wds_bone.sharding.overview import HISTOGRAM_NAME, SHEET_NAME, format_counts, format_num_samples
 from wds_bone.sharding.patients import NO_PATIENTS, describe_patients
