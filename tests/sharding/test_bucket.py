@@ -11,7 +11,7 @@ from tests.sharding.film_sets import make, write_films
 from wds_bone.index import main as index
 from wds_bone.objects.clients import client_of
 from wds_bone.objects.url import Url
-from wds_bone.sharding.bad_list import BAD_NAME
+from wds_bone.sharding.lists import BAD_NAME
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME
 from wds_bone.verify import find_problems
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from wds_bone.errors import ImageError, ShardError
 from wds_bone.labels.read import RejectedSample
 from wds_bone.progress import progress
-from wds_bone.sharding.bad_list import read_bad, write_bad
 from wds_bone.sharding.existing import select_pending
-from wds_bone.sharding.keys_list import write_keys
+from wds_bone.sharding.lists import read_bad, write_bad, write_keys
 from wds_bone.sharding.plan import SetPlan, SplitPlan
 from wds_bone.sharding.processes import WriterSettings, WriteShards
 from wds_bone.sharding.staging import (
