@@ -13,7 +13,7 @@ from tests.servers.answers import Request
 from tests.servers.fault import Fault, fault_server
 from tests.servers.link import limited_link
 from tests.servers.s3 import moto_s3, s3_environment, upload_s3
-from wds_bone.objects import retries
+from wds_bone.objects import cloud_stores, retries
 from wds_bone.objects.cloud_objects import PART_BYTES, CloudObjects
 from wds_bone.objects.protocol import RemoteError
 from wds_bone.objects.url import parse_url
@@ -108,6 +108,26 @@ def test_an_upload_that_fails_for_good_ends_within_its_deadline_and_leaves_nothi
         with pytest.raises(RemoteError, match="503"):
             client.write(URL, io.BytesIO(CONTENTS))
         assert not exists(client)
+
+
+@pytest.mark.fault("C7")
+def test_a_store_that_takes_long_to_take_or_to_copy_an_object_is_not_asked_again(
+    server: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cloud_stores, "PACE_SECONDS", 0.3)
+    changes: list[str] = []
+
+    def take_long(request: Request) -> Fault | None:
+        if request.method != "PUT":
+            return None
+        changes.append(request.path)
+        return Fault(delay_seconds=1.0)
+
+    with client_through(server, take_long) as client:
+        client.write(URL, b"short")
+        client.copy(URL, URL.parent / "copy")
+        assert client.read_all(URL.parent / "copy", max_bytes=5) == b"short"
+    assert len(changes) == 2
 
 
 @pytest.mark.fault("C2")

@@ -1,5 +1,6 @@
 """Sets are written to object storage with the bytes of a local set, and films and tables are read from it."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from wds_bone.objects.clients import client_of
 from wds_bone.objects.url import Url
 from wds_bone.sharding.lists import BAD_NAME
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME
+from wds_bone.storage.object_lock import prefix_lock
 from wds_bone.verify import find_problems
 
 pytest.importorskip("obstore", reason="the extra `s3` is not installed")
@@ -123,6 +125,22 @@ def test_a_film_that_disappears_is_reported_with_its_url(
     error = capsys.readouterr().err
     assert f"error: {url}/hand-4.png: cannot be read" in error
     assert "got:      there is no such object" in error
+
+
+@pytest.mark.fault("B5")
+def test_a_second_run_below_a_prefix_is_refused_and_changes_nothing(
+    tmp_path: Path, s3: Bucket, capsys: pytest.CaptureFixture[str]
+):
+    films, out = write_films(tmp_path / "films", 12), s3.prefix / "set"
+    with prefix_lock(out, "make-shards"):
+        held = objects_in(out)
+        assert make_at(out, *films) == 2
+        assert objects_in(out) == held
+    error = capsys.readouterr().err
+    assert f"error: {out}/make_shards.lock: another run of `wds-bone make-shards` holds this lock" in error
+    assert f"got:      process {os.getpid()} on " in error
+    assert make_at(out, *films) == 0
+    assert "make_shards.lock" not in objects_in(out)
 
 
 def test_only_one_of_two_writers_creates_an_object(bucket: Bucket):

@@ -108,12 +108,12 @@ class CloudObjects:
             FileExistsError: if it must be absent and is not; also if an answer to the first attempt was lost.
         """
         num_bytes = len(contents) if isinstance(contents, bytes) else contents.seek(0, io.SEEK_END)
-        options: dict[str, Any] = {"mode": "create" if only_if_absent else "overwrite"}
-        if num_bytes > PART_BYTES and not only_if_absent:
-            chunk_bytes = max(PART_BYTES, -(-num_bytes // MAX_PARTS))
-            options |= {"use_multipart": True, "chunk_size": chunk_bytes, "max_concurrency": PARTS_AT_ONCE}
-        else:
-            options["use_multipart"] = False
+        options: dict[str, Any] = {
+            "mode": "create" if only_if_absent else "overwrite",
+            "use_multipart": num_bytes > PART_BYTES and not only_if_absent,
+            "chunk_size": max(PART_BYTES, -(-num_bytes // MAX_PARTS)),
+            "max_concurrency": PARTS_AT_ONCE,
+        }
 
         def put(store: Any) -> Any:
             if not isinstance(contents, bytes):
@@ -124,7 +124,7 @@ class CloudObjects:
 
     def copy(self, source: Url, target: Url) -> None:
         """Copy an object within its bucket, at once, without fetching it."""
-        self._repeat(source, lambda store: obstore.copy(store, source.path, target.path))
+        self._repeat(source, lambda store: obstore.copy(store, source.path, target.path), is_upload=True)
         expected, found = (self.version(url).num_bytes for url in (source, target))
         if found != expected:  # Azure may continue a copy after it has answered
             raise RemoteError(f"{found:,} of {expected:,} bytes were copied")

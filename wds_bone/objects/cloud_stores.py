@@ -36,8 +36,8 @@ def open_store(url: Url, *, is_upload: bool = False) -> Any:
 
     Args:
         url: an object in it.
-        is_upload: whether it writes objects; then the answer to a request may come late, because it comes after the
-            whole body was sent, and the library repeats requests.
+        is_upload: whether it writes or copies objects; then the answer to a request may come late, because it comes
+            when the whole body was sent or copied, and the library repeats requests.
 
     Raises:
         ConfigError: if the environment does not say which account, or contradicts itself.
@@ -122,7 +122,7 @@ def _options(endpoint: str | None, *, is_upload: bool) -> dict[str, Any]:
         "timeout": timedelta(seconds=CALL_SECONDS),
         "pool_max_idle_per_host": str(MAX_IDLE),
     }
-    # The library counts the time in which it sends a body as time in which it reads nothing.
+    # For the library, the time in which a body is sent is time in which nothing is read.
     client |= {} if is_upload else {"read_timeout": timedelta(seconds=PACE_SECONDS)}
     waits = (retries.FIRST_WAIT_SECONDS, retries.LONGEST_WAIT_SECONDS) if is_upload else (0, 0)
     first, longest = (timedelta(seconds=seconds) for seconds in waits)
