@@ -50,6 +50,16 @@ def test_a_set_in_a_bucket_has_the_bytes_of_a_local_one(
     assert objects_in(out) == written
 
 
+def test_an_interrupted_run_leaves_the_plan_shards_and_records_of_a_local_one(tmp_path: Path, s3: Bucket):
+    films, out = write_films(tmp_path / "films", 40), s3.prefix / "set"
+    film = tmp_path / "films" / "hand-5.png"
+    film.write_bytes(film.read_bytes()[:40].ljust(film.stat().st_size, b"\0"))
+    assert make(tmp_path / "local", *films) == make_at(out, *films) == 2
+    left = files_in(tmp_path / "local")
+    assert objects_in(out) == left
+    assert [name for name in left if name.startswith(f"{STAGING_NAME}/train-") and name.endswith(".json")]
+
+
 def test_what_a_killed_worker_of_a_cluster_left_is_deleted_by_the_next_run(tmp_path: Path, s3: Bucket):
     films, out = write_films(tmp_path / "films", 12), s3.prefix / "set"
     assert make_at(out, *films) == 0

@@ -17,6 +17,7 @@ from wds_bone.shards.manifest import INDEX_SUFFIX
 
 pytest.importorskip("obstore", reason="the extra `s3` is not installed")
 NUM_SHARDS = 12
+MOST_PER_SHARD = 21
 
 
 @pytest.fixture
@@ -58,13 +59,13 @@ def test_a_run_that_has_nothing_to_do_reads_each_index_once_and_lists_the_set_on
     assert writes == ["make_shards.lock"]
 
 
-def test_an_interrupted_run_that_has_only_to_publish_takes_few_requests_per_shard(
-    tmp_path: Path, s3: Bucket, s3_url: str
-):
-    films, out = arguments(tmp_path), s3.prefix / "set"
-    with requests_to(s3_url) as found:
-        assert make_at(out, *films) == 0
-    assert len(found) <= 24 * NUM_SHARDS + 60, Counter(request.method for request in found)
+def test_the_requests_of_a_run_grow_by_a_constant_with_each_shard(tmp_path: Path, s3: Bucket, s3_url: str):
+    films, counts = arguments(tmp_path), list[int]()
+    for per_shard in (2, 4):
+        with requests_to(s3_url) as found:
+            assert make_at(s3.prefix / f"set-{per_shard}", *films, "--samples-per-shard", str(per_shard)) == 0
+        counts.append(len(found))
+    assert counts[0] - counts[1] <= MOST_PER_SHARD * NUM_SHARDS // 2
 
 
 def test_indexes_are_read_many_at_once(tmp_path: Path, s3: Bucket, s3_url: str):
