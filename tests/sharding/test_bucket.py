@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.servers.fault import Fault, always, fault_server
 from tests.sharding.buckets import CLOUDS, WRITABLE_CLOUDS, Bucket, files_in, objects_in, open_bucket
 from tests.sharding.film_sets import make, write_films
 from wds_bone.index import main as index
-from wds_bone.objects.clients import client_of
+from wds_bone.objects import retries
+from wds_bone.objects.clients import client_of, close_clients
 from wds_bone.objects.url import Url
 from wds_bone.sharding.lists import BAD_NAME
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME
@@ -135,6 +137,23 @@ def test_a_film_that_disappears_is_reported_with_its_url(
     error = capsys.readouterr().err
     assert f"error: {url}/hand-4.png: cannot be read" in error
     assert "got:      there is no such object" in error
+
+
+@pytest.mark.fault("C3")
+def test_a_film_that_the_store_does_not_deliver_is_not_left_out_as_a_bad_one(
+    tmp_path: Path, s3: Bucket, s3_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    films, skip = write_films(tmp_path / "films", 12), ("--on-bad", "skip", "--max-bad", "3")
+    url = s3.upload(tmp_path / "films", "films")
+    monkeypatch.setattr(retries, "TIMEOUT_SECONDS", 0.5)
+    with fault_server(s3_url, always(Fault(status=503), path="/hand-4.png")) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
+        close_clients()
+        assert make(tmp_path / "out", "--labels", films[1], "--images", url, *skip) == 2
+    error = capsys.readouterr().err
+    assert f"error: {url}/hand-4.png: cannot be read" in error
+    assert "got:      the store answers HTTP 503 (" in error
+    assert not (tmp_path / "out" / MANIFEST_NAME).exists()
 
 
 @pytest.mark.fault("B5")

@@ -26,6 +26,10 @@ class ChangedError(RemoteError):
     """An object was replaced since it was first read."""
 
 
+class TooLargeError(RemoteError):
+    """An object is larger than its reader expects."""
+
+
 class CacheFullError(OSError):
     """The disk of the cache is full; the caller continues without it."""
 
