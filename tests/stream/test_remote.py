@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from tests.servers.nginx import nginx
 from tests.servers.s3 import s3_environment, upload_s3
 from wds_bone import BoneAgeStream
 from wds_bone.errors import ConfigError, ShardError
+from wds_bone.remote import fetch
+from wds_bone.remote.opening import buffer_bytes
 from wds_bone.stream.batch import Batch
+from wds_bone.stream.selection import select_shards
 
 TRAIN_COUNTS = [17, 3, 20, 11, 9, 14, 8, 15, 12, 13]
 TIMEOUT_SECONDS = 300
@@ -128,8 +132,16 @@ def test_a_stream_counts_what_it_moves(shards: Path, server: str) -> None:
         digest(iter(stream))
         assert stream.transfer().bytes_fetched <= shard_bytes(shards) * 1.1
         assert stream.transfer().cache_hits >= stream.num_samples
+        assert first.bytes_fetched > shard_bytes(shards)  # the manifest and the indexes, too
     with BoneAgeStream(shards, split="train", batch_size=16) as local:
         assert local.transfer().bytes_fetched == 0
+
+
+def test_the_memory_of_what_is_on_its_way_is_counted(shards: Path, server: str) -> None:
+    remote, local = (select_shards(name, split="train").stored for name in (server, shards))
+    assert buffer_bytes(remote) == shard_bytes(shards)
+    assert buffer_bytes(local) == 0
+    assert buffer_bytes([replace(remote[0], num_bytes=2**40)]) == fetch.MAX_BYTES_READY + fetch.MAX_BYTES_IN_FLIGHT
 
 
 def flip_once(name: str, byte: int) -> Faults:
@@ -160,9 +172,26 @@ def test_a_bit_that_is_flipped_in_the_store_is_an_error_with_the_member(shards: 
         bit, key = 8 * (int(local.table["offset"][5]) + 100), local.keys()[5]
     with (
         fault_server(shards, always(Fault(flip_bit=bit), path="train-000000.tar")) as url,
-        pytest.raises(ShardError, match=rf"(?s)train-000000.tar: (sample '{key}' fails its checksum|.*sha256 differs)"),
+        pytest.raises(
+            ShardError, match=rf"(?s)train-000000.tar: (sample '{key}' fails its checksum|its contents are not)"
+        ),
     ):
         epochs(url)
+
+
+@pytest.mark.fault("C7")
+def test_a_stall_names_the_server(shards: Path) -> None:
+    def stall(request: Request) -> Fault | None:
+        is_read = request.path.endswith(".tar") and request.header("Range") != "bytes=0-0"
+        return Fault(delay_seconds=3600) if is_read else None
+
+    with (
+        fault_server(shards, stall) as url,
+        BoneAgeStream(url, split="train", batch_size=16, cache="none") as stream,
+    ):
+        stream._loader.stall_seconds = 1.0
+        with pytest.raises(ShardError, match=rf"(?s){url}/train-\d+.tar: .*has stalled.*check the network and {url}, "):
+            next(iter(stream))
 
 
 def test_local_and_remote_shards_in_one_stream_are_refused(shards: Path, server: str) -> None:

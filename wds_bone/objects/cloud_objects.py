@@ -11,6 +11,7 @@ retries are off: `retries` counts and bounds them, and continues a body that was
 
 import errno
 import io
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
+from wds_bone.errors import ConfigError
 from wds_bone.objects.cloud_stores import CREDENTIALS, open_store
 from wds_bone.objects.protocol import ChangedError, RemoteError, Traffic, Version
 from wds_bone.objects.retries import Download, Retries, TransientError
@@ -145,6 +147,7 @@ class CloudObjects:
     def _call(self, url: Url, call: Callable[[Any], Value]) -> Value:
         if self._closed.is_set():
             raise RemoteError("the connection was closed")
+        _check_process(url)
         store = self._store(url)
         try:
             return call(store)
@@ -172,6 +175,25 @@ class CloudObjects:
         is_small = end is not None and end - start <= WHOLE_BYTES
         chunks = _whole(answer) if is_small else answer.stream(min_chunk_size=CHUNK_BYTES)
         return _CloudBody(lambda: self._call(url, lambda _: next(chunks, b"")), found, self.traffic)
+
+
+_process: list[int] = []  # the one in which the library has started its threads
+
+
+def _check_process(url: Url) -> None:
+    """Refuse a fork of a process that has used the library: it would wait for threads that are not there, forever.
+
+    Raises:
+        ConfigError: if this process is one.
+    """
+    _process[:] = _process or [os.getpid()]
+    if _process != [os.getpid()]:
+        raise ConfigError(
+            f"{url.scheme}://{url.host}: cannot be used in this process, which was forked from one that has used it",
+            expected="a process that was started with the method `spawn` or `forkserver`",
+            got=f"a fork of process {_process[0]}",
+            do='use multiprocessing.get_context("spawn"), or multiprocessing_context="spawn" of a DataLoader',
+        )
 
 
 class _CloudBody:

@@ -24,7 +24,7 @@ from wds_bone.remote.demand import Answer, Demand, Key, Piece, Waiter, Want
 from wds_bone.remote.part_file import PartFile
 from wds_bone.remote.piece_size import PieceSize
 from wds_bone.remote.pieces import gap_in, images_around, segments_around
-from wds_bone.remote.shard import RemoteShard
+from wds_bone.remote.shard import RemoteShard, WrongContentsError
 from wds_bone.storage.pool import DaemonPool
 
 MAX_THREADS = 64
@@ -182,13 +182,13 @@ class Fetcher:
     def _publish(self, number: int, part: PartFile, cache: Cache) -> None:
         """Verify a shard that is complete; one that is wrong is fetched once more."""
         try:
-            if part.is_dropped or not self._claims_publication(part) or cache.publish(part):
+            if part.is_dropped or not self._claims_publication(part) or (found := cache.publish(part)) is None:
                 return
         except OSError as error:
             cache.drop(part, error)
             return
         if number in self._damaged:
-            self.changed[number] = ChangedError("its contents are not those of its index: their sha256 differs")
+            self.changed[number] = WrongContentsError(found)
             cache.drop(part)
         self._damaged.add(number)
         self.wake()

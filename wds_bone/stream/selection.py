@@ -8,7 +8,7 @@ same shards give the same table and the same order digest either way. A shard wi
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from wds_bone.errors import ConfigError, ShardError
 from wds_bone.labels.read import check_ages_are_in_months
+from wds_bone.objects.clients import shared_transfer
+from wds_bone.objects.protocol import Transfer
 from wds_bone.remote.shard import RemoteShard
 from wds_bone.shards.groups import join_groups
 from wds_bone.shards.image_size import mixed_sizes_error
@@ -50,6 +52,7 @@ class Selection:
         stored: what `open_storage` needs to know of each shard: its path, or the description of one in object storage.
         image: the format of the images that the stream delivers.
         order_digest: sha256 of the shards' names and contents, and of the samples that are kept.
+        transfer: what was moved over the network to select them.
     """
 
     paths: tuple[Location, ...]
@@ -58,6 +61,7 @@ class Selection:
     stored: tuple[Path | RemoteShard, ...]
     image: ImageFormat
     order_digest: str
+    transfer: Transfer = field(default_factory=Transfer)
 
     @property
     def num_samples(self) -> int:
@@ -107,10 +111,13 @@ def select_shards(
         ConfigError: if no shards are named, no sample is kept, or a name is not a local path.
         ShardError: if a shard or index is missing, incomplete or damaged.
     """
+    before = shared_transfer()
     names = [shards] if isinstance(shards, str | Path) else list(shards)
     located = _read_shards(path for name in names or [""] for path in find_shards(name, split))
     selection = _select_all(located, names)
-    return selection if keep is None else _filter(selection, keep(_with_groups(selection.table, located)))
+    if keep is not None:
+        selection = _filter(selection, keep(_with_groups(selection.table, located)))
+    return replace(selection, transfer=shared_transfer() - before)
 
 
 def _select_all(located: Sequence["_Located"], names: Sequence[str | Path]) -> Selection:

@@ -21,7 +21,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from wds_bone.errors import ConfigError
 from wds_bone.objects.protocol import Transfer
-from wds_bone.remote.opening import CacheSettings, open_storage
+from wds_bone.remote.opening import CacheSettings, buffer_bytes, open_storage
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.shards.samples import SampleTable
 from wds_bone.storage.machine import check_memory
@@ -125,7 +125,8 @@ class BoneAgeStream(IterableDataset[Batch]):
         check_memory(
             batch_bytes=batch_bytes,
             num_batches=min(len(self), BATCHES_AHEAD + 2),  # those ahead, the one that is due, and the one in use
-            buffer_bytes=self._threads * int(self._selection.table["size"].max()),
+            buffer_bytes=self._threads * int(self._selection.table["size"].max())
+            + buffer_bytes(self._selection.stored),
         )
         self.position, self.world_size = 0, settings.world_size
         self._storage = open_storage(
@@ -229,7 +230,7 @@ class BoneAgeStream(IterableDataset[Batch]):
 
     def transfer(self) -> Transfer:
         """Return what this stream has moved over the network so far; zeros for local shards."""
-        return self._storage.counters()
+        return self._selection.transfer + self._storage.counters()
 
     def close(self) -> None:
         """Stop the threads and close the files; a loop that continues raises an error."""
