@@ -81,6 +81,8 @@ def limited_link(megabits_per_second: float) -> Iterator[Link]:
             _run("ip", "-n", name, "link", "set", "lo", "up")
             rate = f"rate {megabits_per_second}mbit burst {_BURST_KILOBYTES}kb latency 50ms"
             _run("ip", "netns", "exec", name, "tc", "qdisc", "add", "dev", device, "root", "tbf", *rate.split())
+            # Connections share the link evenly, whatever this machine uses; new ones starve beside those with BBR.
+            _run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
         client, server = (("ip", "netns", "exec", name) for name in names)
         yield Link(client, server, _ADDRESSES[1])
     finally:
