@@ -111,6 +111,7 @@ class Fetcher:
             self._finish_piece(piece, answer)
             if isinstance(answer, memoryview) and answer:
                 self._in_flight.report(piece.num_bytes, seconds)
+                self._piece_size.report(piece.num_bytes)
                 self._busy_share += _WEIGHT * (cpu_seconds / max(seconds, 1e-6) - self._busy_share)
         if piece.part is not None and self._cache is not None:
             self._publish(piece.shard, piece.part, self._cache)
@@ -255,12 +256,10 @@ class Fetcher:
         return None
 
     def _grow_pool(self) -> None:
-        """If there is more to do, start a thread, or have larger pieces fetched if threads are too many or busy."""
+        """Start a thread if there is more to do, and the threads that there are wait for the network."""
         num_threads = self._pool.num_threads
-        needs_more = bool(self._demand) and self._num_busy == num_threads
-        may_add = num_threads < MAX_THREADS and num_threads * self._busy_share < MAX_BUSY
-        self._piece_size.report(is_short=needs_more and not may_add and self._has_room())
-        if needs_more and may_add:
+        is_waiting = num_threads * self._busy_share < MAX_BUSY
+        if self._demand and self._num_busy == num_threads < MAX_THREADS and is_waiting:
             with suppress(ConfigError):  # the system allows no more; those that there are suffice
                 self._pool.add_thread()
 
