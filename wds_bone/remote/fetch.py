@@ -231,14 +231,13 @@ class Fetcher:
 
     def _around(self, want: Want) -> Piece | None:
         """Return the piece to fetch for an image; None if it is in the cache, or another process is fetching it."""
-        part = want.part
+        part, num_bytes = want.part, self._piece_size.num_bytes
         if part is not None and self._cache is not None and not part.is_dropped:
-            num_bytes = self._piece_size.num_bytes
             try:
                 return segments_around(want.segment, part, number=want.shard, num_bytes=num_bytes)
             except OSError as error:
                 self._cache.drop(part, error)
-        return images_around(want, self._demand)
+        return images_around(want, self._demand, num_bytes=num_bytes)
 
     def _next_gap(self) -> Piece | None:
         """Return a piece that nobody has asked for; one at a time is fetched."""

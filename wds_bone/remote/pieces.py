@@ -9,15 +9,13 @@ they are claimed. A piece of another shard is from one image that is needed to a
 from wds_bone.remote.demand import Demand, Piece, Want
 from wds_bone.remote.part_file import MISSING, PartFile, is_free
 
-LARGEST_WITHOUT_CACHE_BYTES = 2**20
 
-
-def images_around(want: Want, demand: Demand) -> Piece:
+def images_around(want: Want, demand: Demand, *, num_bytes: int) -> Piece:
     """Return a piece of the images next to each other that are needed, for a shard that is not in the cache."""
     first = last = want
-    while (after := demand.get(want.shard, last.segment + 1)) and _fits(first, after):
+    while (after := demand.get(want.shard, last.segment + 1)) and _size(first, after) <= num_bytes:
         last = after
-    while (before := demand.get(want.shard, first.segment - 1)) and _fits(before, last):
+    while (before := demand.get(want.shard, first.segment - 1)) and _size(before, last) <= num_bytes:
         first = before
     return Piece(want.shard, first.segment, last.segment + 1, first.offset, last.offset + last.size, None)
 
@@ -72,5 +70,5 @@ def gap_in(part: PartFile, *, number: int, num_bytes: int) -> Piece | None:
     return Piece(number, 0, 0, 0, 0, part) if part.is_unpublished() else None
 
 
-def _fits(first: Want, last: Want) -> bool:
-    return last.offset + last.size - first.offset <= LARGEST_WITHOUT_CACHE_BYTES
+def _size(first: Want, last: Want) -> int:
+    return last.offset + last.size - first.offset
