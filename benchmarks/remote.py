@@ -152,7 +152,7 @@ def time_all(candidates: dict[str, Candidate], place: Place, args: argparse.Name
     runs = {name: partial(run_candidate, candidate, place) for name, candidate in candidates.items()}
     if place.prefix:
         runs[LINK] = partial(download, place, num_samples=2 * args.num_samples)
-    rounds = run_rounds(runs, num_rounds=args.rounds, warms_up=False)
+    rounds = run_rounds(runs, num_rounds=args.rounds, warm_up=False)
     assert all(found["num_samples"] == 2 * args.num_samples for founds in rounds.values() for found in founds)
     return {
         kind: {name: [found[kind] for found in founds] for name, founds in rounds.items() if kind in founds[0]}

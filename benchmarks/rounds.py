@@ -46,11 +46,11 @@ def add_rounds_argument(parser: argparse.ArgumentParser, *, default: int = 5) ->
 
 
 def run_rounds(
-    candidates: dict[str, Callable[[], ResultT]], *, num_rounds: int, warms_up: bool = True
+    candidates: dict[str, Callable[[], ResultT]], *, num_rounds: int, warm_up: bool = True
 ) -> dict[str, list[ResultT]]:
     """Return the measurements of each candidate; each round runs all of them, starting with a different one."""
     names = list(candidates)
-    for name in names if warms_up else ():
+    for name in names if warm_up else ():
         candidates[name]()  # warms up the page cache, the decoders and the workers
     measurements: dict[str, list[ResultT]] = {name: [] for name in names}
     for number in range(num_rounds):

@@ -127,6 +127,11 @@ def test_a_run_over_s3_writes_and_prints_no_key(
         ["index", URL],
         ["make-shards", "--lables", URL],
         ["make-shards", "--out", URL.replace("https", "ftp")],
+        ["make-shards", "--out", URL],
+        ["make-shards", "--scheduler", URL],
+        ["make-shards", "--labels", URL.replace("https", "gopher"), "--images", "x"],
+        ["make-shards", "--labels", __file__, "--images", URL],
+        ["make-shards", "--labels", __file__, "--images", URL.replace("https", "gopher")],
     ],
     ids=lambda argv: " ".join(argv).replace(URL, "URL")[:60],
 )

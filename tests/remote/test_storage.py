@@ -21,7 +21,7 @@ from tests.threads import assert_threads_end
 from wds_bone.errors import ShardError
 from wds_bone.objects.protocol import ChangedError, RemoteError
 from wds_bone.remote import cache as cache_module
-from wds_bone.remote import fetch, in_flight, part_file
+from wds_bone.remote import fetch, in_flight, part_file, ready
 from wds_bone.remote.cache import Cache
 from wds_bone.remote.storage import RemoteStorage
 
@@ -130,8 +130,9 @@ def test_what_is_announced_waits_while_the_link_is_busy_and_what_a_thread_waits_
     with closing(store.open()) as storage, ThreadPoolExecutor(1) as pool:
         client = store.clients[-1]
         client.gate.clear()
-        for image in (0, 2, 4, 6):
-            store.announce(storage, 0, image)
+        with storage._fetcher._lock:  # the first thread finds all of them
+            for image in (0, 2, 4, 6):
+                store.announce(storage, 0, image)
         read = pool.submit(store.check, storage, 3, 11)
         wait_until(lambda: len(client.reads) == 2)
         assert {name for name, _, _ in client.reads} == {"train-000000.tar", "train-000003.tar"}
@@ -142,12 +143,12 @@ def test_what_is_announced_waits_while_the_link_is_busy_and_what_a_thread_waits_
 
 
 def test_memory_for_images_that_nobody_reads_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "MAX_BYTES_READY", 5 * IMAGE_BYTES)
+    monkeypatch.setattr(ready, "MAX_BYTES_READY", 5 * IMAGE_BYTES)
     with closing(store.open()) as storage:
         for shard, image in store.all_images():
             store.announce(storage, shard, image)
         wait_until(lambda: store.fetched_bytes >= len(store.all_images()) * IMAGE_BYTES)
-        wait_until(lambda: sum(map(len, storage._fetcher._ready.values())) <= 5 * IMAGE_BYTES)
+        wait_until(lambda: sum(map(len, storage._fetcher._ready._images.values())) <= 5 * IMAGE_BYTES)
         for shard, image in store.all_images():
             store.check(storage, shard, image)
 

@@ -88,10 +88,10 @@ class Connections:
         """Return a connection to a server, or to a proxy: HTTPS through a tunnel, and HTTP by the whole address."""
         host, port = (parts.hostname or "", parts.port) if proxy is None else proxy[:2]
         if parts.scheme == "https":
-            connection = _TlsConnection(host, port, timeout=CONNECT_SECONDS, context=self._tls)
+            encrypted = _TlsConnection(host, port, timeout=CONNECT_SECONDS, context=self._tls)
             if proxy is not None:
-                connection.set_tunnel(parts.hostname or "", parts.port or 443, headers=dict(proxy.headers))
-            return connection
+                encrypted.set_tunnel(parts.hostname or "", parts.port or 443, headers=dict(proxy.headers))
+            return encrypted
         connection = _Connection(host, port, timeout=CONNECT_SECONDS)
         if proxy is not None:
             connection.prefix = f"http://{parts.netloc.rpartition('@')[2]}"

@@ -26,6 +26,10 @@ class ChangedError(RemoteError):
     """An object was replaced since it was first read."""
 
 
+class TooLargeError(RemoteError):
+    """An object is larger than its reader expects."""
+
+
 @dataclass(frozen=True)
 class Version:
     """The size of an object and what tells it from another one at the same URL.

@@ -48,9 +48,8 @@ def proxy_of(server: SplitResult) -> Proxy | None:
     except ValueError:  # its text may contain a password
         host, parts, port = None, urlsplit(""), 0
     if parts.scheme != "http" or not host:
-        raise RemoteError(
-            f"the proxy in {server.scheme.upper()}_PROXY or ALL_PROXY is none of the form http://HOST:PORT"
-        )
+        names, do = f"{server.scheme.upper()}_PROXY or ALL_PROXY", "change it, or name this server in NO_PROXY"
+        raise RemoteError(f"the proxy in {names} is none of the form http://HOST:PORT; {do}")
     user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     headers = {"Proxy-Authorization": f"Basic {b64encode(user.encode()).decode()}"} if parts.username else {}
     return Proxy(host, port, headers)

@@ -4,7 +4,7 @@ In: shards, and when each is needed next.
 Out: `PartFile`s.
 Invariant: `<sha256>.tar` has been compared with its digest before it got its name; `<sha256>.part` is on its way. All
 files together are not larger than the bound. A file that is in use is never evicted: one that this process needs soon,
-that another process is fetching, or has open and has read a short time ago.
+that another process is fetching, or has open and has read in the last ten minutes.
 
 A file that is not what its name says is replaced: one of another size, kind or owner when it is opened, and one with
 wrong bytes when a sample fails its checksum.
@@ -46,14 +46,17 @@ class Cache:
         folder: created with mode 0700 if it does not exist.
         max_bytes: bound of the sizes of all shards in it; None takes half of the disk space that is not used otherwise.
 
+    Attributes:
+        folder: its files.
+
     Raises:
         ConfigError: if the folder belongs to somebody else, or others can write to it.
         WdsBoneError: if it cannot be created or written to.
     """
 
     def __init__(self, folder: Path, max_bytes: int | None = None) -> None:
-        self._folder, self._open, self._is_full = CacheFolder(folder), dict[str, PartFile](), False
-        self._max_bytes = self._folder.half_of_disk() if max_bytes is None else max_bytes
+        self.folder, self._open, self._is_full = CacheFolder(folder), dict[str, PartFile](), False
+        self._max_bytes = self.folder.half_of_disk() if max_bytes is None else max_bytes
         self._max_open = _max_open_shards()
 
     def open(self, shard: RemoteShard, next_use: NextUse) -> PartFile | None:
@@ -66,7 +69,7 @@ class Cache:
         if (opened := self._open.get(shard.sha256)) is not None:
             return opened
         try:
-            with self._folder.locked() as is_locked:
+            with self.folder.locked() as is_locked:
                 opened = self._open.get(shard.sha256) or self._open_existing(shard)  # another thread may have opened it
                 if opened is None and is_locked:
                     opened = self._create(shard, next_use)
@@ -85,23 +88,26 @@ class Cache:
         Returns:
             None, or the digest of a damaged part.
         """
-        sha256 = part.shard.sha256
-        if (found := _sha256_of(part.descriptor)) != sha256:
+        if (found := sha256_of(part.descriptor)) != part.shard.sha256:
             part.clear()
             return found
-        with suppress(OSError), self._folder.locked() as is_locked:
-            os.fsync(part.descriptor)
-            if is_locked and self._folder.is_at(part.descriptor, sha256, "part"):
-                self._folder.publish(sha256)
-                part.finish()
+        self._publish(part, found)
         return None
+
+    def publish_whole(self, part: PartFile) -> None:
+        """Name a complete part, whose digest was not known, after its digest; record the digest under its old name."""
+        found, old = sha256_of(part.descriptor), part.shard.sha256
+        self._publish(part, found)
+        self._open.pop(old, None)
+        with suppress(OSError), self.folder.locked():
+            self.folder.write_record(old, found)
 
     def drop(self, part: PartFile, error: OSError | None = None) -> None:
         """Delete the file of a shard, which is damaged, or could not be written because of `error`."""
         part.is_dropped = True
         self._open.pop(part.shard.sha256, None)
-        with suppress(OSError), self._folder.locked():
-            self._folder.delete(part.shard.sha256, part.descriptor)
+        with suppress(OSError), self.folder.locked():
+            self.folder.delete(part.shard.sha256, part.descriptor)
         if error is not None:
             self._give_up(error)
 
@@ -120,11 +126,18 @@ class Cache:
         """Close the files; one that is being read is closed afterwards."""
         self._open.clear()
 
+    def _publish(self, part: PartFile, sha256: str) -> None:
+        with suppress(OSError), self.folder.locked() as is_locked:
+            os.fsync(part.descriptor)
+            if is_locked and self.folder.is_at(part.descriptor, part.shard.sha256, "part"):
+                self.folder.publish(part.shard.sha256, sha256)
+                part.finish()
+
     def _give_up(self, error: OSError) -> None:
         """Continue without new shards in the cache."""
         self._is_full = True
         reason = "the disk is full" if error.errno in _FULL else error.strerror
-        warn_once(f"{self._folder}: the cache cannot be written ({reason}); its other shards are read without it")
+        warn_once(f"{self.folder}: the cache cannot be written ({reason}); its other shards are read without it")
 
     def _keep(self, part: PartFile) -> None:
         self._open[part.shard.sha256] = part
@@ -133,10 +146,10 @@ class Cache:
                 del self._open[next(iter(self._open))]
 
     def _open_existing(self, shard: RemoteShard) -> PartFile | None:
-        if (descriptor := self._folder.open(shard.sha256, "tar", shard.num_bytes)) is not None:
+        if (descriptor := self.folder.open(shard.sha256, "tar", shard.num_bytes)) is not None:
             return PartFile(shard, descriptor, None)
-        marks = self._folder.open(shard.sha256, "have", shard.num_segments + 1)
-        descriptor = self._folder.open(shard.sha256, "part", shard.num_bytes)
+        marks = self.folder.open(shard.sha256, "have", shard.num_segments + 1)
+        descriptor = self.folder.open(shard.sha256, "part", shard.num_bytes)
         if marks is None or descriptor is None:
             for left in (marks, descriptor):
                 if left is not None:
@@ -151,10 +164,10 @@ class Cache:
     def _create(self, shard: RemoteShard, next_use: NextUse) -> PartFile | None:
         if self._is_full or not self._make_room(shard, next_use):
             return None
-        marks = self._folder.create(shard.sha256, "have")
+        marks = self.folder.create(shard.sha256, "have")
         try:
             os.pwrite(marks, bytes(shard.num_segments + 1), 0)
-            descriptor = self._folder.create(shard.sha256, "part")
+            descriptor = self.folder.create(shard.sha256, "part")
         except OSError:
             os.close(marks)
             raise
@@ -165,7 +178,7 @@ class Cache:
 
     def _make_room(self, shard: RemoteShard, next_use: NextUse) -> bool:
         """Delete what is needed last until a shard fits; nothing that is needed sooner than the shard has samples."""
-        files = self._folder.files()
+        files = self.folder.files()
         excess = sum(found.st_size for found in files.values()) + shard.num_bytes - self._max_bytes
         if excess <= 0 or shard.num_bytes > self._max_bytes:
             return excess <= 0
@@ -173,11 +186,11 @@ class Cache:
         for name in names:
             self._open.pop(name[:64], None)  # also what need not be deleted now: another process may need the room
         for name in names:
-            if excess > 0 and (descriptor := self._folder.lock_victim(name)) is not None:
+            if excess > 0 and (descriptor := self.folder.lock_victim(name)) is not None:
                 victims[name], excess = descriptor, excess - files[name].st_size
         for name, descriptor in victims.items():
             if excess <= 0:
-                self._folder.evict(name, descriptor)
+                self.folder.evict(name, descriptor)
             os.close(descriptor)
         return excess <= 0
 
@@ -194,7 +207,8 @@ def _max_open_shards() -> int:
     return MAX_OPEN_SHARDS if limit < 0 else max(1, min(MAX_OPEN_SHARDS, limit // FILES_PER_SHARD))
 
 
-def _sha256_of(descriptor: int) -> str:
+def sha256_of(descriptor: int) -> str:
+    """Return the digest of an open file."""
     digest, offset = hashlib.sha256(), 0
     while contents := os.pread(descriptor, _HASHED_BYTES, offset):
         digest.update(contents)

@@ -9,6 +9,7 @@ however it ends. The marks of a shard are locked only while segments are claimed
 
 import fcntl
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -16,19 +17,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wds_bone.errors import ConfigError
-from wds_bone.remote.part_file import TOUCH_SECONDS, flock
+from wds_bone.remote.part_file import flock
 from wds_bone.storage.durable import storage_errors, sync_folder
 
 LOCK_NAME = "cache.lock"
 LOCK_SECONDS = 5.0
-IDLE_SECONDS = 3 * TOUCH_SECONDS
-"""A shard that nobody has read for so long is not in use, even if a process has it open. Tests make it shorter."""
+IDLE_SECONDS = 600.0
+"""A shard that nobody has read for so long is not in use, even if a process has it open: longer than most validations,
+during which the training shards wait. Tests make it shorter."""
 _RETRY_SECONDS = 0.002
+_DIGEST, _DIGEST_BYTES = re.compile(r"[0-9a-f]{64}"), 64
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class CacheFolder:
-    """A folder with a file `<sha256>.tar` for each shard, or `<sha256>.part` and `<sha256>.have`.
+    """A folder with a file `<sha256>.tar` for each shard, or `<sha256>.part` and `<sha256>.have`; and records.
 
     Args:
         folder: created with mode 0700 if it does not exist.
@@ -45,7 +48,7 @@ class CacheFolder:
             _check_private(folder)
             with self.locked() as is_locked:
                 if is_locked:
-                    self._remove_halves()
+                    self._remove_leftovers()
 
     def __str__(self) -> str:
         return str(self._folder)
@@ -75,10 +78,10 @@ class CacheFolder:
         path.unlink(missing_ok=True)
         return os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
 
-    def publish(self, sha256: str) -> None:
-        """Give a part its final name."""
-        self.path(sha256, "part").rename(self.path(sha256, "tar"))
-        self.path(sha256, "have").unlink()
+    def publish(self, name: str, sha256: str) -> None:
+        """Give the part `<name>.part` its final name, `<sha256>.tar`."""
+        self.path(name, "part").rename(self.path(sha256, "tar"))
+        self.path(name, "have").unlink()
         sync_folder(self._folder)
 
     def delete(self, sha256: str, descriptor: int) -> None:
@@ -87,6 +90,20 @@ class CacheFolder:
             if self.is_at(descriptor, sha256, suffix):
                 self.path(sha256, "have").unlink(missing_ok=True)
                 self.path(sha256, suffix).unlink()
+
+    def read_record(self, key: str) -> str | None:
+        """Return the digest that is recorded under a key; None if there is none."""
+        descriptor = self.open(key, "digest", _DIGEST_BYTES)
+        if descriptor is None:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            found = _DIGEST.fullmatch(file.read().decode(errors="replace"))
+        return found and found[0]
+
+    def write_record(self, key: str, sha256: str) -> None:
+        """Record a digest under a key."""
+        with os.fdopen(self.create(key, "digest"), "wb") as file:
+            file.write(sha256.encode())
 
     def lock_victim(self, name: str) -> int | None:
         """Return the open file of a shard that is not in use; None if it is."""
@@ -137,14 +154,20 @@ class CacheFolder:
         finally:
             os.close(descriptor)
 
-    def _remove_halves(self) -> None:
-        """Delete what is of no use: a `.have` without its `.part`, or the reverse, which a killed process has left."""
+    def _remove_leftovers(self) -> None:
+        """Delete halves that a killed process has left, and the records of shards that are gone."""
         names = {path.name for path in self._folder.iterdir()}
         for name in names:
-            digest, suffix = name[:64], name[64:]
-            if suffix in (".have", ".part") and not {f"{digest}.have", f"{digest}.part"} <= names:
-                with suppress(OSError):  # a folder of this name
+            with suppress(OSError):  # a folder of this name
+                if not self._needed_with(name) <= names:
                     (self._folder / name).unlink()
+
+    def _needed_with(self, name: str) -> set[str]:
+        """Return the names of the files without which a file is of no use."""
+        stem, suffix = name[:64], name[64:]
+        if suffix == ".digest":
+            return {f"{self.read_record(stem)}.tar"}
+        return {f"{stem}.have", f"{stem}.part"} if suffix in (".have", ".part") else set()
 
 
 def _check_private(folder: Path) -> None:

@@ -24,7 +24,7 @@ from wds_bone.storage.local import WritableBuffer, fill
 from wds_bone.storage.lock import NO_LOCKS
 
 CLAIM_SECONDS = 20
-TOUCH_SECONDS = 10.0
+TOUCH_SECONDS = 60.0
 """How often a process that reads a file updates its time, which tells other processes that it is in use."""
 MISSING, PRESENT = 0, 1
 _LOCK_ATTEMPTS, _RETRY_SECONDS = 1000, 0.0005
@@ -115,11 +115,14 @@ class PartFile:
 
     def write(self, first: int, stop: int, contents: memoryview) -> None:
         """Write the bytes of segments and mark them as there."""
-        offset = self.shard.start_of(first)
+        self.write_at(self.shard.start_of(first), contents)
+        self._mark(first, stop, PRESENT)
+
+    def write_at(self, offset: int, contents: memoryview) -> None:
+        """Write bytes without marking anything."""
         while contents:
             num_bytes = os.pwrite(self.descriptor, contents, offset)
             contents, offset = contents[num_bytes:], offset + num_bytes
-        self._mark(first, stop, PRESENT)
 
     def is_unpublished(self) -> bool:
         """Return whether the shard is complete, and no thread has published it or is about to."""

@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from wds_bone.errors import ShardError
@@ -119,7 +120,8 @@ def is_unfinished(folder: Location) -> bool:
 
 def has_parts(folder: Location) -> bool:
     """Return whether a folder has parts of an unfinished set; below a prefix, the plan is written before them."""
-    return exists(folder / STAGING_NAME) or exists(folder / STAGING_NAME / PLAN_NAME)
+    parts = folder / STAGING_NAME
+    return exists(parts if isinstance(parts, Path) else parts / PLAN_NAME)
 
 
 def unfinished_error(folder: Location) -> ShardError:

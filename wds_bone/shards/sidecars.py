@@ -22,7 +22,7 @@ from wds_bone.shards.samples import SampleTable, join_tables, table_as_bytes, ta
 from wds_bone.shards.scan import ScannedShard
 from wds_bone.shards.statistics import label_statistics
 from wds_bone.storage.durable import write_bytes_atomically
-from wds_bone.storage.location import Location, read_verified
+from wds_bone.storage.location import Location, for_each, read_verified
 
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 REINDEX = "write the indexes again with `wds-bone index FOLDER`"
@@ -87,6 +87,12 @@ def _parse(contents: bytes, entry: ShardEntry, path: Location) -> SampleTable:
         raise ShardError(f"{path}: samples are missing or added", expected=expected, got=got, do=do)
     check_rows(table, path, shard_bytes=entry.shard_bytes, do=do)
     return table
+
+
+def read_sidecars(folder: Location, entries: Sequence[ShardEntry]) -> list[SampleTable]:
+    """Return the sample tables of shards, as `read_sidecar` does, many at once from object storage."""
+    by_path = {folder / index_name(entry.name): entry for entry in entries}
+    return for_each(lambda path: read_sidecar(folder, by_path[path]), [*by_path])
 
 
 def check_label_counts(tables: Sequence[SampleTable], split: SplitEntry, where: str) -> None:

@@ -222,6 +222,19 @@ def read_verified(location: Location, parse: Callable[[bytes], Value]) -> Value:
     return parse(read_file(location))
 
 
+def read_range(location: Location, offset: int, size: int) -> bytes:
+    """Return `size` bytes of a file, of an object without fetching the rest.
+
+    Raises:
+        OSError: if it is missing, unreadable, or not a regular file.
+    """
+    if isinstance(location, Url):
+        return remote_files.read_range(location, offset, size)
+    with open_file(location) as file:
+        file.seek(offset)
+        return file.read(size)
+
+
 def for_each(function: Callable[[Location], Value], locations: Sequence[Location]) -> list[Value]:
     """Return what a function that reads files returns for each location, in order, or raise its first error.
 

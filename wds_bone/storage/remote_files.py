@@ -81,6 +81,11 @@ def count_repetition(url: Url) -> None:
     client_of(url).traffic.add(retries=1)
 
 
+def read_range(url: Url, offset: int, size: int) -> bytes:
+    """Return bytes of an object, or raise `OSError`."""
+    return client_of(url).read(url, offset, size)
+
+
 def sizes_below(prefix: Url) -> dict[Url, int]:
     """Return the sizes of the objects below a prefix, at any depth, or raise `OSError`."""
     return {prefix / name: size for name, size in client_of(prefix).sizes(prefix).items()}

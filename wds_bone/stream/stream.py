@@ -110,7 +110,8 @@ class BoneAgeStream(IterableDataset[Batch]):
             cache_bytes=cache_bytes,
         )
         self._device, self._threads = find_device(device), settings.threads or available_cores()
-        self._selection = select_shards(shards, split=split, keep=keep)
+        kept = CacheSettings(cache, settings.cache_bytes)
+        self._selection = select_shards(shards, split=split, keep=keep, cache=kept)
         self._order = Order(
             self.order_digest,
             self._selection.first_sample,
@@ -131,7 +132,7 @@ class BoneAgeStream(IterableDataset[Batch]):
         self.position, self.world_size = 0, settings.world_size
         self._storage = open_storage(
             self._selection.stored,
-            CacheSettings(cache, settings.cache_bytes),
+            kept,
             next_use=partial(_next_use, weakref.ref(self)),
             batch_bytes=int(self._geometry.rows * self._selection.table["size"].mean()),
         )
