@@ -52,7 +52,7 @@ types: $(READY) ## check the types with mypy
 
 check: lint types test ## run everything that must pass before a commit
 
-bench: $(BENCH_READY) ## run the benchmarks with all peers, an hour; IMAGES=FOLDER uses real films
+bench: $(BENCH_READY) ## run the benchmarks with all peers, an hour and a half; IMAGES=FOLDER uses real films
 	for size in 256 512; do for encoding in jpg png npy; do \
 	    $(BIN)/python -m benchmarks.loader --size $$size --encoding $$encoding $(FILMS) || exit 1; done; done
 	$(BIN)/python -m benchmarks.cold $(FILMS)
@@ -61,6 +61,7 @@ bench: $(BENCH_READY) ## run the benchmarks with all peers, an hour; IMAGES=FOLD
 	$(BIN)/python -m benchmarks.shuffle
 	$(BIN)/python -m benchmarks.writer $(FILMS) --repeat 10
 	$(BIN)/python -m benchmarks.headspace
+	$(BIN)/python -m benchmarks.remote $(FILMS)
 
 clean: ## remove the environment, the demo and the caches
 	rm -rf $(VENV) runs/demo build benchmarks/.environments benchmarks/.work *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

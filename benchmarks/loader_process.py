@@ -28,6 +28,7 @@ from benchmarks.environments import interpreter_for
 from benchmarks.loaders import BATCH_SIZE
 
 ROOT = Path(__file__).parent.parent
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 LIMIT = "decode_only"
 REQUIRED = ("ours", LIMIT)
 LOADER_NAMES = (
@@ -43,6 +44,7 @@ LOADER_NAMES = (
     LIMIT,
 )
 SHARED_FORMAT = {"webdataset_tuned": "ours", "webdataset_documented": "ours", "dali": "ours"}
+Rows = list[tuple[float, float, float]]
 
 
 class LoaderError(Exception):
@@ -53,19 +55,12 @@ class LoaderProcess(AbstractContextManager["LoaderProcess"]):
     """Owns the process of one loader; if the loader's format is missing, another process prepares it first."""
 
     def __init__(self, name: str, samples: Path, folder: Path, *, size: int, encoding: str) -> None:
-        module = "benchmarks.loader_process"
-        command = [interpreter_for(name), "-m", module, name, str(samples), str(folder), str(size), encoding]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        if not folder.exists():
-            prepared = subprocess.run(command, cwd=ROOT, env=environment, check=False)
-            if prepared.returncode != 0:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise LoaderError(f"{name}: preparing its files failed with exit code {prepared.returncode}")
-            folder.mkdir(exist_ok=True)  # for loaders without a format of their own
+        command = _command(name, samples, folder, size=size, encoding=encoding)
+        prepare(name, samples, folder, size=size, encoding=encoding)
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=environment,
+            env=ENVIRONMENT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -98,11 +93,35 @@ class LoaderProcess(AbstractContextManager["LoaderProcess"]):
 
     def _read_answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("ANSWER "):
-                answer: dict[str, Any] = json.loads(line.removeprefix("ANSWER "))
-                return answer
-        raise LoaderError(f"{self.name}: the process ended with exit code {self._process.wait()}")
+        if (found := find_answer(self._process.stdout)) is None:
+            raise LoaderError(f"{self.name}: the process ended with exit code {self._process.wait()}")
+        return found
+
+
+def find_answer(lines: Iterable[str]) -> dict[str, Any] | None:
+    """Return the next answer that a process has printed, or None."""
+    for line in lines:
+        if line.startswith("ANSWER "):
+            found: dict[str, Any] = json.loads(line.removeprefix("ANSWER "))
+            return found
+    return None
+
+
+def prepare(name: str, samples: Path, folder: Path, *, size: int, encoding: str) -> None:
+    """Let another process write the samples in the format of a loader, unless the folder exists."""
+    if folder.exists():
+        return
+    command = _command(name, samples, folder, size=size, encoding=encoding)
+    prepared = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, check=False)
+    if prepared.returncode != 0:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise LoaderError(f"{name}: preparing its files failed with exit code {prepared.returncode}")
+    folder.mkdir(exist_ok=True)  # for loaders without a format of their own
+
+
+def _command(name: str, samples: Path, folder: Path, *, size: int, encoding: str) -> list[str]:
+    module = "benchmarks.loader_process"
+    return [interpreter_for(name), "-m", module, name, str(samples), str(folder), str(size), encoding]
 
 
 def require_whole_batches(num_samples: int) -> None:
@@ -142,9 +161,14 @@ def open_loader(name: str, folder: Path, *, size: int, encoding: str, shared: bo
 
 def check_equal(loaders: list[LoaderProcess]) -> None:
     """Raise unless all loaders deliver the same samples: gender, age and mean gray value of each image."""
-    rows = {loader.name: np.array(loader.request("check")["rows"]) for loader in loaders}
-    expected = next(iter(rows.values()))
-    for name, found in rows.items():
+    require_equal({loader.name: loader.request("check")["rows"] for loader in loaders})
+
+
+def require_equal(rows: dict[str, Rows]) -> None:
+    """Raise unless the rows of all loaders are those of the first one."""
+    arrays = {name: np.array(found) for name, found in rows.items()}
+    expected = next(iter(arrays.values()))
+    for name, found in arrays.items():
         assert found.shape == expected.shape, f"{name} delivers {len(found)} samples, not {len(expected)}"
         assert np.array_equal(found[:, :2], expected[:, :2]), f"{name} delivers different labels"
         difference = np.abs(found[:, 2] - expected[:, 2]).max()
@@ -176,11 +200,11 @@ def serve(name: str, samples: Path, folder: Path, *, size: int, encoding: str) -
     if not folder.exists():
         loader.prepare(samples, folder)
         return
-    _answer({"memory_bytes": memory_of_tree(os.getpid())})
+    answer({"memory_bytes": memory_of_tree(os.getpid())})
     epoch = loader.open_epochs(samples, folder, size=size, encoding=encoding)
-    _answer({})
+    answer({})
     for line in sys.stdin:
-        _answer(_check(epoch()) if line.strip() == "check" else _time(epoch))
+        answer({"rows": read_rows(epoch())} if line.strip() == "check" else _time(epoch))
 
 
 def _time(epoch: Any) -> dict[str, Any]:
@@ -190,16 +214,18 @@ def _time(epoch: Any) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start, "num_samples": num_samples}
 
 
-def _check(batches: Any) -> dict[str, Any]:
-    rows: list[tuple[float, float, float]] = []
+def read_rows(batches: Iterable[tuple[Any, Any, Any]]) -> Rows:
+    """Return gender, age and mean gray value of each sample, sorted."""
+    rows: Rows = []
     for image, gender, age_months in batches:
         pixels = np.asarray(image).reshape(len(image), -1)
         gray = pixels.mean(1) * (1 if pixels.dtype == np.uint8 else 255)
         rows += zip(np.asarray(gender).tolist(), np.asarray(age_months).tolist(), gray.tolist(), strict=True)
-    return {"rows": sorted(rows)}
+    return sorted(rows)
 
 
-def _answer(contents: dict[str, Any]) -> None:
+def answer(contents: dict[str, Any]) -> None:
+    """Print a line for `find_answer`."""
     print("ANSWER", json.dumps(contents), flush=True)
 
 

@@ -12,7 +12,7 @@ import platform
 import statistics
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -31,8 +31,10 @@ PACKAGES = (
     "distributed",
     "litdata",
     "nvidia-dali-cuda130",
+    "obstore",
     "spdl",
 )
+ResultT = TypeVar("ResultT")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -44,13 +46,13 @@ def add_rounds_argument(parser: argparse.ArgumentParser, *, default: int = 5) ->
 
 
 def run_rounds(
-    candidates: dict[str, Callable[[], float]], *, num_rounds: int, warm_up: bool = True
-) -> dict[str, list[float]]:
+    candidates: dict[str, Callable[[], ResultT]], *, num_rounds: int, warm_up: bool = True
+) -> dict[str, list[ResultT]]:
     """Return the measurements of each candidate; each round runs all of them, starting with a different one."""
     names = list(candidates)
     for name in names if warm_up else ():
         candidates[name]()  # warms up the page cache, the decoders and the workers
-    measurements: dict[str, list[float]] = {name: [] for name in names}
+    measurements: dict[str, list[ResultT]] = {name: [] for name in names}
     for number in range(num_rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
@@ -87,7 +89,7 @@ def draw_bars(name: str, measurements: dict[str, list[float]], *, title: str, un
         [medians[candidate] - min(measurements[candidate]) for candidate in names],
         [max(measurements[candidate]) - medians[candidate] for candidate in names],
     ]
-    colors = ["#2f6690" if candidate == "ours" else "#9db4c0" for candidate in names]
+    colors = ["#2f6690" if candidate.partition("_")[0] == "ours" else "#9db4c0" for candidate in names]
     labels = [candidate.replace("_", " ") for candidate in names]
     axis.barh(labels, widths, xerr=whiskers, color=colors, ecolor="#444444")
     axis.set_title(title)

@@ -8,6 +8,7 @@ import statistics
 from dataclasses import dataclass
 
 STREAMING_PEERS = ("litdata_chunks", "mosaic", "webdataset_tuned", "webdataset_documented", "spdl_files")
+REMOTE_PEERS = {"webdataset_http": "ours_http", "webdataset_curl": "ours_http", "mosaic_s3": "ours_s3"}
 MIN_FRACTION_OF_DECODER = {(256, "jpg"): 0.90, (512, "jpg"): 0.95}
 
 
@@ -85,4 +86,33 @@ def headspace_targets(speeds: dict[str, list[float]], *, wait_fraction: float) -
     if "plain script, all in RAM" in speed:
         ratio = speed["stream"] / speed["plain script, all in RAM"]
         targets.append(Target("times a plain script with everything in RAM", ratio, minimum=1.0))
+    return targets
+
+
+def remote_targets(seconds: dict[str, dict[str, list[float]]], megabytes: dict[str, float]) -> list[Target]:
+    """Return the targets of `benchmarks.remote`; the first epoch is compared with the link, or without one with peers.
+
+    Args:
+        seconds: of `first_batch`, `first_epoch` and `second_epoch`, by candidate, in each round.
+        megabytes: memory above the imports, by candidate.
+    """
+    batch, first, second = (
+        {name: statistics.median(values) for name, values in seconds[kind].items()}
+        for kind in ("first_batch", "first_epoch", "second_epoch")
+    )
+    targets = []
+    for name in (name for name in ("ours_http", "ours_s3") if name in second):
+        cached = second["ours_local"] / second[name]
+        targets.append(Target(f"{name}: of the speed of local files, once cached", cached, minimum=0.97))
+        if "link" in first:
+            targets.append(Target(f"{name}: of what the link carries", first["link"] / first[name], minimum=0.90))
+        targets.append(Target(f"{name}: seconds to the first batch", batch[name], maximum=1.5))
+        above = megabytes[name] - megabytes["ours_local"]
+        targets.append(Target(f"{name}: MB above local files", above, maximum=200.0))
+    if "link" not in first:
+        targets += [
+            Target(f"times {peer}, first epoch", first[peer] / first[ours], minimum=1.5)
+            for peer, ours in REMOTE_PEERS.items()
+            if peer in first and ours in first
+        ]
     return targets

@@ -15,8 +15,8 @@ from benchmarks.samples import read_samples
 class Films(StreamingDataset):
     """MDS shards whose images are decoded when they are read."""
 
-    def __init__(self, folder: Path, encoding: str) -> None:
-        super().__init__(local=str(folder), shuffle=True, batch_size=BATCH_SIZE)
+    def __init__(self, folder: str, encoding: str, *, remote: str | None = None) -> None:
+        super().__init__(local=folder, remote=remote, shuffle=True, batch_size=BATCH_SIZE)
         self.encoding = encoding
 
     def __getitem__(self, index: Any) -> tuple[np.ndarray, float, float]:
@@ -35,5 +35,14 @@ def prepare(samples: Path, folder: Path) -> None:
 
 def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epochs:
     """Return a function that yields one epoch of a DataLoader over the streaming dataset."""
-    loader = DataLoader(Films(folder, encoding), BATCH_SIZE, num_workers=CORES, persistent_workers=True)
+    return _open(Films(str(folder), encoding))
+
+
+def open_remote(source: str, cache: str) -> Epochs:
+    """Return a function that yields one epoch over JPEG images in a bucket; `cache` keeps the shards."""
+    return _open(Films(cache, "jpg", remote=source))
+
+
+def _open(films: Films) -> Epochs:
+    loader = DataLoader(films, BATCH_SIZE, num_workers=CORES, persistent_workers=True)
     return lambda: loader

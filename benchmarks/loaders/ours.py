@@ -31,5 +31,10 @@ def prepare(samples: Path, folder: Path) -> None:
 
 def open_epochs(samples: Path, folder: Path, *, size: int, encoding: str) -> Epochs:
     """Return a function that yields one epoch of the stream."""
-    stream = BoneAgeStream(folder, batch_size=BATCH_SIZE, threads=CORES)
+    return open_remote(str(folder), None)
+
+
+def open_remote(source: str, cache: str | None) -> Epochs:
+    """Return a function that yields one epoch of the stream over shards anywhere."""
+    stream = BoneAgeStream(source, batch_size=BATCH_SIZE, threads=CORES, cache=cache)
     return lambda: ((batch.image, batch.gender, batch.age_months) for batch in stream)

@@ -1,17 +1,21 @@
 """The folder of a cache stays within its bounds, whoever shares it."""
 
+import fcntl
 import resource
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
 
 from tests.remote.conftest import Store, make_store
-from tests.remote.test_storage import descriptors, kept_bytes, tars, wait_until
+from tests.remote.test_storage import DEADLINE_SECONDS, descriptors, kept_bytes, tars, wait_until
 from wds_bone.remote import cache_folder
 from wds_bone.remote.cache import NEVER, Cache
+from wds_bone.remote.part_file import PartFile, flock
 
 
 def published(folder: Path) -> set[bytes]:
@@ -89,3 +93,26 @@ def test_what_a_killed_process_has_half_created_is_deleted(store: Store, tmp_pat
     Cache(folder)
     assert not [path for path in halves if path.exists()]
     assert [path for path in whole if path.exists()] == whole
+
+
+def test_threads_that_need_a_shard_at_once_open_it_once(store: Store, tmp_path: Path) -> None:
+    for attempt in range(10):
+        cache, barrier = Cache(tmp_path / f"cache-{attempt}"), Barrier(8, timeout=DEADLINE_SECONDS)
+
+        def open_first(_: int, cache: Cache = cache, barrier: Barrier = barrier) -> PartFile | None:
+            barrier.wait()
+            return cache.open(store.shards[0], dict)
+
+        with ThreadPoolExecutor(8) as pool:
+            parts = list(pool.map(open_first, range(8), timeout=DEADLINE_SECONDS))
+        assert parts[0] is not None
+        assert all(part is parts[0] for part in parts)
+
+
+def test_a_process_that_has_just_opened_a_part_lets_others_claim_its_segments(store: Store, tmp_path: Path) -> None:
+    parts = [Cache(tmp_path / "cache").open(store.shards[0], dict) for _ in range(2)]
+    for part in parts:
+        assert part is not None
+        assert part._marks is not None
+        assert flock(part._marks, fcntl.LOCK_EX)
+        flock(part._marks, fcntl.LOCK_UN)

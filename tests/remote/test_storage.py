@@ -21,7 +21,7 @@ from tests.threads import assert_threads_end
 from wds_bone.errors import ShardError
 from wds_bone.objects.protocol import ChangedError, RemoteError
 from wds_bone.remote import cache as cache_module
-from wds_bone.remote import fetch, part_file, ready
+from wds_bone.remote import fetch, in_flight, part_file, ready
 from wds_bone.remote.cache import Cache
 from wds_bone.remote.storage import RemoteStorage
 
@@ -121,6 +121,25 @@ def test_what_a_thread_waits_for_comes_before_what_is_announced(store: Store, mo
         client.gate.set()
         read.result(DEADLINE_SECONDS)
         assert [name for name, _, _ in client.reads].index("train-000003.tar") == 1
+
+
+def test_what_is_announced_waits_while_the_link_is_busy_and_what_a_thread_waits_for_does_not(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_flight, "LEAST_BYTES", 1)
+    with closing(store.open()) as storage, ThreadPoolExecutor(1) as pool:
+        client = store.clients[-1]
+        client.gate.clear()
+        with storage._fetcher._lock:  # the first thread finds all of them
+            for image in (0, 2, 4, 6):
+                store.announce(storage, 0, image)
+        read = pool.submit(store.check, storage, 3, 11)
+        wait_until(lambda: len(client.reads) == 2)
+        assert {name for name, _, _ in client.reads} == {"train-000000.tar", "train-000003.tar"}
+        client.gate.set()
+        read.result(DEADLINE_SECONDS)
+        for image in (0, 2, 4, 6):
+            store.check(storage, 0, image)
 
 
 def test_memory_for_images_that_nobody_reads_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

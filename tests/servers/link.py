@@ -22,16 +22,16 @@ _BURST_KILOBYTES = 64
 
 
 @contextmanager
-def delayed(url: str, *, round_trip_seconds: float, prefix: tuple[str, ...] = ()) -> Iterator[str]:
+def delayed(url: str, *, round_trip_seconds: float, link: "Link | None" = None) -> Iterator[str]:
     """Put a long line in front of a server, which makes every round trip longer, also that of connecting.
 
     Args:
         url: the server.
         round_trip_seconds: the time that is added to a round trip.
-        prefix: words to put in front of the command, such as `Link.client`.
+        link: run at the server's end of this link, otherwise on this machine.
     """
-    parts = urlsplit(url)
-    command = [*prefix, sys.executable, "-m", "tests.servers.link", parts.netloc, str(round_trip_seconds)]
+    parts, (prefix, address) = urlsplit(url), (link.server, link.address) if link else ((), "127.0.0.1")
+    command = [*prefix, sys.executable, "-m", "tests.servers.link", parts.netloc, address, str(round_trip_seconds)]
     with running(command, ready=r"listening on (\S+)") as match:
         yield f"{parts.scheme}://{match[1]}{parts.path}"
 
@@ -81,6 +81,8 @@ def limited_link(megabits_per_second: float) -> Iterator[Link]:
             _run("ip", "-n", name, "link", "set", "lo", "up")
             rate = f"rate {megabits_per_second}mbit burst {_BURST_KILOBYTES}kb latency 50ms"
             _run("ip", "netns", "exec", name, "tc", "qdisc", "add", "dev", device, "root", "tbf", *rate.split())
+            # Connections share the link evenly, whatever this machine uses; new ones starve beside those with BBR.
+            _run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
         client, server = (("ip", "netns", "exec", name) for name in names)
         yield Link(client, server, _ADDRESSES[1])
     finally:
@@ -103,8 +105,8 @@ def _run(*words: str) -> None:
     subprocess.run(words, check=True, capture_output=True, timeout=20)
 
 
-async def _serve(upstream: str, round_trip_seconds: float) -> None:
-    """Pass connections on to the address `upstream`, each byte half a round trip later."""
+async def _serve(upstream: str, address: str, round_trip_seconds: float) -> None:
+    """Pass connections to `address` on to `upstream`, each byte half a round trip later."""
     host, _, port = upstream.partition(":")
     delay = round_trip_seconds / 2
 
@@ -113,7 +115,7 @@ async def _serve(upstream: str, round_trip_seconds: float) -> None:
         far_reader, far_writer = await asyncio.open_connection(host, int(port))
         await asyncio.gather(_carry(reader, far_writer, delay), _carry(far_reader, writer, delay))
 
-    server = await asyncio.start_server(connect, "127.0.0.1", 0, backlog=512)
+    server = await asyncio.start_server(connect, address, 0, backlog=512)
     print("listening on {}:{}".format(*server.sockets[0].getsockname()), flush=True)
     await server.serve_forever()
 
@@ -148,6 +150,7 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, del
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("upstream")
+    parser.add_argument("address")
     parser.add_argument("round_trip_seconds", type=float)
     options = parser.parse_args()
-    asyncio.run(_serve(options.upstream, options.round_trip_seconds))
+    asyncio.run(_serve(options.upstream, options.address, options.round_trip_seconds))

@@ -70,12 +70,14 @@ class Cache:
             return opened
         try:
             with self.folder.locked() as is_locked:
-                opened = self._open_existing(shard) or (self._create(shard, next_use) if is_locked else None)
+                opened = self._open.get(shard.sha256) or self._open_existing(shard)  # another thread may have opened it
+                if opened is None and is_locked:
+                    opened = self._create(shard, next_use)
+                if opened is not None:
+                    self._keep(opened)
         except OSError as error:
             self._give_up(error)
             return None
-        if opened is not None:
-            self._keep(opened)
         return opened
 
     def publish(self, part: PartFile) -> str | None:

@@ -3,8 +3,8 @@
 In: the digests of shards.
 Out: descriptors of their files.
 Invariant: the folder and its files are private. A file that is not what its name says is deleted when it is opened.
-Whoever has a file open holds a shared lock (flock) of it, which the kernel releases when the process ends, however it
-ends.
+Whoever has a shard open holds a shared lock (flock) of its file, which the kernel releases when the process ends,
+however it ends. The marks of a shard are locked only while segments are claimed.
 """
 
 import fcntl
@@ -54,7 +54,7 @@ class CacheFolder:
         return str(self._folder)
 
     def open(self, sha256: str, suffix: str, num_bytes: int) -> int | None:
-        """Return the open file, with a shared lock; None if there is none. Delete a file that is something else."""
+        """Return the open file, a shard locked; None if there is none. Delete a file that is something else."""
         path = self.path(sha256, suffix)
         try:
             descriptor = os.open(path, _FLAGS)
@@ -65,7 +65,8 @@ class CacheFolder:
             return None
         found = os.fstat(descriptor)
         if stat.S_ISREG(found.st_mode) and (found.st_uid, found.st_size) == (os.geteuid(), num_bytes):
-            flock(descriptor, fcntl.LOCK_SH)
+            if suffix != "have":
+                flock(descriptor, fcntl.LOCK_SH)
             return descriptor
         os.close(descriptor)
         path.unlink()

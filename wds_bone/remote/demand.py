@@ -73,6 +73,11 @@ class Demand:
         """Return the number of images that are not being fetched yet."""
         return len(self._now) + len(self._soon)
 
+    @property
+    def is_urgent(self) -> bool:
+        """Whether a thread waits for an image that is not being fetched yet."""
+        return bool(self._now)
+
     def add(self, want: Want, waiter: Waiter | None) -> None:
         """Add an image, and who waits for it; None only announces it."""
         if want.is_repeated and want.key in self._in_flight:
@@ -114,13 +119,11 @@ class Demand:
         wants = [want for key in keys if (want := self._in_flight.pop(key, None))]
         return [(want, self.settle(want)) for want in wants]
 
-    def repeat(self, piece: Piece) -> bool:
-        """Add the images of a piece that has been finished that must be fetched again; return whether there are any."""
+    def repeat(self, piece: Piece) -> None:
+        """Add the images of a piece that has been finished that must be fetched again."""
         keys = [(piece.shard, segment) for segment in range(piece.first, piece.stop)]
-        repeated = [each for key in keys for each in self._repeated.pop(key, ())]
-        for want, waiter in repeated:
+        for want, waiter in [each for key in keys for each in self._repeated.pop(key, ())]:
             self.add(want, waiter)
-        return bool(repeated)
 
     def settle(self, want: Want) -> list[Waiter]:
         """Return who waits for an image that need not be fetched any more."""

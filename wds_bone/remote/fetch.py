@@ -21,6 +21,7 @@ from wds_bone.errors import ConfigError
 from wds_bone.objects.protocol import ChangedError, Objects
 from wds_bone.remote.cache import Cache
 from wds_bone.remote.demand import Answer, Demand, Key, Piece, Waiter, Want
+from wds_bone.remote.in_flight import InFlight
 from wds_bone.remote.part_file import PartFile
 from wds_bone.remote.piece_size import PieceSize
 from wds_bone.remote.pieces import gap_in, images_around, segments_around
@@ -56,7 +57,8 @@ class Fetcher:
         self._demand = Demand()
         num_bytes, num_segments = sum(each.num_bytes for each in shards), sum(each.num_segments for each in shards)
         self._piece_size = PieceSize(num_bytes // max(1, num_segments))
-        self._num_busy, self._bytes_in_flight, self._busy_share = 0, 0, 0.0
+        self._in_flight, self._bytes_in_flight = InFlight(MAX_BYTES_IN_FLIGHT), 0
+        self._num_busy, self._busy_share = 0, 0.0
         self._ready = ReadyImages()
         self._gap: Piece | None = None
         self._numbers = {shard.sha256: number for number, shard in enumerate(shards)}
@@ -104,19 +106,26 @@ class Fetcher:
         with self._lock:
             self._finish_piece(piece, answer)
             if isinstance(answer, memoryview) and answer:
-                self._piece_size.report(piece.num_bytes, seconds)
+                self._in_flight.report(piece.num_bytes, seconds)
+                self._piece_size.report(piece.num_bytes)
                 self._busy_share += _WEIGHT * (cpu_seconds / max(seconds, 1e-6) - self._busy_share)
         if piece.part is not None and self._cache is not None:
             self._publish(piece.shard, piece.part, self._cache)
 
     def _start_piece(self) -> Piece | None:
         self._receive()
-        piece = self._next_piece() or self._next_gap()
+        piece = (self._next_piece() or self._next_gap()) if self._has_room() else None
         if piece is not None:
             self._num_busy += 1
             self._bytes_in_flight += piece.num_bytes
             self._grow_pool()
+            if self._demand and self._has_room():
+                self.wake()
         return piece
+
+    def _has_room(self) -> bool:
+        """Return whether the link can carry more; what a thread waits for does not wait for that."""
+        return self._bytes_in_flight < self._in_flight.max_bytes or self._demand.is_urgent
 
     def _finish_piece(self, piece: Piece, answer: Answer) -> None:
         self._receive()
@@ -132,10 +141,9 @@ class Fetcher:
                 waiter.put(found)
         if piece is self._gap:
             self._gap = None
-        if self._demand.repeat(piece):
-            self.wake()
-        if isinstance(answer, memoryview) and not self._demand:
-            self.wake()  # fills the next gap
+        self._demand.repeat(piece)
+        if self._demand or isinstance(answer, memoryview):
+            self.wake()  # fetches what had no room, or fills the next gap
 
     def _store(self, piece: Piece, answer: Answer) -> None:
         """Write a piece into the cache; if that fails, continue without the cache."""
@@ -190,17 +198,13 @@ class Fetcher:
 
     def _around(self, want: Want) -> Piece | None:
         """Return the piece to fetch for an image; None if it is in the cache, or another process is fetching it."""
-        part = want.part
+        part, num_bytes = want.part, self._piece_size.num_bytes
         if part is not None and self._cache is not None and not part.is_dropped:
-            sizes = {
-                "num_bytes": self._piece_size.next_bytes(),
-                "most_bytes": MAX_BYTES_IN_FLIGHT // self._pool.num_threads,
-            }
             try:
-                return segments_around(want.segment, part, self._demand, number=want.shard, **sizes)
+                return segments_around(want.segment, part, number=want.shard, num_bytes=num_bytes)
             except OSError as error:
                 self._cache.drop(part, error)
-        return images_around(want, self._demand)
+        return images_around(want, self._demand, num_bytes=num_bytes)
 
     def _next_gap(self) -> Piece | None:
         """Return a piece that nobody has asked for; one at a time is fetched."""
@@ -210,8 +214,8 @@ class Fetcher:
             if number is None or part.is_complete or number in self.changed:
                 continue
             with suppress(OSError):  # the next read of this shard drops it
-                num_bytes = max(FILLED_BYTES, self._piece_size.next_bytes())
-                self._gap = gap_in(part, self._demand, number=number, num_bytes=num_bytes)
+                num_bytes = max(FILLED_BYTES, self._piece_size.num_bytes)
+                self._gap = gap_in(part, number=number, num_bytes=num_bytes)
             if self._gap is not None:
                 self._demand.start(None, self._gap)
                 return self._gap
@@ -220,7 +224,7 @@ class Fetcher:
     def _grow_pool(self) -> None:
         """Start a thread if there is more to do, and the threads that there are wait for the network."""
         num_threads = self._pool.num_threads
-        is_waiting = num_threads * self._busy_share < MAX_BUSY and self._bytes_in_flight < MAX_BYTES_IN_FLIGHT
+        is_waiting = num_threads * self._busy_share < MAX_BUSY
         if self._demand and self._num_busy == num_threads < MAX_THREADS and is_waiting:
             with suppress(ConfigError):  # the system allows no more; those that there are suffice
                 self._pool.add_thread()

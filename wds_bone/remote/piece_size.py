@@ -1,19 +1,21 @@
 """Find out how many bytes to fetch by one request.
 
-In: how long requests took.
+In: what arrived.
 Out: a number of bytes.
-Invariant: where the fixed cost of a request dominates (a fast link, or one with a long delay), pieces grow; where the
-link is busy with their bytes, they shrink to little more than what was asked for.
+Invariant: a piece is little more than what was asked for, so that what is needed first arrives first, unless larger
+pieces bring more bytes per second: where requests are the limit, because of their processor time here or at the server.
 
-Two sizes are used in turn, one twice the other. If the larger piece takes hardly longer, both sizes are doubled, and if
-it takes about twice as long, they are halved. This needs no model of the link: it also holds if requests wait for each
-other, or for a processor.
+After a first batch of small pieces, two sizes are used in turn, one twice the other, each for some pieces. If the
+larger one brings clearly more bytes per second than the smaller one did before and after it, both are doubled; if it
+hardly does, they are halved.
 """
+
+import time
 
 SMALLEST_BYTES, LARGEST_BYTES = 64 * 2**10, 2 * 2**20
 SEGMENTS_PER_PIECE = 2
-NUM_REPORTS = 6
-GROW_BELOW, SHRINK_ABOVE = 1.5, 1.75
+NUM_FIRST, NUM_SKIPPED, NUM_COUNTED = 64, 8, 12
+GROW_ABOVE, SHRINK_BELOW = 1.3, 1.15
 
 
 class PieceSize:
@@ -25,30 +27,32 @@ class PieceSize:
 
     def __init__(self, segment_bytes: int) -> None:
         self._smallest = self._base = max(SMALLEST_BYTES, SEGMENTS_PER_PIECE * segment_bytes)
-        self._reports: tuple[list[float], list[float]] = [], []
+        self._rates = list[float]()
+        self._began, self._num_pieces, self._num_bytes = 0.0, -NUM_FIRST, 0
 
-    def next_bytes(self) -> int:
-        """Return how many bytes the next piece should have."""
-        fewer_large = len(self._reports[1]) < len(self._reports[0])
-        return self._base << fewer_large
+    @property
+    def num_bytes(self) -> int:
+        """How many bytes the next piece should have."""
+        return self._base << len(self._rates) % 2
 
-    def report(self, num_bytes: int, seconds: float) -> None:
-        """Note how long a request took."""
-        size = num_bytes / self._base
-        if not 0.6 <= size < 2.4:
-            return  # of another size than was asked for, because its neighbors had been fetched before
-        self._reports[size > 1.3].append(seconds)
-        small, large = self._reports
-        if min(len(small), len(large)) >= NUM_REPORTS:
-            self._adapt(_median(large) / max(1e-9, _median(small)))
+    def report(self, num_bytes: int) -> None:
+        """Note that a piece has arrived."""
+        self._num_pieces += 1
+        self._num_bytes += num_bytes
+        if self._num_pieces == NUM_SKIPPED:  # these were asked for when the size was another one
+            self._began, self._num_bytes = time.monotonic(), 0
+        if self._num_pieces < NUM_SKIPPED + NUM_COUNTED:
+            return
+        self._rates.append(self._num_bytes / max(1e-9, time.monotonic() - self._began))
+        self._num_pieces = 0
+        if len(self._rates) == 3:
+            self._adapt()
 
-    def _adapt(self, ratio: float) -> None:
-        if ratio < GROW_BELOW:
-            self._base = max(min(self._base * 2, LARGEST_BYTES), self._smallest)
-        elif ratio > SHRINK_ABOVE:
+    def _adapt(self) -> None:
+        before, large, after = self._rates
+        ratio = 2 * large / (before + after)
+        if ratio > GROW_ABOVE:
+            self._base = max(self._smallest, min(self._base * 2, LARGEST_BYTES))
+        elif ratio < SHRINK_BELOW:
             self._base = max(self._base // 2, self._smallest)
-        self._reports = [], []
-
-
-def _median(seconds: list[float]) -> float:
-    return sorted(seconds)[len(seconds) // 2]
+        self._rates.clear()

@@ -9,32 +9,25 @@ they are claimed. A piece of another shard is from one image that is needed to a
 from wds_bone.remote.demand import Demand, Piece, Want
 from wds_bone.remote.part_file import MISSING, PartFile, is_free
 
-LARGEST_BYTES = 4 * 2**20
-LARGEST_WITHOUT_CACHE_BYTES = 2**20
 
-
-def images_around(want: Want, demand: Demand) -> Piece:
+def images_around(want: Want, demand: Demand, *, num_bytes: int) -> Piece:
     """Return a piece of the images next to each other that are needed, for a shard that is not in the cache."""
     first = last = want
-    while (after := demand.get(want.shard, last.segment + 1)) and _fits(first, after):
+    while (after := demand.get(want.shard, last.segment + 1)) and _size(first, after) <= num_bytes:
         last = after
-    while (before := demand.get(want.shard, first.segment - 1)) and _fits(before, last):
+    while (before := demand.get(want.shard, first.segment - 1)) and _size(before, last) <= num_bytes:
         first = before
     return Piece(want.shard, first.segment, last.segment + 1, first.offset, last.offset + last.size, None)
 
 
-def segments_around(
-    segment: int, part: PartFile, demand: Demand, *, number: int, num_bytes: int, most_bytes: int
-) -> Piece | None:
+def segments_around(segment: int, part: PartFile, *, number: int, num_bytes: int) -> Piece | None:
     """Return a piece of the missing segments around one, and claim it; None if that one is there or claimed.
 
     Args:
         segment: the segment.
         part: the file of the shard in the cache.
-        demand: what is needed.
         number: the number of the shard.
-        num_bytes: about how many bytes to fetch, or more if more of the segments next to each other are needed.
-        most_bytes: how many bytes to fetch at most.
+        num_bytes: about how many bytes to fetch.
 
     Raises:
         OSError: if the disk fails.
@@ -43,20 +36,17 @@ def segments_around(
         marks = part.marks()
         if not is_free(marks[segment]):
             return None
-        piece = _grow(segment, part, marks, demand, number=number, num_bytes=num_bytes, most_bytes=most_bytes)
+        piece = _grow(segment, part, marks, number=number, num_bytes=num_bytes)
         part.claim(piece.first, piece.stop)
     return piece
 
 
-def _grow(
-    segment: int, part: PartFile, marks: bytes, demand: Demand, *, number: int, num_bytes: int, most_bytes: int
-) -> Piece:
+def _grow(segment: int, part: PartFile, marks: bytes, *, number: int, num_bytes: int) -> Piece:
     """Return the piece of missing segments around one."""
     shard, first, stop = part.shard, segment, segment + 1
 
     def takes(other: int, start: int, end: int) -> bool:
-        limit = LARGEST_BYTES if demand.get(number, other) else num_bytes
-        return is_free(marks[other]) and end - start <= min(limit, most_bytes)
+        return is_free(marks[other]) and end - start <= num_bytes
 
     while stop < len(marks) and takes(stop, shard.start_of(first), shard.end_of(stop)):
         stop += 1
@@ -65,7 +55,7 @@ def _grow(
     return Piece(number, first, stop, shard.start_of(first), shard.end_of(stop - 1), part)
 
 
-def gap_in(part: PartFile, demand: Demand, *, number: int, num_bytes: int) -> Piece | None:
+def gap_in(part: PartFile, *, number: int, num_bytes: int) -> Piece | None:
     """Return a piece of segments that nobody has asked for, or no bytes of a shard that is complete but not published.
 
     Raises:
@@ -76,9 +66,9 @@ def gap_in(part: PartFile, demand: Demand, *, number: int, num_bytes: int) -> Pi
     if segment < 0:  # what a killed process has claimed
         segment = next((number for number, mark in enumerate(marks) if is_free(mark)), -1)
     if segment >= 0:
-        return segments_around(segment, part, demand, number=number, num_bytes=num_bytes, most_bytes=num_bytes)
+        return segments_around(segment, part, number=number, num_bytes=num_bytes)
     return Piece(number, 0, 0, 0, 0, part) if part.is_unpublished() else None
 
 
-def _fits(first: Want, last: Want) -> bool:
-    return last.offset + last.size - first.offset <= LARGEST_WITHOUT_CACHE_BYTES
+def _size(first: Want, last: Want) -> int:
+    return last.offset + last.size - first.offset

@@ -10,6 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from queue import Empty, SimpleQueue
 from threading import get_ident
 
@@ -181,13 +182,15 @@ class Loader:
 
         A thread of the pool does it, because the thread that yields batches must not touch a disk that may hang.
         """
-        ahead, num_ahead = deque[Request](), self.reader.storage.batches_ahead
+        num_ahead = self.reader.storage.batches_ahead
+        ahead = deque(islice(requests, num_ahead))
+        if num_ahead > 1:  # the first batch of local shards is read at once
+            images = [image for request in ahead for image in request.images]
+            pool.submit(self._prefetch, images, watch, report=_ignore)  # by one thread, so that the order is kept
         for request in requests:
-            if ahead or num_ahead > 1:  # the first batch of local shards is read at once
-                pool.submit(self._prefetch, request.images, watch, report=_ignore)
+            pool.submit(self._prefetch, request.images, watch, report=_ignore)
             ahead.append(request)
-            if len(ahead) > num_ahead:
-                yield ahead.popleft()
+            yield ahead.popleft()
         yield from ahead
 
     def _prefetch(self, images: list[StoredImage], watch: _Watch) -> None:
