@@ -1,24 +1,24 @@
 """How long does a Dask cluster take for a set of shards, with one worker and with two, compared with local processes?
 
 Command:   python -m benchmarks.cluster [--images FOLDER] [--num-films 200] [--repeat 1] [--size 512] [--rounds 5]
-Compared:  `wds-bone make-shards --workers 1` and `--workers 2`, including starting the processes;
-           `wds-bone make-shards --scheduler ADDRESS` with one worker and with two, each a process with one thread that
-           is already running, including the connection and the comparison of the workers.
+Compared:  `wds-bone make-shards` with `--workers 1` and `--workers 2`; with `--scheduler ADDRESS` and one worker or
+           two, each a process with one thread that is already running. The start of the command, its connection and the
+           comparison of the workers are included.
 Method:    films from a folder to letterboxed gray JPEG q95, 24 shards; warm page cache. Scheduler, workers and the
            command share the cores of one machine. In the end, a worker is killed while two of them write. Every set
            is compared with the first one, byte for byte.
 Machine:   Linux, two CPU cores.
-Result:    benchmarks/results/cluster.json, measured while other programs used the two cores. In "local, 2", each of the
-           24 writer processes also imports this program, which the command itself does not.
+Result:    benchmarks/results/cluster.json.
 """
 
 import argparse
 import contextlib
 import hashlib
-import io
 import math
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,7 +29,6 @@ from pathlib import Path
 
 from benchmarks.rounds import add_rounds_argument, print_table, run_rounds, save_result
 from benchmarks.writer_inputs import WriterInput, gather_films, write_table
-from wds_bone.make_shards import main as make_shards
 from wds_bone.shards.manifest import STAGING_NAME
 
 NUM_SHARDS = 24
@@ -45,15 +44,14 @@ def seconds_to_write(
     with tempfile.TemporaryDirectory(dir=inputs.table.parent) as out, ThreadPoolExecutor(1) as pool:
         paths = ["--labels", str(inputs.table), "--images", str(inputs.folder), "--out", out]
         settings = ["--size", str(inputs.size), "--samples-per-shard", str(per_shard)]
-        output = io.StringIO()
         other = pool.submit(meanwhile, Path(out))
         start = time.perf_counter()
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            code = make_shards([*paths, *settings, *options])
+        command = [sys.executable, "-m", "wds_bone.make_shards", *paths, *settings, *options]
+        finished = subprocess.run(command, check=False, capture_output=True, text=True)
         seconds = time.perf_counter() - start
         other.result(KILL_SECONDS)
-        if code != 0:
-            raise SystemExit(output.getvalue())
+        if finished.returncode != 0:
+            raise SystemExit(finished.stderr)
         digests.add(digest_of(Path(out)))
     return seconds
 
