@@ -81,6 +81,17 @@ def test_open_shards_are_bounded_by_the_open_files_of_a_process(tmp_path: Path) 
             store.check(storage, shard, image)
 
 
+def test_a_shard_is_kept_if_a_process_has_no_descriptor_left_to_open_it(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    with closing(store.open(Cache(folder))) as storage:
+        store.check(storage, 0, 0)
+        wait_until(lambda: len(tars(folder)) == 1)
+    files = Cache(folder).folder
+    with open_files(3), pytest.raises(OSError, match="Too many open files"):
+        files.open(store.shards[0].sha256, "tar", store.shards[0].num_bytes)
+    assert published(folder) == {store.contents[0]}
+
+
 def test_what_a_killed_process_has_half_created_is_deleted(store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     with closing(store.open(Cache(folder))) as storage:

@@ -7,6 +7,7 @@ Whoever has a shard open holds a shared lock (flock) of its file, which the kern
 however it ends. The marks of a shard are locked only while segments are claimed.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -28,6 +29,8 @@ during which the training shards wait. Tests make it shorter."""
 _RETRY_SECONDS = 0.002
 _DIGEST, _DIGEST_BYTES = re.compile(r"[0-9a-f]{64}"), 64
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_FOREIGN = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM)
+"""Errors of opening a link, a folder, a socket, or a file of somebody else; others say nothing about the file."""
 
 
 class CacheFolder:
@@ -60,7 +63,9 @@ class CacheFolder:
             descriptor = os.open(path, _FLAGS)
         except FileNotFoundError:
             return None
-        except OSError:  # a link, a folder, a socket, or a file of somebody else
+        except OSError as error:
+            if error.errno not in _FOREIGN:
+                raise
             path.unlink()
             return None
         found = os.fstat(descriptor)
