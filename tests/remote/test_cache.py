@@ -61,6 +61,23 @@ def test_what_an_idle_process_has_open_is_evicted_at_once_and_keeps_no_space(
         assert kept_bytes(folder) <= bound
 
 
+def test_a_shard_that_vanishes_while_room_is_made_leaves_the_cache_in_use(store: Store, tmp_path: Path) -> None:
+    folder, bound = tmp_path / "cache", len(store.contents[0])
+    before = Cache(folder, bound)
+    assert before.open(store.shards[0], dict) is not None
+    before.close()
+    cache = Cache(folder, bound)
+
+    def vanish() -> dict[str, int]:
+        """Delete the shard after it has been found and before it is locked."""
+        for path in (*folder.glob("*.part"), *folder.glob("*.have")):
+            path.unlink()
+        return {}
+
+    cache.open(store.shards[1], vanish)
+    assert cache.open(store.shards[1], dict) is not None
+
+
 @contextmanager
 def open_files(limit: int) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -16,7 +16,7 @@ import hashlib
 import os
 import resource
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from wds_bone.remote.cache_folder import CacheFolder
@@ -185,13 +185,14 @@ class Cache:
         names, victims = _needed_last(files, next_use(), shard.num_segments), dict[str, int]()
         for name in names:
             self._open.pop(name[:64], None)  # also what need not be deleted now: another process may need the room
-        for name in names:
-            if excess > 0 and (descriptor := self.folder.lock_victim(name)) is not None:
-                victims[name], excess = descriptor, excess - files[name].st_size
-        for name, descriptor in victims.items():
+        with ExitStack() as opened:
+            for name in names:
+                if excess > 0 and (descriptor := self.folder.lock_victim(name)) is not None:
+                    opened.callback(os.close, descriptor)
+                    victims[name], excess = descriptor, excess - files[name].st_size
             if excess <= 0:
-                self.folder.evict(name, descriptor)
-            os.close(descriptor)
+                for name, descriptor in victims.items():
+                    self.folder.evict(name, descriptor)
         return excess <= 0
 
 

@@ -66,7 +66,7 @@ class CacheFolder:
         except OSError as error:
             if error.errno not in _FOREIGN:
                 raise
-            path.unlink()
+            path.unlink(missing_ok=True)
             return None
         found = os.fstat(descriptor)
         if stat.S_ISREG(found.st_mode) and (found.st_uid, found.st_size) == (os.geteuid(), num_bytes):
@@ -74,7 +74,7 @@ class CacheFolder:
                 flock(descriptor, fcntl.LOCK_SH)
             return descriptor
         os.close(descriptor)
-        path.unlink()
+        path.unlink(missing_ok=True)
         return None
 
     def create(self, sha256: str, suffix: str) -> int:
@@ -111,8 +111,11 @@ class CacheFolder:
             file.write(sha256.encode())
 
     def lock_victim(self, name: str) -> int | None:
-        """Return the open file of a shard that is not in use; None if it is."""
-        descriptor = os.open(self._folder / name, _FLAGS)
+        """Return the open file of a shard that is not in use; None if it is, or has just been deleted."""
+        try:
+            descriptor = os.open(self._folder / name, _FLAGS)
+        except FileNotFoundError:
+            return None
         is_idle = name.endswith(".tar") and time.time() - os.fstat(descriptor).st_mtime > IDLE_SECONDS
         if flock(descriptor, fcntl.LOCK_EX) or is_idle:
             return descriptor
@@ -122,14 +125,19 @@ class CacheFolder:
     def evict(self, name: str, descriptor: int) -> None:
         """Delete the file that `lock_victim` returned; a process that has it open gives it up when it next reads it."""
         (self._folder / name).with_suffix(".have").unlink(missing_ok=True)
-        (self._folder / name).unlink()
+        (self._folder / name).unlink(missing_ok=True)
         os.ftruncate(descriptor, 0)  # otherwise that process would keep the space
 
     def files(self) -> dict[str, os.stat_result]:
         """Return the shards in the folder, complete or not, by the names of their files."""
         with os.scandir(self._folder) as entries:
             named = [entry for entry in entries if entry.name[64:] in (".tar", ".part")]
-            return {entry.name: entry.stat() for entry in named if entry.is_file(follow_symlinks=False)}
+        found = dict[str, os.stat_result]()
+        for entry in named:
+            with suppress(FileNotFoundError):  # it has just been deleted
+                if entry.is_file(follow_symlinks=False):
+                    found[entry.name] = entry.stat()
+        return found
 
     def half_of_disk(self) -> int:
         """Return half of the disk space that is not used otherwise, in bytes."""
