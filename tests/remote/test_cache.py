@@ -78,6 +78,23 @@ def test_a_shard_that_vanishes_while_room_is_made_leaves_the_cache_in_use(store:
     assert cache.open(store.shards[1], dict) is not None
 
 
+def complete_part(cache: Cache, store: Store) -> PartFile:
+    """Return a part with all bytes of the first shard, which is not published yet."""
+    part = cache.open(store.shards[0], dict)
+    assert part is not None
+    part.write(0, store.num_images, memoryview(store.contents[0]))
+    return part
+
+
+def test_a_complete_part_that_somebody_has_deleted_is_given_up(store: Store, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    part = complete_part(cache, store)
+    (tmp_path / "cache" / f"{store.shards[0].sha256}.part").unlink()
+    assert cache.publish(part) is None
+    assert part.is_dropped
+    assert cache.parts() == []
+
+
 @contextmanager
 def open_files(limit: int) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -132,6 +132,9 @@ class Cache:
             if is_locked and self.folder.is_at(part.descriptor, part.shard.sha256, "part"):
                 self.folder.publish(part.shard.sha256, sha256)
                 part.finish()
+            elif is_locked:  # somebody has deleted it
+                part.is_dropped = True
+                self._open.pop(part.shard.sha256, None)
 
     def _give_up(self, error: OSError) -> None:
         """Continue without new shards in the cache."""
