@@ -95,6 +95,23 @@ def test_a_complete_part_that_somebody_has_deleted_is_given_up(store: Store, tmp
     assert cache.parts() == []
 
 
+def test_the_folder_is_not_locked_while_a_shard_is_written_to_the_disk(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, could_lock = Cache(tmp_path / "cache"), list[bool]()
+    part = complete_part(cache, store)
+
+    def fsync(descriptor: int) -> None:
+        if descriptor == part.descriptor:
+            with (tmp_path / "cache" / cache_folder.LOCK_NAME).open() as lock:
+                could_lock.append(flock(lock.fileno(), fcntl.LOCK_EX))
+
+    monkeypatch.setattr("os.fsync", fsync)
+    cache.publish(part)
+    assert could_lock == [True]
+    assert published(tmp_path / "cache") == {store.contents[0]}
+
+
 @contextmanager
 def open_files(limit: int) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)

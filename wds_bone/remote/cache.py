@@ -127,14 +127,20 @@ class Cache:
         self._open.clear()
 
     def _publish(self, part: PartFile, sha256: str) -> None:
-        with suppress(OSError), self.folder.locked() as is_locked:
-            os.fsync(part.descriptor)
-            if is_locked and self.folder.is_at(part.descriptor, part.shard.sha256, "part"):
-                self.folder.publish(part.shard.sha256, sha256)
-                part.finish()
-            elif is_locked:  # somebody has deleted it
-                part.is_dropped = True
-                self._open.pop(part.shard.sha256, None)
+        with suppress(OSError):
+            os.fsync(part.descriptor)  # before the lock: it may take longer than others wait for that
+            with self.folder.locked() as is_locked:
+                if is_locked:
+                    self._rename(part, sha256)
+
+    def _rename(self, part: PartFile, sha256: str) -> None:
+        """Give a part its final name, or give the part up if somebody has deleted it."""
+        if self.folder.is_at(part.descriptor, part.shard.sha256, "part"):
+            self.folder.publish(part.shard.sha256, sha256)
+            part.finish()
+        else:
+            part.is_dropped = True
+            self._open.pop(part.shard.sha256, None)
 
     def _give_up(self, error: OSError) -> None:
         """Continue without new shards in the cache."""
