@@ -1,6 +1,8 @@
 """The folder of a cache stays within its bounds, whoever shares it."""
 
+import errno
 import fcntl
+import os
 import resource
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from tests.remote.conftest import Store, make_store
+from tests.remote.conftest import IMAGE_BYTES, Store, make_store
 from tests.remote.test_storage import DEADLINE_SECONDS, descriptors, kept_bytes, tars, wait_until
 from wds_bone.remote import cache_folder
 from wds_bone.remote.cache import NEVER, Cache
@@ -110,6 +112,19 @@ def test_the_folder_is_not_locked_while_a_shard_is_written_to_the_disk(
     cache.publish(part)
     assert could_lock == [True]
     assert published(tmp_path / "cache") == {store.contents[0]}
+
+
+def test_a_shard_is_read_from_a_disk_that_has_become_read_only(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, image = complete_part(Cache(tmp_path / "cache"), store), bytearray(IMAGE_BYTES)
+
+    def utime(_descriptor: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("os.utime", utime)
+    assert part.read(store.offset(3), size=IMAGE_BYTES, into=[image])
+    assert image == store.expected(0, 3)
 
 
 @contextmanager
