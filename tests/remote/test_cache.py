@@ -163,13 +163,23 @@ def test_what_a_killed_process_has_half_created_is_deleted(store: Store, tmp_pat
     with closing(store.open(Cache(folder))) as storage:
         store.check(storage, 0, 0)
         wait_until(lambda: len(tars(folder)) == 1)
-    halves = [folder / f"{'0' * 64}.have", folder / f"{'1' * 64}.part"]
+    halves = [folder / f"{'0' * 64}.have", folder / f"{'1' * 64}.part", folder / f"{'3' * 64}.digest-new"]
     whole = [folder / f"{'2' * 64}.have", folder / f"{'2' * 64}.part", *tars(folder), folder / "notes.part"]
     for path in (*halves, *whole[:2], whole[-1]):
         path.touch()
     Cache(folder)
     assert not [path for path in halves if path.exists()]
     assert [path for path in whole if path.exists()] == whole
+
+
+def test_a_record_that_is_being_written_again_is_read_complete(tmp_path: Path) -> None:
+    folder, key, digest = Cache(tmp_path / "cache").folder, "0" * 64, "1" * 64
+    folder.write_record(key, digest)
+    with ThreadPoolExecutor(1) as pool:
+        writes = pool.submit(lambda: [folder.write_record(key, digest) for _ in range(300)])
+        while not writes.done():
+            assert folder.read_record(key) == digest
+        writes.result(DEADLINE_SECONDS)
 
 
 def test_threads_that_need_a_shard_at_once_open_it_once(store: Store, tmp_path: Path) -> None:

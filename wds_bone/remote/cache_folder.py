@@ -27,6 +27,7 @@ IDLE_SECONDS = 600.0
 """A shard that nobody has read for so long is not in use, even if a process has it open: longer than most validations,
 during which the training shards wait. Tests make it shorter."""
 _RETRY_SECONDS = 0.002
+_NEW_RECORD = "digest-new"
 _DIGEST, _DIGEST_BYTES = re.compile(r"[0-9a-f]{64}"), 64
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOREIGN = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM)
@@ -106,9 +107,10 @@ class CacheFolder:
         return found and found[0]
 
     def write_record(self, key: str, sha256: str) -> None:
-        """Record a digest under a key."""
-        with os.fdopen(self.create(key, "digest"), "wb") as file:
+        """Record a digest under a key; readers, which do not lock the folder, see it complete or not at all."""
+        with os.fdopen(self.create(key, _NEW_RECORD), "wb") as file:
             file.write(sha256.encode())
+        self.path(key, _NEW_RECORD).rename(self.path(key, "digest"))
 
     def lock_victim(self, name: str) -> int | None:
         """Return the open file of a shard that is not in use; None if it is, or has just been deleted."""
@@ -180,6 +182,8 @@ class CacheFolder:
         stem, suffix = name[:64], name[64:]
         if suffix == ".digest":
             return {f"{self.read_record(stem)}.tar"}
+        if suffix == f".{_NEW_RECORD}":
+            return {""}  # no file has this name
         return {f"{stem}.have", f"{stem}.part"} if suffix in (".have", ".part") else set()
 
 
