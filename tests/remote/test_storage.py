@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.remote.conftest import GAP_BYTES, IMAGE_BYTES, Store, make_store
-from tests.remote.folder_objects import FolderObjects
+from tests.remote.folder_objects import FolderObjects, unchanged
 from tests.threads import assert_threads_end
 from wds_bone.errors import ShardError
 from wds_bone.objects.protocol import ChangedError, RemoteError
@@ -133,6 +133,7 @@ def test_what_is_announced_waits_while_the_link_is_busy_and_what_a_thread_waits_
         with storage._fetcher._lock:  # the first thread finds all of them
             for image in (0, 2, 4, 6):
                 store.announce(storage, 0, image)
+        wait_until(lambda: client.reads)
         read = pool.submit(store.check, storage, 3, 11)
         wait_until(lambda: len(client.reads) == 2)
         assert {name for name, _, _ in client.reads} == {"train-000000.tar", "train-000003.tar"}
@@ -140,6 +141,23 @@ def test_what_is_announced_waits_while_the_link_is_busy_and_what_a_thread_waits_
         read.result(DEADLINE_SECONDS)
         for image in (0, 2, 4, 6):
             store.check(storage, 0, image)
+
+
+def test_what_a_thread_waits_for_is_requested_while_the_rest_of_a_shard_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "MAX_BUSY", 0.0)  # no more threads than that takes
+    store = make_store(tmp_path / "store", num_shards=2, num_images=40)
+    with closing(store.open(Cache(tmp_path / "cache"))) as storage, ThreadPoolExecutor(1) as pool:
+        client = store.clients[-1]
+        client.change = lambda _offset, contents: (client.gate.clear(), contents)[1]
+        store.check(storage, 0, 0)
+        wait_until(lambda: len(client.reads) == 2)
+        read = pool.submit(store.check, storage, 1, 0)
+        wait_until(lambda: client.reads[-1][0] == "train-000001.tar")
+        client.change = unchanged
+        client.gate.set()
+        read.result(DEADLINE_SECONDS)
 
 
 def test_memory_for_images_that_nobody_reads_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,10 +222,10 @@ class Fetcher:
         return None
 
     def _grow_pool(self) -> None:
-        """Start a thread if there is more to do, and the threads that there are wait for the network."""
+        """Keep one thread for what will be waited for next, unless the threads that there are do not wait themselves."""
         num_threads = self._pool.num_threads
-        is_waiting = num_threads * self._busy_share < MAX_BUSY
-        if self._demand and self._num_busy == num_threads < MAX_THREADS and is_waiting:
+        is_waiting = num_threads < 2 or num_threads * self._busy_share < MAX_BUSY
+        if self._num_busy == num_threads < MAX_THREADS and is_waiting:
             with suppress(ConfigError):  # the system allows no more; those that there are suffice
                 self._pool.add_thread()
 
