@@ -143,6 +143,27 @@ def test_what_is_announced_waits_while_the_link_is_busy_and_what_a_thread_waits_
             store.check(storage, 0, image)
 
 
+def test_polling_for_what_another_process_fetches_requests_nothing_that_has_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_flight, "LEAST_BYTES", 1)
+    store = make_store(tmp_path / "store", num_shards=20)
+    with closing(store.open(Cache(tmp_path / "cache"))) as storage:
+        part = storage._part(0)
+        assert part is not None
+        part.claim(0, store.num_images)
+        client = store.clients[-1]
+        client.gate.clear()
+        store.announce(storage, 1, 0)
+        wait_until(lambda: client.reads)
+        for shard in range(2, len(store.shards)):
+            store.announce(storage, shard, 0)
+        want = storage._want(0, store.offset(0), IMAGE_BYTES, part)
+        for _ in range(20):
+            assert storage._fetcher.need(want).get(timeout=DEADLINE_SECONDS) is None
+        assert [name for name, _, _ in client.reads] == ["train-000001.tar"]
+
+
 def test_what_a_thread_waits_for_is_requested_while_the_rest_of_a_shard_takes_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

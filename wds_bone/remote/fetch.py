@@ -114,7 +114,7 @@ class Fetcher:
 
     def _start_piece(self) -> Piece | None:
         self._receive()
-        piece = (self._next_piece() or self._next_gap()) if self._has_room() else None
+        piece = self._next_piece() or (self._next_gap() if self._has_room() else None)
         if piece is not None:
             self._num_busy += 1
             self._bytes_in_flight += piece.num_bytes
@@ -185,7 +185,7 @@ class Fetcher:
 
     def _next_piece(self) -> Piece | None:
         """Return the next piece that is needed; answer who waits for what is, or will be, there without us."""
-        while (want := self._demand.pop()) is not None:
+        while self._has_room() and (want := self._demand.pop()) is not None:
             contents = self._ready.take(want.key)  # it may have arrived after it was announced
             contents = None if want.is_repeated else contents
             piece = None if contents is not None else self._around(want)
