@@ -3,6 +3,7 @@
 from queue import SimpleQueue
 
 from wds_bone.remote.demand import Demand, Piece, Waiter, Want
+from wds_bone.remote.storage import MAX_BATCHES_AHEAD
 
 WANT = Want(shard=0, segment=3, offset=3000, size=500, part=None)
 PIECE = Piece(shard=0, first=2, stop=5, start=2000, end=5000, part=None)
@@ -54,3 +55,12 @@ def test_who_begins_to_wait_while_an_image_is_being_fetched_gets_that_answer() -
     demand.add(WANT, waiter)
     assert demand.pop() is None
     assert demand.finish(piece) == [(WANT, [waiter])]
+
+
+def test_of_all_images_that_a_loader_announces_the_first_comes_first() -> None:
+    demand, rows = Demand(), 512  # a batch of small images
+    for segment in range(MAX_BATCHES_AHEAD * rows):
+        demand.add(WANT._replace(segment=segment), None)
+    first = demand.pop()
+    assert first is not None
+    assert first.segment == 0

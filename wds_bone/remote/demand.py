@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from wds_bone.remote.part_file import PartFile
 
-MAX_ANNOUNCED = 4096
+MAX_ANNOUNCED = 2**15
+"""More images than a loader announces ahead, so that none is forgotten that is needed: 32 MiB of images of 1 KiB."""
 Key = tuple[int, int]
 Answer = memoryview | Exception | None
 """The bytes of an image, or an error; None if it is in the cache, or another process is about to put it there."""
