@@ -4,7 +4,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import parse_qs, quote
@@ -85,8 +85,8 @@ def command_lines_of_children() -> Iterator[set[str]]:
     def watch() -> None:
         while not ended.wait(0.01):
             for children in Path("/proc/self/task").glob("*/children"):
-                for child in children.read_text().split():
-                    found.add(command_line_of(child))
+                with suppress(OSError):  # a thread that has ended in the meantime
+                    found.update(map(command_line_of, children.read_text().split()))
 
     thread = threading.Thread(target=watch)
     thread.start()
