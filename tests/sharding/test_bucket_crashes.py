@@ -4,7 +4,6 @@ import itertools
 import os
 import random
 import signal
-import subprocess
 from pathlib import Path
 from threading import Event
 
@@ -185,8 +184,6 @@ def test_nothing_remains_in_the_folder_for_temporary_files(tmp_path: Path, s3: B
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     command = ["--synthetic", "12", "--size", "32", "--workers", "1"]
-    process = start(s3.prefix / "set", *command)  # type: ignore[arg-type]
-    assert process.communicate(timeout=DEADLINE_SECONDS)
-    assert process.returncode == 0
+    status, _, error = finish(start(s3.prefix / "set", *command))  # type: ignore[arg-type]
+    assert status == 0, error
     assert list((tmp_path / "temporary").iterdir()) == []
-    assert isinstance(process, subprocess.Popen)
