@@ -32,7 +32,7 @@ from benchmarks.writer_inputs import WriterInput, gather_films, write_table
 from wds_bone.shards.manifest import STAGING_NAME
 
 NUM_SHARDS = 24
-KILL_SECONDS = 120
+KILL_SECONDS, RUN_SECONDS = 120, 1800
 NUM_WORKERS = (1, 2)
 
 
@@ -47,11 +47,11 @@ def seconds_to_write(
         other = pool.submit(meanwhile, Path(out))
         start = time.perf_counter()
         command = [sys.executable, "-m", "wds_bone.make_shards", *paths, *settings, *options]
-        finished = subprocess.run(command, check=False, capture_output=True, text=True)
+        finished = subprocess.run(command, check=False, capture_output=True, text=True, timeout=RUN_SECONDS)
         seconds = time.perf_counter() - start
-        other.result(KILL_SECONDS)
         if finished.returncode != 0:
             raise SystemExit(finished.stderr)
+        other.result(KILL_SECONDS)
         digests.add(digest_of(Path(out)))
     return seconds
 
