@@ -128,9 +128,9 @@ def delete_folder(folder: Location) -> None:
     """
     with storage_errors(folder):
         if isinstance(folder, Path):
-            nameless = folder.with_name(secrets.token_hex(8))
-            folder.rename(nameless)
-            shutil.rmtree(nameless)
+            renamed = folder.with_name(secrets.token_hex(8))
+            folder.rename(renamed)
+            shutil.rmtree(renamed)
         else:
             for_each(_delete, [folder / name for name in client_of(folder).sizes(folder)])
 
