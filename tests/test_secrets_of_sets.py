@@ -16,6 +16,7 @@ from tests.servers.azure import ACCOUNT, sas_token, upload_azure
 from tests.servers.fault import Fault, fault_server
 from tests.servers.s3 import s3_environment, upload_s3
 from tests.servers.upload import upload
+from tests.sharding.buckets import forget_environment
 from tests.sharding.film_sets import DEADLINE_SECONDS, finish, start, write_films
 from tests.test_secrets import (
     CANARIES,
@@ -43,9 +44,9 @@ SKIP = ["--on-bad", "skip", "--max-bad", "1"]
 def no_credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith(("AWS_", "AZURE_"))]:
         monkeypatch.delenv(name)
-    close_clients()
+    forget_environment()
     yield
-    close_clients()
+    forget_environment()
 
 
 @contextmanager
