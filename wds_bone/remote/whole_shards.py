@@ -56,6 +56,14 @@ class WholeShards:
             time.sleep(POLL_SECONDS)  # another process is fetching it, or its claim expires
         return found
 
+    def drop(self, url: Url, file: BinaryIO) -> None:
+        """Delete the open copy of a shard, which is damaged, perhaps on its way; count that it is fetched once more."""
+        client_of(url).traffic.add(retries=1)
+        folder, digest = self._cache.folder, sha256_of(file.fileno())
+        self._kept.discard(digest)
+        with suppress(OSError), folder.locked():
+            folder.delete(digest, file.fileno())
+
     def _open_kept(self, shard: RemoteShard) -> BinaryIO | None:
         """Return the file of a shard; None if it is not there, or cannot be read. Delete one with other contents."""
         folder = self._cache.folder
