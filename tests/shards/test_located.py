@@ -40,9 +40,9 @@ def test_a_bit_that_was_flipped_on_its_way_is_not_kept(shard: Path, tmp_path: Pa
 
 def test_a_damaged_shard_is_fetched_once_more_and_then_an_error(shard: Path, tmp_path: Path):
     log: list[Request] = []
-    with fault_server(shard.parent, always(FLIPPED, path=".tar"), log=log) as root:
-        with pytest.raises(ShardError, match="header"):
-            read_shards([parse_url(f"{root}/{shard.name}")], cached(tmp_path))
+    damaged = always(FLIPPED, path=".tar")
+    with fault_server(shard.parent, damaged, log=log) as root, pytest.raises(ShardError, match="header"):
+        read_shards([parse_url(f"{root}/{shard.name}")], cached(tmp_path))
     opened = [request for request in log if request.header("Range") == "bytes=0-" and not request.header("If-Range")]
     assert [request.path for request in opened].count("/train-000000.tar") == 2
     assert not list((tmp_path / "cache").glob("*.tar"))
