@@ -46,3 +46,10 @@ def test_a_damaged_shard_is_fetched_once_more_and_then_an_error(shard: Path, tmp
     opened = [request for request in log if request.header("Range") == "bytes=0-" and not request.header("If-Range")]
     assert [request.path for request in opened].count("/train-000000.tar") == 2
     assert not list((tmp_path / "cache").glob("*.tar"))
+
+
+def test_a_shard_that_is_missing_is_an_error_before_another_one_is_downloaded(shard: Path, tmp_path: Path):
+    log: list[Request] = []
+    with fault_server(shard.parent, log=log) as root, pytest.raises(ShardError, match="missing"):
+        read_shards([parse_url(f"{root}/{name}") for name in (shard.name, "missing.tar")], cached(tmp_path))
+    assert {request.header("Range") for request in log if request.path.endswith(".tar")} == {"bytes=0-0"}

@@ -85,6 +85,7 @@ def read_shards(paths: Sequence[Location], cache: CacheSettings | None) -> list[
     is_scanned = any(manifest is None and isinstance(folder, Url) for folder, manifest in sets.items())
     opened = open_cache(cache) if cache and is_scanned else None
     whole = WholeShards(opened) if opened else None
+    for_each(_file_bytes, [path for path in paths if sets[path.parent] is None])  # one is missing: scan none of them
     located = for_each(lambda path: _read_one(path, sets[path.parent], whole), paths)
     tables = {shard.path: shard.table for shard in located}
     for folder, manifest in sets.items():
@@ -130,7 +131,6 @@ def with_groups(table: SampleTable, located: Sequence[LocatedShard]) -> SampleTa
 
 
 def _scan(path: Location, whole: WholeShards | None) -> LocatedShard:
-    _file_bytes(path)
     shard = _scan_kept(path, whole) or scan_shard(path)
     num_ignored = sum(shard.ignored.values())
     return LocatedShard(
