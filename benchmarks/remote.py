@@ -102,6 +102,7 @@ def open_place(name: str, folder: Path) -> Iterator[Place]:
             [*(link.server if link else ()), sys.executable, "-c", f"import sys; {UPLOAD}", urls[1], str(folder)],
             cwd=ROOT,
             check=True,
+            timeout=RUN_SECONDS,
         )
         if name == PLACES[2]:
             urls = [stack.enter_context(delayed(url, round_trip_seconds=ROUND_TRIP_SECONDS, link=link)) for url in urls]
@@ -136,7 +137,8 @@ def download(place: Place, *, num_samples: int) -> dict[str, Any]:
     """Download all shards with curl, and return the seconds as a process with a loader does."""
     tars = f"{place.http}/ours/bench-[000000-{NUM_SHARDS - 1:06d}].tar"
     began = time.perf_counter()
-    subprocess.run([*place.prefix, "curl", "-f", "-Z", "--no-progress-meter", tars, "-o", "/dev/null"], check=True)
+    command = [*place.prefix, "curl", "-f", "-Z", "--no-progress-meter", tars, "-o", "/dev/null"]
+    subprocess.run(command, check=True, timeout=RUN_SECONDS)
     return {"num_samples": num_samples, "first_epoch": time.perf_counter() - began}
 
 
