@@ -174,7 +174,9 @@ def print_times(seconds: Seconds, watched: Watched, *, num_samples: int) -> None
             " ".join(f"{speed:8,.0f}" for speed in speeds),
         ]
         if found:
-            columns += [f"{found['memory_bytes'] / 1e6:,.0f}", " ".join(f"{number:8,}" for number in found["requests"])]
+            columns += [f"{found['memory_bytes'] / 1e6:,.0f}"]
+        if found and "requests" in found:
+            columns += [" ".join(f"{number:8,}" for number in found["requests"])]
             columns += [" ".join(f"{size / 1e6:8,.1f}" for size in found["bytes"])]
         print(f"{name:20}" + "".join(f"{column:>18}" for column in columns), flush=True)
 
