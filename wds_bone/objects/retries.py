@@ -2,7 +2,8 @@
 
 In: what went wrong.
 Out: a wait, or the error that ends the call.
-Invariant: no call lasts longer than `TIMEOUT_SECONDS` without progress; every repetition is counted.
+Invariant: no call lasts longer than `TIMEOUT_SECONDS` without progress; every repetition is counted, except
+those of parts of uploads, which only the library of the store can repeat.
 """
 
 import random
