@@ -102,6 +102,7 @@ def open_place(name: str, folder: Path) -> Iterator[Place]:
             [*(link.server if link else ()), sys.executable, "-c", f"import sys; {UPLOAD}", urls[1], str(folder)],
             cwd=ROOT,
             check=True,
+            timeout=RUN_SECONDS,
         )
         if name == PLACES[2]:
             urls = [stack.enter_context(delayed(url, round_trip_seconds=ROUND_TRIP_SECONDS, link=link)) for url in urls]
@@ -136,7 +137,8 @@ def download(place: Place, *, num_samples: int) -> dict[str, Any]:
     """Download all shards with curl, and return the seconds as a process with a loader does."""
     tars = f"{place.http}/ours/bench-[000000-{NUM_SHARDS - 1:06d}].tar"
     began = time.perf_counter()
-    subprocess.run([*place.prefix, "curl", "-f", "-Z", "--no-progress-meter", tars, "-o", "/dev/null"], check=True)
+    command = [*place.prefix, "curl", "-f", "-Z", "--no-progress-meter", tars, "-o", "/dev/null"]
+    subprocess.run(command, check=True, timeout=RUN_SECONDS)
     return {"num_samples": num_samples, "first_epoch": time.perf_counter() - began}
 
 
@@ -172,7 +174,9 @@ def print_times(seconds: Seconds, watched: Watched, *, num_samples: int) -> None
             " ".join(f"{speed:8,.0f}" for speed in speeds),
         ]
         if found:
-            columns += [f"{found['memory_bytes'] / 1e6:,.0f}", " ".join(f"{number:8,}" for number in found["requests"])]
+            columns += [f"{found['memory_bytes'] / 1e6:,.0f}"]
+        if found and "requests" in found:
+            columns += [" ".join(f"{number:8,}" for number in found["requests"])]
             columns += [" ".join(f"{size / 1e6:8,.1f}" for size in found["bytes"])]
         print(f"{name:20}" + "".join(f"{column:>18}" for column in columns), flush=True)
 

@@ -85,7 +85,7 @@ def _print_traceback(kind: type[BaseException], error: BaseException, trace: Tra
 
 
 def _print_traceback_of_thread(failure: threading.ExceptHookArgs) -> None:
-    """Print the traceback of a thread that has ended with an error; `SystemExit` is none, as in Python."""
+    """Print the traceback of a thread that has ended with an error; `SystemExit` is ignored, as in Python."""
     if failure.exc_value is not None and not isinstance(failure.exc_value, SystemExit):
         _print_traceback(failure.exc_type, failure.exc_value, failure.exc_traceback)
 

@@ -82,8 +82,8 @@ def test_a_server_that_needs_no_proxy_is_asked_directly(
 @pytest.mark.parametrize(
     ("proxy", "problem"),
     [
-        ("socks5://me:canary@host:1", "the proxy in HTTPS_PROXY or ALL_PROXY is none of the form http://HOST:PORT"),
-        ("http://me:canary@host:port", "the proxy in HTTPS_PROXY or ALL_PROXY is none of the form http://HOST:PORT"),
+        ("socks5://me:canary@host:1", "the proxy in HTTPS_PROXY or ALL_PROXY is not of the form http://HOST:PORT"),
+        ("http://me:canary@host:port", "the proxy in HTTPS_PROXY or ALL_PROXY is not of the form http://HOST:PORT"),
         ("127.0.0.1:{port}", r"the proxy cannot be reached, or does not reach the server \(\d+ attempts?"),
     ],
 )
@@ -94,6 +94,18 @@ def test_a_proxy_that_cannot_be_used_is_an_error_without_its_password(
     with pytest.raises(RemoteError, match=problem) as failed:
         client.read(parse_url("https://server.invalid/a.tar"), 0, 1)
     assert "canary" not in str(failed.value)
+
+
+def test_a_proxy_that_was_never_reached_is_given_up_as_early_as_a_server(
+    client: HttpObjects, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(retries, "TIMEOUT_SECONDS", 60.0)
+    monkeypatch.setattr(retries, "FIRST_TIMEOUT_SECONDS", 0.5)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, f"127.0.0.1:{free_port()}")
+    for scheme in ("http", "https"):
+        with pytest.raises(RemoteError, match=r"the proxy cannot be reached.* in 0\.5 seconds"):
+            client.read(parse_url(f"{scheme}://server.invalid/a.tar"), 0, 1)
 
 
 @pytest.mark.fault("C4")
@@ -112,6 +124,14 @@ def test_a_link_local_address_is_refused_behind_a_proxy_too(monkeypatch: pytest.
     for host in ("169.254.169.254", "[fe80::1]"):
         with pytest.raises(RemoteError, match="link-local"):
             proxy_of(urlsplit(f"http://{host}/"))
+
+
+@pytest.mark.fault("C11")
+def test_a_proxy_with_a_link_local_address_is_refused(monkeypatch: pytest.MonkeyPatch):
+    for host in ("169.254.169.254", "[fe80::1]"):
+        monkeypatch.setenv("ALL_PROXY", f"http://me:secret@{host}:1")
+        with pytest.raises(RemoteError, match="link-local"):
+            proxy_of(urlsplit("https://server.invalid/"))
 
 
 def test_buckets_are_read_through_the_proxy(folder: Path, monkeypatch: pytest.MonkeyPatch):

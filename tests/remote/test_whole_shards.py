@@ -10,6 +10,7 @@ import pytest
 from tests.remote.test_storage import DEADLINE_SECONDS, tars
 from tests.servers.answers import Request
 from tests.servers.fault import Fault, always, fault_server
+from wds_bone.objects.protocol import ChangedError
 from wds_bone.objects.url import parse_url
 from wds_bone.remote.cache import Cache
 from wds_bone.remote.whole_shards import WholeShards
@@ -57,6 +58,17 @@ def test_a_shard_that_was_replaced_is_another_one(store: Path, tmp_path: Path) -
         (store / "a.tar").write_bytes(CONTENTS[::-1])
         assert read(Cache(tmp_path / "cache"), root) == CONTENTS[::-1]
     assert len(tars(tmp_path / "cache")) == 2
+
+
+def test_a_shard_that_is_replaced_before_it_is_read_is_an_error_and_not_kept(store: Path, tmp_path: Path) -> None:
+    def replace_it(request: Request) -> Fault | None:
+        if request.header("Range") != "bytes=0-0":
+            (store / "a.tar").write_bytes(CONTENTS[::-1])
+        return None
+
+    with fault_server(store, replace_it) as root, pytest.raises(ChangedError, match="replaced"):
+        read(Cache(tmp_path / "cache"), root)
+    assert not tars(tmp_path / "cache")
 
 
 def test_a_shard_whose_store_names_no_versions_is_not_kept(store: Path, tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(min(length, _FIRST_BYTES))
         request = Request(self.command, path, query, dict(self.headers.items()), body)
         fault = self.server.faults(request) or Fault()
-        rest = (length if fault.cut_upload_at is None else fault.cut_upload_at) - len(body)
+        rest = (length if fault.cut_upload_at is None else min(length, fault.cut_upload_at)) - len(body)
         request = replace(request, body=body + self.rfile.read(max(0, rest)))
         self.server.log.append(request)
         if fault.cut_upload_at is not None:

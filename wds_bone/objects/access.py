@@ -23,11 +23,6 @@ def allow_redirects_to(hosts: Iterable[str]) -> None:
     _allowed_hosts = frozenset(host.lower() for host in hosts)
 
 
-def allowed_hosts() -> frozenset[str]:
-    """Return the hosts that are allowed, for processes that this one starts."""
-    return _allowed_hosts
-
-
 def check_redirect(source: str, target: str, *, any_host: bool = False) -> None:
     """Refuse a redirect to another host, unless it is allowed, and to what is not HTTP.
 

@@ -6,8 +6,8 @@ Invariant: every answer after the first one is asked for with its ETag; no text 
 because it may contain a signature.
 
 obstore signs requests with the credentials of each cloud's environment variables, files and instance roles. Its own
-retries are off, except for uploads, whose parts only it can repeat: `retries` counts and bounds them, and continues a
-body that was cut at its last good byte.
+retries are off, except for uploads, whose parts only it can repeat; it does not count them. `retries` counts and bounds
+all others, and continues a body that was cut at its last good byte.
 """
 
 import errno

@@ -2,8 +2,9 @@
 
 In: addresses and headers; the proxies of the environment.
 Out: answers.
-Invariant: nothing, not even a TLS handshake, is sent to a link-local address. Neither the headers nor the body of an
-answer can arrive more slowly than `MIN_BYTES` per `PACE_SECONDS` without an error.
+Invariant: nothing, not even a TLS handshake, is sent to a link-local address, except what opens a tunnel, to a proxy
+whose name has such an address. Neither the headers nor the body of an answer can arrive more slowly than `MIN_BYTES`
+per `PACE_SECONDS` without an error.
 
 For a range of 20 kB, `http.client` alone takes 0.34 ms of CPU time and urllib3 0.78 ms (one thread, a busy machine).
 """
@@ -11,6 +12,7 @@ For a range of 20 kB, `http.client` alone takes 0.34 ms of CPU time and urllib3 
 import http.client
 import io
 import select
+import socket
 import ssl
 import time
 from collections import defaultdict, deque
@@ -31,6 +33,10 @@ MIN_BYTES = 4096
 MAX_DRAINED_BYTES = 2048
 MAX_IDLE = 64
 """How many connections to a server are kept."""
+
+# Servers such as nginx with `tcp_nopush` send the end of an answer when the rest is acknowledged, for which Linux would
+# wait 40 ms.
+_QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 
 class Connections:
@@ -144,8 +150,8 @@ class Answer:
 class _PacedStream(io.RawIOBase):
     """What a server sends, with an error if it is too slow; only time spent waiting for the server counts."""
 
-    def __init__(self, stream: io.RawIOBase) -> None:
-        self._stream = stream
+    def __init__(self, stream: io.RawIOBase, connected: socket.socket) -> None:
+        self._stream, self._socket = stream, connected
         self._seconds, self._num_bytes = 0.0, 0
 
     def readable(self) -> bool:
@@ -157,6 +163,8 @@ class _PacedStream(io.RawIOBase):
                 raise TimeoutError
             self._seconds, self._num_bytes = 0.0, 0
         start = time.monotonic()
+        if _QUICK_ACK is not None:
+            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)  # lasts for a moment only
         num_bytes: int | None = self._stream.readinto(buffer)
         self._seconds += time.monotonic() - start
         self._num_bytes += num_bytes or 0
@@ -168,9 +176,9 @@ class _PacedStream(io.RawIOBase):
 
 
 class _PacedResponse(http.client.HTTPResponse):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fp = io.BufferedReader(_PacedStream(self.fp.detach()))
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_PacedStream(self.fp.detach(), sock))
 
 
 class _Connection(http.client.HTTPConnection):

@@ -148,6 +148,9 @@ class HttpObjects:
         server = text.split("/", 3)[2]
         try:
             answer = self._connections.get(text, headers)
+        except TransientError as fault:  # of a proxy
+            fault.is_first = server not in self._known
+            raise
         except (HTTPException, OSError, ValueError) as error:
             cause = error if isinstance(error, OSError) else None  # the text of others may contain the query
             raise error_of(error, is_first=server not in self._known) from cause

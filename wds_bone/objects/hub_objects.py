@@ -69,9 +69,9 @@ class HubObjects:
     def _tree(self, prefix: Url, *, recursive: bool) -> dict[str, int]:
         """Return the sizes of the files in a folder, by their paths in the repository."""
         place = _place(prefix)
-        named: dict[str, Any] = {"repo_type": place.repo_type, "revision": place.revision, "recursive": recursive}
+        options: dict[str, Any] = {"repo_type": place.repo_type, "revision": place.revision, "recursive": recursive}
         try:
-            entries = HfApi(_endpoint(), token=self._token).list_repo_tree(place.repo_id, place.path or None, **named)
+            entries = HfApi(_endpoint(), token=self._token).list_repo_tree(place.repo_id, place.path or None, **options)
             return {entry.path: entry.size for entry in entries if isinstance(entry, RepoFile)}
         except EntryNotFoundError:
             return {}

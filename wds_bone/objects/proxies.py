@@ -35,7 +35,7 @@ def proxy_of(server: SplitResult) -> Proxy | None:
     A proxy looks up the names of servers itself; here, only an address can be checked.
 
     Raises:
-        RemoteError: if the proxy cannot be used, or the server has a link-local address.
+        RemoteError: if the proxy cannot be used, or it or the server has a link-local address.
     """
     known = getproxies()
     text = known.get(server.scheme) or known.get("all")
@@ -49,7 +49,8 @@ def proxy_of(server: SplitResult) -> Proxy | None:
         host, parts, port = None, urlsplit(""), 0
     if parts.scheme != "http" or not host:
         names, do = f"{server.scheme.upper()}_PROXY or ALL_PROXY", "change it, or name this server in NO_PROXY"
-        raise RemoteError(f"the proxy in {names} is none of the form http://HOST:PORT; {do}")
+        raise RemoteError(f"the proxy in {names} is not of the form http://HOST:PORT; {do}")
+    check_address(host)
     user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     headers = {"Proxy-Authorization": f"Basic {b64encode(user.encode()).decode()}"} if parts.username else {}
     return Proxy(host, port, headers)

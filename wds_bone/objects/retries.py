@@ -2,7 +2,8 @@
 
 In: what went wrong.
 Out: a wait, or the error that ends the call.
-Invariant: no call lasts longer than `TIMEOUT_SECONDS` without progress; every repetition is counted.
+Invariant: no call lasts longer than `TIMEOUT_SECONDS` without progress; every repetition is counted, except
+those of parts of uploads, which only the library of the store can repeat.
 """
 
 import random
@@ -19,6 +20,7 @@ FIRST_TIMEOUT_SECONDS = 20.0
 PROGRESS_BYTES = 4096
 """How many bytes must have arrived to count as progress; a server that sends a byte per second makes none."""
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 10.0
+CHUNK_BYTES = 2**16  # memory for larger ones comes from the system each time, which takes half as long again
 MAX_DROPPED_BYTES = 2**20
 
 
@@ -149,7 +151,7 @@ class Download:
 
     def read_rest(self) -> bytes:
         """Return all bytes that are left."""
-        chunks = list(iter(lambda: self.read(2**20), b""))
+        chunks = list(iter(lambda: self.read(CHUNK_BYTES), b""))
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def read_all(self, max_bytes: int) -> bytes:

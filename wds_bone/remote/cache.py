@@ -25,7 +25,7 @@ from wds_bone.remote.shard import RemoteShard
 from wds_bone.storage.durable import warn_once
 
 MAX_OPEN_SHARDS, FILES_PER_SHARD = 256, 16
-"""How many shards are kept open: one for so many of the files that a process may open (`ulimit -n`)."""
+"""How many shards are kept open: one for every `FILES_PER_SHARD` files that a process may open (`ulimit -n`)."""
 NEVER = 2**62
 """When a shard is needed next that is not needed any more."""
 NextUse = Callable[[], Mapping[str, int]]

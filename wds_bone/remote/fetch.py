@@ -6,8 +6,8 @@ Invariant: a bounded number of threads and bytes is in flight, and no thread is 
 stuck in the operating system. All state belongs to the threads of the pool: whoever asks only puts a message into a
 queue, so that Ctrl-C can arrive at any time.
 
-Requests for more threads are made while many images wait and the threads that there are wait for the network: their
-processor time decides, because threads that share one interpreter gain nothing if they are busy.
+A thread is added while all threads that there are fetch something and wait for the network: their processor time
+decides, because threads that share one interpreter gain nothing if they are busy.
 """
 
 import time
@@ -124,7 +124,7 @@ class Fetcher:
         return piece
 
     def _has_room(self) -> bool:
-        """Return whether the link can carry more; what a thread waits for does not wait for that."""
+        """Return whether the link can carry more; an image that a thread needs now is fetched in any case."""
         return self._bytes_in_flight < self._in_flight.max_bytes or self._demand.is_urgent
 
     def _finish_piece(self, piece: Piece, answer: Answer) -> None:
@@ -184,7 +184,7 @@ class Fetcher:
             self._demand.add(want, waiter)
 
     def _next_piece(self) -> Piece | None:
-        """Return the next piece that is needed; answer who waits for what is, or will be, there without us."""
+        """Return the next piece; answer threads whose images are in the cache or that another process is fetching."""
         while self._has_room() and (want := self._demand.pop()) is not None:
             contents = self._ready.take(want.key)  # it may have arrived after it was announced
             contents = None if want.is_repeated else contents
@@ -222,7 +222,7 @@ class Fetcher:
         return None
 
     def _grow_pool(self) -> None:
-        """Keep one thread for what will be waited for next, unless the threads that there are do not wait themselves."""
+        """Keep one thread free for what is needed next, unless the threads that there are keep the processor busy."""
         num_threads = self._pool.num_threads
         is_waiting = num_threads < 2 or num_threads * self._busy_share < MAX_BUSY
         if self._num_busy == num_threads < MAX_THREADS and is_waiting:

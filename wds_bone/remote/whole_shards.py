@@ -16,13 +16,14 @@ from typing import BinaryIO
 import numpy as np
 
 from wds_bone.objects.clients import client_of
-from wds_bone.objects.protocol import ChangedError
+from wds_bone.objects.protocol import ChangedError, Version
 from wds_bone.objects.url import Url
 from wds_bone.remote.cache import Cache, sha256_of
 from wds_bone.remote.part_file import PartFile, is_free
 from wds_bone.remote.shard import RemoteShard
 
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**16
+"""How much is written at once; each time the claim is renewed, also over a slow link before it expires."""
 POLL_SECONDS = 0.05
 
 
@@ -52,9 +53,17 @@ class WholeShards:
             if part is None:
                 return None
             if _claims(part):
-                return self._open_kept(shard) if self._fetch(part) else None
+                return self._open_kept(shard) if self._fetch(part, version) else None
             time.sleep(POLL_SECONDS)  # another process is fetching it, or its claim expires
         return found
+
+    def drop(self, url: Url, file: BinaryIO) -> None:
+        """Delete the open copy of a shard, which is damaged, perhaps on its way; count that it is fetched once more."""
+        client_of(url).traffic.add(retries=1)
+        folder, digest = self._cache.folder, sha256_of(file.fileno())
+        self._kept.discard(digest)
+        with suppress(OSError), folder.locked():
+            folder.delete(digest, file.fileno())
 
     def _open_kept(self, shard: RemoteShard) -> BinaryIO | None:
         """Return the file of a shard; None if it is not there, or cannot be read. Delete one with other contents."""
@@ -73,7 +82,7 @@ class WholeShards:
                 folder.delete(digest, descriptor)
         return None
 
-    def _fetch(self, part: PartFile) -> bool:
+    def _fetch(self, part: PartFile, version: Version) -> bool:
         """Fetch a shard and publish it; return False if the disk fails."""
         shard, position = part.shard, 0
         try:
@@ -84,6 +93,8 @@ class WholeShards:
                     position += len(contents)
             if position != shard.num_bytes:
                 raise ChangedError(f"it was replaced: it has {position:,} bytes instead of {shard.num_bytes:,}")
+            if client_of(shard.url).version(shard.url) != version:
+                raise ChangedError("it was replaced while it was read")
         except BaseException:
             self._cache.drop(part)
             raise

@@ -9,10 +9,11 @@ storage is kept in the cache, if there is one, so that it is not fetched again w
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from wds_bone.errors import ShardError
+from wds_bone.errors import ShardError, WdsBoneError
 from wds_bone.objects.url import Url
 from wds_bone.remote.opening import CacheSettings, open_cache
 from wds_bone.remote.shard import RemoteShard
@@ -84,6 +85,7 @@ def read_shards(paths: Sequence[Location], cache: CacheSettings | None) -> list[
     is_scanned = any(manifest is None and isinstance(folder, Url) for folder, manifest in sets.items())
     opened = open_cache(cache) if cache and is_scanned else None
     whole = WholeShards(opened) if opened else None
+    for_each(_file_bytes, [path for path in paths if sets[path.parent] is None])  # one is missing: scan none of them
     located = for_each(lambda path: _read_one(path, sets[path.parent], whole), paths)
     tables = {shard.path: shard.table for shard in located}
     for folder, manifest in sets.items():
@@ -129,7 +131,6 @@ def with_groups(table: SampleTable, located: Sequence[LocatedShard]) -> SampleTa
 
 
 def _scan(path: Location, whole: WholeShards | None) -> LocatedShard:
-    _file_bytes(path)
     shard = _scan_kept(path, whole) or scan_shard(path)
     num_ignored = sum(shard.ignored.values())
     return LocatedShard(
@@ -144,16 +145,24 @@ def _scan(path: Location, whole: WholeShards | None) -> LocatedShard:
 
 
 def _scan_kept(path: Location, whole: WholeShards | None) -> ScannedShard | None:
-    """Scan a shard in the cache, where it is kept for the stream; None if it cannot be."""
+    """Scan a shard in the cache, where it is kept for the stream; None if it cannot be, or what arrived is refused."""
     if whole is None or not isinstance(path, Url):
         return None
     try:
         if (file := whole.open(path)) is None:
             return None
         with file:
-            return scan_file(file, path)
+            return _scan_copy(file, path, whole)
     except OSError as error:
         raise _unreadable(path, error) from error
+
+
+def _scan_copy(file: BinaryIO, path: Url, whole: WholeShards) -> ScannedShard | None:
+    try:
+        return scan_file(file, path)
+    except WdsBoneError:  # either the shard is damaged, or a bit was flipped on its way
+        whole.drop(path, file)
+        return None
 
 
 def _scanned_image(shard: ScannedShard, path: Location) -> ImageFormat | None:

@@ -43,7 +43,7 @@ class Selection:
         stored: what `open_storage` needs to know of each shard: its path, or the description of one in object storage.
         image: the format of the images that the stream delivers.
         order_digest: sha256 of the shards' names and contents, and of the samples that are kept.
-        transfer: what was moved over the network to select them.
+        transfer: what the process moved over the network while they were selected, also what other threads moved.
     """
 
     paths: tuple[Location, ...]
@@ -104,7 +104,8 @@ def select_shards(
         cache: where shards in object storage that must be scanned are kept; None fetches them for the scan alone.
 
     Raises:
-        ConfigError: if no shards are named, the cache cannot be used, no sample is kept, or a name is not a local path.
+        ConfigError: if no shards are named, the cache cannot be used, no sample is kept, or a name is no path or URL
+            that can be read.
         ShardError: if a shard or index is missing, incomplete or damaged.
     """
     before = shared_transfer()
