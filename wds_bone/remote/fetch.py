@@ -184,7 +184,7 @@ class Fetcher:
             self._demand.add(want, waiter)
 
     def _next_piece(self) -> Piece | None:
-        """Return the next piece; answer threads whose images are in the cache or are being fetched by another process."""
+        """Return the next piece; answer threads whose images are in the cache or fetched by another process."""
         while (want := self._demand.pop()) is not None:
             contents = self._ready.take(want.key)  # it may have arrived after it was announced
             contents = None if want.is_repeated else contents
