@@ -4,7 +4,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import parse_qs, quote
@@ -16,6 +16,7 @@ from tests.servers.azure import ACCOUNT, sas_token, upload_azure
 from tests.servers.fault import Fault, fault_server
 from tests.servers.s3 import s3_environment, upload_s3
 from tests.servers.upload import upload
+from tests.sharding.buckets import forget_environment
 from tests.sharding.film_sets import DEADLINE_SECONDS, finish, start, write_films
 from tests.test_secrets import (
     CANARIES,
@@ -43,9 +44,9 @@ SKIP = ["--on-bad", "skip", "--max-bad", "1"]
 def no_credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith(("AWS_", "AZURE_"))]:
         monkeypatch.delenv(name)
-    close_clients()
+    forget_environment()
     yield
-    close_clients()
+    forget_environment()
 
 
 @contextmanager
@@ -85,8 +86,8 @@ def command_lines_of_children() -> Iterator[set[str]]:
     def watch() -> None:
         while not ended.wait(0.01):
             for children in Path("/proc/self/task").glob("*/children"):
-                for child in children.read_text().split():
-                    found.add(command_line_of(child))
+                with suppress(OSError):  # a thread that has ended in the meantime
+                    found.update(map(command_line_of, children.read_text().split()))
 
     thread = threading.Thread(target=watch)
     thread.start()

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def open_bucket(cloud: str, request: pytest.FixtureRequest, tmp_path: Path, patc
     server = request.getfixturevalue(fixture)
     for name, value in environment(server).items():
         patch.setenv(name, value)
-    close_clients()  # those of another test have its environment
+    forget_environment()
     (tmp_path / "empty").mkdir()
 
     def send(folder: Path, prefix: str) -> str:
@@ -52,6 +53,12 @@ def open_bucket(cloud: str, request: pytest.FixtureRequest, tmp_path: Path, patc
 
     send(tmp_path / "empty", "")
     return Bucket(parse_url(f"{cloud}://shards/{tmp_path.name}"), send)
+
+
+def forget_environment() -> None:
+    """Close what has the environment variables of another test: the clients, and the server that forks the writers."""
+    close_clients()
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 def objects_in(prefix: Url | str) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.sharding.film_sets import make
+from tests.sharding.film_sets import DEADLINE_SECONDS, make
 
 _SERVER = multiprocessing.get_context("forkserver")
 CHANGES = ("rename", "unlink", "rmdir", "mkdir")
@@ -25,7 +25,11 @@ def make_until_killed(number: int, out: Path, *arguments: str) -> bool:
     _SERVER.set_forkserver_preload([__name__])
     child = _SERVER.Process(target=_make_until_killed, args=(number, out, *arguments))
     child.start()
-    child.join()
+    child.join(DEADLINE_SECONDS)
+    if child.is_alive():
+        child.kill()
+        child.join()
+        raise AssertionError(f"the command has not ended after {DEADLINE_SECONDS} s")
     assert child.exitcode in (0, -signal.SIGKILL)
     return child.exitcode != 0
 

@@ -210,13 +210,23 @@ def test_shards_next_to_which_nothing_can_be_written_are_not_indexed(url: str, c
     assert "do:       copy the shards to a local disk, and index them there" in error
 
 
-def test_credentials_that_may_not_write_are_an_error_that_names_the_prefix(
-    s3: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_credentials_that_may_not_write_are_an_error_that_names_the_object(
+    s3: Bucket, s3_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    assert make_at("s3://no-such-bucket/set", "--synthetic", "8") == 2
+    out = s3.prefix / "set"
+    with fault_server(s3_url, lambda request: Fault(status=403) if request.method == "PUT" else None) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
+        close_clients()
+        assert make_at(out, "--synthetic", "8") == 2
     error = capsys.readouterr().err
-    assert "error: s3://no-such-bucket/set/make_shards.lock: cannot be written: " in error
-    assert s3.prefix
+    assert f"error: {out}/make_shards.lock: cannot be written: the store refuses access (HTTP 403)" in error
+    assert "do:       check the URL" in error
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_bucket_that_does_not_exist_is_an_error_that_names_the_object(capsys: pytest.CaptureFixture[str]):
+    assert make_at("s3://no-such-bucket/set", "--synthetic", "8") == 2
+    assert "error: s3://no-such-bucket/set/make_shards.lock: cannot be written: " in capsys.readouterr().err
 
 
 def test_shards_of_another_tool_are_indexed_where_they_are(tmp_path: Path, bucket: Bucket):

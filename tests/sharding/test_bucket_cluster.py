@@ -88,8 +88,8 @@ def test_what_a_worker_writes_after_its_run_has_ended_is_deleted(
 def test_a_worker_that_cannot_read_the_bucket_is_named_with_the_reason(s3: Bucket):
     site = Site(local_versions(), s3.prefix / STAGING_NAME / "0123" / MARKER_NAME, {})
     problem = find_problem(site, SimpleNamespace(address="tcp://10.0.0.7:4000"))
-    assert f"worker tcp://10.0.0.7:4000: cannot read {site.folder}" in str(problem)
+    assert f"worker tcp://10.0.0.7:4000: cannot read {site.marker}" in str(problem)
     assert "credentials" in str(problem)
     film = s3.prefix / "film.png"
-    problem = find_problem(replace(site, folder=str(Path.cwd()), films={film: 3}), SimpleNamespace(address="tcp://a:1"))
+    problem = find_problem(replace(site, marker=str(Path.cwd()), films={film: 3}), SimpleNamespace(address="tcp://a:1"))
     assert f"worker tcp://a:1: does not see the films of this command, such as {film}" in str(problem)

@@ -4,8 +4,8 @@ import itertools
 import os
 import random
 import signal
-import subprocess
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -109,16 +109,28 @@ def test_a_kill_during_replacement_leaves_the_old_set_or_the_new_set_or_one_mark
 
 
 @pytest.mark.fault("B1")
-def test_a_run_that_is_killed_leaves_a_lock_and_shards_and_a_repeated_run_continues(tmp_path: Path, s3: Bucket):
+def test_a_run_that_is_killed_leaves_a_lock_and_shards_and_a_repeated_run_continues(
+    tmp_path: Path, s3: Bucket, s3_url: str
+):
     films = ["--synthetic", "60", "--size", "64", "--samples-per-shard", "6", "--workers", "2"]
-    out = s3.prefix / "set"
+    out, killed = s3.prefix / "set", Event()
     assert make(tmp_path / "whole", *films) == 0
-    process = start(out, *films, "--encoding", "png", env={**os.environ, "PYTHONWARNINGS": "ignore"})  # type: ignore[arg-type]
-    try:
-        wait_until(lambda: [name for name in objects_in(out) if name.endswith("0.json")])
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=DEADLINE_SECONDS)
+
+    def hold_a_shard(request: Request) -> Fault | None:
+        if request.method != "PUT" or not request.path.endswith("/train-000002.tar"):
+            return None
+        assert killed.wait(DEADLINE_SECONDS)
+        return Fault(cut_upload_at=0)
+
+    with fault_server(s3_url, hold_a_shard) as proxy:
+        environment = {**os.environ, "AWS_ENDPOINT_URL": proxy, "PYTHONWARNINGS": "ignore"}
+        process = start(out, *films, "--encoding", "png", env=environment)  # type: ignore[arg-type]
+        try:
+            wait_until(lambda: [name for name in client_of(out).sizes(out) if name.endswith("0.json")])
+        finally:
+            process.kill()
+            killed.set()
+            process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == -signal.SIGKILL
     assert not is_complete_set(out)
     assert LOCK in objects_in(out)
@@ -172,8 +184,6 @@ def test_nothing_remains_in_the_folder_for_temporary_files(tmp_path: Path, s3: B
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     command = ["--synthetic", "12", "--size", "32", "--workers", "1"]
-    process = start(s3.prefix / "set", *command)  # type: ignore[arg-type]
-    assert process.communicate(timeout=DEADLINE_SECONDS)
-    assert process.returncode == 0
+    status, _, error = finish(start(s3.prefix / "set", *command))  # type: ignore[arg-type]
+    assert status == 0, error
     assert list((tmp_path / "temporary").iterdir()) == []
-    assert isinstance(process, subprocess.Popen)

@@ -37,13 +37,14 @@ def requests_to(server: str, watch: Callable[[Request], None] = lambda _: None) 
 
 
 class Gate:
-    """Holds requests until several of them are held at once; later ones pass."""
+    """Holds requests until several objects are asked for; later ones pass. A repeated request does not count."""
 
     def __init__(self, number: int) -> None:
-        self._slots, self._opened = threading.Semaphore(number - 1), threading.Event()
+        self._number, self._paths, self._opened = number, set[str](), threading.Event()
 
-    def wait(self) -> None:
-        if not self._slots.acquire(blocking=False):
+    def wait(self, path: str) -> None:
+        self._paths.add(path)
+        if len(self._paths) >= self._number:
             self._opened.set()
         assert self._opened.wait(60)
 
@@ -86,7 +87,7 @@ def test_indexes_are_read_many_at_once(tmp_path: Path, s3: Bucket, s3_url: str):
 
     def wait_for_others(request: Request) -> None:
         if request.path.endswith(INDEX_SUFFIX):
-            together.wait()
+            together.wait(request.path)
 
     with requests_to(s3_url, wait_for_others):
         assert make_at(out, *films) == 0
@@ -102,7 +103,7 @@ def test_films_are_read_many_at_once(tmp_path: Path, s3: Bucket, s3_url: str, su
 
     def wait_for_others(request: Request) -> None:
         if request.method == "GET" and "/hand-" in request.path:
-            together.wait()
+            together.wait(request.path)
 
     with requests_to(s3_url, wait_for_others) as found:
         remote = ["--labels", f"{url}/labels.csv", "--images", url, "--split", "train", "--samples-per-shard", "24"]

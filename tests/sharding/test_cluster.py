@@ -161,7 +161,7 @@ def test_a_worker_with_another_version_is_named_with_both_versions(site: Site, n
 
 
 def test_a_worker_that_does_not_see_the_folder_of_the_set_is_named_with_it(site: Site, tmp_path: Path):
-    Path(site.folder).rmdir()
+    Path(site.marker).rmdir()
     message = problem_of(site)
     assert f"worker tcp://10.0.0.7:4000: does not see the folder of the set, {tmp_path / 'out'}" in message
     assert "No such file or directory" in message

@@ -134,12 +134,15 @@ def test_the_lock_of_a_run_that_may_be_alive_is_an_error_with_its_holder_and_a_r
         assert lock_below(s3.prefix) != planted
 
 
-def test_the_remedy_names_the_object_as_the_tools_of_the_cloud_do(s3: Bucket):
-    prefix = s3.prefix / "left hands"
+def test_the_remedy_names_the_object_as_the_tools_of_the_cloud_do(bucket: Bucket):
+    prefix = bucket.prefix / "left hands"
     plant_lock(prefix, process=os.getppid())
     with pytest.raises(ConfigError) as caught, prefix_lock(prefix, "make-shards"):
         pass
-    assert f"aws s3 rm s3://shards/'{s3.prefix.path}/left hands/make_shards.lock'" in str(caught.value)
+    path = f"'{prefix.path}/make_shards.lock'"
+    azure = f'--account-name "$AZURE_STORAGE_ACCOUNT_NAME" --container-name shards --name {path}'
+    commands = {"s3": f"aws s3 rm s3://shards/{path}", "az": f"az storage blob delete {azure}"}
+    assert f"run `{commands[prefix.scheme]}`" in str(caught.value)
 
 
 def test_a_run_whose_lock_was_deleted_does_not_delete_that_of_the_next_one(s3: Bucket):

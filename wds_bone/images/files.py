@@ -33,7 +33,7 @@ class ImageFiles(Generic[LocationT]):
         others: all other files.
         by_name: the files of each name: the file name without its suffix and, of other files, also with it.
         num_bytes: the sizes of the files in object storage, which are known without asking for each of them.
-        are_images: whether objects whose suffix does not tell it are images, as far as `look_at` has found out.
+        are_images: whether objects whose suffix does not tell it are images, as far as `detect_images` has found out.
     """
 
     images: tuple[LocationT, ...]
@@ -42,7 +42,7 @@ class ImageFiles(Generic[LocationT]):
     num_bytes: Mapping[LocationT, int] = field(default_factory=dict)
     are_images: Mapping[LocationT, bool] = field(default_factory=dict)
 
-    def look_at(self, names: Iterable[str]) -> "ImageFiles[LocationT]":
+    def detect_images(self, names: Iterable[str]) -> "ImageFiles[LocationT]":
         """Return these files after opening the objects of these names whose suffix does not tell their format.
 
         Many are opened at once, because an answer takes time; `find` then opens none of them.

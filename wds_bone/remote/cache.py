@@ -16,7 +16,7 @@ import hashlib
 import os
 import resource
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from wds_bone.remote.cache_folder import CacheFolder
@@ -127,11 +127,20 @@ class Cache:
         self._open.clear()
 
     def _publish(self, part: PartFile, sha256: str) -> None:
-        with suppress(OSError), self.folder.locked() as is_locked:
-            os.fsync(part.descriptor)
-            if is_locked and self.folder.is_at(part.descriptor, part.shard.sha256, "part"):
-                self.folder.publish(part.shard.sha256, sha256)
-                part.finish()
+        with suppress(OSError):
+            os.fsync(part.descriptor)  # before the lock: it may take longer than others wait for that
+            with self.folder.locked() as is_locked:
+                if is_locked:
+                    self._rename(part, sha256)
+
+    def _rename(self, part: PartFile, sha256: str) -> None:
+        """Give a part its final name, or give the part up if somebody has deleted it."""
+        if self.folder.is_at(part.descriptor, part.shard.sha256, "part"):
+            self.folder.publish(part.shard.sha256, sha256)
+            part.finish()
+        else:
+            part.is_dropped = True
+            self._open.pop(part.shard.sha256, None)
 
     def _give_up(self, error: OSError) -> None:
         """Continue without new shards in the cache."""
@@ -185,13 +194,14 @@ class Cache:
         names, victims = _needed_last(files, next_use(), shard.num_segments), dict[str, int]()
         for name in names:
             self._open.pop(name[:64], None)  # also what need not be deleted now: another process may need the room
-        for name in names:
-            if excess > 0 and (descriptor := self.folder.lock_victim(name)) is not None:
-                victims[name], excess = descriptor, excess - files[name].st_size
-        for name, descriptor in victims.items():
+        with ExitStack() as opened:
+            for name in names:
+                if excess > 0 and (descriptor := self.folder.lock_victim(name)) is not None:
+                    opened.callback(os.close, descriptor)
+                    victims[name], excess = descriptor, excess - files[name].st_size
             if excess <= 0:
-                self.folder.evict(name, descriptor)
-            os.close(descriptor)
+                for name, descriptor in victims.items():
+                    self.folder.evict(name, descriptor)
         return excess <= 0
 
 

@@ -7,6 +7,7 @@ Whoever has a shard open holds a shared lock (flock) of its file, which the kern
 however it ends. The marks of a shard are locked only while segments are claimed.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -26,8 +27,11 @@ IDLE_SECONDS = 600.0
 """A shard that nobody has read for so long is not in use, even if a process has it open: longer than most validations,
 during which the training shards wait. Tests make it shorter."""
 _RETRY_SECONDS = 0.002
+_NEW_RECORD = "digest-new"
 _DIGEST, _DIGEST_BYTES = re.compile(r"[0-9a-f]{64}"), 64
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_FOREIGN = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM)
+"""Errors of opening a link, a folder, a socket, or a file of somebody else; others say nothing about the file."""
 
 
 class CacheFolder:
@@ -60,8 +64,10 @@ class CacheFolder:
             descriptor = os.open(path, _FLAGS)
         except FileNotFoundError:
             return None
-        except OSError:  # a link, a folder, a socket, or a file of somebody else
-            path.unlink()
+        except OSError as error:
+            if error.errno not in _FOREIGN:
+                raise
+            path.unlink(missing_ok=True)
             return None
         found = os.fstat(descriptor)
         if stat.S_ISREG(found.st_mode) and (found.st_uid, found.st_size) == (os.geteuid(), num_bytes):
@@ -69,7 +75,7 @@ class CacheFolder:
                 flock(descriptor, fcntl.LOCK_SH)
             return descriptor
         os.close(descriptor)
-        path.unlink()
+        path.unlink(missing_ok=True)
         return None
 
     def create(self, sha256: str, suffix: str) -> int:
@@ -101,13 +107,17 @@ class CacheFolder:
         return found and found[0]
 
     def write_record(self, key: str, sha256: str) -> None:
-        """Record a digest under a key."""
-        with os.fdopen(self.create(key, "digest"), "wb") as file:
+        """Record a digest under a key; readers, which do not lock the folder, see it complete or not at all."""
+        with os.fdopen(self.create(key, _NEW_RECORD), "wb") as file:
             file.write(sha256.encode())
+        self.path(key, _NEW_RECORD).rename(self.path(key, "digest"))
 
     def lock_victim(self, name: str) -> int | None:
-        """Return the open file of a shard that is not in use; None if it is."""
-        descriptor = os.open(self._folder / name, _FLAGS)
+        """Return the open file of a shard that is not in use; None if it is, or has just been deleted."""
+        try:
+            descriptor = os.open(self._folder / name, _FLAGS)
+        except FileNotFoundError:
+            return None
         is_idle = name.endswith(".tar") and time.time() - os.fstat(descriptor).st_mtime > IDLE_SECONDS
         if flock(descriptor, fcntl.LOCK_EX) or is_idle:
             return descriptor
@@ -117,14 +127,19 @@ class CacheFolder:
     def evict(self, name: str, descriptor: int) -> None:
         """Delete the file that `lock_victim` returned; a process that has it open gives it up when it next reads it."""
         (self._folder / name).with_suffix(".have").unlink(missing_ok=True)
-        (self._folder / name).unlink()
+        (self._folder / name).unlink(missing_ok=True)
         os.ftruncate(descriptor, 0)  # otherwise that process would keep the space
 
     def files(self) -> dict[str, os.stat_result]:
         """Return the shards in the folder, complete or not, by the names of their files."""
         with os.scandir(self._folder) as entries:
             named = [entry for entry in entries if entry.name[64:] in (".tar", ".part")]
-            return {entry.name: entry.stat() for entry in named if entry.is_file(follow_symlinks=False)}
+        found = dict[str, os.stat_result]()
+        for entry in named:
+            with suppress(FileNotFoundError):  # it has just been deleted
+                if entry.is_file(follow_symlinks=False):
+                    found[entry.name] = entry.stat()
+        return found
 
     def half_of_disk(self) -> int:
         """Return half of the disk space that is not used otherwise, in bytes."""
@@ -167,6 +182,8 @@ class CacheFolder:
         stem, suffix = name[:64], name[64:]
         if suffix == ".digest":
             return {f"{self.read_record(stem)}.tar"}
+        if suffix == f".{_NEW_RECORD}":
+            return {""}  # no file has this name
         return {f"{stem}.have", f"{stem}.part"} if suffix in (".have", ".part") else set()
 
 

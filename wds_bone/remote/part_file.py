@@ -16,7 +16,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from wds_bone.remote.shard import RemoteShard
 from wds_bone.storage.finalizer import call_when_gone
@@ -97,7 +97,8 @@ class PartFile:
         """
         if (now := time.monotonic()) >= self._next_touch:
             self._next_touch = now + TOUCH_SECONDS
-            os.utime(self.descriptor)
+            with suppress(OSError):  # a disk that refuses changes can still be read
+                os.utime(self.descriptor)
         return fill(self.descriptor, offset, size=size, into=into) == size
 
     def claim(self, first: int, stop: int) -> None:

@@ -43,9 +43,9 @@ class Requests:
             client.close()
 
     def _version(self, number: int, shard: RemoteShard, client: Objects) -> Version:
-        if number not in self._versions:
-            version = client.version(shard.url)
-            if version.num_bytes != shard.num_bytes:
-                raise ChangedError(f"it has {version.num_bytes:,} bytes, not the {shard.num_bytes:,} of its index")
-            self._versions[number] = version
-        return self._versions[number]
+        if (known := self._versions.get(number)) is not None:
+            return known
+        version = client.version(shard.url)
+        if version.num_bytes != shard.num_bytes:
+            raise ChangedError(f"it has {version.num_bytes:,} bytes, not the {shard.num_bytes:,} of its index")
+        return self._versions.setdefault(number, version)  # another thread may have asked at the same time

@@ -40,13 +40,13 @@ class Site:
 
     Attributes:
         versions: the versions of Python and of the packages.
-        folder: a folder that was created for this run; attempts are written there. Or the URL of an object in it. It
-            is gone when the run has ended.
+        marker: what is gone when the run has ended: the folder that was created for this run, in which attempts are
+            written, or the URL of an object below such a prefix.
         films: the path or URL, and the size in bytes, of a film in each folder of films.
     """
 
     versions: Mapping[str, str]
-    folder: str | Url
+    marker: str | Url
     films: Mapping[str | Url, int]
 
 
@@ -62,7 +62,7 @@ def find_problem(site: Site, dask_worker: Any) -> ConfigError | None:
     films = (_film_problem(where, _location(film), num_bytes) for film, num_bytes in site.films.items())
     return (
         _version_problem(where, site.versions)
-        or _folder_problem(where, _location(site.folder))
+        or _folder_problem(where, _location(site.marker))
         or next(filter(None, films), None)
     )
 
@@ -83,7 +83,7 @@ def write_attempt(shard: ShardPlan, settings: WriterSettings, site: Site) -> str
         create_folder(attempt)
         count = _reporter(worker, topic=settings.folder.name, shard_name=shard.name)
         write_shard(shard, attempt, settings.image, max_bad=settings.max_bad, count=count)
-        if (problem := _folder_problem(f"worker {worker.address}", _location(site.folder))) is not None:
+        if (problem := _folder_problem(f"worker {worker.address}", _location(site.marker))) is not None:
             raise problem  # the run has ended in the meantime, and has deleted only what it found then
     except BaseException as error:
         with suppress(WdsBoneError):  # the original error is the one to report

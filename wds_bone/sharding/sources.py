@@ -76,7 +76,7 @@ def film_sources(
     """
     read = read_label_table(table, columns, rejected=rejected)
     ids = {label.key: read.ids.get(label.key, label.key) for label in read.labels}
-    files = find_images(folders).look_at(_parts(identity)[-1] for identity in ids.values())
+    files = find_images(folders).detect_images(_parts(identity)[-1] for identity in ids.values())
     films = _find_films(ids, files, rejected=rejected)
     known = {path for bad in rejected or () for path in files_of(read.ids.get(bad.key, bad.key), files)}
     missing = {key: ids[key] for key, film in films.items() if film is None}

@@ -50,7 +50,7 @@ def create_folder(folder: Location) -> None:
 
 
 def folder_exists(folder: Location) -> bool:
-    """Return whether there is a folder, or a link of its name, or anything below a prefix."""
+    """Return whether there is a folder, or a link with that name, or anything below a prefix."""
     if isinstance(folder, Path):
         return exists(folder)
     with storage_errors(folder):
@@ -124,13 +124,13 @@ def delete_empty_folder(folder: Location) -> None:
 def delete_folder(folder: Location) -> None:
     """Delete a folder and all that is in it, also if other machines may still be writing to it.
 
-    They find it no longer, because it gets another name first. What they write below a prefix stays there.
+    They no longer find it, because it is renamed first. What they write below a prefix stays there.
     """
     with storage_errors(folder):
         if isinstance(folder, Path):
-            nameless = folder.with_name(secrets.token_hex(8))
-            folder.rename(nameless)
-            shutil.rmtree(nameless)
+            renamed = folder.with_name(secrets.token_hex(8))
+            folder.rename(renamed)
+            shutil.rmtree(renamed)
         else:
             for_each(_delete, [folder / name for name in client_of(folder).sizes(folder)])
 

@@ -30,7 +30,7 @@ MAX_BYTES = 1000
 _DELETE = {
     "s3": "aws s3 rm s3://{bucket}/{path}",
     "gs": "gcloud storage rm gs://{bucket}/{path}",
-    "az": "az storage blob delete --container-name {bucket} --name {path}",
+    "az": 'az storage blob delete --account-name "$AZURE_STORAGE_ACCOUNT_NAME" --container-name {bucket} --name {path}',
 }
 _held = set[str]()
 """The numbers of the locks that this process holds."""
