@@ -22,7 +22,7 @@ from wds_bone.remote.cache import Cache, sha256_of
 from wds_bone.remote.part_file import PartFile, is_free
 from wds_bone.remote.shard import RemoteShard
 
-CHUNK_BYTES = 2**16
+WRITTEN_AT_ONCE_BYTES = 2**16
 """How much is written at once; each time the claim is renewed, also over a slow link before it expires."""
 POLL_SECONDS = 0.05
 
@@ -87,7 +87,7 @@ class WholeShards:
         shard, position = part.shard, 0
         try:
             with closing(client_of(shard.url).open(shard.url)) as source:
-                while contents := source.read(CHUNK_BYTES):
+                while contents := source.read(WRITTEN_AT_ONCE_BYTES):
                     if not self._write(part, position, contents):
                         return False
                     position += len(contents)
