@@ -19,7 +19,7 @@ from wds_bone.config_file import kind_of
 from wds_bone.errors import ConfigError
 from wds_bone.images.listing import list_films
 from wds_bone.learn.settings import TrainConfig
-from wds_bone.paths import ShardsText, expand_path, refuse_unreadable, refuse_unusable_folder
+from wds_bone.paths import FileText, ShardsText, expand_path, refuse_unreadable, refuse_unusable_folder
 from wds_bone.storage.location import parse_location
 
 
@@ -39,8 +39,8 @@ def path_options() -> list[tuple[Command, str]]:
     ]
 
 
-def names_shards(command: Command, name: str) -> bool:
-    return kind_of(typing.get_type_hints(config_class_of(command))[name]).base is ShardsText
+def takes_urls(command: Command, name: str) -> bool:
+    return kind_of(typing.get_type_hints(config_class_of(command))[name]).base in (FileText, ShardsText)
 
 
 REQUIRED = {
@@ -96,7 +96,7 @@ def test_every_path_of_every_command_is_checked_and_its_home_folder_expanded(
         ("a/" * 2500, "too long: 5000 bytes, of at most 4095"),
         ("s3://key:secret@bucket/x", r"s3://...: is not a local path"),
     ):
-        if bad.startswith("s3:") and names_shards(command, name):
+        if bad.startswith("s3:") and takes_urls(command, name):
             assert parse_one(command, name, bad) == bad
             continue
         with pytest.raises(ConfigError) as refused:
