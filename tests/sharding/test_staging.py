@@ -7,6 +7,8 @@ import pytest
 
 from tests.sharding.fault_injection import failing_call
 from tests.sharding.film_sets import digests, make, names_in, write_films
+from wds_bone.errors import ShardError
+from wds_bone.sharding.staging import adopt_shard
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME
 
 
@@ -63,6 +65,22 @@ def test_an_unfinished_run_of_another_plan_is_refused_and_discarded_with_replace
     assert make(out, *films, "--size", "24", "--replace") == 0
     make(tmp_path / "fresh", *films, "--size", "24")
     assert digests(out) == digests(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("name", ["train-000000.tar", "train-000000.index.npy"])
+def test_a_shard_of_an_attempt_that_lacks_a_file_is_not_adopted(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    films, out, attempt = write_films(tmp_path / "films", 20), tmp_path / "out", tmp_path / "attempt"
+    interrupt(out, films, monkeypatch, "train-000002.tar")
+    attempt.mkdir()
+    for path in (out / STAGING_NAME).glob("train-000000.*"):
+        path.rename(attempt / path.name)
+    (attempt / name).unlink()
+    before = names_in(out / STAGING_NAME), names_in(attempt)
+    with pytest.raises(ShardError, match="does not contain the shard that was written there"):
+        adopt_shard(out / STAGING_NAME, attempt, "train-000000.tar")
+    assert (names_in(out / STAGING_NAME), names_in(attempt)) == before
 
 
 @pytest.mark.fault("B1")

@@ -111,15 +111,15 @@ def adopt_shard(staging: Location, attempt: Location, shard_name: str) -> None:
     """Move a finished shard from the folder of an attempt into `staging`, its record last.
 
     Raises:
-        ShardError: if the folder has no record of the shard, or a damaged one.
+        ShardError: if the folder has no record of the shard, or a damaged one, or not all of its files.
         WdsBoneError: if a file cannot be moved.
     """
     record = read_record(attempt, shard_name)
-    if record is None or record.entry.name != shard_name:
+    if record is None or record.entry.name != shard_name or not _is_whole(record.entry, file_sizes(attempt)):
         raise ShardError(
             f"{attempt}: does not contain the shard that was written there",
-            expected=f"{shard_name} and its record",
-            got="none" if record is None else record.entry.name,
+            expected=f"{shard_name}, its indexes and its record",
+            got="none" if record is None else ", ".join(names_in(attempt)),
             do="make sure that all machines share this folder, and run the command again",
         )
     for names in (_file_names(record.entry), (record_path(attempt, shard_name).name,)):
