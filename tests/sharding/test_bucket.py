@@ -140,19 +140,33 @@ def test_a_film_that_disappears_is_reported_with_its_url(
 
 
 @pytest.mark.fault("C3")
+@pytest.mark.parametrize(
+    ("fault", "answer"),
+    [
+        (Fault(status=503), "got:      the store answers HTTP 503 ("),
+        (Fault(status=403, body=b"<Code>ExpiredToken</Code>"), "got:      the store refuses access (HTTP 403, Exp"),
+    ],
+    ids=["unavailable", "expired credentials"],
+)
 def test_a_film_that_the_store_does_not_deliver_is_not_left_out_as_a_bad_one(
-    tmp_path: Path, s3: Bucket, s3_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    s3: Bucket,
+    s3_url: str,
+    fault: Fault,
+    answer: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     films, skip = write_films(tmp_path / "films", 12), ("--on-bad", "skip", "--max-bad", "3")
     url = s3.upload(tmp_path / "films", "films")
     monkeypatch.setattr(retries, "TIMEOUT_SECONDS", 0.5)
-    with fault_server(s3_url, always(Fault(status=503), path="/hand-4.png")) as proxy:
+    with fault_server(s3_url, always(fault, path="/hand-4.png")) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
         close_clients()
         assert make(tmp_path / "out", "--labels", films[1], "--images", url, *skip) == 2
     error = capsys.readouterr().err
     assert f"error: {url}/hand-4.png: cannot be read" in error
-    assert "got:      the store answers HTTP 503 (" in error
+    assert answer in error
     assert not (tmp_path / "out" / MANIFEST_NAME).exists()
 
 
