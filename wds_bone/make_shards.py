@@ -43,7 +43,7 @@ from wds_bone.storage.folders import refuse_unusable_prefix
 from wds_bone.storage.location import Location, parse_location
 from wds_bone.storage.lock import Lock, folder_lock
 from wds_bone.storage.machine import check_count
-from wds_bone.storage.object_lock import prefix_lock
+from wds_bone.storage.object_lock import host_lock, prefix_lock
 from wds_bone.stream.settings import available_cores
 
 FILES_OF_A_SET = (MANIFEST_NAME, BAD_NAME, KEYS_NAME, SHEET_NAME, HISTOGRAM_NAME)
@@ -76,7 +76,7 @@ def make_shards(config: MakeShardsConfig) -> BuiltSet:
 
 
 @contextmanager
-def _lock(out: Location) -> Iterator[Lock | None]:
+def _lock(out: Location) -> Iterator[Lock]:
     """Hold the lock of the folder or prefix of a set."""
     if isinstance(out, Path):
         refuse_unusable_folder(out, files=(MANIFEST_NAME,), folders=(STAGING_NAME,))
@@ -84,12 +84,12 @@ def _lock(out: Location) -> Iterator[Lock | None]:
             yield lock
     else:
         refuse_unusable_prefix(out, do="write to a local folder, and upload it with the tools of the server")
-        with prefix_lock(out, "make-shards"):
-            yield None
+        with host_lock(out, "make-shards") as lock, prefix_lock(out, "make-shards"):
+            yield lock
 
 
 @contextmanager
-def _open_writer(config: MakeShardsConfig, lock: Lock | None) -> Iterator[WriteShards]:
+def _open_writer(config: MakeShardsConfig, lock: Lock) -> Iterator[WriteShards]:
     """Yield what writes shards: this machine, or the cluster of a scheduler."""
     if config.scheduler is None:
         yield partial(write_shards, workers=config.workers or available_cores(), lock=lock)

@@ -2,6 +2,10 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,7 @@ from wds_bone.objects.clients import client_of, close_clients
 from wds_bone.objects.url import Url
 from wds_bone.sharding.lists import BAD_NAME
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME
+from wds_bone.storage import lock
 from wds_bone.storage.object_lock import prefix_lock
 from wds_bone.verify import find_problems
 
@@ -184,6 +189,41 @@ def test_a_second_run_below_a_prefix_is_refused_and_changes_nothing(
     assert f"got:      process {os.getpid()} on " in error
     assert make_at(out, *films) == 0
     assert "make_shards.lock" not in objects_in(out)
+
+
+HOLD_IN_A_CHILD_AND_BE_KILLED = """
+import os, sys, time
+from wds_bone.objects.url import parse_url
+from wds_bone.storage import lock
+from wds_bone.storage.object_lock import host_lock
+with host_lock(parse_url(sys.argv[1]), "make-shards"):
+    if child := os.fork():
+        print(child, flush=True)
+        os.kill(os.getpid(), 9)
+    os.close(1)
+    time.sleep(100)
+"""
+
+
+@pytest.mark.fault("B5")
+def test_a_run_waits_for_the_writers_of_a_killed_one(
+    tmp_path: Path, s3: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    films, out = write_films(tmp_path / "films", 12), s3.prefix / "set"
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": tempfile.gettempdir()}
+    command = [sys.executable, "-c", HOLD_IN_A_CHILD_AND_BE_KILLED, str(out)]
+    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=120, check=False)
+    try:
+        monkeypatch.setattr(lock, "WAIT_FOR_ORPHANS_SECONDS", 0.2)
+        assert make_at(out, *films) == 2
+        assert "make_shards.lock: another run of `wds-bone make-shards` holds this lock" in capsys.readouterr().err
+        assert objects_in(out) == {}
+    finally:
+        os.kill(int(ended.stdout), signal.SIGKILL)
+    monkeypatch.setattr(lock, "WAIT_FOR_ORPHANS_SECONDS", 60)
+    assert make_at(out, *films) == 0
 
 
 def test_only_one_of_two_writers_creates_an_object(bucket: Bucket):
