@@ -3,7 +3,8 @@
 In: the prefix, and the command that is about to write.
 Out: a lock, held while the `with` block runs: an object that describes its holder.
 Invariant: of all runs that write the object, the store lets only one create it. No store releases a lock when its
-holder is killed; a later run on the same host takes it over, and any other run reports how to delete it.
+holder is killed; a later run on the same host and in the same container takes it over, and any other run reports how to
+delete it.
 
 Host names and process ids are not unique: two hosts may have the same name, and containers of one host have their own
 processes. So the lock also records the start of the kernel and the namespace of the process ids.
@@ -103,12 +104,11 @@ def _namespace() -> str:
 
 def _has_ended(holder: _Holder, own: _Holder) -> bool:
     """Return whether the holder ran on this host and has certainly ended."""
-    if holder.kernel != own.kernel:
+    if (holder.kernel, holder.namespace) != (own.kernel, own.namespace):
         return False
-    # A container that was restarted has the same name and process id as before, in another namespace.
     if holder.description.partition(", ")[0] == own.description.partition(", ")[0]:
         return holder.number not in _held
-    return holder.namespace == own.namespace and not may_be_alive(holder.description)
+    return not may_be_alive(holder.description)
 
 
 def _create_or_take_over(url: Url, own: _Holder) -> _Holder | None:
