@@ -7,10 +7,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 
+from tests.servers.answers import Request
 from tests.servers.fault import Fault, always, fault_server
 from tests.sharding.buckets import CLOUDS, WRITABLE_CLOUDS, Bucket, files_in, objects_in, open_bucket
 from tests.sharding.film_sets import make, write_films
@@ -224,6 +226,26 @@ def test_a_run_waits_for_the_writers_of_a_killed_one(
         os.kill(int(ended.stdout), signal.SIGKILL)
     monkeypatch.setattr(lock, "WAIT_FOR_ORPHANS_SECONDS", 60)
     assert make_at(out, *films) == 0
+
+
+@pytest.mark.fault("B1")
+def test_an_upload_that_stalls_is_interrupted_at_once(
+    tmp_path: Path, s3: Bucket, s3_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    interrupted, waited = Event(), []
+
+    def interrupt(request: Request) -> None:
+        if request.method == "PUT" and request.path.endswith("/train-000000.tar"):
+            os.kill(os.getpid(), signal.SIGINT)
+            waited.append(interrupted.wait(20))
+
+    with fault_server(s3_url, interrupt) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
+        close_clients()
+        assert make_at(s3.prefix / "set", *write_films(tmp_path / "films", 12)) == 130
+        interrupted.set()
+        assert "make_shards.lock" not in objects_in(s3.prefix / "set")
+    assert waited == [True]
 
 
 def test_only_one_of_two_writers_creates_an_object(bucket: Bucket):

@@ -31,6 +31,7 @@ from obstore.exceptions import (
 
 from wds_bone.errors import ConfigError
 from wds_bone.objects.cloud_stores import CREDENTIALS, open_store
+from wds_bone.objects.interruptible import call_interruptibly
 from wds_bone.objects.protocol import ChangedError, RemoteError, Traffic, Version
 from wds_bone.objects.retries import Download, Retries, TransientError
 from wds_bone.objects.sequential import SequentialFile
@@ -158,7 +159,7 @@ class CloudObjects:
         _check_process(url)
         store = self._store(url, is_upload=is_upload)
         try:
-            return call(store)
+            return call_interruptibly(lambda: call(store)) if is_upload else call(store)
         except (BaseError, OSError, ValueError) as error:
             raise _error_of(error, url.scheme) from None  # its text may contain a secret
 
