@@ -70,7 +70,7 @@ def file_sizes(folder: Location) -> dict[str, int]:
     """Return the sizes of the files in a folder, by name, or of all objects directly below a prefix, in one listing."""
     with storage_errors(folder):
         if isinstance(folder, Url):
-            return {name: size for name, size in client_of(folder).sizes(folder).items() if "/" not in name}
+            return dict(client_of(folder).sizes(folder, recursive=False))
         return _sizes_of_files(folder)
 
 
