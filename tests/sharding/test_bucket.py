@@ -20,6 +20,7 @@ from wds_bone.index import main as index
 from wds_bone.objects import retries
 from wds_bone.objects.clients import client_of, close_clients
 from wds_bone.objects.url import Url
+from wds_bone.sharding import writer
 from wds_bone.sharding.lists import BAD_NAME
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME
 from wds_bone.storage import lock
@@ -76,6 +77,19 @@ def test_what_a_killed_worker_of_a_cluster_left_is_deleted_by_the_next_run(tmp_p
     client_of(out).write(out / STAGING_NAME / "0123" / "train-000000.tar.4567" / "train-000000.tar", b"late")
     assert make_at(out, *films) == 0
     assert objects_in(out) == written
+
+
+def test_a_shard_that_s3_cannot_copy_is_refused_before_it_is_sent_with_a_remedy_that_works(
+    tmp_path: Path, s3: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    films, out = write_films(tmp_path / "films", 20), s3.prefix / "set"
+    monkeypatch.setattr(writer, "S3_COPY_BYTES", 20_000)
+    assert make_at(out, *films) == 2
+    error = capsys.readouterr().err
+    assert f"{out}/.building/train-000000.tar: is too large to be copied within the store" in error
+    assert not [name for name in objects_in(out) if name.endswith(".tar")]
+    assert "a smaller --samples-per-shard and --replace" in error
+    assert make_at(out, *films, "--samples-per-shard", "4", "--replace") == 0
 
 
 def test_writers_in_other_processes_write_the_same_objects(tmp_path: Path, s3: Bucket):
