@@ -85,6 +85,15 @@ def test_invalid_arguments_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["runs::1", "out/x::y", "pipe:x"])
+def test_the_folder_of_a_set_may_have_a_name_that_other_tools_treat_as_a_command(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert make(Path(name), *write_films(Path("films"), 6)) == 0
+    assert (tmp_path / name / MANIFEST_NAME).exists()
+
+
 def test_by_default_2000_synthetic_hands_of_128_pixels_are_written_to_the_folder_shards():
     plan = plan_set(MakeShardsConfig(synthetic=20))
     assert MakeShardsConfig().out == "shards"

@@ -20,7 +20,8 @@ from wds_bone.commands import MAKE_SHARDS
 from wds_bone.interrupt import Interruption
 from wds_bone.labels.read import RejectedSample
 from wds_bone.objects.access import allow_redirects_to
-from wds_bone.paths import refuse_unusable_folder
+from wds_bone.objects.url import parse_url
+from wds_bone.paths import is_remote, refuse_unusable_folder
 from wds_bone.sharding.build import BuiltSet, build_set
 from wds_bone.sharding.cluster import write_shards_on_cluster
 from wds_bone.sharding.cluster_client import connect
@@ -40,10 +41,10 @@ from wds_bone.sharding.sources import FilmSources, film_sources, synthetic_sourc
 from wds_bone.sharding.writer import check_bad_budget, format_causes
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME, ImageFormat
 from wds_bone.storage.folders import refuse_unusable_prefix
-from wds_bone.storage.location import Location, parse_location
+from wds_bone.storage.location import Location
 from wds_bone.storage.lock import Lock, folder_lock
 from wds_bone.storage.machine import check_count
-from wds_bone.storage.object_lock import prefix_lock
+from wds_bone.storage.object_lock import host_lock, prefix_lock
 from wds_bone.stream.settings import available_cores
 
 FILES_OF_A_SET = (MANIFEST_NAME, BAD_NAME, KEYS_NAME, SHEET_NAME, HISTOGRAM_NAME)
@@ -66,7 +67,7 @@ def make_shards(config: MakeShardsConfig) -> BuiltSet:
     """Write the set that `config` describes, print a summary of it, and return it."""
     check_count("--workers", config.workers, cores=available_cores())
     allow_redirects_to(config.allow_host or ())
-    out = parse_location(config.out)
+    out = _location(config.out)
     with _lock(out) as lock, _open_writer(config, lock) as write:
         plan = plan_set(config)
         print(_describe_plan(plan, out))  # noqa: T201
@@ -76,7 +77,7 @@ def make_shards(config: MakeShardsConfig) -> BuiltSet:
 
 
 @contextmanager
-def _lock(out: Location) -> Iterator[Lock | None]:
+def _lock(out: Location) -> Iterator[Lock]:
     """Hold the lock of the folder or prefix of a set."""
     if isinstance(out, Path):
         refuse_unusable_folder(out, files=(MANIFEST_NAME,), folders=(STAGING_NAME,))
@@ -84,12 +85,12 @@ def _lock(out: Location) -> Iterator[Lock | None]:
             yield lock
     else:
         refuse_unusable_prefix(out, do="write to a local folder, and upload it with the tools of the server")
-        with prefix_lock(out, "make-shards"):
-            yield None
+        with host_lock(out, "make-shards") as lock, prefix_lock(out, "make-shards"):
+            yield lock
 
 
 @contextmanager
-def _open_writer(config: MakeShardsConfig, lock: Lock | None) -> Iterator[WriteShards]:
+def _open_writer(config: MakeShardsConfig, lock: Lock) -> Iterator[WriteShards]:
     """Yield what writes shards: this machine, or the cluster of a scheduler."""
     if config.scheduler is None:
         yield partial(write_shards, workers=config.workers or available_cores(), lock=lock)
@@ -119,7 +120,7 @@ def _find_sources(config: MakeShardsConfig, rejected: list[RejectedSample]) -> F
         num_raters, num_hands = TEST_RATERS if config.split == "test" else 1, config.synthetic or DEFAULT_NUM_HANDS
         return FilmSources(synthetic_sources(num_hands, seed=config.seed, num_raters=num_raters))
     may_skip = rejected if config.on_bad == "skip" else None
-    table = parse_location(config.labels)
+    table = _location(config.labels)
     found = film_sources(table, _image_folders(config), config.label_columns, rejected=may_skip)
     if found.unlabeled:
         print(f"files without a label, not used: {found.unlabeled}")  # noqa: T201
@@ -127,7 +128,12 @@ def _find_sources(config: MakeShardsConfig, rejected: list[RejectedSample]) -> F
 
 
 def _image_folders(config: MakeShardsConfig) -> list[Location]:
-    return [parse_location(name) for name in config.images]
+    return [_location(name) for name in config.images]
+
+
+def _location(text: str) -> Location:
+    """Return the path or URL that `text` means; unlike names of shards, no path is refused as that of another tool."""
+    return parse_url(text) if is_remote(text) else Path(text)
 
 
 def _image_format(config: MakeShardsConfig) -> ImageFormat:

@@ -2,11 +2,17 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 
+from tests.servers.answers import Request
 from tests.servers.fault import Fault, always, fault_server
 from tests.sharding.buckets import CLOUDS, WRITABLE_CLOUDS, Bucket, files_in, objects_in, open_bucket
 from tests.sharding.film_sets import make, write_films
@@ -14,8 +20,10 @@ from wds_bone.index import main as index
 from wds_bone.objects import retries
 from wds_bone.objects.clients import client_of, close_clients
 from wds_bone.objects.url import Url
+from wds_bone.sharding import writer
 from wds_bone.sharding.lists import BAD_NAME
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME
+from wds_bone.storage import lock
 from wds_bone.storage.object_lock import prefix_lock
 from wds_bone.verify import find_problems
 
@@ -69,6 +77,19 @@ def test_what_a_killed_worker_of_a_cluster_left_is_deleted_by_the_next_run(tmp_p
     client_of(out).write(out / STAGING_NAME / "0123" / "train-000000.tar.4567" / "train-000000.tar", b"late")
     assert make_at(out, *films) == 0
     assert objects_in(out) == written
+
+
+def test_a_shard_that_s3_cannot_copy_is_refused_before_it_is_sent_with_a_remedy_that_works(
+    tmp_path: Path, s3: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    films, out = write_films(tmp_path / "films", 20), s3.prefix / "set"
+    monkeypatch.setattr(writer, "S3_COPY_BYTES", 20_000)
+    assert make_at(out, *films) == 2
+    error = capsys.readouterr().err
+    assert f"{out}/.building/train-000000.tar: is too large to be copied within the store" in error
+    assert not [name for name in objects_in(out) if name.endswith(".tar")]
+    assert "a smaller --samples-per-shard and --replace" in error
+    assert make_at(out, *films, "--samples-per-shard", "4", "--replace") == 0
 
 
 def test_writers_in_other_processes_write_the_same_objects(tmp_path: Path, s3: Bucket):
@@ -140,19 +161,33 @@ def test_a_film_that_disappears_is_reported_with_its_url(
 
 
 @pytest.mark.fault("C3")
+@pytest.mark.parametrize(
+    ("fault", "answer"),
+    [
+        (Fault(status=503), "got:      the store answers HTTP 503 ("),
+        (Fault(status=403, body=b"<Code>ExpiredToken</Code>"), "got:      the store refuses access (HTTP 403, Exp"),
+    ],
+    ids=["unavailable", "expired credentials"],
+)
 def test_a_film_that_the_store_does_not_deliver_is_not_left_out_as_a_bad_one(
-    tmp_path: Path, s3: Bucket, s3_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    s3: Bucket,
+    s3_url: str,
+    fault: Fault,
+    answer: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     films, skip = write_films(tmp_path / "films", 12), ("--on-bad", "skip", "--max-bad", "3")
     url = s3.upload(tmp_path / "films", "films")
     monkeypatch.setattr(retries, "TIMEOUT_SECONDS", 0.5)
-    with fault_server(s3_url, always(Fault(status=503), path="/hand-4.png")) as proxy:
+    with fault_server(s3_url, always(fault, path="/hand-4.png")) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
         close_clients()
         assert make(tmp_path / "out", "--labels", films[1], "--images", url, *skip) == 2
     error = capsys.readouterr().err
     assert f"error: {url}/hand-4.png: cannot be read" in error
-    assert "got:      the store answers HTTP 503 (" in error
+    assert answer in error
     assert not (tmp_path / "out" / MANIFEST_NAME).exists()
 
 
@@ -170,6 +205,61 @@ def test_a_second_run_below_a_prefix_is_refused_and_changes_nothing(
     assert f"got:      process {os.getpid()} on " in error
     assert make_at(out, *films) == 0
     assert "make_shards.lock" not in objects_in(out)
+
+
+HOLD_IN_A_CHILD_AND_BE_KILLED = """
+import os, sys, time
+from wds_bone.objects.url import parse_url
+from wds_bone.storage import lock
+from wds_bone.storage.object_lock import host_lock
+with host_lock(parse_url(sys.argv[1]), "make-shards"):
+    if child := os.fork():
+        print(child, flush=True)
+        os.kill(os.getpid(), 9)
+    os.close(1)
+    time.sleep(100)
+"""
+
+
+@pytest.mark.fault("B5")
+def test_a_run_waits_for_the_writers_of_a_killed_one(
+    tmp_path: Path, s3: Bucket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    films, out = write_films(tmp_path / "films", 12), s3.prefix / "set"
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": tempfile.gettempdir()}
+    command = [sys.executable, "-c", HOLD_IN_A_CHILD_AND_BE_KILLED, str(out)]
+    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=120, check=False)
+    try:
+        monkeypatch.setattr(lock, "WAIT_FOR_ORPHANS_SECONDS", 0.2)
+        assert make_at(out, *films) == 2
+        assert "make_shards.lock: another run of `wds-bone make-shards` holds this lock" in capsys.readouterr().err
+        assert objects_in(out) == {}
+    finally:
+        os.kill(int(ended.stdout), signal.SIGKILL)
+    monkeypatch.setattr(lock, "WAIT_FOR_ORPHANS_SECONDS", 60)
+    assert make_at(out, *films) == 0
+
+
+@pytest.mark.fault("B1")
+def test_an_upload_that_stalls_is_interrupted_at_once(
+    tmp_path: Path, s3: Bucket, s3_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    interrupted, waited = Event(), []
+
+    def interrupt(request: Request) -> None:
+        if request.method == "PUT" and request.path.endswith("/train-000000.tar"):
+            os.kill(os.getpid(), signal.SIGINT)
+            waited.append(interrupted.wait(20))
+
+    with fault_server(s3_url, interrupt) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
+        close_clients()
+        assert make_at(s3.prefix / "set", *write_films(tmp_path / "films", 12)) == 130
+        interrupted.set()
+        assert "make_shards.lock" not in objects_in(s3.prefix / "set")
+    assert waited == [True]
 
 
 def test_only_one_of_two_writers_creates_an_object(bucket: Bucket):

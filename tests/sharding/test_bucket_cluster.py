@@ -1,5 +1,6 @@
 """A cluster writes to object storage, and reads films from it."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -93,3 +94,14 @@ def test_a_worker_that_cannot_read_the_bucket_is_named_with_the_reason(s3: Bucke
     film = s3.prefix / "film.png"
     problem = find_problem(replace(site, marker=str(Path.cwd()), films={film: 3}), SimpleNamespace(address="tcp://a:1"))
     assert f"worker tcp://a:1: does not see the films of this command, such as {film}" in str(problem)
+
+
+def test_a_worker_without_the_extra_is_named(s3: Bucket, monkeypatch: pytest.MonkeyPatch):
+    close_clients()
+    monkeypatch.delitem(sys.modules, "wds_bone.objects.cloud_objects", raising=False)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    marker, worker = s3.prefix / STAGING_NAME / "0123" / MARKER_NAME, SimpleNamespace(address="tcp://10.0.0.7:4000")
+    for site in (Site(local_versions(), marker, {}), Site(local_versions(), str(Path.cwd()), {s3.prefix / "a.png": 3})):
+        problem = str(find_problem(site, worker))
+        assert problem.startswith("worker tcp://10.0.0.7:4000: ")
+        assert "the package obstore is not installed" in problem

@@ -1,12 +1,15 @@
 import errno
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.sharding.fault_injection import failing_call
 from tests.sharding.film_sets import digests, make, names_in, write_films
+from wds_bone.errors import ShardError
+from wds_bone.sharding.staging import adopt_shard
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME
 
 
@@ -65,6 +68,22 @@ def test_an_unfinished_run_of_another_plan_is_refused_and_discarded_with_replace
     assert digests(out) == digests(tmp_path / "fresh")
 
 
+@pytest.mark.parametrize("name", ["train-000000.tar", "train-000000.index.npy"])
+def test_a_shard_of_an_attempt_that_lacks_a_file_is_not_adopted(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    films, out, attempt = write_films(tmp_path / "films", 20), tmp_path / "out", tmp_path / "attempt"
+    interrupt(out, films, monkeypatch, "train-000002.tar")
+    attempt.mkdir()
+    for path in (out / STAGING_NAME).glob("train-000000.*"):
+        path.rename(attempt / path.name)
+    (attempt / name).unlink()
+    before = names_in(out / STAGING_NAME), names_in(attempt)
+    with pytest.raises(ShardError, match="does not contain the shard that was written there"):
+        adopt_shard(out / STAGING_NAME, attempt, "train-000000.tar")
+    assert (names_in(out / STAGING_NAME), names_in(attempt)) == before
+
+
 @pytest.mark.fault("B1")
 def test_the_old_set_stays_intact_until_the_new_one_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     films, out = write_films(tmp_path / "films", 20), tmp_path / "out"
@@ -88,6 +107,47 @@ def test_a_staging_folder_left_after_the_manifest_was_written_does_not_block_the
     assert (out / STAGING_NAME).exists()
     assert make(out, *write_films(tmp_path / "b", 6, first=10), "--split", "test") == 0
     assert not (out / STAGING_NAME).exists()
+
+
+@pytest.mark.fault("B1")
+def test_a_shard_of_the_set_does_not_count_as_a_lost_one_of_an_unfinished_replacement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    films, out, more = write_films(tmp_path / "films", 20), tmp_path / "out", ("--size", "24", "--replace")
+    make(out, *films)
+    interrupt(out, films, monkeypatch, "train-000002.tar", *more)
+    lost = out / STAGING_NAME / "train-000000.tar"
+    (out / lost.name).write_bytes(b"?" * lost.stat().st_size)
+    lost.unlink()
+    assert make(out, *films, *more) == 0
+    make(tmp_path / "fresh", *films, "--size", "24")
+    assert digests(out) == digests(tmp_path / "fresh")
+
+
+@pytest.mark.fault("B1")
+def test_when_an_unfinished_run_is_discarded_no_record_outlives_its_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    films, out = write_films(tmp_path / "films", 20), tmp_path / "out"
+    interrupt(out, films, monkeypatch, "train-000002.tar")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", unlink_except("train-000001.index.npy"))
+        assert make(out, *films, "--size", "24", "--replace") == 2
+    left = names_in(out / STAGING_NAME)
+    assert [name for name in left if name.endswith(".json")] == ["plan.json"]
+    assert "train-000001.tar" in left
+
+
+def unlink_except(name: str) -> Callable[..., None]:
+    """Return `os.unlink`, except that it fails for this name."""
+    real = os.unlink
+
+    def unlink(path: Path, **options: int) -> None:
+        if Path(path).name == name:
+            failing_call(errno.EIO)()
+        real(path, **options)
+
+    return unlink
 
 
 @pytest.mark.fault("B1")

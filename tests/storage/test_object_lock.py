@@ -15,6 +15,7 @@ import pytest
 from tests.sharding.buckets import WRITABLE_CLOUDS, Bucket, open_bucket
 from wds_bone.errors import ConfigError
 from wds_bone.objects.clients import client_of
+from wds_bone.objects.cloud_objects import CloudObjects
 from wds_bone.objects.url import Url
 from wds_bone.storage.object_lock import prefix_lock
 
@@ -22,6 +23,7 @@ pytest.importorskip("obstore", reason="the extra `s3` is not installed")
 pytestmark = pytest.mark.fault("B5")
 HOLD_AND_BE_KILLED = """
 import os, sys
+from wds_bone.objects.cloud_objects import CloudObjects
 from wds_bone.objects.url import parse_url
 from wds_bone.storage.object_lock import prefix_lock
 with prefix_lock(parse_url(sys.argv[1]), "make-shards"):
@@ -101,8 +103,16 @@ def test_the_lock_of_a_run_that_was_killed_on_this_host_is_taken_over(bucket: Bu
     assert not lock_below(bucket.prefix)
 
 
-def test_the_lock_of_a_container_that_was_restarted_is_taken_over(s3: Bucket):
-    plant_lock(s3.prefix, space="pid:[1]")
+def test_a_lock_counts_as_held_as_soon_as_others_can_see_it(s3: Bucket, monkeypatch: pytest.MonkeyPatch):
+    write = CloudObjects.write
+
+    def write_and_look(client: CloudObjects, url: Url, contents: bytes, *, only_if_absent: bool) -> None:
+        write(client, url, contents, only_if_absent=only_if_absent)
+        monkeypatch.setattr(CloudObjects, "write", write)
+        with pytest.raises(ConfigError, match="holds this lock"), prefix_lock(s3.prefix, "make-shards"):
+            pass
+
+    monkeypatch.setattr(CloudObjects, "write", write_and_look)
     with prefix_lock(s3.prefix, "make-shards"):
         assert lock_below(s3.prefix)
 
@@ -115,8 +125,16 @@ def test_the_lock_of_a_container_that_was_restarted_is_taken_over(s3: Bucket):
         lambda: {"process": dead_process(), "kernel": "a host of the same name"},
         lambda: {"process": dead_process(), "space": "another container"},
         lambda: {"kernel": "a host of the same name"},
+        lambda: {"space": "another container"},
     ],
-    ids=["alive", "other host", "host of the same name", "other container", "same process on another host"],
+    ids=[
+        "alive",
+        "other host",
+        "host of the same name",
+        "other container",
+        "same process on another host",
+        "same process in another container",
+    ],
 )
 def test_the_lock_of_a_run_that_may_be_alive_is_an_error_with_its_holder_and_a_remedy(
     s3: Bucket, holder: Callable[[], dict[str, object]]

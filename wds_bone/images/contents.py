@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from wds_bone.errors import ImageError, WdsBoneError
-from wds_bone.objects.protocol import RemoteError, TooLargeError
+from wds_bone.objects.protocol import TooLargeError
 from wds_bone.objects.url import Url
 from wds_bone.storage.location import Location, open_file
 from wds_bone.storage.remote_files import read_file
@@ -156,13 +156,13 @@ def _read_unchanged(path: Path) -> bytes:
 def _read_object(url: Url) -> bytes:
     try:
         return read_file(url, max_bytes=MAX_FILE_BYTES)
-    except OSError as error:
-        if isinstance(error, RemoteError) and not isinstance(error, TooLargeError):
-            raise _store_error(url, error) from error
+    except (FileNotFoundError, TooLargeError) as error:
         raise read_error(url, error) from error
+    except OSError as error:
+        raise _store_error(url, error) from error
 
 
-def _store_error(url: Url, error: RemoteError) -> WdsBoneError:
+def _store_error(url: Url, error: OSError) -> WdsBoneError:
     """Return the error for a film that the store did not deliver; it is no bad film, which could be left out."""
-    do = "check the connection and the store, and run the command again"
+    do = "check the connection, the credentials and the store, and run the command again"
     return WdsBoneError(f"{url}: cannot be read", expected="an answer", got=error.strerror, do=do)

@@ -15,7 +15,7 @@ import io
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, BinaryIO, TypeVar
@@ -31,6 +31,7 @@ from obstore.exceptions import (
 
 from wds_bone.errors import ConfigError
 from wds_bone.objects.cloud_stores import CREDENTIALS, open_store
+from wds_bone.objects.interruptible import call_interruptibly
 from wds_bone.objects.protocol import ChangedError, RemoteError, Traffic, Version
 from wds_bone.objects.retries import Download, Retries, TransientError
 from wds_bone.objects.sequential import SequentialFile
@@ -87,15 +88,19 @@ class CloudObjects:
 
     def names(self, prefix: Url) -> Sequence[str]:
         """Return the names of the objects directly below a prefix, sorted."""
-        found = self._repeat(prefix, lambda store: obstore.list_with_delimiter(store, prefix.path or None))
-        return sorted(entry["path"].rpartition("/")[2] for entry in found["objects"])
+        return [*self.sizes(prefix, recursive=False)]
 
-    def sizes(self, prefix: Url) -> Mapping[str, int]:
-        """Return the sizes of the objects below a prefix, at any depth, by the rest of their paths, sorted."""
+    def sizes(self, prefix: Url, *, recursive: bool = True) -> Mapping[str, int]:
+        """Return the sizes of all objects below a prefix, or directly below it, by the rest of their paths, sorted."""
 
         def sizes(store: Any) -> dict[str, int]:
-            found = obstore.list(store, prefix.path or None, chunk_size=LIST_SIZE)
-            return {entry["path"]: entry["size"] for chunk in found for entry in chunk}
+            path = prefix.path or None
+            chunks: Iterable[Any]
+            if recursive:
+                chunks = obstore.list(store, path, chunk_size=LIST_SIZE)
+            else:
+                chunks = [obstore.list_with_delimiter(store, path)["objects"]]
+            return {entry["path"]: entry["size"] for chunk in chunks for entry in chunk}
 
         start = f"{prefix.path}/".lstrip("/")
         return {path.removeprefix(start): size for path, size in sorted(self._repeat(prefix, sizes).items())}
@@ -158,7 +163,7 @@ class CloudObjects:
         _check_process(url)
         store = self._store(url, is_upload=is_upload)
         try:
-            return call(store)
+            return call_interruptibly(lambda: call(store)) if is_upload else call(store)
         except (BaseError, OSError, ValueError) as error:
             raise _error_of(error, url.scheme) from None  # its text may contain a secret
 

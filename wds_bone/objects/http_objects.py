@@ -74,7 +74,7 @@ class HttpObjects:
         """Raise an error, because HTTP has no lists."""
         raise RemoteError(_NO_LISTS)
 
-    def sizes(self, prefix: Url) -> Mapping[str, int]:  # noqa: ARG002
+    def sizes(self, prefix: Url, *, recursive: bool = True) -> Mapping[str, int]:  # noqa: ARG002
         """Raise an error, because HTTP has no lists."""
         raise RemoteError(_NO_LISTS)
 

@@ -59,12 +59,13 @@ class HubObjects:
 
     def names(self, prefix: Url) -> Sequence[str]:
         """Return the names of the files directly in a folder, sorted."""
-        return sorted(path.rpartition("/")[2] for path in self._tree(prefix, recursive=False))
+        return [*self.sizes(prefix, recursive=False)]
 
-    def sizes(self, prefix: Url) -> Mapping[str, int]:
-        """Return the sizes of the files in a folder, at any depth, by the rest of their paths, sorted."""
+    def sizes(self, prefix: Url, *, recursive: bool = True) -> Mapping[str, int]:
+        """Return the sizes of all files below a folder, or directly in it, by the rest of their paths, sorted."""
         start = f"{_place(prefix).path}/".lstrip("/")
-        return {path.removeprefix(start): size for path, size in sorted(self._tree(prefix, recursive=True).items())}
+        found = self._tree(prefix, recursive=recursive)
+        return {path.removeprefix(start): size for path, size in sorted(found.items())}
 
     def _tree(self, prefix: Url, *, recursive: bool) -> dict[str, int]:
         """Return the sizes of the files in a folder, by their paths in the repository."""

@@ -104,8 +104,8 @@ class Objects(Protocol):
     def names(self, prefix: Url) -> Sequence[str]:
         """Return the names of the objects directly below a prefix, sorted; `RemoteError` if the store has no lists."""
 
-    def sizes(self, prefix: Url) -> Mapping[str, int]:
-        """Return the sizes of the objects below a prefix, at any depth, by the rest of their paths, sorted."""
+    def sizes(self, prefix: Url, *, recursive: bool = True) -> Mapping[str, int]:
+        """Return the sizes of all objects below a prefix, or directly below it, by the rest of their paths, sorted."""
 
     def write(self, url: Url, contents: bytes | BinaryIO, *, only_if_absent: bool = False) -> None:
         """Write bytes, or a file from its start, as an object, at once, or raise.

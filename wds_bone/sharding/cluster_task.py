@@ -143,14 +143,14 @@ def _num_bytes(file: Location) -> int:
 def _folder_problem(where: str, folder: Location) -> ConfigError | None:
     try:
         _num_bytes(folder)
-    except OSError as error:
+    except (OSError, ConfigError) as error:
         if isinstance(folder, Url):
-            problem = f"{where}: cannot read {folder}, which was just written: {error.strerror}"
-            return ConfigError(problem, do="give the workers the credentials and settings of this command")
+            problem = f"{where}: cannot read {folder}, which was just written: {_reason(error)}"
+            return ConfigError(problem, do="give the workers the packages, credentials and settings of this command")
         return ConfigError(
             f"{where}: does not see the folder of the set, {folder.parents[1]}",
             expected=f"the folder {folder.relative_to(folder.parents[1])} in it, which was just created",
-            got=error.strerror,
+            got=_reason(error),
             do="use an --out on a disk that all workers mount at the same path, or in object storage",
         )
     return None
@@ -161,14 +161,18 @@ def _film_problem(where: str, film: Location, num_bytes: int) -> ConfigError | N
         if (found_bytes := _num_bytes(film)) == num_bytes:
             return None
         got = f"{found_bytes:,} bytes"
-    except OSError as error:
-        got = str(error.strerror)
+    except (OSError, ConfigError) as error:
+        got = _reason(error)
     return ConfigError(
         f"{where}: does not see the films of this command, such as {film}",
         expected=f"{num_bytes:,} bytes",
         got=got,
         do="use --images on a disk that all workers mount at the same path, or in object storage that all can read",
     )
+
+
+def _reason(error: OSError | ConfigError) -> str:
+    return error.problem if isinstance(error, ConfigError) else str(error.strerror)
 
 
 def _with_worker(error: WdsBoneError, address: str) -> WdsBoneError:

@@ -64,7 +64,7 @@ def write_shards(
     settings: WriterSettings,
     *,
     workers: int,
-    lock: Lock | None,
+    lock: Lock,
     show: Callable[[int], None],
 ) -> None:
     """Write `shards`, at most `workers` at a time, and call `show` regularly with the number of samples done.
@@ -73,7 +73,7 @@ def write_shards(
         shards: the shards.
         settings: the settings of all of them.
         workers: the number of processes.
-        lock: the lock on the folder of the set, which the processes hold too; None for a prefix in object storage.
+        lock: the lock of the set, which the processes hold too.
         show: is called with the number of samples done.
 
     Raises:
@@ -94,7 +94,7 @@ def _write_in_processes(
     settings: WriterSettings,
     *,
     workers: int,
-    lock: Lock | None,
+    lock: Lock,
     show: Callable[[int], None],
 ) -> None:
     # The fork server imports everything only once, so it is faster than spawning, and it is safe with threads.
@@ -146,7 +146,7 @@ def _kill_fork_server() -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _start(context: Any, shard: ShardPlan, rest: tuple[WriterSettings, Lock | None, Any, int]) -> _RunningWriter:
+def _start(context: Any, shard: ShardPlan, rest: tuple[WriterSettings, Lock, Any, int]) -> _RunningWriter:
     with _start_errors():
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=_run_writer, args=(sender, shard, *rest), name=shard.name)
@@ -210,7 +210,7 @@ def _run_writer(
     errors: "connection.Connection[Any, Any]",
     shard: ShardPlan,
     settings: WriterSettings,
-    _lock: Lock | None,  # held until this process ends
+    _lock: Lock,  # held until this process ends
     counts: Any,
     number: int,
 ) -> None:

@@ -111,15 +111,15 @@ def adopt_shard(staging: Location, attempt: Location, shard_name: str) -> None:
     """Move a finished shard from the folder of an attempt into `staging`, its record last.
 
     Raises:
-        ShardError: if the folder has no record of the shard, or a damaged one.
+        ShardError: if the folder has no record of the shard, or a damaged one, or not all of its files.
         WdsBoneError: if a file cannot be moved.
     """
     record = read_record(attempt, shard_name)
-    if record is None or record.entry.name != shard_name:
+    if record is None or record.entry.name != shard_name or not _is_whole(record.entry, file_sizes(attempt)):
         raise ShardError(
             f"{attempt}: does not contain the shard that was written there",
-            expected=f"{shard_name} and its record",
-            got="none" if record is None else record.entry.name,
+            expected=f"{shard_name}, its indexes and its record",
+            got="none" if record is None else ", ".join(names_in(attempt)),
             do="make sure that all machines share this folder, and run the command again",
         )
     for names in (_file_names(record.entry), (record_path(attempt, shard_name).name,)):
@@ -129,10 +129,14 @@ def adopt_shard(staging: Location, attempt: Location, shard_name: str) -> None:
 
 
 def finished_records(out: Location, shard_names: Collection[str]) -> dict[str, ShardRecord]:
-    """Return the records of those shards whose files all exist, in staging or (after a crash) already in the set."""
+    """Return the records of those shards whose files all exist, in staging or (after a crash) already in the set.
+
+    What the manifest lists is none of them: before a shard is moved, `retire_splits` deletes a manifest that lists it.
+    """
     staging = out / STAGING_NAME
-    staged = file_sizes(staging)
-    sizes = file_sizes(out) | staged
+    staged, present = file_sizes(staging), file_sizes(out)
+    listed = read_manifest(out / MANIFEST_NAME).shard_entries if MANIFEST_NAME in present else {}
+    sizes = {name: size for name, size in present.items() if name not in listed} | staged
     recorded = [staging / name for name in shard_names if record_path(staging, name).name in staged]
     records = for_each(lambda path: read_record(staging, path.name), recorded)
     return {record.entry.name: record for record in records if record is not None and _is_whole(record.entry, sizes)}
@@ -219,8 +223,12 @@ def _refuse_unlisted_shards(out: Location, splits: Sequence[str]) -> None:
 
 
 def _clear(staging: Location, *, keep: Collection[str]) -> None:
+    """Delete all files except these; the records first, so that none of them outlives its shard."""
     _remove_attempts(staging)
-    delete_files(staging, [name for name in names_in(staging) if name not in keep])
+    names = [name for name in names_in(staging) if name not in keep]
+    for are_records in (True, False):
+        delete_files(staging, [name for name in names if name.endswith(".json") == are_records])
+        sync_names(staging)
 
 
 def _remove_attempts(staging: Location) -> None:

@@ -6,6 +6,7 @@ Invariant: the record exists only if all files it describes are on disk, and the
 """
 
 import dataclasses
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from wds_bone.errors import ImageError, WdsBoneError
+from wds_bone.errors import ImageError, ShardError, WdsBoneError
 from wds_bone.labels.read import RejectedSample
+from wds_bone.objects.url import Url
 from wds_bone.phantom import Hand
 from wds_bone.sharding.plan import ShardPlan
 from wds_bone.sharding.source_images import read_sources, sample_fields
@@ -28,6 +30,8 @@ from wds_bone.shards.sidecars import write_sidecars
 from wds_bone.storage.durable import read_parsed, write_atomically, write_bytes_atomically
 from wds_bone.storage.location import Location, exists
 
+S3_COPY_BYTES = 5 * 2**30
+"""The largest object that S3 copies in one request: docs.aws.amazon.com, API reference of CopyObject."""
 _DELETE_RECORD = "delete this file and run the command again; the shard is written again"
 
 
@@ -56,6 +60,7 @@ def write_shard(
 
     Raises:
         ImageError: if a film cannot be read, or more than `max_bad` films.
+        ShardError: if the tar is larger than S3 can copy.
         WdsBoneError: if a file cannot be written.
     """
     rejected: list[RejectedSample] = []
@@ -70,6 +75,7 @@ def write_shard(
                 if (sample := _encode_sample(source, pixels, image, rejected, max_bad)) is not None:
                     tar.write(sample)
                 count(number)
+        _check_copyable(folder / shard.name, stream.seek(0, io.SEEK_END))
         scanned.append(scan_file(stream, folder / shard.name))
 
     write_atomically(folder / shard.name, write)
@@ -77,6 +83,17 @@ def write_shard(
     record = ShardRecord(entry, tuple(rejected))
     write_bytes_atomically(record_path(folder, shard.name), json.dumps(dataclasses.asdict(record)).encode())
     return record
+
+
+def _check_copyable(path: Location, num_bytes: int) -> None:
+    """Refuse a shard that S3 could not copy into its place, before it is sent."""
+    if isinstance(path, Url) and path.scheme == "s3" and num_bytes > S3_COPY_BYTES:
+        raise ShardError(
+            f"{path}: is too large to be copied within the store",
+            expected=f"at most {S3_COPY_BYTES:,} bytes",
+            got=f"{num_bytes:,} bytes",
+            do="run the command again with a smaller --samples-per-shard and --replace",
+        )
 
 
 def _groups_of(shard: ShardPlan, scanned: ScannedShard) -> Groups | None:

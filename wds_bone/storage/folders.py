@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from wds_bone.errors import ConfigError
@@ -69,9 +70,17 @@ def file_sizes(folder: Location) -> dict[str, int]:
     """Return the sizes of the files in a folder, by name, or of all objects directly below a prefix, in one listing."""
     with storage_errors(folder):
         if isinstance(folder, Url):
-            return {name: size for name, size in client_of(folder).sizes(folder).items() if "/" not in name}
-        with os.scandir(folder) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+            return dict(client_of(folder).sizes(folder, recursive=False))
+        return _sizes_of_files(folder)
+
+
+def _sizes_of_files(folder: Path) -> dict[str, int]:
+    sizes = {}
+    with os.scandir(folder) as entries:
+        for entry in filter(os.DirEntry.is_file, entries):
+            with suppress(FileNotFoundError):  # another program may have deleted a file of its own
+                sizes[entry.name] = entry.stat().st_size
+    return sizes
 
 
 def folders_in(folder: Location) -> list[Location]:

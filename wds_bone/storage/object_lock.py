@@ -3,13 +3,14 @@
 In: the prefix, and the command that is about to write.
 Out: a lock, held while the `with` block runs: an object that describes its holder.
 Invariant: of all runs that write the object, the store lets only one create it. No store releases a lock when its
-holder is killed; a later run on the same host takes it over, and any other run reports how to delete it.
+holder is killed; a later run on the same host and in the same container takes it over, and any other run reports how to
+delete it.
 
 Host names and process ids are not unique: two hosts may have the same name, and containers of one host have their own
 processes. So the lock also records the start of the kernel and the namespace of the process ids.
 """
 
-import fcntl
+import hashlib
 import os
 import secrets
 import shlex
@@ -24,7 +25,7 @@ from wds_bone.errors import ConfigError
 from wds_bone.objects.clients import client_of
 from wds_bone.objects.url import Url
 from wds_bone.storage.durable import storage_errors
-from wds_bone.storage.lock import describe_holder, lock_name, may_be_alive
+from wds_bone.storage.lock import Lock, describe_holder, folder_lock, lock_name, may_be_alive
 
 MAX_BYTES = 1000
 _DELETE = {
@@ -47,21 +48,36 @@ def prefix_lock(prefix: Url, command: str) -> Iterator[None]:
     """
     url = prefix / lock_name(command)
     own = _Holder(describe_holder(), _kernel(), _namespace(), secrets.token_hex(8))
-    with storage_errors(url), _one_at_a_time():
-        holder = _create(url, own)
-        if holder is not None and _has_ended(holder, own):
-            client_of(url).delete(url)
-            holder = _create(url, own)
-    if holder is not None:
-        raise _locked_error(holder.description, url, command)
-    _held.add(own.number)
+    _held.add(own.number)  # before another thread can see the lock
     try:
-        yield
+        with storage_errors(url):
+            holder = _create_or_take_over(url, own)
+        if holder is not None:
+            raise _locked_error(holder.description, url, command)
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # an error of the block is the one to report
+                if _read(url) == own:  # a user may have deleted it, and another run may hold its own
+                    client_of(url).delete(url)
     finally:
         _held.remove(own.number)
-        with suppress(OSError):  # an error of the block is the one to report
-            if _read(url) == own:  # a user may have deleted it, and another run may hold its own
-                client_of(url).delete(url)
+
+
+@contextmanager
+def host_lock(prefix: Url, command: str) -> Iterator[Lock]:
+    """Hold a lock of `prefix` among the runs of this user on this host; processes that it is sent to hold it too.
+
+    It is to be held around `prefix_lock`: two runs must not take over one lock at the same time, and the writers of a
+    killed run may still be writing below the prefix.
+
+    Raises:
+        ConfigError: if another run of the command, or one of its writers, holds the lock.
+        WdsBoneError: if it cannot be created in the folder for temporary files.
+    """
+    digest = hashlib.sha256(str(prefix).encode()).hexdigest()[:16]
+    with folder_lock(Path(tempfile.gettempdir()) / f"wds_bone-{os.getuid()}-{digest}", command) as lock:
+        yield lock
 
 
 class _Holder(NamedTuple):
@@ -88,12 +104,20 @@ def _namespace() -> str:
 
 def _has_ended(holder: _Holder, own: _Holder) -> bool:
     """Return whether the holder ran on this host and has certainly ended."""
-    if holder.kernel != own.kernel:
+    if (holder.kernel, holder.namespace) != (own.kernel, own.namespace):
         return False
-    # A container that was restarted has the same name and process id as before, in another namespace.
     if holder.description.partition(", ")[0] == own.description.partition(", ")[0]:
         return holder.number not in _held
-    return holder.namespace == own.namespace and not may_be_alive(holder.description)
+    return not may_be_alive(holder.description)
+
+
+def _create_or_take_over(url: Url, own: _Holder) -> _Holder | None:
+    """Create the lock, also in place of one whose holder has ended, or return who holds it."""
+    holder = _create(url, own)
+    if holder is None or not _has_ended(holder, own):
+        return holder
+    client_of(url).delete(url)
+    return _create(url, own)
 
 
 def _create(url: Url, own: _Holder) -> _Holder | None:
@@ -114,17 +138,6 @@ def _read(url: Url) -> _Holder | None:
     except FileNotFoundError:
         return None
     return _Holder(*lines[: len(_Holder._fields)]) if lines else _Holder("")
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Let only one process of this host find out at a time that a holder has ended, and replace its lock."""
-    descriptor = os.open(tempfile.gettempdir(), os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _locked_error(holder: str, url: Url, command: str) -> ConfigError:
