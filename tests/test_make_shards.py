@@ -142,7 +142,7 @@ def test_the_writers_of_a_checkout_are_its_own_even_if_another_version_is_instal
     shutil.copytree(root / "wds_bone", copy / "wds_bone", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(root / "scripts", copy / "scripts")
     with (copy / "wds_bone" / "sharding" / "writer.py").open("a") as module:
-        module.write(f"import os\nPath({str(tmp_path)!r}, f'import-{{os.getpid()}}').touch()\n")
+        module.write(f"import os, pathlib\npathlib.Path({str(tmp_path)!r}, f'import-{{os.getpid()}}').touch()\n")
     command = [sys.executable, str(copy / "scripts" / "make_shards.py"), "--out", str(tmp_path / "out"), *HANDS]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     assert subprocess.run(command, cwd=tmp_path, env=environment, timeout=DEADLINE_SECONDS).returncode == 0
