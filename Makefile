@@ -34,7 +34,7 @@ demo: $(READY) ## draw synthetic hands, make shards, train, evaluate: two to fiv
 	@echo "numbers    runs/demo/report/metrics.json"
 	@echo "figures    runs/demo/report/*.png"
 
-test: $(READY) ## run the tests that every change must pass: five minutes on two cores
+test: $(READY) ## run the tests that every change must pass: six minutes on two cores
 	$(PYTEST)
 
 test-slow: $(READY) ## run the tests with subprocesses, kills and real trainings: half an hour
