@@ -1,9 +1,8 @@
 """A client that reads a folder as if it were object storage, and can be told to fail, to wait or to return nonsense."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 from wds_bone.objects.protocol import RemoteError, Traffic, Version
 from wds_bone.objects.url import Url
@@ -17,7 +16,7 @@ def unchanged(_offset: int, contents: bytes) -> bytes:
 
 
 class FolderObjects:
-    """The files of a folder; the last part of a URL is the name of the file.
+    """The files of a folder, which are only read; the last part of a URL is the name of the file.
 
     Attributes:
         traffic: what was read.
@@ -53,18 +52,3 @@ class FolderObjects:
 
     def close(self) -> None:
         self._closed.set()
-
-    def read_all(self, url: Url, *, max_bytes: int) -> bytes:
-        raise NotImplementedError
-
-    def open(self, url: Url) -> BinaryIO:
-        raise NotImplementedError
-
-    def names(self, prefix: Url) -> Sequence[str]:
-        raise NotImplementedError
-
-    def write(self, url: Url, contents: bytes, *, only_if_absent: bool = False) -> None:
-        raise NotImplementedError
-
-    def delete(self, url: Url) -> None:
-        raise NotImplementedError
