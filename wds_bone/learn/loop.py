@@ -112,7 +112,7 @@ def train_step(learner: Learner, batch: Batch, *, step: int, recipe: Recipe, ran
     clip_norm = recipe.config.clip_norm
     skipped = update_weights(learner.model, learner.optimizer, loss=shares, rate=rate, clip_norm=clip_norm)
     average_statistics(learner.model, ranks)
-    update_ema(learner.ema, learner.model, decay=ema_decay(step, largest=recipe.ema))
+    update_ema(learner.averaged, decay=ema_decay(step, largest=recipe.ema))
     return copy_loss_to_host(shares, skipped, step=step + 1)
 
 
