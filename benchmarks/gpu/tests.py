@@ -1,0 +1,56 @@
+"""Do the tests that need a GPU pass?
+
+Command:   python -m benchmarks.gpu.tests [--device cuda]
+Method:    pytest on the files `test_*_cuda.py`, and nothing else, because the packages of other tests may be missing.
+Machine:   one CUDA GPU; with `--device cpu` all tests are collected and skipped.
+Result:    gpu-tests-<device>.json: the outcome of each test, with its message if it failed or was skipped.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from benchmarks.gpu.limited import ROOT, run_limited
+from benchmarks.gpu.report import Options, Report, run_part
+
+_MAX_MESSAGE = 4000
+
+
+def outcome_of(case: ElementTree.Element) -> dict[str, Any]:
+    """Return the name, outcome, duration and message of a test from JUnit's XML."""
+    found = next((child for child in case if child.tag in ("failure", "error", "skipped")), None)
+    outcome = {None: "passed", "failure": "failed", "error": "failed", "skipped": "skipped"}
+    message = "" if found is None else f"{found.get('message', '')}\n{found.text or ''}"
+    return {
+        "test": f"{case.get('classname')}::{case.get('name')}",
+        "outcome": outcome[None if found is None else found.tag],
+        "seconds": float(case.get("time", "0")),
+        "message": message.strip()[:_MAX_MESSAGE],
+    }
+
+
+def measure(options: Options, report: Report) -> None:
+    """Run the tests, and report each of them."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read once, and needed by tests that compare bits
+    if options.is_small:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*_cuda.py"))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "junit.xml"
+        command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", f"--junitxml={path}", *files]
+        ended = run_limited(command, seconds=report.seconds_left)
+        cases = list(ElementTree.parse(path).iter("testcase")) if path.exists() else []
+    tests = [outcome_of(case) for case in cases]
+    counts = {name: sum(test["outcome"] == name for test in tests) for name in ("passed", "failed", "skipped")}
+    report.add(**counts, tests=tests)
+    if ended.exit_code != 0:
+        report.add_error(f"pytest ended with exit code {ended.exit_code}: {counts['failed']} tests failed")
+    if not options.is_small and counts["skipped"]:
+        report.add_error(f"{counts['skipped']} tests were skipped: {tests[0]['message']}")
+
+
+if __name__ == "__main__":
+    run_part("tests", __doc__, measure)
