@@ -41,7 +41,8 @@ def test_every_part_can_be_tried_out_on_a_cpu(tmp_path: Path) -> None:
     assert set(results["loader"]["sizes"]) == {"64", "128"}
     assert results["loader"]["sizes"]["64"]["of_linear"]["stream"]["1"] == 1.0
     assert results["train"]["validation"]["val_mae_months"] > 0
-    assert results["train"]["evaluation"]["num_samples"] == 6
+    assert results["train"]["images_per_second"] > 0
+    assert results["train"]["evaluation"]["errors"]["all"]["num_samples"] == 4
     assert set(read(tmp_path / "gpu-summary-cpu.json")["parts"]) == set(PARTS)
 
 

@@ -5,7 +5,7 @@ Out: endless generators of the number of images in each batch.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle, islice
 from typing import Any
@@ -20,7 +20,7 @@ CHUNK = 16
 """Films that a thread decodes at a time, as in the loader."""
 
 
-def decode_in_threads(films: Sequence[bytes], *, size: int, threads: int) -> Iterator[int]:
+def decode_in_threads(films: Sequence[bytes], *, size: int, threads: int) -> Generator[int]:
     """Decode the films again and again with some threads, into memory that is reused."""
     endless, pixels = cycle(films), np.empty((2 * threads, size, size, 1), np.uint8)
 
@@ -53,7 +53,7 @@ def find_nvjpeg(device: str) -> Decoder | None:
     return decode_jpeg
 
 
-def decode_on_gpu(decode_jpeg: Decoder, films: Sequence[bytes]) -> Iterator[int]:
+def decode_on_gpu(decode_jpeg: Decoder, films: Sequence[bytes]) -> Generator[int]:
     """Decode batches of the films again and again on the GPU, including the copy of the bytes."""
     import torch
 

@@ -49,7 +49,7 @@ class Case:
 
 MODELS = (("resnet18", 256, 120), ("convnext_tiny", 512, 12), ("efficientnet_v2_s", 512, 25))
 CASES = [Case(*model, compiled=compiled) for compiled in (False, True) for model in MODELS]
-SMALL_CASES = [Case("shufflenet_v2_x0_5", 64, 3, batch_size=8)]
+SMALL_CASES = [Case("shufflenet_v2_x0_5", 64, 2, batch_size=4)]
 
 
 def measure_case(case: Case, shards: Path, options: Options, report: Report) -> dict[str, Any] | None:

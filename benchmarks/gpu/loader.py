@@ -12,9 +12,11 @@ Result:    gpu-loader-<device>.json.
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +28,7 @@ from benchmarks.loaders import BATCH_SIZE
 from benchmarks.rounds import print_table, run_rounds
 from benchmarks.targets import Target
 from wds_bone import BoneAgeStream
+from wds_bone.stream.load import BATCHES_AHEAD
 from wds_bone.stream.settings import available_cores
 
 THREADS, SIZES, NUM_ROUNDS, ROUND_SECONDS = (1, 2, 4, 8, 16), (256, 512), 3, 1.5
@@ -33,24 +36,7 @@ SMALL_THREADS, SMALL_SIZES, SMALL_SECONDS = (1, 2), (64, 128), 0.1
 OURS, DECODER, NVJPEG = "stream", "decoder alone", "nvJPEG"
 
 
-def images_per_second(batches: Iterator[int], *, seconds: float, cpu_seconds: list[float]) -> float:
-    """Take batches for some seconds, and return the images per second; the CPU time per image goes to `cpu_seconds`.
-
-    Args:
-        batches: yields the number of images of each batch.
-        seconds: how long to take batches.
-        cpu_seconds: a list to append to.
-    """
-    next(batches)  # what was loaded in advance
-    start, cpu_start, num_images = time.perf_counter(), time.process_time(), 0
-    while time.perf_counter() - start < seconds:
-        num_images += next(batches)
-    elapsed = time.perf_counter() - start
-    cpu_seconds.append((time.process_time() - cpu_start) / num_images)
-    return num_images / elapsed
-
-
-def stream_batches(shards: Path, options: Options, *, threads: int) -> Iterator[int]:
+def stream_batches(shards: Path, options: Options, *, threads: int) -> Generator[int]:
     """Yield the number of images of each batch that arrives on the device."""
     import torch
 
@@ -70,24 +56,50 @@ def read_films(shards: Path) -> list[bytes]:
     return films
 
 
-def measure_size(shards: Path, options: Options, *, size: int, stack: ExitStack) -> dict[str, Any]:
-    """Return the images per second, and the CPU time per image, of every candidate at one size."""
-    films, seconds = read_films(shards), SMALL_SECONDS if options.is_small else ROUND_SECONDS
-    sources: dict[str, Iterator[int]] = {}
+@dataclass(frozen=True)
+class Source:
+    """A source of decoded images: the number of images of each of its batches, and how many it decodes in advance."""
+
+    batches: Generator[int]
+    num_ahead: int
+
+    def images_per_second(self, *, seconds: float, cpu_seconds: list[float]) -> float:
+        """Take batches for some seconds; the CPU time per image goes to `cpu_seconds`."""
+        deque(islice(self.batches, self.num_ahead), maxlen=0)  # decoded while others were measured
+        start, cpu_start, num_images = time.perf_counter(), time.process_time(), 0
+        while time.perf_counter() - start < seconds:
+            num_images += next(self.batches)
+        elapsed = time.perf_counter() - start
+        cpu_seconds.append((time.process_time() - cpu_start) / num_images)
+        return num_images / elapsed
+
+
+def open_sources(shards: Path, films: list[bytes], options: Options, *, size: int) -> dict[str, Source]:
+    """Return all sources at one size, by name."""
+    sources = {}
     for threads in SMALL_THREADS if options.is_small else [count for count in THREADS if count <= available_cores()]:
-        sources[f"{OURS}, {threads}"] = stream_batches(shards, options, threads=threads)
-        sources[f"{DECODER}, {threads}"] = decode_in_threads(films, size=size, threads=threads)
+        ours = stream_batches(shards, options, threads=threads)
+        decoder = decode_in_threads(films, size=size, threads=threads)
+        sources[f"{OURS}, {threads}"] = Source(ours, BATCHES_AHEAD + 2)
+        sources[f"{DECODER}, {threads}"] = Source(decoder, 2 * threads)
     nvjpeg = find_nvjpeg(options.device)
     if nvjpeg is not None:
-        sources[NVJPEG] = decode_on_gpu(nvjpeg, films)
+        sources[NVJPEG] = Source(decode_on_gpu(nvjpeg, films), 0)
+    return sources
+
+
+def measure_size(shards: Path, options: Options, *, size: int) -> dict[str, Any]:
+    """Return the images per second, and the CPU time per image, of every source at one size."""
+    films, seconds = read_films(shards), SMALL_SECONDS if options.is_small else ROUND_SECONDS
+    sources = open_sources(shards, films, options, size=size)
     cpu_seconds: dict[str, list[float]] = {name: [] for name in sources}
     candidates: dict[str, Callable[[], float]] = {
-        name: partial(images_per_second, source, seconds=seconds, cpu_seconds=cpu_seconds[name])
+        name: partial(source.images_per_second, seconds=seconds, cpu_seconds=cpu_seconds[name])
         for name, source in sources.items()
     }
-    for source in sources.values():
-        stack.callback(source.close)
     speeds = run_rounds(candidates, num_rounds=NUM_ROUNDS)
+    for source in sources.values():
+        source.batches.close()
     print_table(speeds, unit=f"images per second at {size} pixels", reference=f"{OURS}, 1")
     kilobytes = sum(map(len, films)) / len(films) / 1000
     return {"images_per_second": speeds, "cpu_seconds_per_image": cpu_seconds, "kilobytes_per_film": kilobytes}
@@ -108,9 +120,9 @@ def measure(options: Options, report: Report) -> None:
     nvjpeg = find_nvjpeg(options.device)
     report.add(nvjpeg="not available" if nvjpeg is None else nvjpeg.__module__)
     for size in SMALL_SIZES if options.is_small else SIZES:
-        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        with tempfile.TemporaryDirectory() as folder:
             shards = write_set(Path(folder) / "set", options, size=size, num_hands=80 if options.is_small else 600)
-            result = measure_size(shards, options, size=size, stack=stack)
+            result = measure_size(shards, options, size=size)
         result["of_linear"] = {name: scaling(result["images_per_second"], name) for name in (OURS, DECODER)}
         measured[str(size)] = result
         report.add(sizes=measured)

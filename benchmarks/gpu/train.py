@@ -29,7 +29,7 @@ from wds_bone.learn.loop import train_step
 from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
 
 NUM_HANDS, HAND_PIXELS = 8000, 256
-SMALL_NUM_HANDS, SMALL_PIXELS, SMALL_SECONDS = 60, 64, 5.0
+SMALL_NUM_HANDS, SMALL_PIXELS, SMALL_SECONDS = 40, 64, 0.5
 SMALL_MODEL = "shufflenet_v2_x0_5"
 SPARE_SECONDS = 45.0
 """For the evaluation, and because a training slows down while others use the machine."""
@@ -61,7 +61,8 @@ def train(shards: Path, folder: Path, options: Options, report: Report) -> None:
     gc.collect()
     torch.cuda.empty_cache()  # the training below is another process
     argv = ["--train", str(shards), "--out", str(folder), "--model", model, "--device", options.device]
-    command = [sys.executable, "-m", "wds_bone.train", *argv, "--epochs", str(epochs)]
+    log_every = "1" if options.is_small else "20"
+    command = [sys.executable, "-m", "wds_bone.train", *argv, "--epochs", str(epochs), "--log-every", log_every]
     ended = run_limited(command, seconds=report.seconds_left - SPARE_SECONDS / 2)
     metrics = folder / "metrics.jsonl"
     lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
