@@ -1,7 +1,7 @@
 """Do the tests that need a GPU pass?
 
 Command:   python -m benchmarks.gpu.tests [--device cuda]
-Method:    pytest on the files `test_*_cuda.py`, and nothing else, because the packages of other tests may be missing.
+Method:    pytest on the files `test_*_cuda.py`, one after another; the packages of other tests may be missing.
 Machine:   one CUDA GPU; with `--device cpu` all tests are collected and skipped.
 Result:    gpu-tests-<device>.json: the outcome of each test, with its message if it failed or was skipped.
 """
@@ -9,6 +9,7 @@ Result:    gpu-tests-<device>.json: the outcome of each test, with its message i
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -32,26 +33,34 @@ def outcome_of(case: ElementTree.Element) -> dict[str, Any]:
     }
 
 
+def run_files(names: Sequence[str], report: Report) -> list[dict[str, Any]]:
+    """Run the tests of some files, and return their outcomes; an error if they did not all pass or were killed."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / "junit.xml"
+        # The versions of the machine are not those of this project, so their warnings are no failures.
+        options = ["-m", "gpu", "-W", "default", "-p", "no:cacheprovider", f"--junitxml={results}", *names]
+        ended = run_limited([sys.executable, "-m", "pytest", *options], seconds=report.seconds_left)
+        tests = [outcome_of(case) for case in ElementTree.parse(results).iter("testcase")] if results.exists() else []
+    if ended.exit_code != 0:
+        num_failed = sum(test["outcome"] == "failed" for test in tests)
+        report.add_error(
+            f"{', '.join(names)}: pytest ended with exit code {ended.exit_code}: {num_failed} tests failed"
+        )
+    return tests
+
+
 def measure(options: Options, report: Report) -> None:
-    """Run the tests, and report each of them."""
+    """Run the tests file by file, and report each test."""
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read once, and needed by tests that compare bits
     if options.is_small:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*_cuda.py"))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "junit.xml"
-        # The versions of the machine are not those of this project, so their warnings are no failures.
-        options_of_pytest = ["-m", "gpu", "-W", "default", "-p", "no:cacheprovider", f"--junitxml={path}"]
-        command = [sys.executable, "-m", "pytest", *options_of_pytest, *files]
-        ended = run_limited(command, seconds=report.seconds_left)
-        cases = list(ElementTree.parse(path).iter("testcase")) if path.exists() else []
-    tests = [outcome_of(case) for case in cases]
-    counts = {name: sum(test["outcome"] == name for test in tests) for name in ("passed", "failed", "skipped")}
-    report.add(**counts, tests=tests)
-    if ended.exit_code != 0:
-        report.add_error(f"pytest ended with exit code {ended.exit_code}: {counts['failed']} tests failed")
+    files, tests = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*_cuda.py")), []
+    for names in [files] if options.is_small else [[name] for name in files]:  # a test that hangs hides no other file
+        tests += run_files(names, report)
+        counts = {name: sum(test["outcome"] == name for test in tests) for name in ("passed", "failed", "skipped")}
+        report.add(**counts, tests=tests)
     if not options.is_small and counts["skipped"]:
-        report.add_error(f"{counts['skipped']} tests were skipped: {tests[0]['message']}")
+        report.add_error(f"{counts['skipped']} tests were skipped")
 
 
 if __name__ == "__main__":
