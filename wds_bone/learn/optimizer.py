@@ -81,7 +81,7 @@ def copy_for_ema(model: Model) -> Model:
 class AveragedTensors:
     """The tensors of an average, and those of its model in the same order; both are only ever changed in place.
 
-    They are listed once, because `state_dict` of a deep model takes as long as launching a tenth of a step on a GPU.
+    They are listed once, because `state_dict` of a deep model takes milliseconds, in which a GPU gets no work.
     """
 
     kept_floats: list[Tensor]
