@@ -9,7 +9,14 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 BENCH_READY := $(VENV)/.bench-ready
 FILMS := $(if $(IMAGES),--images $(IMAGES))
 
-.PHONY: help demo test test-slow test-stress lint types check bench clean
+# A machine with a GPU has its own PyTorch and often no network, so `make gpu` installs nothing but carried wheels.
+DEVICE ?= cuda
+MINUTES ?= 8
+OUT ?= benchmarks/results
+GPU_PYTHON := $(if $(wildcard $(READY)),$(BIN)/python,$(PYTHON))
+GPU_PACKAGES := $(CURDIR)/build/gpu-packages
+
+.PHONY: help demo test test-slow test-stress lint types check bench gpu gpu-carry clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -62,6 +69,13 @@ bench: $(BENCH_READY) ## run the benchmarks with all peers, an hour and a half; 
 	$(BIN)/python -m benchmarks.writer $(FILMS) --repeat 10
 	$(BIN)/python -m benchmarks.headspace
 	$(BIN)/python -m benchmarks.remote $(FILMS)
+
+gpu: ## check a GPU: PART=tests|headspace|loader|train (default: all), eight minutes each; DEVICE=cpu tries it out
+	$(if $(WHEELS),$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target $(GPU_PACKAGES) $(WHEELS)/*.whl)
+	PYTHONPATH=$(CURDIR):$(GPU_PACKAGES):$(PYTHONPATH) $(GPU_PYTHON) -m benchmarks.gpu $(PART) --device $(DEVICE) --minutes $(MINUTES) --out $(OUT) $(FILMS)
+
+gpu-carry: $(READY) ## collect wheels and films for a GPU machine without a network: LABELS=FILE IMAGES=FOLDER SIZE=512
+	$(BIN)/python -m benchmarks.gpu.carry $(if $(LABELS),--labels $(LABELS)) $(FILMS) $(if $(SIZE),--size $(SIZE))
 
 clean: ## remove the environment, the demo and the caches
 	rm -rf $(VENV) runs/demo build benchmarks/.environments benchmarks/.work *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,17 +1,20 @@
 """How much faster would training be if loading batches took no time?
 
 Command:   python -m benchmarks.headspace [--shards FOLDER] [--model convnext_tiny] [--image-size 512] [--device cuda]
+           [--compile]
 Compared:  training steps on batches from the stream; the same steps on one batch that stays on the device, which is
            the upper limit for any loader; on a CPU, also a plain script with all images in RAM.
-Method:    `wds_bone.learn.loop.train_step`, --steps steps per round; and the fraction of time spent waiting.
+Method:    `wds_bone.learn.loop.train_step`, --steps steps per round; a GPU is never more than one step behind, as in
+           training. Also the fraction of time spent waiting.
 Machine:   a CPU, or one CUDA GPU.
-Result:    benchmarks/results/headspace-<model>-<size>-<device>.json. Without --shards it draws synthetic hands.
+Result:    headspace-<model>-<size>-<device>[-compiled].json. Without --shards it draws synthetic hands.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import repeat
 from pathlib import Path
@@ -19,17 +22,19 @@ from pathlib import Path
 import torch
 
 from benchmarks.plain_script import plain_steps
-from benchmarks.rounds import add_rounds_argument, print_table, print_targets, run_rounds, save_result
-from benchmarks.targets import headspace_targets
+from benchmarks.rounds import RESULTS, add_rounds_argument, print_table, print_targets, run_rounds, save_result
+from benchmarks.targets import as_json, headspace_targets
 from wds_bone.distributed.ranks import Ranks
-from wds_bone.distributed.resources import Stopwatch
+from wds_bone.distributed.resources import Stopwatch, peak_bytes
 from wds_bone.learn.assemble import assemble_run, open_streams
+from wds_bone.learn.finite_check import PendingLoss, check_losses
 from wds_bone.learn.loop import train_step
 from wds_bone.learn.run import Run
 from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
 from wds_bone.make_shards import main as make_shards
 from wds_bone.stream.batch import Batch
 
+SETTINGS = ("model", "image_size", "batch_size", "device", "precision", "compile")
 STREAM, CEILING, PLAIN = "stream", "one cached batch", "plain script, all in RAM"
 
 
@@ -40,13 +45,13 @@ def timed_steps(run: Run, batches: Iterator[Batch], *, num_steps: int, waits: li
     """
 
     def measure() -> float:
-        stopwatch, start = Stopwatch(), time.perf_counter()
+        stopwatch, losses, start = Stopwatch(), deque[PendingLoss](), time.perf_counter()
         for step in range(num_steps):
             with stopwatch.waiting():
                 batch = next(batches)
-            train_step(run.learner, batch, step=step, recipe=run.recipe, ranks=run.ranks)
-        if batch.image.is_cuda:
-            torch.cuda.synchronize()
+            losses.append(train_step(run.learner, batch, step=step, recipe=run.recipe, ranks=run.ranks))
+            check_losses(losses, run.train_stream.step_keys, leave=1 if batch.image.is_cuda else 0)
+        check_losses(losses, run.train_stream.step_keys)
         waits.append(stopwatch.lap()[1])
         return num_steps * run.recipe.global_batch_size / (time.perf_counter() - start)
 
@@ -73,7 +78,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--device", choices=["auto", "cpu", "cuda"], default="auto", help="device to train on (default: %(default)s)"
     )
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="(default: %(default)s)")
     parser.add_argument("--compile", action="store_true", help="compile the model (default: off)")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FOLDER", help="folder of the result")
     parser.add_argument("--steps", type=int, default=30, metavar="N", help="steps per round (default: %(default)s)")
     add_rounds_argument(parser)
     return parser.parse_args()
@@ -88,6 +95,7 @@ def train_config(args: argparse.Namespace, shards: Path) -> TrainConfig:
             image_size=args.image_size,
             batch_size=args.batch_size,
             device=args.device,
+            precision=args.precision,
             compile=args.compile,
         )
     )
@@ -131,10 +139,18 @@ def main() -> None:
         config = train_config(args, shards)
         speeds, waits = measure_speeds(config, num_steps=args.steps, num_rounds=args.rounds)
     print_table(speeds, unit="images per second", reference=CEILING)
-    print_targets(headspace_targets(speeds, wait_fraction=statistics.median(waits)))
-    settings = {name: getattr(config, name) for name in ("model", "image_size", "batch_size", "device", "precision")}
-    contents = {"settings": settings, "images_per_second": speeds, "wait_fractions": waits}
-    print(save_result(f"headspace-{config.model}-{config.image_size}-{config.device}", contents))
+    targets = headspace_targets(speeds, wait_fraction=statistics.median(waits))
+    print_targets(targets)
+    contents = {
+        "settings": {name: getattr(config, name) for name in SETTINGS},
+        "images_per_second": speeds,
+        "wait_fractions": waits,
+        "peak_bytes": peak_bytes(torch.device(config.device)),
+        "targets": [as_json(target) for target in targets],
+    }
+    compiled = "-compiled" if config.compile else ""
+    name = f"headspace-{config.model}-{config.image_size}-{config.device}{compiled}"
+    print(save_result(name, contents, folder=args.out))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from benchmarks.targets import Target
 PACKAGES = (
     "wds-bone",
     "torch",
+    "torchvision",
     "simplejpeg",
     "webdataset",
     "numpy",
@@ -101,14 +102,21 @@ def draw_bars(name: str, measurements: dict[str, list[float]], *, title: str, un
     return path
 
 
-def save_result(name: str, contents: dict[str, Any]) -> Path:
-    """Write `benchmarks/results/<name>.json`: the machine, the package versions and `contents`."""
-    machine = {"cores": len(os.sched_getaffinity(0)), "processor": _processor(), "python": platform.python_version()}
-    versions = {package: version for package in PACKAGES if (version := _version(package))}
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"machine": machine, "versions": versions, **contents}, indent=1) + "\n")
+def save_result(name: str, contents: dict[str, Any], *, folder: Path = RESULTS) -> Path:
+    """Write `<folder>/<name>.json`: the machine, the package versions and `contents`."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({**describe_machine(), **contents}, indent=1) + "\n")
     return path
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return the machine and the package versions, for a result."""
+    machine = {"cores": len(os.sched_getaffinity(0)), "processor": _processor(), "python": platform.python_version()}
+    return {
+        "machine": machine,
+        "versions": {package: version for package in PACKAGES if (version := _version(package))},
+    }
 
 
 def _version(package: str) -> str | None:

@@ -5,7 +5,8 @@ Out: its `Target`s, each with the measured value. `benchmarks.writer` and `bench
 """
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 STREAMING_PEERS = ("litdata_chunks", "mosaic", "webdataset_tuned", "webdataset_documented", "spdl_files")
 REMOTE_PEERS = {"webdataset_http": "ours_http", "webdataset_curl": "ours_http", "mosaic_s3": "ours_s3"}
@@ -27,6 +28,11 @@ class Target:
         above = self.minimum is None or self.value >= self.minimum
         below = self.maximum is None or self.value <= self.maximum
         return above and below
+
+
+def as_json(target: Target) -> dict[str, Any]:
+    """Return a target in plain JSON types, for a result."""
+    return {**asdict(target), "is_met": target.is_met}
 
 
 def loader_targets(speeds: dict[str, list[float]], *, size: int, encoding: str) -> list[Target]:

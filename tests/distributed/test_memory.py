@@ -32,6 +32,15 @@ def test_running_out_of_memory_on_the_cpu_is_reported_too(allocate):
         allocate()
 
 
+@pytest.mark.fault("E2")
+@pytest.mark.parametrize(
+    "text", ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling it"]
+)
+def test_running_out_of_memory_in_a_library_of_the_device_is_reported_too(text: str):
+    with pytest.raises(WdsBoneError, match="memory of the cuda device"), memory_errors("cuda", got="", do=""):
+        raise RuntimeError(text)
+
+
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError("a file"), ConfigError("x", do="y")])
 def test_any_other_error_is_raised_unchanged(error: Exception):
     with pytest.raises(type(error)) as raised, memory_errors("cuda", got="", do=""):

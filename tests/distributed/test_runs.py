@@ -20,6 +20,7 @@ from tests.launches import (
 from tests.learn.runs import assert_same_state, metrics_of
 from tests.recording import FOLDER, keys_by_step
 from wds_bone.model.checkpoint import load_checkpoint
+from wds_bone.train import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -42,6 +43,15 @@ def test_a_run_resumes_with_any_number_of_processes_and_every_step_has_the_same_
     assert [line["step"] for line in metrics_of(tmp_path / "parts" / "run")] == [
         line["step"] for line in metrics_of(tmp_path / "whole" / "run")
     ]
+
+
+def test_a_process_that_is_launched_alone_has_the_weights_of_one_without_a_launcher(shards: Path, tmp_path: Path):
+    """It exchanges values with itself, through DDP, which must change no bit."""
+    assert main(argv_of(shards, tmp_path / "alone", "--set", "accumulate=2")) == 0
+    result = launch(1, TRAIN, *argv_of(shards, tmp_path / "launched", "--set", "accumulate=2"))
+    assert result.returncode == 0, result.stderr
+    assert_same_state(tmp_path / "launched" / "last.pt", tmp_path / "alone" / "last.pt")
+    assert_same_state(tmp_path / "launched" / "best.pt", tmp_path / "alone" / "best.pt")
 
 
 def test_two_processes_have_the_same_losses_as_one_up_to_rounding(shards: Path, tmp_path: Path):

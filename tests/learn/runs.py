@@ -62,15 +62,15 @@ def train_argv(shards: Path, out: Path, *more: str) -> list[str]:
 
 
 @contextmanager
-def open_run(argv: list[str]) -> Iterator[Run]:
+def open_run(argv: list[str], *, ranks: Ranks = SINGLE_RANK) -> Iterator[Run]:
     """Open a new run with this command line, without creating its folder."""
     config = resolve_config(parse_config(TrainConfig, argv, TRAIN))
     with ExitStack() as stack:
-        streams = open_streams(config, SINGLE_RANK)
+        streams = open_streams(config, ranks)
         for stream in streams:
             stack.enter_context(stream)
         recipe = make_recipe(config, num_samples=streams[0].num_samples, world_size=1)
-        yield assemble_run(recipe, streams, provenance_of(recipe.config, *streams), ranks=SINGLE_RANK, is_new=True)
+        yield assemble_run(recipe, streams, provenance_of(recipe.config, *streams), ranks=ranks, is_new=True)
 
 
 def state_of(checkpoint: Path) -> dict[str, Any]:

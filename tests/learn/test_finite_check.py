@@ -51,12 +51,3 @@ def test_the_error_names_the_samples_of_the_ranks_whose_loss_is_not_finite(share
     with pytest.raises(WdsBoneError) as refused:
         check_losses(deque([pending_loss(1, shares=shares, skipped=True)]), keys_of_step)
     assert refused.value.problem.endswith(f"for samples {keys}")
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.fault("E1")
-def test_a_loss_from_a_cuda_device_is_checked_too():
-    flag = torch.ones((), device="cuda")
-    with pytest.raises(WdsBoneError, match="step 4"):
-        check_losses(deque([copy_loss_to_host(flag[None] * 2, flag, step=4)]), keys_of_step)

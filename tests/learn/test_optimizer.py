@@ -13,6 +13,7 @@ from wds_bone.learn.optimizer import (
     copy_for_ema,
     ema_decay,
     learning_rate,
+    pair_tensors,
     update_ema,
     update_weights,
 )
@@ -110,7 +111,7 @@ def test_parameters_and_buffers_are_averaged_by_the_same_formula_and_integers_ar
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += parameter.grad
-    update_ema(ema, model, decay=0.75)
+    update_ema(pair_tensors(ema, model), decay=0.75)
     for name, value in model.state_dict().items():
         expected = 0.75 * before[name] + 0.25 * value if value.is_floating_point() else value
         torch.testing.assert_close(ema.state_dict()[name], expected)
@@ -121,7 +122,7 @@ def test_with_a_decay_of_zero_the_average_equals_the_model():
     model = small_model()
     ema = copy_for_ema(model)
     model(torch.randn(8, 3))
-    update_ema(ema, model, decay=0.0)
+    update_ema(pair_tensors(ema, model), decay=0.0)
     assert torch.equal(ema.state_dict()["1.running_mean"], model.state_dict()["1.running_mean"])
 
 

@@ -90,3 +90,14 @@ def test_checking_an_image_size_does_not_change_the_model():
     measure_step_bytes(model, name="resnet18", num_images=2, height=32, width=48)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["resnet18", "convnext_tiny", "efficientnet_v2_s"])
+def test_a_model_is_compiled_into_one_graph_in_half_precision_too(name: str):
+    """Otherwise `--compile` would gain little on a GPU; dynamo raises an error for every break of the graph."""
+    model = torch.compile(build_model(name), fullgraph=True, backend="eager")
+    for autocast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            assert model(torch.rand(2, 1, 64, 64), torch.tensor([0.0, 1.0])).shape == (2,)

@@ -25,11 +25,11 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def wrap_ddp(model: nn.Module, ranks: Ranks) -> DistributedDataParallel | None:
-    """Wrap a model so that its backward pass averages the gradients over the ranks; None for a single process.
+    """Wrap a model so that its backward pass averages the gradients over the ranks; None without a launcher.
 
     Buffers are not synchronized here: PyTorch would overwrite the running statistics of all ranks with those of rank 0.
     """
-    if ranks.world_size == 1:
+    if ranks.is_alone:
         return None
     devices = [ranks.device] if ranks.device.type == "cuda" else None
     excluded: dict[str, Any] = {_SYNC_BUFFERS: False}
@@ -78,7 +78,7 @@ def convert_sync_batch_norm(model: Model) -> Model:
 @torch.no_grad()
 def average_statistics(model: nn.Module, ranks: Ranks) -> None:
     """Set the running statistics of the batch norms in training mode to their means over the ranks."""
-    if ranks.world_size == 1:
+    if ranks.is_alone:
         return
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
     local = [norm for norm in norms if not isinstance(norm, nn.SyncBatchNorm)]

@@ -19,7 +19,14 @@ from wds_bone.storage.machine import Memory, available_memory, format_bytes
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 NCCL_BYTES = 10_000_000
 """What NCCL needs there at least for each process: it asks for segments of 9,637,888 bytes (its default buffers)."""
-_OUT_OF_HOST_MEMORY = ("can't allocate memory", "not enough memory", "Unable to allocate", "Cannot allocate memory")
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "Unable to allocate",
+    "Cannot allocate memory",
+    "CUDA error: out of memory",  # page-locked memory, or what the driver and NCCL need
+    "STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN allocate their handles themselves
+)
 
 
 @contextmanager
@@ -95,5 +102,5 @@ def _memory_of(device: str | torch.device) -> Memory:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    is_named = any(text in str(error) for text in _OUT_OF_HOST_MEMORY)
+    is_named = any(text in str(error) for text in _OUT_OF_MEMORY)
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or is_named

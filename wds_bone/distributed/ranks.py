@@ -2,7 +2,8 @@
 
 In: a value of this rank.
 Out: a value that is the same on all ranks, or that all ranks can see.
-Invariant: all ranks make the same calls in the same order; for a single process each call returns its argument.
+Invariant: all ranks make the same calls in the same order; for a process without a launcher each call returns its
+argument.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ class Ranks:
         rank: the number of this process, from 0.
         world_size: number of processes.
         local_rank: the number of this process among those on its machine, from 0.
-        store: a key-value store for what is not a tensor; None for a single process.
+        store: a key-value store for what is not a tensor; None for a process without a launcher.
 
     Attributes:
         activity: what this rank is doing, for error messages, such as "step 12".
@@ -51,9 +52,17 @@ class Ranks:
         """Whether this rank writes the files and prints the messages."""
         return self.rank == 0
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no launcher started this process; one that is launched exchanges values even if it is the only one.
+
+        So a single GPU shows whether NCCL and DDP work.
+        """
+        return self._store is None
+
     def any(self, flag: bool) -> bool:
         """Return whether the flag of any rank is set; exchanged on the host, so that no device has to wait."""
-        if self.world_size == 1:
+        if self.is_alone:
             return flag
         flags = torch.tensor(int(flag))
         dist.all_reduce(flags, dist.ReduceOp.MAX)
@@ -74,7 +83,7 @@ class Ranks:
 
     def sum_(self, *tensors: Tensor) -> None:
         """Replace floating-point tensors on this rank's device with their sums over all ranks, in one exchange."""
-        if self.world_size == 1:
+        if self.is_alone:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         dist.all_reduce(flat)
@@ -83,7 +92,7 @@ class Ranks:
 
     def gather(self, tensor: Tensor) -> Tensor:
         """Return the tensors of all ranks, equal in shape, as (world_size, ...)."""
-        if self.world_size == 1:
+        if self.is_alone:
             return tensor[None]
         gathered = [torch.empty_like(tensor) for _ in range(self.world_size)]
         dist.all_gather(gathered, tensor.contiguous())

@@ -19,7 +19,7 @@ from wds_bone.distributed.ddp import convert_sync_batch_norm, warm_up_ddp, wrap_
 from wds_bone.distributed.hardware import dtype_of
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.inference.predictor import Predictor
-from wds_bone.learn.optimizer import build_optimizer, copy_for_ema
+from wds_bone.learn.optimizer import AveragedTensors, build_optimizer, copy_for_ema, pair_tensors
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.model.loss import Target
 from wds_bone.model.model import BoneAgeModel
@@ -33,8 +33,9 @@ class Learner:
     Attributes:
         model: the model that is trained.
         ema: the moving average of `model`, which is used for validation and prediction.
-        forward: the function that calls `model`: the model itself, possibly wrapped for several ranks and compiled.
-        ddp: the wrapper for several ranks; None for a single process.
+        averaged: the tensors of both.
+        forward: the function that calls `model`: the model itself, possibly wrapped and compiled.
+        ddp: the wrapper that averages gradients over the ranks; None without a launcher.
         optimizer: the optimizer of the parameters of `model`.
         preprocessing: converts stored images to the model's input.
         target: converts the model's output to months.
@@ -43,6 +44,7 @@ class Learner:
 
     model: BoneAgeModel
     ema: BoneAgeModel
+    averaged: AveragedTensors
     forward: Callable[[Tensor, Tensor], Tensor]
     ddp: DistributedDataParallel | None
     optimizer: torch.optim.AdamW
@@ -65,9 +67,11 @@ def build_learner(
     if ddp is not None:
         warm_up_ddp(ddp, height=preprocessing.height, width=preprocessing.width)
     forward: nn.Module = ddp or model
+    ema = copy_for_ema(model)  # copied after all ranks have received the same weights
     return Learner(
         model=model,
-        ema=copy_for_ema(model),  # copied after all ranks have received the same weights
+        ema=ema,
+        averaged=pair_tensors(ema, model),
         forward=torch.compile(forward) if config.compile else forward,
         ddp=ddp,
         optimizer=build_optimizer(model, config),

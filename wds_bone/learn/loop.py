@@ -77,13 +77,15 @@ def take_steps(
         progress = replace(progress, step=progress.step + 1)
         is_logged = progress.step % run.config.log_every == 0
         leave = 1 if batch.image.is_cuda and not is_logged else 0
+        if batch.image.is_cuda and is_logged:
+            run.ranks.wait()  # a GPU waits for all ranks to take the step, without noticing that one of them is lost
         loss = check_losses(losses, run.train_stream.step_keys, leave=leave)
         if log and is_logged:
             log.write_step(step_metrics(run, progress.step, loss=loss, stopwatch=stopwatch))
         if log:
             log.advance()
         must_pause = interruption.is_requested or time.monotonic() > save_at
-        if run.is_validation_due(progress) or run.must_stop(progress) or run.ranks.any(must_pause):
+        if run.ranks.any(must_pause) or run.is_validation_due(progress) or run.must_stop(progress):
             check_losses(losses, run.train_stream.step_keys)
             return progress
 
@@ -112,7 +114,7 @@ def train_step(learner: Learner, batch: Batch, *, step: int, recipe: Recipe, ran
     clip_norm = recipe.config.clip_norm
     skipped = update_weights(learner.model, learner.optimizer, loss=shares, rate=rate, clip_norm=clip_norm)
     average_statistics(learner.model, ranks)
-    update_ema(learner.ema, learner.model, decay=ema_decay(step, largest=recipe.ema))
+    update_ema(learner.averaged, decay=ema_decay(step, largest=recipe.ema))
     return copy_loss_to_host(shares, skipped, step=step + 1)
 
 

@@ -8,6 +8,8 @@ does not wait for it. Learning rate and decay depend on the step alone, so a res
 
 import copy
 import math
+from dataclasses import dataclass
+from itertools import compress
 from typing import TypeVar
 
 import torch
@@ -75,20 +77,37 @@ def copy_for_ema(model: Model) -> Model:
     return copy.deepcopy(model).requires_grad_(False).eval()
 
 
+@dataclass(frozen=True)
+class AveragedTensors:
+    """The tensors of an average, and those of its model in the same order; both are only ever changed in place.
+
+    They are listed once, because `state_dict` of a deep model takes milliseconds, in which a GPU gets no work.
+    """
+
+    kept_floats: list[Tensor]
+    new_floats: list[Tensor]
+    kept_integers: list[Tensor]
+    new_integers: list[Tensor]
+
+
+def pair_tensors(ema: nn.Module, model: nn.Module) -> AveragedTensors:
+    """Return the tensors of a model and its average, including buffers."""
+    kept, new = list(ema.state_dict().values()), list(model.state_dict().values())
+    floats = [tensor.is_floating_point() for tensor in new]
+    integers = [not is_float for is_float in floats]
+    selected = [list(compress(tensors, chosen)) for chosen in (floats, integers) for tensors in (kept, new)]
+    return AveragedTensors(*selected)
+
+
 @torch.no_grad()
-def update_ema(ema: nn.Module, model: nn.Module, *, decay: float) -> None:
-    """Set each float of `ema` to decay x itself + (1 - decay) x the model's; copy the integers.
+def update_ema(averaged: AveragedTensors, *, decay: float) -> None:
+    """Set each float of the average to decay x itself + (1 - decay) x the model's; copy the integers.
 
     Buffers are averaged like parameters, so the batch norms of the average need no pass over the data.
     """
-    old, new = list(ema.state_dict().values()), list(model.state_dict().values())
-    pairs = list(zip(old, new, strict=True))
-    floating = [(kept, value) for kept, value in pairs if kept.is_floating_point()]
-    kept_values: list[Tensor] = [kept for kept, _ in floating]
-    torch._foreach_lerp_(kept_values, [value for _, value in floating], 1.0 - decay)
-    for kept, value in pairs:
-        if not kept.is_floating_point():
-            kept.copy_(value)
+    torch._foreach_lerp_(averaged.kept_floats, averaged.new_floats, 1.0 - decay)
+    if averaged.kept_integers:
+        torch._foreach_copy_(averaged.kept_integers, averaged.new_integers)
 
 
 def ema_decay(step: int, *, largest: float) -> float:

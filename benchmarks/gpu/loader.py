@@ -1,0 +1,137 @@
+"""How many images per second does the loader deliver with 1 to 16 threads, and how many could nvJPEG decode?
+
+Command:   python -m benchmarks.gpu.loader [--device cuda]
+Compared:  `BoneAgeStream` up to the device; simplejpeg alone, on bytes in RAM and as many threads, which shows what the
+           machine's cores give together; nvJPEG on bytes in RAM, through torchcodec or torchvision.
+Method:    batches of 64, shuffled, gray JPEG of 256 and 512 pixels, warm page cache; three interleaved rounds of 1.5
+           seconds each. The CPU time per image counts all threads.
+Machine:   one CUDA GPU and 16 cores; with `--device cpu` two threads and small images.
+Result:    gpu-loader-<device>.json.
+"""
+
+import tarfile
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.gpu.decoders import decode_in_threads, decode_on_gpu, find_nvjpeg
+from benchmarks.gpu.inputs import write_set
+from benchmarks.gpu.report import Options, Report, run_part
+from benchmarks.loaders import BATCH_SIZE
+from benchmarks.rounds import print_table, run_rounds
+from benchmarks.targets import Target
+from wds_bone import BoneAgeStream
+from wds_bone.stream.load import BATCHES_AHEAD
+from wds_bone.stream.settings import available_cores
+
+THREADS, SIZES, NUM_ROUNDS, ROUND_SECONDS = (1, 2, 4, 8, 16), (256, 512), 3, 1.5
+SMALL_THREADS, SMALL_SIZES, SMALL_SECONDS = (1, 2), (64, 128), 0.1
+OURS, DECODER, NVJPEG = "stream", "decoder alone", "nvJPEG"
+
+
+def stream_batches(shards: Path, options: Options, *, threads: int) -> Generator[int]:
+    """Yield the number of images of each batch that arrives on the device."""
+    import torch
+
+    with BoneAgeStream(shards, split="train", batch_size=BATCH_SIZE, threads=threads, device=options.device) as stream:
+        for number, batch in enumerate(stream.endless()):
+            if number % 8 == 7 and batch.image.is_cuda:
+                torch.cuda.current_stream().synchronize()  # count only what has arrived
+            yield len(batch.key)
+
+
+def read_films(shards: Path) -> list[bytes]:
+    """Return the encoded images of the training split."""
+    films = []
+    for path in sorted(shards.glob("train-*.tar")):
+        with tarfile.open(path) as tar:
+            films += [tar.extractfile(member).read() for member in tar if member.name.endswith(".jpg")]
+    return films
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of decoded images: the number of images of each of its batches, and how many it decodes in advance."""
+
+    batches: Generator[int]
+    num_ahead: int
+
+    def images_per_second(self, *, seconds: float, cpu_seconds: list[float]) -> float:
+        """Take batches for some seconds; the CPU time per image goes to `cpu_seconds`."""
+        deque(islice(self.batches, self.num_ahead), maxlen=0)  # decoded while others were measured
+        start, cpu_start, num_images = time.perf_counter(), time.process_time(), 0
+        while time.perf_counter() - start < seconds:
+            num_images += next(self.batches)
+        elapsed = time.perf_counter() - start
+        cpu_seconds.append((time.process_time() - cpu_start) / num_images)
+        return num_images / elapsed
+
+
+def open_sources(shards: Path, films: list[bytes], options: Options, *, size: int) -> dict[str, Source]:
+    """Return all sources at one size, by name."""
+    sources = {}
+    for threads in SMALL_THREADS if options.is_small else [count for count in THREADS if count <= available_cores()]:
+        ours = stream_batches(shards, options, threads=threads)
+        decoder = decode_in_threads(films, size=size, threads=threads)
+        sources[f"{OURS}, {threads}"] = Source(ours, BATCHES_AHEAD + 2)
+        sources[f"{DECODER}, {threads}"] = Source(decoder, 2 * threads)
+    nvjpeg = find_nvjpeg(options.device)
+    if nvjpeg is not None:
+        sources[NVJPEG] = Source(decode_on_gpu(nvjpeg, films), 0)
+    return sources
+
+
+def measure_size(shards: Path, options: Options, *, size: int) -> dict[str, Any]:
+    """Return the images per second, and the CPU time per image, of every source at one size."""
+    films, seconds = read_films(shards), SMALL_SECONDS if options.is_small else ROUND_SECONDS
+    sources = open_sources(shards, films, options, size=size)
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in sources}
+    candidates: dict[str, Callable[[], float]] = {
+        name: partial(source.images_per_second, seconds=seconds, cpu_seconds=cpu_seconds[name])
+        for name, source in sources.items()
+    }
+    speeds = run_rounds(candidates, num_rounds=NUM_ROUNDS)
+    for source in sources.values():
+        source.batches.close()
+    print_table(speeds, unit=f"images per second at {size} pixels", reference=f"{OURS}, 1")
+    kilobytes = sum(map(len, films)) / len(films) / 1000
+    return {"images_per_second": speeds, "cpu_seconds_per_image": cpu_seconds, "kilobytes_per_film": kilobytes}
+
+
+def scaling(speeds: dict[str, list[float]], name: str) -> dict[int, float]:
+    """Return the speed of each number of threads, divided by what linear scaling from one thread would give."""
+    medians = {key: median(values) for key, values in speeds.items() if key.startswith(f"{name}, ")}
+    one = medians[f"{name}, 1"]
+    return {
+        threads: value / one / threads for key, value in medians.items() if (threads := int(key.rpartition(" ")[2]))
+    }
+
+
+def measure(options: Options, report: Report) -> None:
+    """Measure both sizes, and report each as soon as it is measured."""
+    measured: dict[str, Any] = {}
+    nvjpeg = find_nvjpeg(options.device)
+    report.add(nvjpeg="not available" if nvjpeg is None else nvjpeg.__module__)
+    for size in SMALL_SIZES if options.is_small else SIZES:
+        with tempfile.TemporaryDirectory() as folder:
+            shards = write_set(Path(folder) / "set", options, size=size, num_hands=80 if options.is_small else 600)
+            result = measure_size(shards, options, size=size)
+        result["of_linear"] = {name: scaling(result["images_per_second"], name) for name in (OURS, DECODER)}
+        measured[str(size)] = result
+        report.add(sizes=measured)
+    of_linear = result["of_linear"][OURS]
+    threads = max(of_linear)
+    if threads < max(THREADS) and not options.is_small:
+        report.add_error(f"{max(THREADS)} threads were not measured: {available_cores()} cores")
+    report.add_targets([Target(f"of linear with {threads} threads at {size} px", of_linear[threads], minimum=0.80)])
+
+
+if __name__ == "__main__":
+    run_part("loader", __doc__, measure)

@@ -1,0 +1,43 @@
+"""Test a launch with one process on one CUDA device, which exchanges values through NCCL with itself."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cuda import DEVICE, ON_CUDA
+from tests.launches import EVALUATE, TRAIN, argv_of, launch
+from tests.learn.runs import metrics_of
+from wds_bone.train import main
+
+pytestmark = [*ON_CUDA, pytest.mark.timeout(400)]
+ON_DEVICE = ("--device", DEVICE.type)
+
+
+def losses_of(shards: Path, out: Path, *more: str) -> list[float]:
+    result = launch(1, TRAIN, *argv_of(shards, out, *ON_DEVICE, *more))
+    assert result.returncode == 0, result.stderr
+    return [line["loss"] for line in metrics_of(out) if "loss" in line]
+
+
+def test_a_launched_process_trains_and_evaluates_like_one_without_a_launcher(shards: Path, tmp_path: Path) -> None:
+    assert main(argv_of(shards, tmp_path / "alone", *ON_DEVICE)) == 0
+    alone = [line["loss"] for line in metrics_of(tmp_path / "alone") if "loss" in line]
+    assert losses_of(shards, tmp_path / "launched")[:5] == pytest.approx(alone[:5], rel=1e-2)
+    checkpoint, report = str(tmp_path / "launched" / "best.pt"), tmp_path / "report"
+    options = ["--shards", str(shards), "--split", "val", "--out", str(report), *ON_DEVICE]
+    assert launch(1, EVALUATE, "--checkpoint", checkpoint, *options).returncode == 0
+    assert (report / "metrics.json").exists()
+
+
+def test_synchronized_batch_norms_train(shards: Path, tmp_path: Path) -> None:
+    plain, synchronized = (
+        losses_of(shards, tmp_path / value, "--set", f"sync_batch_norm={value}", "--max-steps", "5")
+        for value in ("false", "true")
+    )
+    assert synchronized == pytest.approx(plain, rel=1e-2)
+
+
+def test_a_launched_process_resumes(shards: Path, tmp_path: Path) -> None:
+    whole = losses_of(shards, tmp_path / "whole")
+    losses_of(shards, tmp_path / "parts", "--max-steps", "5")
+    assert losses_of(shards, tmp_path / "parts")[:7] == pytest.approx(whole[:7], rel=1e-2)
