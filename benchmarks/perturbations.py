@@ -5,14 +5,15 @@ Out: uint8 of the same shape.
 Invariant: a film is changed in the same way whatever else is in its batch.
 """
 
+import io
 import math
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import simplejpeg
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,7 +21,7 @@ from wds_bone.model.resample import resample
 
 FRAME_FRACTION = 0.04
 CLAHE_TILES, CLAHE_LIMIT = 8, 2.0
-"""Tiles per side, and the highest slope of a tone curve, as in most examples of OpenCV."""
+"""Tiles per side, and the slope at which a tone curve is clipped before the rest is spread; as in OpenCV's examples."""
 
 
 def as_bytes(image: Tensor) -> Tensor:
@@ -134,8 +135,9 @@ def _each(image: Tensor, change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]
 
 
 def _through_jpeg(film: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    encoded = simplejpeg.encode_jpeg(np.ascontiguousarray(film[..., None]), quality=quality, colorspace="GRAY")
-    return simplejpeg.decode_jpeg(encoded, colorspace="GRAY")[..., 0]
+    encoded = io.BytesIO()
+    Image.fromarray(film).save(encoded, "JPEG", quality=quality)
+    return np.asarray(Image.open(encoded))
 
 
 def _clahe(film: NDArray[np.uint8]) -> NDArray[np.uint8]:

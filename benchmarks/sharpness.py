@@ -13,7 +13,7 @@ Result:    printed; EXPERIMENTS.md draws the conclusion.
 import argparse
 import math
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.model.preprocess import Preprocessing
 
 NUM_RINGS = 10
+GEOMETRY = ("flip", "turn_degrees", "scale", "shift")
 
 
 def as_stored(image: Tensor) -> Tensor:
@@ -87,8 +88,7 @@ def main() -> None:
     contents = load_checkpoint(args.checkpoint)
     predictor = restore_predictor(contents, device="cpu")
     phases = {"as in the checkpoint": predictor.preprocessing.phase_pixels, "without sampling": 0.0}
-    moved = {field.name: contents["config"][f"augment_{field.name}"] for field in fields(Ranges)}
-    geometry = Ranges(**{**moved, "contrast": 0.0, "brightness": 0.0, "gamma": 0.0})
+    geometry = Ranges(**{name: contents["config"][f"augment_{name}"] for name in GEOMETRY})
     with BoneAgeStream(args.shards, split=args.split, batch_size=64, shuffle=False) as stream:
         films = torch.cat([batch.image for batch in islice(stream, math.ceil(args.num_films / 64))])
         for name, phase in phases.items():

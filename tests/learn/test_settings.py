@@ -61,6 +61,12 @@ UNFLAGGED = [
     "augment_contrast",
     "augment_brightness",
     "augment_gamma",
+    "augment_saturation",
+    "augment_sharpness",
+    "augment_local_contrast",
+    "augment_noise",
+    "augment_jpeg",
+    "augment_erase",
 ]
 
 

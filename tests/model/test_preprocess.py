@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wds_bone.errors import CheckpointError, ConfigError
-from wds_bone.model.preprocess import Preprocessing, normalize_exposure, plan_preprocessing
+from wds_bone.model.preprocess import OLD_NORMALIZATION, Preprocessing, normalize_exposure, plan_preprocessing
 from wds_bone.shards.manifest import ImageFormat
 
 STORED = ImageFormat("jpg", 40, 60, quality=95, fit="letterbox", stretch=(1.0, 99.0))
@@ -15,7 +15,7 @@ def random_images(num: int, *, height: int = 40, width: int = 60) -> torch.Tenso
     return torch.randint(10, 120, (num, 1, height, width), generator=generator, dtype=torch.uint8)
 
 
-def test_the_darkest_pixel_becomes_0_and_the_99th_percentile_1():
+def test_the_old_normalization_sets_the_darkest_pixel_to_0_and_the_99th_percentile_to_1():
     normalized = normalize_exposure(random_images(3).float())
     assert torch.equal(normalized.amin((1, 2, 3)), torch.zeros(3))
     assert (normalized <= 1).float().mean((1, 2, 3)) == pytest.approx(torch.full((3,), 0.99), abs=0.01)
@@ -70,6 +70,14 @@ def test_the_description_survives_a_round_trip_through_json():
     plan = plan_preprocessing(STORED, 48)
     assert Preprocessing.from_json(plan.to_json()) == plan
     assert plan.to_json()["image_format"]["stretch"] == [1.0, 99.0]
+
+
+def test_older_checkpoints_keep_their_normalization():
+    old = Preprocessing(STORED, 40, 60, normalization=OLD_NORMALIZATION, phase_pixels=0.0)
+    restored, image = Preprocessing.from_json(old.to_json()), random_images(3)
+    assert restored == old
+    assert torch.equal(restored.to_input(image), normalize_exposure(image.float()))
+    assert not torch.equal(restored.to_input(image), plan_preprocessing(STORED, None).to_input(image))
 
 
 def test_a_normalization_of_another_version_is_refused():
