@@ -64,7 +64,7 @@ def run(request: pytest.FixtureRequest, shards: Path, tmp_path: Path) -> Iterato
 
 
 def sharpness_in_training(run: Run, image: Tensor) -> Tensor:
-    return Sharpness()(augmented(run.learner, batch_of(image), run.recipe), torch.zeros(len(image)))
+    return Sharpness()(augmented(run.learner, batch_of(image), run.recipe, step=0), torch.zeros(len(image)))
 
 
 def sharpness_in_evaluation(run: Run, image: Tensor) -> Tensor:

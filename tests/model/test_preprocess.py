@@ -93,3 +93,13 @@ def test_another_geometry_is_refused_and_another_encoding_is_accepted():
         plan.refuse_other_format(ImageFormat("jpg", 40, 40, fit="letterbox", stretch=(1.0, 99.0)), where="test shards")
     assert "width 60" in str(refused.value.expected)
     assert "width 40" in str(refused.value.got)
+
+
+def test_images_of_a_fraction_of_the_size_keep_their_tones_and_are_not_enlarged():
+    plan, image = Preprocessing(STORED, 40, 60), random_images(2)
+    assert (plan.reduced(0.8).height, plan.reduced(0.8).width) == (32, 48)
+    assert (plan.reduced(0.5).height, plan.reduced(0.5).width) == (32, 32)
+    assert plan.reduced(1.0) == plan
+    assert plan.reduced(0.8).to_input(image).shape == (2, 1, 32, 48)
+    small = Preprocessing(STORED, 24, 24)
+    assert small.reduced(0.5) == small

@@ -21,7 +21,7 @@ from wds_bone.distributed.ranks import Ranks
 from wds_bone.inference.predictor import Predictor
 from wds_bone.learn.optimizer import build_optimizer, copy_for_ema
 from wds_bone.learn.settings import TrainConfig
-from wds_bone.model.loss import Target
+from wds_bone.model.loss import Target, rarity_weights
 from wds_bone.model.model import BoneAgeModel
 from wds_bone.model.preprocess import Preprocessing
 
@@ -38,6 +38,7 @@ class Learner:
         optimizer: the optimizer of the parameters of `model`.
         preprocessing: converts stored images to the model's input.
         target: converts the model's output to months.
+        age_weights: float32 (months,), the weight of each age in the loss; None if all have the same.
         precision: the dtype of the forward pass, float32 or bfloat16.
     """
 
@@ -48,13 +49,19 @@ class Learner:
     optimizer: torch.optim.AdamW
     preprocessing: Preprocessing
     target: Target
+    age_weights: Tensor | None
     precision: torch.dtype
 
 
 def build_learner(
-    model: BoneAgeModel, config: TrainConfig, ranks: Ranks, *, preprocessing: Preprocessing, target: Target
+    model: BoneAgeModel,
+    config: TrainConfig,
+    ranks: Ranks,
+    *,
+    preprocessing: Preprocessing,
+    ages_months: NDArray[np.float32],
 ) -> Learner:
-    """Move a model to its device and add what training needs.
+    """Move a model to its device and add what training needs, some of which depends on the ages of the samples.
 
     Raises:
         ConfigError: if batch norms are to be synchronized on a CPU.
@@ -72,7 +79,8 @@ def build_learner(
         ddp=ddp,
         optimizer=build_optimizer(model, config),
         preprocessing=preprocessing,
-        target=target,
+        target=target_of(ages_months),
+        age_weights=age_weights_of(ages_months, config.rare_ages, ranks.device),
         precision=dtype_of(config.precision),
     )
 
@@ -81,6 +89,11 @@ def target_of(ages_months: NDArray[np.float32]) -> Target:
     """Return the mean and the standard deviation (at least one month) of the training ages."""
     ages = ages_months.astype(np.float64)
     return Target(mean_months=float(ages.mean()), sd_months=max(float(ages.std()), 1.0))
+
+
+def age_weights_of(ages_months: NDArray[np.float32], exponent: float, device: torch.device) -> Tensor | None:
+    """Return the weight of each age in whole months in the loss; None if all have the same."""
+    return torch.from_numpy(rarity_weights(ages_months, exponent)).to(device) if exponent else None
 
 
 def predictor_of(learner: Learner) -> Predictor:

@@ -6,7 +6,7 @@ Invariant: every image that enters a model has passed through `to_input` of the 
 """
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -71,6 +71,14 @@ class Preprocessing:
         if pixels.shape[-2:] == (self.height, self.width):
             return pixels
         return F.interpolate(pixels, (self.height, self.width), mode="bilinear", antialias=True)
+
+    def reduced(self, fraction: float) -> "Preprocessing":
+        """Return the same preprocessing for images of a fraction of the size, rounded to 4 pixels so that few differ."""
+        if fraction == 1.0:
+            return self
+        sides = (max(SMALLEST_SIDE_PIXELS, round(side * fraction / 4) * 4) for side in (self.height, self.width))
+        height, width = map(min, sides, (self.height, self.width))
+        return replace(self, height=height, width=width)
 
     def refuse_other_format(self, image_format: ImageFormat, *, where: str) -> None:
         """Check that `image_format` has the geometry and the stretch of the training images.
