@@ -2,7 +2,8 @@
 
 In: the words of a command line, and the dataclass of a command's settings.
 Out: the settings, or an error with the most similar option; help texts that end with an example; exit codes.
-Invariant: flags and `--set` take precedence over `--config`, which takes precedence over the defaults.
+Invariant: flags and `--set` take precedence over `--config`, which takes precedence over `--preset`, which takes
+precedence over the defaults.
 """
 
 import argparse
@@ -16,7 +17,15 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
 from wds_bone.config import options_of, setting_name
-from wds_bone.config_file import Kind, closest, kind_of, parse_assignments, read_settings, resolve_paths
+from wds_bone.config_file import (
+    Kind,
+    closest,
+    describe_presets,
+    kind_of,
+    parse_assignments,
+    read_settings,
+    resolve_paths,
+)
 from wds_bone.errors import ConfigError, WdsBoneError
 from wds_bone.interrupt import Interrupted, Interruption
 from wds_bone.paths import expand_path, refuse_unreadable
@@ -26,7 +35,7 @@ Config = TypeVar("Config")
 EXIT_SOME_FAILED = 1
 """The exit code of a command that could not use some of the films, and is done with the others."""
 USER_ERROR = 2
-_FILE, _SET = "settings file", "settings"  # must differ from the names of all fields
+_PRESET, _FILE, _SET = "preset", "settings file", "settings"  # must differ from the names of all fields
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Command:
         example: a command line.
         after_signal: what a signal left behind, and what to do, as the rest of a sentence.
         prints_result: whether its result is what it prints; otherwise, it can continue when its output is lost.
+        presets: a folder of settings files, which `--preset NAME` chooses from; None if there are none.
     """
 
     name: str
@@ -48,12 +58,14 @@ class Command:
     example: str
     after_signal: str = "run the same command again"
     prints_result: bool = False
+    presets: Path | None = None
 
 
 def parse_config(config_class: type[Config], argv: Sequence[str] | None, command: Command) -> Config:
     """Parse `argv` (default: the command line of the process) into `config_class`.
 
-    Flags and `--set` take precedence over `--config`, which takes precedence over the defaults.
+    Flags and `--set` take precedence over `--config`, which takes precedence over `--preset`, which takes precedence
+    over the defaults.
 
     Raises:
         ConfigError: if an option is unknown or a value is malformed, out of range or given twice.
@@ -64,7 +76,7 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None, command
     settings = {name: f"--set {name}=VALUE" for name, known in options_of(config_class).items() if not known.flag}
     _refuse_unknown_flags(words, flags, settings, command)
     given = vars(parser.parse_args(words))
-    return config_class(**resolve_paths(config_class, _merge(config_class, given)))
+    return config_class(**resolve_paths(config_class, _merge(config_class, given, command)))
 
 
 def run_command(
@@ -109,16 +121,17 @@ def is_first_on_host() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _merge(config_class: type[Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a command line, including those from `--config` and `--set`."""
-    path, assignments = given.pop(_FILE, None), given.pop(_SET, ())
+def _merge(config_class: type[Any], given: dict[str, Any], command: Command) -> dict[str, Any]:
+    """Return the settings of a command line, including those from `--preset`, `--config` and `--set`."""
+    preset, path, assignments = given.pop(_PRESET, None), given.pop(_FILE, None), given.pop(_SET, ())
+    from_preset = read_settings(config_class, command.presets / f"{preset}.toml") if command.presets and preset else {}
     from_file = {} if path is None else read_settings(config_class, _settings_file(path))
     assigned = parse_assignments(config_class, assignments)
     if twice := sorted(assigned.keys() & given.keys()):
         flag = setting_name(config_class, twice[0])
         problem = f"{flag} and --set {twice[0]} change the same setting"
         raise ConfigError(problem, expected="one of them", got="both", do="leave one of them out")
-    return from_file | assigned | given
+    return from_preset | from_file | assigned | given
 
 
 def _settings_file(text: str) -> Path:
@@ -165,7 +178,10 @@ def _build_parser(config_class: type[Any], command: Command) -> tuple[argparse.A
             flags += _add_argument(parser, field, kind_of(hints[field.name]))
     unflagged = [field for field in fields if "option" in field.metadata and not field.metadata["option"].flag]
     flags += _add_settings(parser) if unflagged else []
-    parser.epilog = "\n".join([*_settings_help(unflagged), "example:", f"  {command.example}"])
+    presets = describe_presets(command.presets) if command.presets else {}
+    flags += _add_preset(parser, list(presets)) if presets else []
+    texts = [*_list_texts("presets:", presets), *_settings_help(unflagged)]
+    parser.epilog = "\n".join([*texts, "example:", f"  {command.example}"])
     return parser, flags
 
 
@@ -209,14 +225,23 @@ def _add_settings(parser: argparse.ArgumentParser) -> Iterator[str]:
     yield from (*config.option_strings, *assign.option_strings)
 
 
+def _add_preset(parser: argparse.ArgumentParser, names: list[str]) -> Sequence[str]:
+    text = "settings that were chosen together (see below); --config, --set and other options take precedence"
+    added = parser.add_argument("--preset", dest=_PRESET, choices=names, help=text, default=argparse.SUPPRESS)
+    return added.option_strings
+
+
 def _settings_help(unflagged: "Sequence[dataclasses.Field[Any]]") -> list[str]:
-    if not unflagged:
-        return []
-    width = max(len(field.name) for field in unflagged)
     shown = {field.name: "none" if field.default is None else str(field.default).lower() for field in unflagged}
     texts = {field.name: field.metadata["option"].help for field in unflagged}
-    lines = [f"  {name:{width}}  {texts[name]} (default: {default})" for name, default in shown.items()]
-    return ["settings for --set and --config:", *lines, ""]
+    lines = {name: f"{text} (default: {shown[name]})" for name, text in texts.items()}
+    return _list_texts("settings for --set and --config:", lines)
+
+
+def _list_texts(title: str, texts: dict[str, str]) -> list[str]:
+    """Return the lines of a list of names and texts below a title; none if it is empty."""
+    width = max(map(len, texts), default=0)
+    return [title, *(f"  {name:{width}}  {text}" for name, text in texts.items()), ""] if texts else []
 
 
 def _help_text(field: "dataclasses.Field[Any]") -> str:

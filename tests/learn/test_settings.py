@@ -36,6 +36,7 @@ FLAGS = [
     "--allow-host",
     "--log-every",
     "--dry-run",
+    "--preset",
     "--config",
     "--set",
 ]

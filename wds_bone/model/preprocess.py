@@ -73,7 +73,7 @@ class Preprocessing:
         return F.interpolate(pixels, (self.height, self.width), mode="bilinear", antialias=True)
 
     def reduced(self, fraction: float) -> "Preprocessing":
-        """Return the same preprocessing for images of a fraction of the size, rounded to 4 pixels so that few differ."""
+        """Return the same for images of a fraction of the size, rounded to 4 pixels so that few sizes differ."""
         if fraction == 1.0:
             return self
         sides = (max(SMALLEST_SIDE_PIXELS, round(side * fraction / 4) * 4) for side in (self.height, self.width))
