@@ -1,11 +1,12 @@
 """Which settings of the training make a model better in the same time?
 
 Command:   python -m benchmarks.levers --shards PATH [--runs runs/levers] [--only NAME...] [--set KEY=VALUE...]
-           [--name levers]
+           [--name levers] [--against FILE]
 Compared:  short trainings, one for each section of `benchmarks/levers.toml`, with a single seed.
 Method:    `wds-bone train`, one after the other. A run that is finished is not repeated, and one that was stopped
            continues, so the command may be stopped at any time (`timeout 590 python -m benchmarks.levers ...`). `--set`
-           changes the base, which needs another `--runs`. The errors are those of the best epoch on the validation
+           changes the base, which needs another `--runs`; with `--against` the JSON file of a longer schedule, it prints
+           the rank correlation of the errors (Spearman), which says whether the short one ranks like the long one. The errors are those of the best epoch on the validation
            films; the interval of a difference is that of a paired bootstrap over these films.
 Machine:   CPU; the minutes of the processor are those of all launches of a run, on all cores.
 Result:    benchmarks/results/<name>.json and a table; EXPERIMENTS.md draws the conclusion.
@@ -19,6 +20,8 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.rounds import save_result
 from wds_bone.config_file import parse_assignments, settings_as_toml
@@ -107,6 +110,13 @@ def format_table(rows: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def rank_correlation(rows: dict[str, dict[str, Any]], others: dict[str, dict[str, Any]]) -> float:
+    """Return Spearman's rank correlation of the errors of the levers that are in both."""
+    shared = sorted(rows.keys() & others.keys())
+    errors = np.array([[row[name]["mae_months"] for name in shared] for row in (rows, others)])
+    return float(np.corrcoef(errors.argsort(1).argsort(1))[0, 1])
+
+
 def parse_arguments() -> argparse.Namespace:
     """Return the options of this program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,6 +125,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="train these levers only (default: all)")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings that change the base")
     parser.add_argument("--name", default="levers", metavar="NAME", help="name of the result")
+    parser.add_argument("--against", type=Path, metavar="FILE", help="the result of another schedule")
     return parser.parse_args()
 
 
@@ -129,6 +140,9 @@ def main() -> None:
         rows = collect(args.runs, levers)
         path = save_result(args.name, {"base": planned["base"] | changed, "levers": rows})
     print(f"{format_table(rows)}\n\n{path}")
+    if args.against:
+        others = json.loads(args.against.read_text())["levers"]
+        print(f"rank correlation with {args.against}: {rank_correlation(rows, others):.2f}")
 
 
 def _children_seconds() -> float:

@@ -2,7 +2,7 @@ import tomllib
 
 import pytest
 
-from benchmarks.levers import BASE, LEVERS, format_table
+from benchmarks.levers import BASE, LEVERS, format_table, rank_correlation
 from wds_bone.config_file import settings_as_toml
 from wds_bone.learn.settings import TrainConfig
 
@@ -26,3 +26,10 @@ def test_the_table_begins_with_the_best_lever_and_shows_what_is_known():
         lines[2] == "| better | 13.00 | -0.40 (-0.70 to -0.10) | +0.50 | 12.0 (-1.0) | 11.0 (+1.0) |  |  | 9.0 | 17.5 |"
     )
     assert lines[3].startswith("| worse | 14.00 | +nan")
+
+
+def test_the_rank_correlation_compares_the_levers_that_both_schedules_have():
+    short = {name: {"mae_months": error} for name, error in {"a": 14.0, "b": 15.0, "c": 16.0, "only": 1.0}.items()}
+    longer = {name: {"mae_months": error} for name, error in {"a": 11.0, "b": 11.5, "c": 11.6}.items()}
+    assert rank_correlation(short, longer) == pytest.approx(1.0)
+    assert rank_correlation(short, longer | {"a": {"mae_months": 20.0}}) == pytest.approx(-0.5)

@@ -139,7 +139,9 @@ class TrainConfig:
         flag=False,
     )
     gender_fusion: Fusion = option(
-        "how the model uses the gender: sum, concat, film or heads (a last layer for each)", default="sum", flag=False
+        "how the model uses the gender: none, sum, concat, film or heads (a last layer for each)",
+        default="sum",
+        flag=False,
     )
     first_layer_rate: float = option(
         "learning rate of the first layer, as a fraction of that of the last; those between change by equal factors",

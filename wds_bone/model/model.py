@@ -25,7 +25,7 @@ GRAY_MEAN, GRAY_SD = 0.449, 0.226
 """ImageNet's mean and standard deviation, averaged over the channels; they only matter for pretrained weights."""
 LOWEST_BIN, HIGHEST_BIN = -3.5, 3.5
 """The range of standardized ages that a distribution covers; that of the 2017 RSNA challenge is -3.1 to 2.5."""
-Fusion = Literal["sum", "concat", "film", "heads"]
+Fusion = Literal["none", "sum", "concat", "film", "heads"]
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
@@ -37,8 +37,9 @@ class HeadShape:
     """How the features of an image become an age.
 
     Attributes:
-        fusion: how the gender is used. "sum" adds its embedding to the features, "concat" appends it and adds a layer,
-            "film" scales and shifts the features (Perez et al., 2018), "heads" also has a last layer for each gender.
+        fusion: how the gender is used. "none" ignores it, "sum" adds its embedding to the features, "concat" appends it
+            and adds a layer, "film" scales and shifts the features (Perez et al., 2018), "heads" adds it and has a last
+            layer for each gender.
         num_bins: the number of ages whose probabilities are predicted, the expectation of which is the age (Gao et al.,
             2018); 0 predicts the age itself.
     """
@@ -66,12 +67,12 @@ class BoneAgeModel(nn.Module):
         super().__init__()
         self.backbone, self.shape = backbone, shape
         sizes: dict[Fusion, int] = {"concat": NUM_GENDER_FEATURES, "film": 2 * NUM_FEATURES}
-        self.gender = nn.Embedding(2, sizes.get(shape.fusion, NUM_FEATURES))
+        self.gender = None if shape.fusion == "none" else nn.Embedding(2, sizes.get(shape.fusion, NUM_FEATURES))
         joined = NUM_FEATURES + NUM_GENDER_FEATURES if shape.fusion == "concat" else NUM_FEATURES
         hidden = [nn.ReLU(), nn.Linear(joined, NUM_FEATURES)] if shape.fusion == "concat" else []
         num_outputs = max(1, shape.num_bins) * (2 if shape.fusion == "heads" else 1)
         self.head = nn.Sequential(*hidden, nn.ReLU(), nn.Linear(NUM_FEATURES, num_outputs))
-        if shape.fusion == "film":
+        if self.gender is not None and shape.fusion == "film":
             nn.init.zeros_(self.gender.weight)
         bins = torch.linspace(LOWEST_BIN, HIGHEST_BIN, shape.num_bins) if shape.num_bins else None
         self.register_buffer("bins", bins)
@@ -90,15 +91,17 @@ class BoneAgeModel(nn.Module):
         features = self.backbone((image - GRAY_MEAN) / GRAY_SD)
         # In bfloat16 the last layer would round ages to half a month.
         with torch.autocast(image.device.type, enabled=False):
-            index = gender.long()
-            outputs = self.head(self._join(features.float(), self.gender(index)))
+            outputs = self.head(self._join(features.float(), gender.long()))
             if self.shape.fusion == "heads":
-                outputs = torch.where(index[:, None] == 1, *outputs.chunk(2, dim=1))
+                outputs = torch.where(gender[:, None] == 1, *outputs.chunk(2, dim=1))
             if self.bins is None:
                 return outputs.flatten()  # type: ignore[no-any-return]
             return outputs if self.training else expected_age(outputs, self.bins)
 
-    def _join(self, features: Tensor, embedded: Tensor) -> Tensor:
+    def _join(self, features: Tensor, gender: Tensor) -> Tensor:
+        if self.gender is None:
+            return features
+        embedded: Tensor = self.gender(gender)
         if self.shape.fusion == "concat":
             return torch.cat([features, embedded], 1)
         if self.shape.fusion == "film":

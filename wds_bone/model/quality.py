@@ -112,7 +112,7 @@ def _is_inside(length: Tensor, place: Tensor, num_pixels: int) -> Tensor:
 def _quantization_steps(quality: Tensor) -> Tensor:
     """Return the quantization tables of libjpeg, float32 (B, 1, 1, 1, 8, 8)."""
     percent = torch.where(quality < 50.0, 5000.0 / quality, 200.0 - 2.0 * quality)[:, None, None]
-    steps = (torch.tensor(_LUMINANCE, device=quality.device) * percent / 100.0).round().clamp(1.0, 255.0)
+    steps = (_luminance(quality.device) * percent / 100.0).round().clamp(1.0, 255.0)
     return steps[:, None, None, None]
 
 
@@ -121,6 +121,11 @@ def _cosine_transform(device: torch.device) -> Tensor:
     frequencies, places = torch.arange(8, device=device)[:, None], torch.arange(8, device=device)
     cosines = torch.cos((2 * places + 1) * frequencies * (math.pi / 16)) / 2.0
     return torch.cat([cosines[:1] * math.sqrt(0.5), cosines[1:]])
+
+
+@lru_cache(maxsize=1)  # a copy to a GPU would wait for the steps before
+def _luminance(device: torch.device) -> Tensor:
+    return torch.tensor(_LUMINANCE, dtype=torch.float32, device=device)
 
 
 @lru_cache(maxsize=1)
