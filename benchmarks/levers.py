@@ -5,9 +5,9 @@ Command:   python -m benchmarks.levers --shards PATH [--runs runs/levers] [--onl
 Compared:  short trainings, one for each section of `benchmarks/levers.toml`, with a single seed.
 Method:    `wds-bone train`, one after the other. A run that is finished is not repeated, and one that was stopped
            continues, so the command may be stopped at any time (`timeout 590 python -m benchmarks.levers ...`). `--set`
-           changes the base, which needs another `--runs`; with `--against` the JSON file of a longer schedule, it prints
-           the rank correlation of the errors (Spearman), which says whether the short one ranks like the long one. The errors are those of the best epoch on the validation
-           films; the interval of a difference is that of a paired bootstrap over these films.
+           changes the base, which needs another `--runs`. The errors are those of the best epoch on the validation
+           films; the interval of a difference is that of a paired bootstrap over these films. `--against` the result of
+           a longer schedule prints Spearman's rank correlation of the errors: whether the short one ranks like it.
 Machine:   CPU; the minutes of the processor are those of all launches of a run, on all cores.
 Result:    benchmarks/results/<name>.json and a table; EXPERIMENTS.md draws the conclusion.
 """
