@@ -43,10 +43,12 @@ def add_rounds_argument(parser: argparse.ArgumentParser, *, default: int = 5) ->
     )
 
 
-def run_rounds(candidates: dict[str, Callable[[], float]], *, num_rounds: int) -> dict[str, list[float]]:
+def run_rounds(
+    candidates: dict[str, Callable[[], float]], *, num_rounds: int, warm_up: bool = True
+) -> dict[str, list[float]]:
     """Return the measurements of each candidate; each round runs all of them, starting with a different one."""
     names = list(candidates)
-    for name in names:
+    for name in names if warm_up else ():
         candidates[name]()  # warms up the page cache, the decoders and the workers
     measurements: dict[str, list[float]] = {name: [] for name in names}
     for number in range(num_rounds):

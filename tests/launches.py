@@ -14,7 +14,7 @@ from tests.learn.runs import train_argv
 from tests.servers.process import free_port
 
 TRAIN, EVALUATE, RECORDING = "wds_bone.train", "wds_bone.evaluate", "tests.recording"
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "5", "PYTHONWARNINGS": "error::FutureWarning"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "20", "PYTHONWARNINGS": "error::FutureWarning"}
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 

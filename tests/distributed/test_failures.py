@@ -133,6 +133,16 @@ def test_invalid_settings_are_reported_once(more: list[str], message: str, shard
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.fault("E5", "G3")
+def test_invalid_settings_are_reported_once_even_if_the_first_process_starts_late(shards: Path, tmp_path: Path):
+    late = "import os, time\nif os.environ.get('LOCAL_RANK') == '0':\n    time.sleep(15)\n"
+    (tmp_path / "sitecustomize.py").write_text(late)
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    result = launch(2, TRAIN, *argv_of(shards, tmp_path / "run", "--epochs", "0"), PYTHONPATH=paths)
+    (error,) = result.errors
+    assert "--epochs 0 is out of range" in error
+
+
 @pytest.mark.parametrize("differing", ["rate", "model", "shards"])
 @pytest.mark.fault("G3")
 def test_ranks_with_different_settings_or_shards_stop_before_the_first_step(

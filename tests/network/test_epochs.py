@@ -50,8 +50,7 @@ FLIPPING: list[Kind] = [lambda generator: Fault(flip_bit=8 * place(generator))]
 
 @pytest.mark.slow
 @pytest.mark.fault("C5", "C6", "C7", "C10")
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("num_epochs", [6, pytest.param(200, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("num_epochs", [6, pytest.param(200, marks=[pytest.mark.stress, pytest.mark.timeout(3600)])])
 def test_faulted_epochs_equal_local_ones(tmp_path: Path, num_epochs: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.02)
     monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 0.1)
@@ -70,9 +69,7 @@ def test_faulted_epochs_equal_local_ones(tmp_path: Path, num_epochs: int, monkey
     assert num_faults >= num_epochs
     print(f"wds_bone: {NUM_SAMPLES} of {NUM_SAMPLES} samples, in the local order, in each of {num_epochs} epochs")
     print(f"  {num_faults} faults, {num_retries} requests repeated")
-    print(
-        f"webdataset: {_webdataset_epochs(folder, num_epochs=3)} of {NUM_SAMPLES} samples in three epochs (no stalls)"
-    )
+    print(f"webdataset: {_webdataset_epochs(folder, num_epochs=3)} of {NUM_SAMPLES} samples in three epochs")
 
 
 class _Recorded:
@@ -94,17 +91,18 @@ class _Recorded:
 
 
 def _webdataset_epochs(folder: Path, *, num_epochs: int) -> list[int]:
-    """Return how many samples webdataset delivers, by its way over HTTP and with its handler that continues.
+    """Return how many samples webdataset delivers under the same faults, with its handler that continues.
 
-    Stalls are left out, because it would wait for ever.
+    It reads with curl, here as its documentation shows it, but with a limit: without one, it waits forever for the rest
+    of a file that a server does not send.
     """
     if shutil.which("curl") is None:
         return []
     found = []
     for seed in range(num_epochs):
-        faults = at_random([*PASSING, *FLIPPING], seed=seed, share=SHARE, path=".tar")
+        faults = at_random([*PASSING, *STALLING, *FLIPPING], seed=seed, share=SHARE, path=".tar")
         with fault_server(folder, faults) as url, warnings.catch_warnings(action="ignore"):
-            urls = [f"{url}/train-{shard:06d}.tar" for shard in range(20)]
+            urls = [f"pipe:curl -f -s --max-time 2 {url}/train-{shard:06d}.tar" for shard in range(20)]
             stream = webdataset.WebDataset(urls, shardshuffle=False, handler=webdataset.warn_and_continue)
             found.append(sum("json" in sample for sample in stream))
     return found

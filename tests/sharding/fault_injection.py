@@ -1,29 +1,40 @@
 """Kill `wds-bone make-shards`, or make a system call fail, at a chosen point of the run."""
 
 import errno
+import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.sharding.film_sets import make
 
+_SERVER = multiprocessing.get_context("forkserver")
 CHANGES = ("rename", "unlink", "rmdir", "mkdir")
 """The calls that change the names in a folder; between two of them, nothing changes that a repeated run can see."""
 
 
 def make_until_killed(number: int, out: Path, *arguments: str) -> bool:
-    """Run the command, kill it with SIGKILL before its name change `number`, and return whether it got that far."""
-    child = os.fork()
-    if not child:
-        count = Countdown(number, lambda: os.kill(os.getpid(), signal.SIGKILL))
-        for name in CHANGES:
-            setattr(os, name, count.wrap(getattr(os, name)))
-        os._exit(make(out, *arguments))
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
+    """Run the command, kill it with SIGKILL before its name change `number`, and return whether it got that far.
+
+    The command is forked from a process that has no threads, because a fork of the tests with all their threads may
+    wait forever for a lock that one of them held.
+    """
+    _SERVER.set_forkserver_preload([__name__])
+    child = _SERVER.Process(target=_make_until_killed, args=(number, out, *arguments))
+    child.start()
+    child.join()
+    assert child.exitcode in (0, -signal.SIGKILL)
+    return child.exitcode != 0
+
+
+def _make_until_killed(number: int, out: Path, *arguments: str) -> None:
+    count = Countdown(number, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    for name in CHANGES:
+        setattr(os, name, count.wrap(getattr(os, name)))
+    sys.exit(make(out, *arguments))
 
 
 def failing_call(code: int) -> Callable[[], None]:

@@ -159,7 +159,8 @@ def other_version(folder: Path) -> dict[str, str]:
 def much_older_version(folder: Path) -> dict[str, str]:
     """Return the environment of a worker with a version of the package that does not know clusters."""
     (folder / "wds_bone").mkdir()
-    (folder / "wds_bone" / "__init__.py").touch()
+    for name in ("__init__.py", "sharding.py"):  # the second is a module, where modules of an installation would be
+        (folder / "wds_bone" / name).touch()
     return {"PYTHONPATH": str(folder)}
 
 

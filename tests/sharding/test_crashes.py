@@ -15,7 +15,6 @@ from wds_bone.verify import find_problems
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),  # takes several minutes on a busy machine
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
 
 

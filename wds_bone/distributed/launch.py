@@ -8,7 +8,7 @@ Invariant: when one rank fails, all ranks end, and one of them reports why.
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +28,8 @@ from wds_bone.interrupt import Interruption, is_launched
 Value = TypeVar("Value")
 DIAGNOSIS_SECONDS = 3.0
 """How long a rank that lost contact with another one waits for the others to report what they know."""
+REPORT_SECONDS = 60.0
+"""How long a silent process waits for the one that reports the errors of a machine, which may still be importing."""
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LAUNCH = "start with `torchrun --nproc-per-node N -m wds_bone.train ...` (or wds_bone.evaluate), or without a launcher"
 
@@ -67,14 +69,19 @@ def open_ranks(device: torch.device, *, timeout_seconds: float, interruption: In
 
 
 def report_errors_once(prepare: Callable[[], Value]) -> Value:
-    """Return `prepare()`, which all processes call before they connect; if it fails, one per machine reports it."""
+    """Return `prepare()`, which all processes call before they connect; if it fails, one per machine reports it.
+
+    The first process that ends makes the launcher end the others. So the silent ones wait to be ended, until the one
+    that reports has had the time to start; if it has not failed by then, they report the error themselves.
+    """
     if "RANK" not in os.environ or is_first_on_host():
         return prepare()
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         try:
             return prepare()
         except WdsBoneError:
-            sys.exit(USER_ERROR)
+            time.sleep(REPORT_SECONDS)
+            raise
 
 
 def check_launch() -> None:
@@ -141,7 +148,7 @@ def _connect(device: torch.device, *, rank: int, world_size: int, timeout_second
 
 def _end_together(error: Exception, ranks: Ranks, store: Store) -> NoReturn:
     """Raise the error of this rank, or exit without a message if another rank has reported one."""
-    where = f"rank {ranks.rank} at {ranks.activity}"
+    where, lost = f"rank {ranks.rank} at {ranks.activity}", []
     if _is_communication_error(error):
         lost = _lost_ranks(ranks, store)
         error = WdsBoneError(
@@ -149,7 +156,8 @@ def _end_together(error: Exception, ranks: Ranks, store: Store) -> NoReturn:
             got=str(error).partition("\n")[0],
             do="check that process and its machine, then run the same command again; a training run resumes",
         )
-    if not _is_first_to_report(f"{ranks.rank} {error}", ranks, store):
+    others = [rank for rank in range(ranks.world_size) if rank not in lost]
+    if not _is_first_to_report(f"{ranks.rank} {error}", ranks, store, others=others):
         sys.exit(USER_ERROR)
     if isinstance(error, WdsBoneError):
         problem = f"{where}: {error.problem}"
@@ -163,13 +171,13 @@ def _is_communication_error(error: Exception) -> bool:
     return is_named or isinstance(error, dist.DistError)
 
 
-def _is_first_to_report(cause: str, ranks: Ranks, store: Store) -> bool:
+def _is_first_to_report(cause: str, ranks: Ranks, store: Store, *, others: Sequence[int]) -> bool:
     """Return whether this rank is the first with a cause to report; if the store is gone, one rank per machine is."""
     try:
         is_first = store.compare_set("cause", "", cause) == cause.encode()
         store.set(f"done/{ranks.rank}", "")
         if ranks.is_first:  # its process may host the store, which the other ranks still need
-            _wait_for(store, [f"done/{rank}" for rank in range(ranks.world_size)])
+            _wait_for(store, [f"done/{rank}" for rank in others])
     except RuntimeError:
         return ranks.local_rank == 0
     return is_first
