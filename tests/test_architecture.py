@@ -20,6 +20,7 @@ BASE_MODULES = [
     "command_line",
     "commands",
     "failures",
+    "help_texts",
     "interrupt",
     "paths",
     "progress",

@@ -27,6 +27,7 @@ from wds_bone.config_file import (
     resolve_paths,
 )
 from wds_bone.errors import ConfigError, WdsBoneError
+from wds_bone.help_texts import HelpFormatter, describe_settings, help_text, list_texts
 from wds_bone.interrupt import Interrupted, Interruption
 from wds_bone.paths import expand_path, refuse_unreadable
 from wds_bone.standard_streams import StandardStreams
@@ -147,13 +148,6 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{self.prog}: {message}", do=f"see `{self.prog} --help`")
 
 
-class _HelpFormatter(argparse.HelpFormatter):
-    """Wraps the help of options, but keeps the line breaks of the epilog."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text if "\n" in text else super()._fill_text(text, width, indent)
-
-
 class _Tuple(argparse.Action):
     """Stores the values as a tuple, because settings are frozen; an option of any length may be given repeatedly."""
 
@@ -169,7 +163,7 @@ def _build_parser(config_class: type[Any], command: Command) -> tuple[argparse.A
         prog=command.name,
         description=command.description,
         allow_abbrev=False,
-        formatter_class=_HelpFormatter,
+        formatter_class=HelpFormatter,
     )
     hints, fields = typing.get_type_hints(config_class), dataclasses.fields(config_class)
     flags = ["--help"]
@@ -180,7 +174,7 @@ def _build_parser(config_class: type[Any], command: Command) -> tuple[argparse.A
     flags += _add_settings(parser) if unflagged else []
     presets = describe_presets(command.presets) if command.presets else {}
     flags += _add_preset(parser, list(presets)) if presets else []
-    texts = [*_list_texts("presets:", presets), *_settings_help(unflagged)]
+    texts = [*list_texts("presets:", presets), *describe_settings(unflagged)]
     parser.epilog = "\n".join([*texts, "example:", f"  {command.example}"])
     return parser, flags
 
@@ -201,7 +195,7 @@ def _refuse_unknown_flags(
 
 def _add_argument(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any]", kind: Kind) -> Sequence[str]:
     known, required = field.metadata["option"], field.default is dataclasses.MISSING
-    kwargs: dict[str, Any] = {"help": _help_text(field), **_argument_type(kind)}
+    kwargs: dict[str, Any] = {"help": help_text(field), **_argument_type(kind)}
     if known.metavar:
         kwargs["metavar"] = tuple(known.metavar.split()) if kind.length else known.metavar
     if known.positional:
@@ -229,26 +223,6 @@ def _add_preset(parser: argparse.ArgumentParser, names: list[str]) -> Sequence[s
     text = "settings that were chosen together (see below); --config, --set and other options take precedence"
     added = parser.add_argument("--preset", dest=_PRESET, choices=names, help=text, default=argparse.SUPPRESS)
     return added.option_strings
-
-
-def _settings_help(unflagged: "Sequence[dataclasses.Field[Any]]") -> list[str]:
-    shown = {field.name: "none" if field.default is None else str(field.default).lower() for field in unflagged}
-    texts = {field.name: field.metadata["option"].help for field in unflagged}
-    lines = {name: f"{text} (default: {shown[name]})" for name, text in texts.items()}
-    return _list_texts("settings for --set and --config:", lines)
-
-
-def _list_texts(title: str, texts: dict[str, str]) -> list[str]:
-    """Return the lines of a list of names and texts below a title; none if it is empty."""
-    width = max(map(len, texts), default=0)
-    return [title, *(f"  {name:{width}}  {text}" for name, text in texts.items()), ""] if texts else []
-
-
-def _help_text(field: "dataclasses.Field[Any]") -> str:
-    text = str(field.metadata["option"].help).replace("%", "%%")
-    shown = not isinstance(field.default, bool) and field.default not in (dataclasses.MISSING, None, ())
-    default = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-    return f"{text} (default: {default})" if shown else text
 
 
 def _argument_type(kind: Kind) -> dict[str, Any]:
