@@ -156,9 +156,9 @@ def test_a_checkpoint_predicts_with_the_head_that_was_trained(head: tuple[str, .
         validated = read_predictions(out / "predictions.csv")
         (member,) = load_ensemble([out / "best.pt"], device="cpu").members
         batch = run.val_stream[0]
-        months = member.predictor.predict_months(batch.image, batch.gender)[batch.weight > 0]
+        months = member.predictor.predict_months(batch.image, batch.gender)
     assert member.predictor.model.shape == run.learner.model.shape
-    assert months.tolist() == pytest.approx(validated.predicted_months.tolist(), abs=1e-3)
+    assert months.tolist() == pytest.approx(validated.predicted_months[:4].tolist(), abs=1e-3)
 
 
 def test_images_grow_to_their_full_size_in_the_first_two_thirds_of_a_run(shards: Path, tmp_path: Path):
