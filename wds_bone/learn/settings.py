@@ -247,6 +247,8 @@ class TrainConfig:
         check_hosts(self.allow_host)
         _check_folds(self)
         _check_shuffle(self)
+        if self.age_bins == 1:
+            raise invalid_setting(self, "age_bins", "0, or at least 2", problem="always gives the same age")
         random = [setting_name(TrainConfig, name) for name in ("dropout", "drop_path") if getattr(self, name)]
         if self.freeze_backbone and random:
             raise ConfigError(

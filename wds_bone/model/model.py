@@ -91,11 +91,12 @@ class BoneAgeModel(nn.Module):
         features = self.backbone((image - GRAY_MEAN) / GRAY_SD)
         # In bfloat16 the last layer would round ages to half a month.
         with torch.autocast(image.device.type, enabled=False):
-            outputs = self.head(self._join(features.float(), gender.long()))
+            outputs: Tensor = self.head(self._join(features.float(), gender.long()))
             if self.shape.fusion == "heads":
-                outputs = torch.where(gender[:, None] == 1, *outputs.chunk(2, dim=1))
+                of_girls, of_boys = outputs.chunk(2, dim=1)
+                outputs = torch.where(gender[:, None] == 1, of_boys, of_girls)
             if self.bins is None:
-                return outputs.flatten()  # type: ignore[no-any-return]
+                return outputs.flatten()
             return outputs if self.training else expected_age(outputs, self.bins)
 
     def _join(self, features: Tensor, gender: Tensor) -> Tensor:

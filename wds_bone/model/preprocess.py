@@ -76,8 +76,9 @@ class Preprocessing:
         """Return the same for images of a fraction of the size, rounded to 4 pixels so that few sizes differ."""
         if fraction == 1.0:
             return self
-        sides = (max(SMALLEST_SIDE_PIXELS, round(side * fraction / 4) * 4) for side in (self.height, self.width))
-        height, width = map(min, sides, (self.height, self.width))
+        height, width = (
+            min(side, max(SMALLEST_SIDE_PIXELS, round(side * fraction / 4) * 4)) for side in (self.height, self.width)
+        )
         return replace(self, height=height, width=width)
 
     def refuse_other_format(self, image_format: ImageFormat, *, where: str) -> None:
