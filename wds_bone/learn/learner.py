@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from wds_bone.distributed.ddp import convert_sync_batch_norm, warm_up_ddp, wrap_ddp
 from wds_bone.distributed.hardware import dtype_of
 from wds_bone.distributed.ranks import Ranks
+from wds_bone.errors import CheckpointError
 from wds_bone.inference.predictor import Predictor
 from wds_bone.learn.optimizer import build_optimizer, copy_for_ema
 from wds_bone.learn.settings import TrainConfig
@@ -116,9 +117,17 @@ def restore_learner(learner: Learner, contents: dict[str, Any]) -> None:
     """Set a learner of the same settings to the state in a checkpoint.
 
     Raises:
-        CheckpointError: if it was trained with a normalization that this version does not support.
+        CheckpointError: if it was trained with another normalization, whose augmentation differs too.
     """
-    learner.preprocessing = Preprocessing.from_json(contents["preprocessing"])
+    preprocessing = Preprocessing.from_json(contents["preprocessing"])
+    if preprocessing.normalization != learner.preprocessing.normalization:
+        raise CheckpointError(
+            "the run was begun with another normalization of the gray values",
+            expected=learner.preprocessing.normalization,
+            got=preprocessing.normalization,
+            do="begin a new run with another --out, from the best.pt of this run with --init-weights",
+        )
+    learner.preprocessing = preprocessing
     learner.model.load_state_dict(contents["model"])
     learner.ema.load_state_dict(contents["ema"])
     learner.optimizer.load_state_dict(contents["optimizer"])
