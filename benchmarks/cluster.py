@@ -4,8 +4,9 @@ Command:   python -m benchmarks.cluster [--images FOLDER] [--num-films 200] [--r
 Compared:  `wds-bone make-shards --workers 1` and `--workers 2`, including starting the processes;
            `wds-bone make-shards --scheduler ADDRESS` with one worker and with two, each a process with one thread that
            is already running, including the connection and the comparison of the workers.
-Method:    films from a folder to letterboxed gray JPEG q95, 24 shards; warm page cache. Every set is compared with the
-           first one, byte for byte. Scheduler, workers and the command share the cores of one machine.
+Method:    films from a folder to letterboxed gray JPEG q95, 24 shards; warm page cache. Scheduler, workers and the
+           command share the cores of one machine. In the end, a worker is killed while two of them write. Every set
+           is compared with the first one, byte for byte.
 Machine:   Linux, two CPU cores.
 Result:    benchmarks/results/cluster.json.
 """
@@ -15,9 +16,12 @@ import contextlib
 import hashlib
 import io
 import math
+import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -25,26 +29,59 @@ from pathlib import Path
 from benchmarks.rounds import add_rounds_argument, print_table, run_rounds, save_result
 from benchmarks.writer_inputs import WriterInput, gather_films, write_table
 from wds_bone.make_shards import main as make_shards
+from wds_bone.shards.manifest import STAGING_NAME
 
 NUM_SHARDS = 24
+KILL_SECONDS = 120
 NUM_WORKERS = (1, 2)
 
 
-def seconds_to_write(inputs: WriterInput, digests: set[str], *options: str) -> float:
-    """Return the seconds for the whole set, and add its digest to `digests`."""
+def seconds_to_write(
+    inputs: WriterInput, digests: set[str], *options: str, meanwhile: Callable[[Path], None] = lambda _: None
+) -> float:
+    """Return the seconds for the whole set, and add its digest to `digests`; call `meanwhile` in a thread."""
     per_shard = math.ceil(len(inputs.films) / NUM_SHARDS)
-    with tempfile.TemporaryDirectory(dir=inputs.table.parent) as out:
+    with tempfile.TemporaryDirectory(dir=inputs.table.parent) as out, ThreadPoolExecutor(1) as pool:
         paths = ["--labels", str(inputs.table), "--images", str(inputs.folder), "--out", out]
         settings = ["--size", str(inputs.size), "--samples-per-shard", str(per_shard)]
         output = io.StringIO()
+        other = pool.submit(meanwhile, Path(out))
         start = time.perf_counter()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             code = make_shards([*paths, *settings, *options])
         seconds = time.perf_counter() - start
+        other.result(KILL_SECONDS)
         if code != 0:
             raise SystemExit(output.getvalue())
         digests.add(digest_of(Path(out)))
     return seconds
+
+
+def seconds_with_a_kill(inputs: WriterInput, digests: set[str]) -> float:
+    """Return the seconds for the whole set with two workers, of which one is killed while it writes a shard."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        process = next(iter(cluster.workers.values())).process.process
+        options = "--scheduler", cluster.scheduler_address
+        return seconds_to_write(inputs, digests, *options, meanwhile=partial(kill_while_it_writes, process.pid))
+
+
+def kill_while_it_writes(process: int, out: Path) -> None:
+    """Kill a worker when some shards are finished and it has an unfinished one open."""
+    deadline = time.monotonic() + KILL_SECONDS
+    while len(list(out.glob(f"{STAGING_NAME}/*.json"))) < NUM_SHARDS // 4 or not is_writing(process):
+        if time.monotonic() > deadline:
+            raise TimeoutError("the worker did not begin to write")
+        time.sleep(0.001)
+    os.kill(process, signal.SIGKILL)
+
+
+def is_writing(process: int) -> bool:
+    """Return whether a process has an unfinished file open."""
+    with contextlib.suppress(OSError):  # a file that it has just closed
+        return any(str(path.readlink()).endswith(".tmp") for path in Path(f"/proc/{process}/fd").iterdir())
+    return False
 
 
 def digest_of(out: Path) -> str:
@@ -92,6 +129,7 @@ def main() -> None:
         inputs = WriterInput(folder / "films", folder / "labels.csv", films, args.size)
         write_table(inputs.table, films)
         seconds = run_rounds(writers(inputs, digests, stack), num_rounds=args.rounds)
+        seconds["cluster, 2, one killed"] = [seconds_with_a_kill(inputs, digests)]
     print_table(seconds, unit="seconds", reference="local, 1")
     print(f"different sets: {len(digests)}")
     settings = {**vars(args), "images": "real films" if args.images else "synthetic hands", "num_images": len(films)}

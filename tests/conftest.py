@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from wds_bone.train import main as train
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's job in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
+for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+    del os.environ[name]  # the servers of the tests are on this machine
 # With tiny tensors more threads are slower, especially if several processes run tests.
 torch.set_num_threads(1)
 

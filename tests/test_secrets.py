@@ -127,6 +127,11 @@ def test_a_run_over_s3_writes_and_prints_no_key(
         ["index", URL],
         ["make-shards", "--lables", URL],
         ["make-shards", "--out", URL.replace("https", "ftp")],
+        ["make-shards", "--out", URL],
+        ["make-shards", "--scheduler", URL],
+        ["make-shards", "--labels", URL.replace("https", "gopher"), "--images", "x"],
+        ["make-shards", "--labels", __file__, "--images", URL],
+        ["make-shards", "--labels", __file__, "--images", URL.replace("https", "gopher")],
     ],
     ids=lambda argv: " ".join(argv).replace(URL, "URL")[:60],
 )
@@ -163,9 +168,13 @@ def test_a_traceback_contains_no_secret_whatever_the_server_does(
     assert_no_secret("".join(traceback.format_exception(caught.value)), fault)
 
 
-def test_the_traceback_of_a_bug_contains_no_secret() -> None:
-    code = f"from wds_bone.__main__ import main; main(); raise ValueError('no {URL}')"
+@pytest.mark.parametrize("place", ["main", "thread"])
+def test_the_traceback_of_a_bug_contains_no_secret(place: str) -> None:
+    raising = f"raise ValueError('no {URL}')"
+    if place == "thread":
+        raising = f"import threading; threading.Thread(target=exec, args=[{raising!r}]).start()"
+    code = f"from wds_bone.__main__ import main; main(); {raising}"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 1
+    assert ended.returncode == (1 if place == "main" else 0)
     assert "ValueError: no https://host.invalid/train.tar?..." in ended.stderr
     assert_no_secret(ended.stderr.rpartition("ValueError")[2], "the error")

@@ -7,6 +7,7 @@ Invariant: signals and lost output are answered before the module of the command
 
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -75,11 +76,18 @@ def _set_up_process() -> None:
     """Let Ctrl-C end the process silently before a command answers it, and after; Python would show a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.excepthook = _print_traceback
+    threading.excepthook = _print_traceback_of_thread
 
 
 def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print the traceback of a bug, without what is secret in URLs."""
     print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)  # noqa: T201
+
+
+def _print_traceback_of_thread(failure: threading.ExceptHookArgs) -> None:
+    """Print the traceback of a thread that has ended with an error; `SystemExit` is none, as in Python."""
+    if failure.exc_value is not None and not isinstance(failure.exc_value, SystemExit):
+        _print_traceback(failure.exc_type, failure.exc_value, failure.exc_traceback)
 
 
 if __name__ == "__main__":

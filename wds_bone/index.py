@@ -37,7 +37,16 @@ from wds_bone.shards.manifest import (
 from wds_bone.shards.scan import describe_ignored, scan_shard
 from wds_bone.storage.durable import write_bytes_atomically
 from wds_bone.storage.folders import refuse_unusable_prefix
-from wds_bone.storage.location import Location, exists, file_bytes, is_file, is_folder, list_tars, parse_location
+from wds_bone.storage.location import (
+    Location,
+    exists,
+    for_each,
+    is_file,
+    is_folder,
+    list_tars,
+    parse_location,
+    size_of_file,
+)
 from wds_bone.stream.locate import expand_shards, tars_in
 
 
@@ -123,7 +132,7 @@ def index_shards(
 
 def _find_shards(names: Sequence[str]) -> list[Location]:
     paths = list(dict.fromkeys(path for name in names for path in _tars_of(name)))
-    missing = [path for path in paths if not is_file(path)]
+    missing = [path for path, is_there in zip(paths, for_each(is_file, paths), strict=True) if not is_there]
     if missing:
         got = f"{missing[0]} is not a file"
         raise ConfigError(f"{', '.join(names)}: no shards found", expected=".tar files", got=got, do="check the path")
@@ -170,10 +179,11 @@ def _read_existing_manifest(folder: Location, paths: Sequence[Location]) -> Mani
 
 
 def _describe_shards(paths: Sequence[Location]) -> list[DescribedShard]:
+    sizes = [num_bytes or 0 for num_bytes in for_each(size_of_file, paths)]
     shards = []
-    with progress(sum(file_bytes(path) for path in paths), BYTES, label="indexing") as show:
+    with progress(sum(sizes), BYTES, label="indexing") as show:
         show(done := 0)
-        for path in paths:
+        for path, num_bytes in zip(paths, sizes, strict=True):
             shards.append(describe_shard(scan_shard(path)))
-            show(done := done + file_bytes(path))
+            show(done := done + num_bytes)
     return shards

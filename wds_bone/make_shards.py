@@ -21,10 +21,10 @@ from wds_bone.interrupt import Interruption
 from wds_bone.labels.read import RejectedSample
 from wds_bone.objects.access import allow_redirects_to
 from wds_bone.paths import refuse_unusable_folder
-from wds_bone.sharding.bad_list import BAD_NAME
 from wds_bone.sharding.build import BuiltSet, build_set
-from wds_bone.sharding.cluster import connect, write_shards_on_cluster
-from wds_bone.sharding.keys_list import KEYS_NAME
+from wds_bone.sharding.cluster import write_shards_on_cluster
+from wds_bone.sharding.cluster_client import connect
+from wds_bone.sharding.lists import BAD_NAME, KEYS_NAME
 from wds_bone.sharding.overview import HISTOGRAM_NAME, SHEET_NAME, format_counts, format_num_samples
 from wds_bone.sharding.patients import NO_PATIENTS, describe_patients
 from wds_bone.sharding.plan import SetPlan, assign_splits, default_samples_per_shard, plan_split

@@ -5,9 +5,10 @@ import pytest
 
 from tests.threads import assert_threads_end
 from wds_bone.errors import ImageError
-from wds_bone.images.read_ahead import read_ahead
+from wds_bone.images.read_ahead import MAX_BYTES, read_ahead
 
 LIMIT_SECONDS = 30
+LARGE_FILMS = [MAX_BYTES // 2, MAX_BYTES // 2, MAX_BYTES // 3, 2 * MAX_BYTES, 1, MAX_BYTES - 1, 1, MAX_BYTES] * 3
 
 
 def test_films_keep_their_order_and_errors_their_place() -> None:
@@ -45,6 +46,25 @@ def test_films_are_read_while_the_caller_works_but_only_so_many_ahead() -> None:
     assert sixth.wait(LIMIT_SECONDS)
     assert len(num_started) == 6  # the one that was delivered, and five ahead of it
     next(films)
+
+
+def test_large_films_are_read_one_at_a_time_and_small_ones_together() -> None:
+    lock, reading, most = threading.Lock(), list[int](), list[int]()
+
+    def read(num_bytes: int) -> bytes:
+        with lock:
+            reading.append(num_bytes)
+            most.append(sum(reading))
+        return bytes(8)
+
+    for film, contents in zip(
+        LARGE_FILMS, read_ahead(LARGE_FILMS, read, threads=8, ahead=8, bytes_of=int), strict=True
+    ):
+        assert len(contents) == 8
+        with lock:
+            reading.remove(film)
+    assert max(most) <= max(MAX_BYTES, *LARGE_FILMS)
+    assert len(most) == len(LARGE_FILMS)
 
 
 def test_an_error_that_the_user_cannot_fix_is_raised() -> None:

@@ -1,5 +1,6 @@
 """Redirects lead only where they may."""
 
+import ipaddress
 import socket
 from collections.abc import Iterator
 
@@ -7,7 +8,9 @@ import pytest
 
 from wds_bone.objects import access
 from wds_bone.objects.access import check_peer, check_redirect, is_same_host
+from wds_bone.objects.http_objects import HttpObjects
 from wds_bone.objects.protocol import RemoteError
+from wds_bone.objects.url import parse_url
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +75,20 @@ class Connected:
 def test_a_link_local_address_is_refused(address: str):
     with pytest.raises(RemoteError, match="link-local"):
         check_peer(Connected(address, 80))  # type: ignore[arg-type]
+
+
+@pytest.mark.fault("C11")
+def test_the_address_is_checked_before_the_encryption_begins(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(access, "_METADATA", ipaddress.ip_address("127.0.0.1"))  # no test machine has a link-local one
+    client = HttpObjects()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with pytest.raises(RemoteError, match="link-local"):
+            client.read(parse_url(f"https://127.0.0.1:{server.getsockname()[1]}/a.tar"), 0, 1)
+        connected = server.accept()[0]
+        connected.settimeout(10)
+        assert connected.recv(100) == b""
+        connected.close()
+    client.close()
 
 
 def test_other_addresses_are_not_refused():

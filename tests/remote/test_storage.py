@@ -1,6 +1,7 @@
 """Bytes are right wherever they come from, each is fetched once, and nothing hangs or is left."""
 
 import gc
+import hashlib
 import os
 import subprocess
 import sys
@@ -14,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.remote.conftest import IMAGE_BYTES, Store, make_store
+from tests.remote.conftest import GAP_BYTES, IMAGE_BYTES, Store, make_store
 from tests.remote.folder_objects import FolderObjects
 from tests.threads import assert_threads_end
 from wds_bone.errors import ShardError
 from wds_bone.objects.protocol import ChangedError, RemoteError
 from wds_bone.remote import cache as cache_module
-from wds_bone.remote import fetch, part_file
+from wds_bone.remote import fetch, part_file, ready
 from wds_bone.remote.cache import Cache
 from wds_bone.remote.storage import RemoteStorage
 
@@ -123,12 +124,12 @@ def test_what_a_thread_waits_for_comes_before_what_is_announced(store: Store, mo
 
 
 def test_memory_for_images_that_nobody_reads_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "MAX_BYTES_READY", 5 * IMAGE_BYTES)
+    monkeypatch.setattr(ready, "MAX_BYTES_READY", 5 * IMAGE_BYTES)
     with closing(store.open()) as storage:
         for shard, image in store.all_images():
             store.announce(storage, shard, image)
         wait_until(lambda: store.fetched_bytes >= len(store.all_images()) * IMAGE_BYTES)
-        wait_until(lambda: sum(map(len, storage._fetcher._ready.values())) <= 5 * IMAGE_BYTES)
+        wait_until(lambda: sum(map(len, storage._fetcher._ready._images.values())) <= 5 * IMAGE_BYTES)
         for shard, image in store.all_images():
             store.check(storage, shard, image)
 
@@ -233,7 +234,10 @@ def test_a_shard_with_another_digest_is_fetched_twice_and_then_an_error(store: S
     with closing(store.open(Cache(tmp_path / "cache"))) as storage:
         store.check(storage, 0, 1)
         wait_until(lambda: 0 in storage._fetcher.changed)
-        with pytest.raises(ShardError, match=r"(?s)000000.tar.*sha256 differs"):
+        digests = f"sha256 {store.shards[0].sha256}.*sha256 {hashlib.sha256(changed).hexdigest()}"
+        with pytest.raises(
+            ShardError, match=rf"(?s)000000.tar: its contents are not those .*{digests}.*upload it again"
+        ):
             store.check(storage, 0, 1)
         store.check(storage, 1, 1)
     assert bytes(changed) not in [path.read_bytes() for path in tars(tmp_path / "cache")]
@@ -268,6 +272,20 @@ def test_a_claim_of_a_killed_process_expires(store: Store, tmp_path: Path, monke
                 read.result(0.2)
             monkeypatch.setattr(part_file, "CLAIM_SECONDS", -1)
             read.result(DEADLINE_SECONDS)
+
+
+def test_what_a_killed_process_has_claimed_is_fetched_by_another_one_in_the_end(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(store.open(Cache(tmp_path / "cache"))) as storage:
+        part = storage._part(0)
+        assert part is not None
+        part.claim(3, 7)
+        store.check(storage, 0, 0)
+        wait_until(lambda: len(store.contents[0]) - store.fetched_bytes == 4 * (IMAGE_BYTES + GAP_BYTES))
+        monkeypatch.setattr(part_file, "CLAIM_SECONDS", -1)
+        monkeypatch.setattr(storage, "_next_wake", 0.0)
+        wait_until(lambda: store.check(storage, 0, 0) is None and len(tars(tmp_path / "cache")) == 1)
 
 
 # Reads images until it is killed.

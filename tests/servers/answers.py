@@ -83,9 +83,10 @@ def answer_from_server(url: str) -> Callable[[Request], Answer]:
         connection = http.client.HTTPConnection(host, timeout=60)
         try:
             target = f"{request.path}?{request.query}" if request.query else request.path
-            headers = {
-                name: value for name, value in request.headers.items() if name.lower() not in ("connection", "host")
-            }
+            kept = [
+                (name, value) for name, value in request.headers.items() if name.lower() not in ("connection", "host")
+            ]
+            headers = {name: value.replace(f"//{request.header('Host')}/", f"//{host}/") for name, value in kept}
             connection.request(request.method, target, request.body or None, headers)
             response = connection.getresponse()
             return Answer(response.status, _passed_on(request, response), response.read())

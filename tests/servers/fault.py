@@ -36,6 +36,8 @@ class Fault:
         ending: The connection is closed (FIN), reset (RST), or stays open and silent.
         framing: How the client knows the end: `Content-Length`, chunks, or the end of the connection.
         bytes_per_second: The speed of this answer.
+        cut_upload_at: Only this many bytes of what the client sends are taken; then the connection is reset, and the
+            request has no effect.
     """
 
     status: int | None = None
@@ -48,8 +50,11 @@ class Fault:
     ending: Literal["close", "reset", "stall"] = "close"
     framing: Literal["length", "chunks", "connection"] = "length"
     bytes_per_second: float | None = None
+    cut_upload_at: int | None = None
 
 
+_FIRST_BYTES = 1 << 16
+"""How much of what a client sends is read before it is decided what goes wrong."""
 Faults = Callable[[Request], Fault | None]
 
 
@@ -158,9 +163,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a request, with its fault."""
         length = int(self.headers.get("Content-Length") or 0)
         path, _, query = self.path.partition("?")
-        request = Request(self.command, path, query, dict(self.headers.items()), self.rfile.read(length))
-        self.server.log.append(request)
+        body = self.rfile.read(min(length, _FIRST_BYTES))
+        request = Request(self.command, path, query, dict(self.headers.items()), body)
         fault = self.server.faults(request) or Fault()
+        rest = (length if fault.cut_upload_at is None else fault.cut_upload_at) - len(body)
+        request = replace(request, body=body + self.rfile.read(max(0, rest)))
+        self.server.log.append(request)
+        if fault.cut_upload_at is not None:
+            self._end("reset")
+            return
         answer = _with_fault(self.server.answer, request, fault)
         self.server.stopping.wait(fault.delay_seconds)
         self._send_headers(answer, fault)

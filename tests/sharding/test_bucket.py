@@ -2,27 +2,27 @@
 
 import os
 import shutil
-import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.sharding.buckets import CLOUDS, Bucket, files_in, objects_in, open_bucket
+from tests.servers.fault import Fault, always, fault_server
+from tests.sharding.buckets import CLOUDS, WRITABLE_CLOUDS, Bucket, files_in, objects_in, open_bucket
 from tests.sharding.film_sets import make, write_films
 from wds_bone.index import main as index
-from wds_bone.objects.clients import client_of
+from wds_bone.objects import retries
+from wds_bone.objects.clients import client_of, close_clients
 from wds_bone.objects.url import Url
-from wds_bone.sharding.bad_list import BAD_NAME
-from wds_bone.shards.manifest import MANIFEST_NAME
-from wds_bone.storage.lock import lock_name
+from wds_bone.sharding.lists import BAD_NAME
+from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME
+from wds_bone.storage.object_lock import prefix_lock
 from wds_bone.verify import find_problems
 
 pytest.importorskip("obstore", reason="the extra `s3` is not installed")
-LOCK = lock_name("make-shards")
 
 
-@pytest.fixture(params=CLOUDS)
+@pytest.fixture(params=WRITABLE_CLOUDS)
 def bucket(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     return open_bucket(request.param, request, tmp_path, monkeypatch)
 
@@ -52,13 +52,36 @@ def test_a_set_in_a_bucket_has_the_bytes_of_a_local_one(
     assert objects_in(out) == written
 
 
+def test_an_interrupted_run_leaves_the_plan_shards_and_records_of_a_local_one(tmp_path: Path, s3: Bucket):
+    films, out = write_films(tmp_path / "films", 40), s3.prefix / "set"
+    film = tmp_path / "films" / "hand-5.png"
+    film.write_bytes(film.read_bytes()[:40].ljust(film.stat().st_size, b"\0"))
+    assert make(tmp_path / "local", *films) == make_at(out, *films) == 2
+    left = files_in(tmp_path / "local")
+    assert objects_in(out) == left
+    assert [name for name in left if name.startswith(f"{STAGING_NAME}/train-") and name.endswith(".json")]
+
+
+def test_what_a_killed_worker_of_a_cluster_left_is_deleted_by_the_next_run(tmp_path: Path, s3: Bucket):
+    films, out = write_films(tmp_path / "films", 12), s3.prefix / "set"
+    assert make_at(out, *films) == 0
+    written = objects_in(out)
+    client_of(out).write(out / STAGING_NAME / "0123" / "train-000000.tar.4567" / "train-000000.tar", b"late")
+    assert make_at(out, *films) == 0
+    assert objects_in(out) == written
+
+
 def test_writers_in_other_processes_write_the_same_objects(tmp_path: Path, s3: Bucket):
     films = [*write_films(tmp_path / "films", 40), "--workers", "2"]
     assert make(tmp_path / "local", *films) == make_at(s3.prefix / "set", *films) == 0
     assert objects_in(s3.prefix / "set") == files_in(tmp_path / "local")
 
 
-def test_films_and_their_table_are_read_from_a_bucket(tmp_path: Path, bucket: Bucket):
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_films_and_their_table_are_read_from_a_bucket(
+    tmp_path: Path, cloud: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    bucket = open_bucket(cloud, request, tmp_path, monkeypatch)
     films = write_films(tmp_path / "films" / "deep", 20)
     (tmp_path / "films" / ".hidden").mkdir()
     (tmp_path / "films" / ".hidden" / "hand-3.png").write_bytes(b"not a film")
@@ -116,34 +139,37 @@ def test_a_film_that_disappears_is_reported_with_its_url(
     assert "got:      there is no such object" in error
 
 
-def lock_text(process: int, host: str) -> bytes:
-    return f"process {process} on {host}, started 2026-01-01 10:00:00+00:00\n0123456789abcdef\n".encode()
-
-
-@pytest.mark.fault("B5")
-@pytest.mark.parametrize(("process", "host"), [(os.getppid(), socket.gethostname()), (1, "another.host")])
-def test_a_prefix_that_another_run_writes_to_is_refused_with_its_holder_and_a_remedy(
-    tmp_path: Path, s3: Bucket, process: int, host: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.fault("C3")
+def test_a_film_that_the_store_does_not_deliver_is_not_left_out_as_a_bad_one(
+    tmp_path: Path, s3: Bucket, s3_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    out, client = s3.prefix / "set", client_of(s3.prefix)
-    client.write(out / LOCK, lock_text(process, host))
-    assert make_at(out, *write_films(tmp_path / "films", 12)) == 2
+    films, skip = write_films(tmp_path / "films", 12), ("--on-bad", "skip", "--max-bad", "3")
+    url = s3.upload(tmp_path / "films", "films")
+    monkeypatch.setattr(retries, "TIMEOUT_SECONDS", 0.5)
+    with fault_server(s3_url, always(Fault(status=503), path="/hand-4.png")) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
+        close_clients()
+        assert make(tmp_path / "out", "--labels", films[1], "--images", url, *skip) == 2
     error = capsys.readouterr().err
-    assert f"error: {out}/{LOCK}: another run of `wds-bone make-shards` holds this lock" in error
-    assert f"got:      process {process} on {host}, started 2026-01-01 10:00:00+00:00" in error
-    assert f"run `aws s3 rm {out}/{LOCK}`" in error
-    assert objects_in(out) == {LOCK: lock_text(process, host)}
+    assert f"error: {url}/hand-4.png: cannot be read" in error
+    assert "got:      the store answers HTTP 503 (" in error
+    assert not (tmp_path / "out" / MANIFEST_NAME).exists()
 
 
 @pytest.mark.fault("B5")
-def test_the_lock_of_a_killed_run_on_this_host_is_taken_over(tmp_path: Path, bucket: Bucket):
-    out, child = bucket.prefix / "set", os.fork()
-    if not child:
-        os._exit(0)
-    os.waitpid(child, 0)
-    client_of(out).write(out / LOCK, lock_text(child, socket.gethostname()))
-    assert make_at(out, *write_films(tmp_path / "films", 12)) == 0
-    assert LOCK not in objects_in(out)
+def test_a_second_run_below_a_prefix_is_refused_and_changes_nothing(
+    tmp_path: Path, s3: Bucket, capsys: pytest.CaptureFixture[str]
+):
+    films, out = write_films(tmp_path / "films", 12), s3.prefix / "set"
+    with prefix_lock(out, "make-shards"):
+        held = objects_in(out)
+        assert make_at(out, *films) == 2
+        assert objects_in(out) == held
+    error = capsys.readouterr().err
+    assert f"error: {out}/make_shards.lock: another run of `wds-bone make-shards` holds this lock" in error
+    assert f"got:      process {os.getpid()} on " in error
+    assert make_at(out, *films) == 0
+    assert "make_shards.lock" not in objects_in(out)
 
 
 def test_only_one_of_two_writers_creates_an_object(bucket: Bucket):

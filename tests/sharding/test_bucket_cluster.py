@@ -3,14 +3,22 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
 
+from tests.servers.answers import Request
+from tests.servers.fault import fault_server
 from tests.sharding.buckets import Bucket, files_in, objects_in, open_bucket
 from tests.sharding.film_sets import make, write_films
-from wds_bone.sharding.cluster_task import Site, find_problem, local_versions
-from wds_bone.shards.manifest import STAGING_NAME
+from wds_bone.objects.clients import close_clients
+from wds_bone.sharding.cluster_task import Site, find_problem, local_versions, write_attempt
+from wds_bone.sharding.plan import ShardPlan
+from wds_bone.sharding.processes import WriterSettings
+from wds_bone.sharding.sources import synthetic_sources
+from wds_bone.sharding.staging import MARKER_NAME, attempts_folder
+from wds_bone.shards.manifest import STAGING_NAME, ImageFormat
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
@@ -52,8 +60,33 @@ def test_an_interrupted_set_is_completed_by_either_kind_of_run(
     assert objects_in(out) == files_in(tmp_path / "local")
 
 
+@pytest.mark.fault("B5")
+def test_what_a_worker_writes_after_its_run_has_ended_is_deleted(
+    tmp_path: Path, s3: Bucket, s3_url: str, scheduler: str, monkeypatch: pytest.MonkeyPatch
+):
+    staging, writing, ended = s3.prefix / "set" / STAGING_NAME, Event(), Event()
+
+    def hold_the_tar(request: Request) -> None:
+        if request.method == "PUT" and request.path.endswith("/train-000000.tar"):
+            writing.set()
+            assert ended.wait(60)
+
+    shard = ShardPlan("train-000000.tar", tuple(synthetic_sources(3, seed=0)))
+    with distributed.Client(scheduler, set_as_default=False) as client, fault_server(s3_url, hold_the_tar) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
+        close_clients()
+        with attempts_folder(staging) as folder:
+            site = Site(local_versions(), folder / MARKER_NAME, {})
+            settings = WriterSettings(folder, ImageFormat("png", 32, 32, None, "letterbox", None), None)
+            attempt = client.submit(write_attempt, shard, settings, site)
+            assert writing.wait(60)
+        ended.set()
+        assert "which was just written: there is no such object" in str(attempt.exception(timeout=60))
+        assert objects_in(s3.prefix) == {}
+
+
 def test_a_worker_that_cannot_read_the_bucket_is_named_with_the_reason(s3: Bucket):
-    site = Site(local_versions(), s3.prefix / STAGING_NAME / "plan.json", {})
+    site = Site(local_versions(), s3.prefix / STAGING_NAME / "0123" / MARKER_NAME, {})
     problem = find_problem(site, SimpleNamespace(address="tcp://10.0.0.7:4000"))
     assert f"worker tcp://10.0.0.7:4000: cannot read {site.folder}" in str(problem)
     assert "credentials" in str(problem)

@@ -1,14 +1,18 @@
 """Interrupt `wds-bone make-shards` before every change of a bucket, and check what remains."""
 
+import itertools
 import os
+import random
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.servers.answers import Request
+from tests.servers.fault import Fault, fault_server
 from tests.sharding.buckets import Bucket, files_in, objects_in, open_bucket
-from tests.sharding.film_sets import DEADLINE_SECONDS, make, start, wait_until, write_films
+from tests.sharding.film_sets import DEADLINE_SECONDS, finish, make, start, wait_until, write_films
 from wds_bone.objects.clients import client_of
 from wds_bone.objects.cloud_objects import CloudObjects
 from wds_bone.objects.url import Url
@@ -120,6 +124,48 @@ def test_a_run_that_is_killed_leaves_a_lock_and_shards_and_a_repeated_run_contin
     assert LOCK in objects_in(out)
     assert make(out, *films) == 0  # type: ignore[arg-type]
     assert objects_in(out) == files_in(tmp_path / "whole")
+
+
+@pytest.mark.fault("B1")
+def test_runs_that_are_killed_at_random_requests_and_repeated_give_the_same_objects(
+    tmp_path: Path, s3: Bucket, s3_url: str
+):
+    films, generator = write_films(tmp_path / "films", 24), random.Random(0)
+    words = [*films, "--size", "16", "--encoding", "png", "--samples-per-shard", "8", "--workers", "2"]
+    assert make(tmp_path / "whole", *films) == 0
+    expected, changes = files_in(tmp_path / "whole"), count_changes(s3, s3_url, words)
+    out = s3.prefix / "set"
+    for kill in sorted(generator.sample(range(changes), 5)):
+        run_until_killed(out, words, s3_url, number=kill, is_lost=generator.random() < 0.5)
+        is_complete_set(out)
+    assert make(out, *films) == 0  # type: ignore[arg-type]
+    assert objects_in(out) == expected
+
+
+def count_changes(s3: Bucket, server: str, words: list[str]) -> int:
+    """Return how many requests of an uninterrupted run change the bucket."""
+    requests: list[Request] = []
+    with fault_server(server, log=requests) as proxy:
+        process = start(s3.prefix / "other", *words, env={**os.environ, "AWS_ENDPOINT_URL": proxy})  # type: ignore[arg-type]
+        status, _, error = finish(process)
+    assert status == 0, error
+    return sum(request.method not in ("GET", "HEAD") for request in requests)
+
+
+def run_until_killed(out: Url, words: list[str], server: str, *, number: int, is_lost: bool) -> None:
+    """Kill a run at its change `number` of the bucket, which is lost, or still takes effect; it may have fewer."""
+    numbers, started = itertools.count(), []
+
+    def kill(request: Request) -> Fault | None:
+        if request.method in ("GET", "HEAD") or next(numbers) < number:
+            return None
+        started[0].kill()
+        return Fault(cut_upload_at=0) if is_lost else None
+
+    with fault_server(server, kill) as proxy:
+        environment = {**os.environ, "AWS_ENDPOINT_URL": proxy, "PYTHONWARNINGS": "ignore"}
+        started.append(start(out, *words, env=environment))  # type: ignore[arg-type]
+        assert finish(started[0])[0] in (-signal.SIGKILL, 0)
 
 
 def test_nothing_remains_in_the_folder_for_temporary_files(tmp_path: Path, s3: Bucket, monkeypatch: pytest.MonkeyPatch):

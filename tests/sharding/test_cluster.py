@@ -12,8 +12,8 @@ import pytest
 
 from tests.sharding.film_sets import digests, make, names_in, write_films
 from tests.threads import assert_threads_end
-from wds_bone.sharding.bad_list import BAD_NAME
 from wds_bone.sharding.cluster_task import Site, find_problem, local_versions
+from wds_bone.sharding.lists import BAD_NAME
 from wds_bone.sharding.staging import adopt_shard, attempts_folder
 from wds_bone.sharding.writer import read_record
 from wds_bone.shards.manifest import MANIFEST_NAME, STAGING_NAME

@@ -12,7 +12,8 @@ from wds_bone.errors import ImageError
 from wds_bone.images.files import find_images
 from wds_bone.labels.read import LabelColumns, RejectedSample
 from wds_bone.make_shards import main
-from wds_bone.sharding.sources import film_sources, find_film, read_sources
+from wds_bone.sharding.source_images import read_sources
+from wds_bone.sharding.sources import film_sources, find_film
 from wds_bone.shards.manifest import ImageFormat
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from tests.servers.nginx import nginx
 from tests.servers.s3 import s3_environment, upload_s3
 from wds_bone import BoneAgeStream
 from wds_bone.errors import ConfigError, ShardError
+from wds_bone.remote import fetch, ready
+from wds_bone.remote.opening import buffer_bytes
 from wds_bone.stream.batch import Batch
+from wds_bone.stream.selection import select_shards
 
 TRAIN_COUNTS = [17, 3, 20, 11, 9, 14, 8, 15, 12, 13]
 TIMEOUT_SECONDS = 300
@@ -37,6 +41,15 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(shards: Path) -> Iterator[str]:
     with nginx(shards) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def bare(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The training shards alone, without a manifest and indexes."""
+    folder = tmp_path_factory.mktemp("bare")
+    for path in shards.glob("train-*.tar"):
+        shutil.copy(path, folder)
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -98,12 +111,40 @@ def test_a_part_of_the_samples_reads_shards_that_are_cached_for_all_of_them(shar
     assert epochs(server) == epochs(shards)
 
 
-def test_shards_without_a_manifest_are_scanned_and_cached(shards: Path, server: str, cache_home: Path) -> None:
-    with BoneAgeStream(f"{server}/train-{{000000..000002}}.tar", batch_size=8, cache="none") as stream:
+def test_shards_without_a_manifest_are_scanned(bare: Path, shards: Path, cache_home: Path) -> None:
+    with nginx(bare) as url, BoneAgeStream(f"{url}/train-{{000000..000002}}.tar", cache="none") as stream:
         expected = digest(iter(stream))
-    with BoneAgeStream([shards / f"train-{number:06d}.tar" for number in range(3)], batch_size=8) as stream:
+    with BoneAgeStream([shards / f"train-{number:06d}.tar" for number in range(3)]) as stream:
         assert digest(iter(stream)) == expected
     assert not cache_home.exists()
+
+
+def bare_epochs(shards: str | list[Path], num_epochs: int = 2, **settings: Any) -> tuple[list[str], int]:
+    """Return the digests of the batches of some epochs, and the number of bytes that were fetched."""
+    with BoneAgeStream(shards, batch_size=16, **settings) as stream:
+        return [text for _ in range(num_epochs) for text in digest(iter(stream))], stream.transfer().bytes_fetched
+
+
+def test_shards_without_a_manifest_are_fetched_once_for_all_streams(bare: Path, cache_home: Path) -> None:
+    paths = sorted(bare.glob("*.tar"))
+    expected, _ = bare_epochs(paths)
+    with nginx(bare) as server:
+        urls = f"{server}/train-{{000000..000009}}.tar"
+        assert bare_epochs(urls) == (expected, shard_bytes(bare))
+        assert bare_epochs(urls) == (expected, 0)
+        kept = sorted(cache_home.glob("*.tar"))
+        assert sorted(path.read_bytes() for path in kept) == sorted(path.read_bytes() for path in paths)
+        kept[0].write_bytes(bytes(kept[0].stat().st_size))
+        assert bare_epochs(urls) == (expected, kept[0].stat().st_size)
+
+
+def test_shards_without_a_manifest_may_be_larger_than_the_cache(bare: Path, tmp_path: Path) -> None:
+    expected, _ = bare_epochs(sorted(bare.glob("*.tar")))
+    small = {"cache": tmp_path / "small", "cache_bytes": shard_bytes(bare) // 2}
+    with nginx(bare) as server:
+        for _ in range(2):
+            assert bare_epochs(f"{server}/train-{{000000..000009}}.tar", **small)[0] == expected
+    assert sum(path.stat().st_size for path in (tmp_path / "small").iterdir()) <= shard_bytes(bare) // 2 + 10_000
 
 
 def test_a_batch_by_its_number_and_a_loaded_state_are_those_of_local_files(shards: Path, server: str) -> None:
@@ -128,8 +169,16 @@ def test_a_stream_counts_what_it_moves(shards: Path, server: str) -> None:
         digest(iter(stream))
         assert stream.transfer().bytes_fetched <= shard_bytes(shards) * 1.1
         assert stream.transfer().cache_hits >= stream.num_samples
+        assert first.bytes_fetched > shard_bytes(shards)  # the manifest and the indexes, too
     with BoneAgeStream(shards, split="train", batch_size=16) as local:
         assert local.transfer().bytes_fetched == 0
+
+
+def test_the_memory_of_what_is_on_its_way_is_counted(shards: Path, server: str) -> None:
+    remote, local = (select_shards(name, split="train").stored for name in (server, shards))
+    assert buffer_bytes(remote) == shard_bytes(shards)
+    assert buffer_bytes(local) == 0
+    assert buffer_bytes([replace(remote[0], num_bytes=2**40)]) == ready.MAX_BYTES_READY + fetch.MAX_BYTES_IN_FLIGHT
 
 
 def flip_once(name: str, byte: int) -> Faults:
@@ -160,9 +209,26 @@ def test_a_bit_that_is_flipped_in_the_store_is_an_error_with_the_member(shards: 
         bit, key = 8 * (int(local.table["offset"][5]) + 100), local.keys()[5]
     with (
         fault_server(shards, always(Fault(flip_bit=bit), path="train-000000.tar")) as url,
-        pytest.raises(ShardError, match=rf"(?s)train-000000.tar: (sample '{key}' fails its checksum|.*sha256 differs)"),
+        pytest.raises(
+            ShardError, match=rf"(?s)train-000000.tar: (sample '{key}' fails its checksum|its contents are not)"
+        ),
     ):
         epochs(url)
+
+
+@pytest.mark.fault("C7")
+def test_a_stall_names_the_server(shards: Path) -> None:
+    def stall(request: Request) -> Fault | None:
+        is_read = request.path.endswith(".tar") and request.header("Range") != "bytes=0-0"
+        return Fault(delay_seconds=3600) if is_read else None
+
+    with (
+        fault_server(shards, stall) as url,
+        BoneAgeStream(url, split="train", batch_size=16, cache="none") as stream,
+    ):
+        stream._loader.stall_seconds = 1.0
+        with pytest.raises(ShardError, match=rf"(?s){url}/train-\d+.tar: .*has stalled.*check the network and {url}, "):
+            next(iter(stream))
 
 
 def test_local_and_remote_shards_in_one_stream_are_refused(shards: Path, server: str) -> None:

@@ -12,7 +12,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from wds_bone.errors import ImageError
+from wds_bone.errors import ImageError, WdsBoneError
+from wds_bone.objects.protocol import RemoteError, TooLargeError
 from wds_bone.objects.url import Url
 from wds_bone.storage.location import Location, open_file
 from wds_bone.storage.remote_files import read_file
@@ -47,6 +48,7 @@ def read_contents(path: Location) -> tuple[bytes, FileFormat]:
     Raises:
         ImageError: if the file cannot be read, is empty or too large, changes while it is read, or has an unknown
             format or a different one than its suffix says.
+        WdsBoneError: if an object store does not deliver the file.
     """
     contents = _read_unchanged(path) if isinstance(path, Path) else _read_object(path)
     if not contents:
@@ -155,4 +157,12 @@ def _read_object(url: Url) -> bytes:
     try:
         return read_file(url, max_bytes=MAX_FILE_BYTES)
     except OSError as error:
+        if isinstance(error, RemoteError) and not isinstance(error, TooLargeError):
+            raise _store_error(url, error) from error
         raise read_error(url, error) from error
+
+
+def _store_error(url: Url, error: RemoteError) -> WdsBoneError:
+    """Return the error for a film that the store did not deliver; it is no bad film, which could be left out."""
+    do = "check the connection and the store, and run the command again"
+    return WdsBoneError(f"{url}: cannot be read", expected="an answer", got=error.strerror, do=do)

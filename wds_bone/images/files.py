@@ -8,7 +8,7 @@ Invariant: only files that are asked for by name, and whose suffix does not tell
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from unicodedata import normalize
@@ -16,7 +16,7 @@ from unicodedata import normalize
 from wds_bone.errors import ImageError
 from wds_bone.images.contents import SUFFIXES, has_image_suffix, read_error, starts_as_image
 from wds_bone.objects.url import Url
-from wds_bone.storage.location import Location
+from wds_bone.storage.location import Location, for_each
 from wds_bone.storage.remote_files import sizes_below
 
 LocationT = TypeVar("LocationT", bound=Location)
@@ -33,12 +33,23 @@ class ImageFiles(Generic[LocationT]):
         others: all other files.
         by_name: the files of each name: the file name without its suffix and, of other files, also with it.
         num_bytes: the sizes of the files in object storage, which are known without asking for each of them.
+        are_images: whether objects whose suffix does not tell it are images, as far as `look_at` has found out.
     """
 
     images: tuple[LocationT, ...]
     others: tuple[LocationT, ...]
     by_name: Mapping[str, Sequence[LocationT]]
     num_bytes: Mapping[LocationT, int] = field(default_factory=dict)
+    are_images: Mapping[LocationT, bool] = field(default_factory=dict)
+
+    def look_at(self, names: Iterable[str]) -> "ImageFiles[LocationT]":
+        """Return these files after opening the objects of these names whose suffix does not tell their format.
+
+        Many are opened at once, because an answer takes time; `find` then opens none of them.
+        """
+        found = dict.fromkeys(path for name in names for path in self.by_name.get(name, ()) if isinstance(path, Url))
+        unknown = [path for path in found if not has_image_suffix(path)]
+        return replace(self, are_images=dict(zip(unknown, for_each(starts_as_image, unknown), strict=True)))
 
     def find(self, name: str, folders: Sequence[str] = ()) -> LocationT | None:
         """Return the image called `name`, or None; files whose suffix does not tell their format are opened.
@@ -58,8 +69,12 @@ class ImageFiles(Generic[LocationT]):
     def find_all(self, name: str, folders: Sequence[str] = ()) -> list[LocationT]:
         """Return the images called `name`, as `find` does, or the first of them if all are links to one file."""
         paths = [path for path in self.by_name.get(name, ()) if _is_in(path, folders)]
-        paths = [path for path in paths if has_image_suffix(path) or starts_as_image(path)]
+        paths = [path for path in paths if has_image_suffix(path) or self._is_image(path)]
         return paths[:1] if all(_is_same_file(path, paths[0]) for path in paths[1:]) else paths
+
+    def _is_image(self, path: LocationT) -> bool:
+        known = self.are_images.get(path)
+        return starts_as_image(path) if known is None else known
 
     def list_all(self) -> list[LocationT]:
         """Return all images, sorted by path; files whose suffix does not tell their format are opened."""

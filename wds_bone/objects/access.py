@@ -62,8 +62,19 @@ def check_peer(connected: socket.socket) -> None:
     Raises:
         RemoteError: if it is one.
     """
-    peer = connected.getpeername()[0]
-    address = ipaddress.ip_address(peer.partition("%")[0])
+    check_address(connected.getpeername()[0])
+
+
+def check_address(host: str) -> None:
+    """Refuse a link-local address; the name of a host is not resolved.
+
+    Raises:
+        RemoteError: if it is one.
+    """
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return
     mapped = getattr(address, "ipv4_mapped", None) or address
     if mapped.is_link_local or mapped == _METADATA:
         raise RemoteError(f"the host has the link-local address {mapped}, which is refused")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 
 from wds_bone.errors import ConfigError
-from wds_bone.objects.protocol import Objects
+from wds_bone.objects.protocol import Objects, Transfer
 from wds_bone.objects.url import Url
 
 _EXTRAS = {"http": "http", "https": "http", "s3": "s3", "gs": "gcs", "az": "azure", "hf": "hf"}
@@ -45,6 +45,12 @@ def close_clients() -> None:
     _client.cache_clear()
     while _opened:
         _opened.pop().close()
+
+
+def shared_transfer() -> Transfer:
+    """Return what the clients that `client_of` returned have moved, in this process."""
+    traffic = [client.traffic for client in _opened]
+    return Transfer(sum(each.bytes_fetched for each in traffic), retries=sum(each.retries for each in traffic))
 
 
 @cache

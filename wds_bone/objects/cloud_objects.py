@@ -6,11 +6,13 @@ Invariant: every answer after the first one is asked for with its ETag; no text 
 because it may contain a signature.
 
 obstore signs requests with the credentials of each cloud's environment variables, files and instance roles. Its own
-retries are off: `retries` counts and bounds them, and continues a body that was cut at its last good byte.
+retries are off, except for uploads, whose parts only it can repeat: `retries` counts and bounds them, and continues a
+body that was cut at its last good byte.
 """
 
 import errno
 import io
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +29,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
+from wds_bone.errors import ConfigError
 from wds_bone.objects.cloud_stores import CREDENTIALS, open_store
 from wds_bone.objects.protocol import ChangedError, RemoteError, Traffic, Version
 from wds_bone.objects.retries import Download, Retries, TransientError
@@ -38,8 +41,8 @@ CHUNK_BYTES = 2**16
 WHOLE_BYTES = 2**18
 """Ranges up to this size are read in one call, which is faster, and repeated as a whole."""
 LIST_SIZE = 1000
-PART_BYTES, PARTS_AT_ONCE = 2**24, 4
-"""How large files are written: in parts of this size."""
+PART_BYTES, PARTS_AT_ONCE, MAX_PARTS = 5 * 2**20, 4, 5000
+"""How large files are written: in parts of at least this size, the smallest that S3 takes, and so many at most."""
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _MAY_PASS = ("408", "429", "500", "502", "503", "504")
@@ -61,7 +64,7 @@ class CloudObjects:
     def __init__(self) -> None:
         self.traffic = Traffic()
         self._closed = threading.Event()
-        self._stores: dict[tuple[str, str], Any] = {}
+        self._stores: dict[tuple[str, str, bool], Any] = {}
         self._lock = threading.Lock()
 
     def version(self, url: Url) -> Version:
@@ -100,23 +103,30 @@ class CloudObjects:
     def write(self, url: Url, contents: bytes | BinaryIO, *, only_if_absent: bool = False) -> None:
         """Write an object at once; a large file is sent in parts, which become an object when all have arrived.
 
+        Each part is repeated on its own, so that a slow link or a cut costs one part, and the time limit is that of a
+        part. Memory holds `PARTS_AT_ONCE` of them.
+
         Raises:
             FileExistsError: if it must be absent and is not; also if an answer to the first attempt was lost.
         """
-        options: dict[str, Any] = {"mode": "create" if only_if_absent else "overwrite"}
-        is_large = not isinstance(contents, bytes) and contents.seek(0, io.SEEK_END) > PART_BYTES
-        options |= {"use_multipart": is_large, "chunk_size": PART_BYTES, "max_concurrency": PARTS_AT_ONCE}
+        num_bytes = len(contents) if isinstance(contents, bytes) else contents.seek(0, io.SEEK_END)
+        options: dict[str, Any] = {
+            "mode": "create" if only_if_absent else "overwrite",
+            "use_multipart": num_bytes > PART_BYTES and not only_if_absent,
+            "chunk_size": max(PART_BYTES, -(-num_bytes // MAX_PARTS)),
+            "max_concurrency": PARTS_AT_ONCE,
+        }
 
         def put(store: Any) -> Any:
             if not isinstance(contents, bytes):
                 contents.seek(0)
             return obstore.put(store, url.path, contents, **options)
 
-        self._repeat(url, put)
+        self._repeat(url, put, is_upload=True)
 
     def copy(self, source: Url, target: Url) -> None:
         """Copy an object within its bucket, at once, without fetching it."""
-        self._repeat(source, lambda store: obstore.copy(store, source.path, target.path))
+        self._repeat(source, lambda store: obstore.copy(store, source.path, target.path), is_upload=True)
         expected, found = (self.version(url).num_bytes for url in (source, target))
         if found != expected:  # Azure may continue a copy after it has answered
             raise RemoteError(f"{found:,} of {expected:,} bytes were copied")
@@ -133,28 +143,29 @@ class CloudObjects:
         self._closed.set()
         self._stores.clear()
 
-    def _repeat(self, url: Url, call: Callable[[Any], Value]) -> Value:
+    def _repeat(self, url: Url, call: Callable[[Any], Value], *, is_upload: bool = False) -> Value:
         """Return what a call of the library returns, repeating it if it fails in a way that may pass."""
         retries = Retries(self.traffic, self._closed)
         while True:
             try:
-                return self._call(url, call)
+                return self._call(url, call, is_upload=is_upload)
             except TransientError as error:
                 retries.wait(error)
 
-    def _call(self, url: Url, call: Callable[[Any], Value]) -> Value:
+    def _call(self, url: Url, call: Callable[[Any], Value], *, is_upload: bool = False) -> Value:
         if self._closed.is_set():
             raise RemoteError("the connection was closed")
-        store = self._store(url)
+        _check_process(url)
+        store = self._store(url, is_upload=is_upload)
         try:
             return call(store)
         except (BaseError, OSError, ValueError) as error:
             raise _error_of(error, url.scheme) from None  # its text may contain a secret
 
-    def _store(self, url: Url) -> Any:
+    def _store(self, url: Url, *, is_upload: bool) -> Any:
         with self._lock:
-            key = url.host, url.query
-            return self._stores.get(key) or self._stores.setdefault(key, open_store(url))
+            key = url.host, url.query, is_upload
+            return self._stores.get(key) or self._stores.setdefault(key, open_store(url, is_upload=is_upload))
 
     def _download(self, url: Url, *, start: int = 0, size: int | None, version: Version | None = None) -> Download:
         request = partial(self._request, url, None if size is None else start + size)
@@ -172,6 +183,25 @@ class CloudObjects:
         is_small = end is not None and end - start <= WHOLE_BYTES
         chunks = _whole(answer) if is_small else answer.stream(min_chunk_size=CHUNK_BYTES)
         return _CloudBody(lambda: self._call(url, lambda _: next(chunks, b"")), found, self.traffic)
+
+
+_process: list[int] = []  # the one in which the library has started its threads
+
+
+def _check_process(url: Url) -> None:
+    """Refuse a fork of a process that has used the library: it would wait for threads that are not there, forever.
+
+    Raises:
+        ConfigError: if this process is one.
+    """
+    _process[:] = _process or [os.getpid()]
+    if _process != [os.getpid()]:
+        raise ConfigError(
+            f"{url.scheme}://{url.host}: cannot be used in this process, which was forked from one that has used it",
+            expected="a process that was started with the method `spawn` or `forkserver`",
+            got=f"a fork of process {_process[0]}",
+            do='use multiprocessing.get_context("spawn"), or multiprocessing_context="spawn" of a DataLoader',
+        )
 
 
 class _CloudBody:

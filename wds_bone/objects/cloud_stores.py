@@ -2,7 +2,8 @@
 
 In: a URL; environment variables and files, named as the tools of each cloud name them.
 Out: a store of obstore.
-Invariant: no call of a store lasts longer than `CALL_SECONDS`, and the library repeats none.
+Invariant: no request of a store lasts longer than `CALL_SECONDS`. The library repeats only requests of uploads, and
+those only as long as `retries` would.
 """
 
 import os
@@ -13,10 +14,12 @@ from typing import Any
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from wds_bone.errors import ConfigError
+from wds_bone.objects import retries
 from wds_bone.objects.connections import CONNECT_SECONDS, MAX_IDLE, PACE_SECONDS
 from wds_bone.objects.url import Url
 
 CALL_SECONDS = 120.0
+MAX_UPLOAD_RETRIES = 20
 CREDENTIALS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; "
     "AWS_SKIP_SIGNATURE=true for a public bucket",
@@ -28,15 +31,20 @@ CREDENTIALS = {
 """What to do without credentials, or with wrong ones."""
 
 
-def open_store(url: Url) -> Any:
+def open_store(url: Url, *, is_upload: bool = False) -> Any:
     """Return the store of the bucket or container of a URL.
+
+    Args:
+        url: an object in it.
+        is_upload: whether it writes or copies objects; then the answer to a request may come late, because it comes
+            when the whole body was sent or copied, and the library repeats requests.
 
     Raises:
         ConfigError: if the environment does not say which account, or contradicts itself.
     """
     open_one = {"s3": _open_s3, "gs": _open_gcs, "az": _open_azure}[url.scheme]
     try:
-        return open_one(url)
+        return open_one(url, is_upload=is_upload)
     except ImportError as error:
         problem = f"{url.scheme}://{url.host}: the package {error.name} is not installed"
         raise ConfigError(problem, do='install it: pip install "wds-bone[s3]"') from error
@@ -45,12 +53,14 @@ def open_store(url: Url) -> Any:
         raise ConfigError(problem, got=type(error).__name__, do=CREDENTIALS[url.scheme]) from None
 
 
-def _open_s3(url: Url) -> Any:
+def _open_s3(url: Url, *, is_upload: bool) -> Any:
     profile = _profile() if _has_profile() else {}
     variables = (os.environ.get("AWS_ENDPOINT_URL_S3"), os.environ.get("AWS_ENDPOINT_URL"))
     endpoint = next(filter(None, (*variables, profile.get("endpoint"))), None)
     given = {**profile, "endpoint": endpoint}
-    return S3Store(url.host, **{name: value for name, value in given.items() if value}, **_options(endpoint))
+    return S3Store(
+        url.host, **{name: value for name, value in given.items() if value}, **_options(endpoint, is_upload=is_upload)
+    )
 
 
 def _has_profile() -> bool:
@@ -76,21 +86,21 @@ def _profile() -> dict[str, Any]:
     return {"credential_provider": provider, "region": region, "endpoint": settings.get("endpoint_url")}
 
 
-def _open_gcs(url: Url) -> Any:
+def _open_gcs(url: Url, *, is_upload: bool) -> Any:
     endpoint = os.environ.get("STORAGE_EMULATOR_HOST") or None
     if endpoint and "://" not in endpoint:
         endpoint = f"http://{endpoint}"
     is_anonymous = bool(endpoint) and "GOOGLE_APPLICATION_CREDENTIALS" not in os.environ
     settings: dict[str, Any] = {"base_url": endpoint, "skip_signature": True} if is_anonymous else {}
-    return GCSStore(url.host, **settings, **_options(endpoint))
+    return GCSStore(url.host, **settings, **_options(endpoint, is_upload=is_upload))
 
 
-def _open_azure(url: Url) -> Any:
+def _open_azure(url: Url, *, is_upload: bool) -> Any:
     settings: dict[str, Any] = _connection_string(os.environ.get("AZURE_STORAGE_CONNECTION_STRING", ""))
     endpoint = settings.get("endpoint") or os.environ.get("AZURE_STORAGE_ENDPOINT")
     if url.query:
         settings = {name: value for name, value in settings.items() if name != "account_key"} | {"sas_key": url.query}
-    return AzureStore(url.host, **settings, **_options(endpoint))
+    return AzureStore(url.host, **settings, **_options(endpoint, is_upload=is_upload))
 
 
 def _connection_string(text: str) -> dict[str, Any]:
@@ -105,13 +115,20 @@ def _connection_string(text: str) -> dict[str, Any]:
     return {names[name]: value for name, value in parts.items() if name in names}
 
 
-def _options(endpoint: str | None) -> dict[str, Any]:
+def _options(endpoint: str | None, *, is_upload: bool) -> dict[str, Any]:
     client = {
         "allow_http": bool(endpoint) and str(endpoint).startswith("http://"),
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-        "read_timeout": timedelta(seconds=PACE_SECONDS),
         "timeout": timedelta(seconds=CALL_SECONDS),
         "pool_max_idle_per_host": str(MAX_IDLE),
     }
-    no_wait = {"init_backoff": timedelta(0), "max_backoff": timedelta(0)}
-    return {"client_options": client, "retry_config": {"max_retries": 0, "backoff": no_wait}}
+    # For the library, the time in which a body is sent is time in which nothing is read.
+    client |= {} if is_upload else {"read_timeout": timedelta(seconds=PACE_SECONDS)}
+    waits = (retries.FIRST_WAIT_SECONDS, retries.LONGEST_WAIT_SECONDS) if is_upload else (0, 0)
+    first, longest = (timedelta(seconds=seconds) for seconds in waits)
+    retry = {
+        "max_retries": MAX_UPLOAD_RETRIES if is_upload else 0,
+        "retry_timeout": timedelta(seconds=retries.TIMEOUT_SECONDS),
+        "backoff": {"init_backoff": first, "max_backoff": longest},
+    }
+    return {"client_options": client, "retry_config": retry}

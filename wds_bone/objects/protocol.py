@@ -10,7 +10,7 @@ import errno
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, Self
 
 from wds_bone.objects.url import Url
 
@@ -26,8 +26,8 @@ class ChangedError(RemoteError):
     """An object was replaced since it was first read."""
 
 
-class CacheFullError(OSError):
-    """The disk of the cache is full; the caller continues without it."""
+class TooLargeError(RemoteError):
+    """An object is larger than its reader expects."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Transfer:
-    """What a stream has moved over the network since it was opened, in this process.
+    """What a stream has moved over the network in this process, including the manifest and indexes of its shards.
 
     Attributes:
         bytes_fetched: bytes of bodies that arrived, also those of requests that were cut.
@@ -58,6 +58,12 @@ class Transfer:
     cache_hits: int = 0
     retries: int = 0
     waited_seconds: float = 0.0
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
+    def __sub__(self, other: Self) -> Self:
+        return type(self)(*(getattr(self, name) - getattr(other, name) for name in self.__dataclass_fields__))
 
 
 class Traffic:

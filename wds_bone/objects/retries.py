@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Protocol
 
-from wds_bone.objects.protocol import RemoteError, Traffic, Version
+from wds_bone.objects.protocol import RemoteError, TooLargeError, Traffic, Version
 
 TIMEOUT_SECONDS = 120.0
 """How long a call continues without progress. Tests make it shorter."""
@@ -153,10 +153,10 @@ class Download:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def read_all(self, max_bytes: int) -> bytes:
-        """Return the whole object; raises `RemoteError` if it is larger than `max_bytes`."""
+        """Return the whole object; raises `TooLargeError` if it is larger than `max_bytes`."""
         num_bytes = self.version_now().num_bytes
         if num_bytes > max_bytes:
-            raise RemoteError(f"it has {num_bytes:,} bytes, more than the {max_bytes:,} that are expected at most")
+            raise TooLargeError(f"it has {num_bytes:,} bytes, more than the {max_bytes:,} that are expected at most")
         return self.read_rest()
 
     def version_now(self) -> Version:

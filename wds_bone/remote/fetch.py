@@ -18,20 +18,21 @@ from queue import SimpleQueue
 from threading import Lock
 
 from wds_bone.errors import ConfigError
-from wds_bone.objects.protocol import ChangedError, Objects, Version
+from wds_bone.objects.protocol import ChangedError, Objects
 from wds_bone.remote.cache import Cache
 from wds_bone.remote.demand import Answer, Demand, Key, Piece, Waiter, Want
 from wds_bone.remote.part_file import PartFile
 from wds_bone.remote.piece_size import PieceSize
 from wds_bone.remote.pieces import gap_in, images_around, segments_around
-from wds_bone.remote.shard import RemoteShard
+from wds_bone.remote.ready import ReadyImages
+from wds_bone.remote.requests import Requests
+from wds_bone.remote.shard import RemoteShard, WrongContentsError
 from wds_bone.storage.pool import DaemonPool
 
 MAX_THREADS = 64
 MAX_BUSY = 0.5
 """The processor time of all threads that fetch, relative to the time that passes, above which no thread is added."""
 MAX_BYTES_IN_FLIGHT = 32 * 2**20
-MAX_BYTES_READY = 64 * 2**20
 FILLED_BYTES = 2**20
 _WEIGHT = 0.1
 
@@ -49,14 +50,14 @@ class Fetcher:
     """
 
     def __init__(self, shards: Sequence[RemoteShard], clients: Mapping[str, Objects], cache: Cache | None) -> None:
-        self._shards, self._clients, self._cache = shards, clients, cache
+        self._requests, self._cache = Requests(shards, clients), cache
         self._inbox: SimpleQueue[tuple[Want, Waiter | None]] = SimpleQueue()
         self._lock = Lock()  # taken by the threads of the pool only; protects everything below
-        self._demand, self._versions = Demand(), dict[int, Version]()
+        self._demand = Demand()
         num_bytes, num_segments = sum(each.num_bytes for each in shards), sum(each.num_segments for each in shards)
         self._piece_size = PieceSize(num_bytes // max(1, num_segments))
         self._num_busy, self._bytes_in_flight, self._busy_share = 0, 0, 0.0
-        self._ready, self._bytes_ready = dict[Key, memoryview](), 0
+        self._ready = ReadyImages()
         self._gap: Piece | None = None
         self._numbers = {shard.sha256: number for number, shard in enumerate(shards)}
         self._damaged = set[int]()
@@ -75,7 +76,7 @@ class Fetcher:
 
     def take(self, key: Key) -> memoryview | None:
         """Return the bytes of an image that was announced and has been fetched into memory, and forget them."""
-        return self._ready.pop(key, None)
+        return self._ready.take(key)
 
     def wake(self) -> None:
         """Have a thread look for something to do."""
@@ -83,8 +84,7 @@ class Fetcher:
 
     def close(self) -> None:
         """End the requests and the threads."""
-        for client in self._clients.values():
-            client.close()
+        self._requests.close()
         self._pool.close()
 
     def _send(self, want: Want, waiter: Waiter | None) -> None:
@@ -98,7 +98,7 @@ class Fetcher:
         if piece is None:
             return
         began, cpu_began = time.monotonic(), time.thread_time()
-        answer = self._fetch(piece)
+        answer = self._requests.fetch(piece)
         seconds, cpu_seconds = time.monotonic() - began, time.thread_time() - cpu_began
         self._store(piece, answer)
         with self._lock:
@@ -127,7 +127,7 @@ class Fetcher:
             if isinstance(answer, memoryview):
                 found = answer[want.offset - piece.start :][: want.size]
                 if not waiters and (piece.part is None or piece.part.is_dropped):
-                    self._keep(want.key, memoryview(bytes(found)))  # a copy does not keep the rest of the piece
+                    self._ready.keep(want.key, found)
             for waiter in waiters:
                 waiter.put(found)
         if piece is self._gap:
@@ -136,35 +136,6 @@ class Fetcher:
             self.wake()
         if isinstance(answer, memoryview) and not self._demand:
             self.wake()  # fills the next gap
-
-    def _keep(self, key: Key, contents: memoryview) -> None:
-        """Keep the bytes of an image in memory until they are taken; forget the oldest ones if nobody does."""
-        self._ready[key] = contents
-        self._bytes_ready += len(contents)
-        if self._bytes_ready > MAX_BYTES_READY:
-            self._bytes_ready = sum(map(len, list(self._ready.values())))  # without those that were taken
-        while self._ready and self._bytes_ready > MAX_BYTES_READY:
-            with suppress(KeyError, RuntimeError, StopIteration):  # it has just been taken
-                self._bytes_ready -= len(self._ready.pop(next(iter(self._ready))))
-
-    def _fetch(self, piece: Piece) -> Answer:
-        if not piece.num_bytes:
-            return memoryview(b"")
-        shard = self._shards[piece.shard]
-        try:
-            client = self._clients[shard.url.scheme]
-            version = self._version(piece.shard, shard, client)
-            return memoryview(client.read(shard.url, piece.start, piece.num_bytes, version=version))
-        except Exception as error:  # raised by whoever waits for it
-            return error
-
-    def _version(self, number: int, shard: RemoteShard, client: Objects) -> Version:
-        if number not in self._versions:
-            version = client.version(shard.url)
-            if version.num_bytes != shard.num_bytes:
-                raise ChangedError(f"it has {version.num_bytes:,} bytes, not the {shard.num_bytes:,} of its index")
-            self._versions[number] = version
-        return self._versions[number]
 
     def _store(self, piece: Piece, answer: Answer) -> None:
         """Write a piece into the cache; if that fails, continue without the cache."""
@@ -182,13 +153,13 @@ class Fetcher:
     def _publish(self, number: int, part: PartFile, cache: Cache) -> None:
         """Verify a shard that is complete; one that is wrong is fetched once more."""
         try:
-            if part.is_dropped or not self._claims_publication(part) or cache.publish(part):
+            if part.is_dropped or not self._claims_publication(part) or (found := cache.publish(part)) is None:
                 return
         except OSError as error:
             cache.drop(part, error)
             return
         if number in self._damaged:
-            self.changed[number] = ChangedError("its contents are not those of its index: their sha256 differs")
+            self.changed[number] = WrongContentsError(found)
             cache.drop(part)
         self._damaged.add(number)
         self.wake()
@@ -207,7 +178,7 @@ class Fetcher:
     def _next_piece(self) -> Piece | None:
         """Return the next piece that is needed; answer who waits for what is, or will be, there without us."""
         while (want := self._demand.pop()) is not None:
-            contents = self._ready.pop(want.key, None)  # it may have arrived after it was announced
+            contents = self._ready.take(want.key)  # it may have arrived after it was announced
             contents = None if want.is_repeated else contents
             piece = None if contents is not None else self._around(want)
             if piece is not None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from wds_bone.errors import ConfigError
 from wds_bone.objects.clients import open_client
 from wds_bone.remote.cache import Cache, default_folder
+from wds_bone.remote.fetch import MAX_BYTES_IN_FLIGHT
+from wds_bone.remote.ready import MAX_BYTES_READY
 from wds_bone.remote.shard import RemoteShard
 from wds_bone.remote.storage import NextUse, RemoteStorage
 from wds_bone.storage.local import LocalStorage
@@ -60,10 +62,17 @@ def open_storage(
         got, do = f"{paths[0]} and {remote[0].url}", "copy the local ones to where the others are"
         raise ConfigError("some shards are local and others are not", expected="one kind", got=got, do=do)
     clients = {scheme: open_client(scheme) for scheme in {shard.url.scheme for shard in remote}}
-    return RemoteStorage(remote, clients, cache=_open_cache(cache), next_use=next_use, batch_bytes=batch_bytes)
+    return RemoteStorage(remote, clients, cache=open_cache(cache), next_use=next_use, batch_bytes=batch_bytes)
 
 
-def _open_cache(settings: CacheSettings) -> Cache | None:
+def buffer_bytes(shards: Sequence[Location | RemoteShard]) -> int:
+    """Return how many bytes of images that are on their way, or wait for their turn, are in memory at most."""
+    remote_bytes = sum(shard.num_bytes for shard in shards if isinstance(shard, RemoteShard))
+    return min(remote_bytes, MAX_BYTES_READY + MAX_BYTES_IN_FLIGHT)
+
+
+def open_cache(settings: CacheSettings) -> Cache | None:
+    """Return the cache, or None if there is none; raises the errors of `open_storage` about it."""
     if settings.folder == NO_CACHE:
         return None
     folder = default_folder() if settings.folder is None else Path(settings.folder).expanduser()

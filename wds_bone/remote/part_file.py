@@ -24,6 +24,8 @@ from wds_bone.storage.local import WritableBuffer, fill
 from wds_bone.storage.lock import NO_LOCKS
 
 CLAIM_SECONDS = 20
+TOUCH_SECONDS = 60.0
+"""How often a process that reads a file updates its time, which tells other processes that it is in use."""
 MISSING, PRESENT = 0, 1
 _LOCK_ATTEMPTS, _RETRY_SECONDS = 1000, 0.0005
 _FIRST_CLAIM, _NUM_CLAIMS = 2, 254
@@ -49,7 +51,7 @@ class PartFile:
         self.shard, self.descriptor, self.is_dropped = shard, descriptor, False
         self._marks, self._seen = marks, [-1] * (0 if marks is None else shard.num_segments)
         self._releases, self._last_release = itertools.count(1), 0
-        self.is_complete = marks is None
+        self.is_complete, self._next_touch = marks is None, 0.0
         call_when_gone(self, os.close, descriptor)
         if marks is not None:
             call_when_gone(self, os.close, marks)
@@ -93,6 +95,9 @@ class PartFile:
         Raises:
             OSError: if it cannot be read.
         """
+        if (now := time.monotonic()) >= self._next_touch:
+            self._next_touch = now + TOUCH_SECONDS
+            os.utime(self.descriptor)
         return fill(self.descriptor, offset, size=size, into=into) == size
 
     def claim(self, first: int, stop: int) -> None:
@@ -110,11 +115,14 @@ class PartFile:
 
     def write(self, first: int, stop: int, contents: memoryview) -> None:
         """Write the bytes of segments and mark them as there."""
-        offset = self.shard.start_of(first)
+        self.write_at(self.shard.start_of(first), contents)
+        self._mark(first, stop, PRESENT)
+
+    def write_at(self, offset: int, contents: memoryview) -> None:
+        """Write bytes without marking anything."""
         while contents:
             num_bytes = os.pwrite(self.descriptor, contents, offset)
             contents, offset = contents[num_bytes:], offset + num_bytes
-        self._mark(first, stop, PRESENT)
 
     def is_unpublished(self) -> bool:
         """Return whether the shard is complete, and no thread has published it or is about to."""

@@ -71,7 +71,10 @@ def gap_in(part: PartFile, demand: Demand, *, number: int, num_bytes: int) -> Pi
     Raises:
         OSError: if the disk fails.
     """
-    segment = part.marks().find(MISSING)
+    marks = part.marks()
+    segment = marks.find(MISSING)
+    if segment < 0:  # what a killed process has claimed
+        segment = next((number for number, mark in enumerate(marks) if is_free(mark)), -1)
     if segment >= 0:
         return segments_around(segment, part, demand, number=number, num_bytes=num_bytes, most_bytes=num_bytes)
     return Piece(number, 0, 0, 0, 0, part) if part.is_unpublished() else None

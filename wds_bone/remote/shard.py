@@ -11,7 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wds_bone.objects.protocol import ChangedError
 from wds_bone.objects.url import Url
+
+
+class WrongContentsError(ChangedError):
+    """A shard whose contents, fetched twice, are not those of its index; `sha256` is their digest."""
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__("its contents are not those of its index, and were not when they were fetched again")
+        self.sha256 = sha256
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,8 +22,8 @@ from wds_bone.objects.protocol import ChangedError, Objects, Transfer
 from wds_bone.remote.cache import Cache
 from wds_bone.remote.demand import Answer, Waiter, Want
 from wds_bone.remote.fetch import Fetcher
-from wds_bone.remote.part_file import PartFile
-from wds_bone.remote.shard import RemoteShard
+from wds_bone.remote.part_file import CLAIM_SECONDS, PartFile
+from wds_bone.remote.shard import RemoteShard, WrongContentsError
 from wds_bone.storage.local import WritableBuffer, advise
 
 READ_SECONDS = 600.0
@@ -32,6 +32,10 @@ AHEAD_BYTES = 32 * 2**20
 MAX_BATCHES_AHEAD = 64
 WAIT_SECONDS, POLL_SECONDS = 1.0, 0.005
 
+_REPLACE = (
+    "run the same command again if the shard has just been replaced; otherwise upload it again, or write its index "
+    "again with `wds-bone index`"
+)
 NumberT = TypeVar("NumberT", int, float)
 NextUse = Callable[[], NDArray[np.int64]]
 """Returns int64 (shards,), in how many samples each shard is needed next."""
@@ -50,6 +54,7 @@ class RemoteStorage:
     Attributes:
         batches_ahead: how many batches should be announced ahead, which keeps the link busy in bounded memory.
         stall_seconds: how long a read may take.
+        stall_remedy: what to check if one takes longer.
     """
 
     def __init__(
@@ -68,7 +73,10 @@ class RemoteStorage:
         self._num_refused = dict[int, int]()  # reads of a shard until the cache is asked again whether it has room
         self._closed = False
         self.batches_ahead = max(2, min(MAX_BATCHES_AHEAD, AHEAD_BYTES // max(1, batch_bytes)))
+        self._next_wake = 0.0
         self.stall_seconds = READ_SECONDS
+        servers = sorted({f"{shard.url.scheme}://{shard.url.host}" for shard in shards})
+        self.stall_remedy = f"check the network and {', '.join(servers)}, then run the same command again"
 
     def read(self, shard: int, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> None:
         """Fill the buffers `into` in order, `size` bytes in total, starting at byte `offset` of the shard.
@@ -165,12 +173,19 @@ class RemoteStorage:
             if part.is_dropped or not part.has_image(offset):
                 return False
             if part.read(offset, size=size, into=into):
+                self._fill_gaps(part)
                 return True
         except OSError as caught:
             error = caught
         assert self._cache is not None
         self._cache.drop(part, error)  # without an error, somebody has made it shorter
         return False
+
+    def _fill_gaps(self, part: PartFile) -> None:
+        """Have the rest of a shard fetched, now and then: a process that was killed may have claimed it."""
+        if not part.is_complete and time.monotonic() >= self._next_wake:
+            self._next_wake = time.monotonic() + CLAIM_SECONDS
+            self._fetcher.wake()
 
     def _wait(self, want: Want, into: Sequence[WritableBuffer]) -> memoryview | None:
         """Return the bytes of an image once they have been fetched; None if they were in the cache after all."""
@@ -199,7 +214,11 @@ class RemoteStorage:
         return None
 
     def _error(self, shard: int, offset: int, size: int, error: OSError) -> ShardError:
-        problem = f"{self._shards[shard].url}: byte {offset:,} cannot be read: {error.strerror}"
+        found = self._shards[shard]
+        if isinstance(error, WrongContentsError):
+            expected, got = f"sha256 {found.sha256}", f"sha256 {error.sha256}"
+            return ShardError(f"{found.url}: {error.strerror}", expected=expected, got=got, do=_REPLACE)
+        problem = f"{found.url}: byte {offset:,} cannot be read: {error.strerror}"
         return ShardError(problem, expected=f"{size:,} bytes", do=_remedy(error))
 
 

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from wds_bone.errors import ImageError, ShardError
 from wds_bone.labels.read import RejectedSample
 from wds_bone.progress import progress
-from wds_bone.sharding.bad_list import read_bad, write_bad
 from wds_bone.sharding.existing import select_pending
-from wds_bone.sharding.keys_list import write_keys
+from wds_bone.sharding.lists import read_bad, write_bad, write_keys
 from wds_bone.sharding.plan import SetPlan, SplitPlan
 from wds_bone.sharding.processes import WriterSettings, WriteShards
 from wds_bone.sharding.staging import (
-    finished_record,
+    finished_records,
     move_shards,
     open_staging,
     read_base_manifest,
@@ -28,7 +27,7 @@ from wds_bone.sharding.staging import (
 )
 from wds_bone.sharding.writer import ShardRecord, check_bad_budget, format_causes
 from wds_bone.shards.manifest import MANIFEST_NAME, Manifest, SplitEntry, write_manifest
-from wds_bone.shards.sidecars import read_sidecar, split_entry
+from wds_bone.shards.sidecars import read_sidecars, split_entry
 from wds_bone.storage.location import Location, exists
 
 
@@ -88,17 +87,18 @@ def _write_pending_shards(
 ) -> dict[str, ShardRecord]:
     """Write the shards that are not finished yet and return the records of all shards, by name."""
     shards = [shard for split in pending.splits for shard in split.shards]
-    unfinished = [shard for shard in shards if finished_record(out, shard.name) is None]
+    names = [shard.name for shard in shards]
+    finished = finished_records(out, names)
+    unfinished = [shard for shard in shards if shard.name not in finished]
     total, left = (sum(len(shard.sources) for shard in part) for part in (shards, unfinished))
     label = " + ".join(split.name for split in pending.splits)
     with progress(total, "sample", label=label, start=total - left) as show:
         write(unfinished, settings, show=lambda done: show(total - left + done))
-    records = {shard.name: finished_record(out, shard.name) for shard in shards}
-    complete = {name: record for name, record in records.items() if record is not None}
-    if missing := sorted(records.keys() - complete.keys()):
+    records = finished_records(out, names)
+    if missing := sorted(set(names) - records.keys()):
         problem, got = f"{out}: the parts of shards were removed while others were written", ", ".join(missing)
-        raise ShardError(problem, expected=f"{len(records):,} shards", got=got, do="run the same command again")
-    return complete
+        raise ShardError(problem, expected=f"{len(names):,} shards", got=got, do="run the same command again")
+    return records
 
 
 def _publish(pending: SetPlan, out: Location, records: Mapping[str, ShardRecord], base: Manifest | None) -> Manifest:
@@ -136,8 +136,9 @@ def _nonempty_records(split: SplitPlan, records: Mapping[str, ShardRecord]) -> l
 
 def _split_entry(split: SplitPlan, records: list[ShardRecord], out: Location, pending: SetPlan) -> SplitEntry:
     entries = [record.entry for record in records]
-    tables = [read_sidecar(out, entry) for entry in entries]
-    return split_entry(entries, tables, label_table_sha256=pending.label_table_sha256, plan=split.digest)
+    return split_entry(
+        entries, read_sidecars(out, entries), label_table_sha256=pending.label_table_sha256, plan=split.digest
+    )
 
 
 def _bad_samples(split: SplitPlan, records: Mapping[str, ShardRecord]) -> list[RejectedSample]:

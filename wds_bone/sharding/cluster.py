@@ -7,11 +7,8 @@ folder. So nothing that lost, late or cancelled workers write becomes a part of 
 """
 
 import concurrent.futures
-import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 from wds_bone.errors import ConfigError, ShardError, WdsBoneError
 from wds_bone.objects.url import Url
 from wds_bone.phantom import Hand
+from wds_bone.sharding.cluster_client import canceled_at_end, progress_poll, sample_counts
 from wds_bone.sharding.cluster_task import SAME_ENVIRONMENT, Site, find_problem, local_versions, write_attempt
 from wds_bone.sharding.plan import ShardPlan
 from wds_bone.sharding.processes import POLL_SECONDS, WriterSettings
 from wds_bone.sharding.sources import Source
-from wds_bone.sharding.staging import adopt_shard, attempts_folder
-from wds_bone.shards.manifest import PLAN_NAME
-from wds_bone.storage.durable import warn_once
+from wds_bone.sharding.staging import adopt_shard, attempts_folder, run_marker
 from wds_bone.storage.location import Location
 
 if TYPE_CHECKING:
@@ -34,58 +30,9 @@ if TYPE_CHECKING:
 
 MAX_SUBMITTED = 1000
 """The number of shards that the scheduler knows at a time: it keeps their plans in memory, up to 150 kB each."""
-QUIET_SECONDS = 10.0
-CLOSE_SECONDS = 2.0
 _RUN_AGAIN = "run the command again to continue where it stopped"
 
 _Attempt = concurrent.futures.Future[str]
-
-
-@contextmanager
-def connect(address: str) -> Iterator["Client"]:
-    """Yield a client of the Dask scheduler at `address`.
-
-    Raises:
-        ConfigError: if Dask is not installed, or no scheduler answers.
-    """
-    try:
-        from distributed import Client
-    except ModuleNotFoundError as error:
-        problem = f"--scheduler {address}: the extra `cluster` is not installed"
-        raise ConfigError(problem, do="run `pip install distributed`, or leave this option out") from error
-    client = Client.__new__(Client)  # it connects in __init__, and must also be closed if that fails
-    with _quiet(logging.getLogger("distributed.client")):
-        try:
-            with _connection_errors(address):
-                client.__init__(address, set_as_default=False)
-            yield client
-        finally:
-            with suppress(TimeoutError):
-                client.close(timeout=CLOSE_SECONDS)
-
-
-@contextmanager
-def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Keep a logger from printing tracebacks of what is reported as an error with a remedy."""
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextmanager
-def _connection_errors(address: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, TypeError) as error:  # TypeError: no certificates are configured for tls://
-        raise ConfigError(
-            f"--scheduler {address}: no Dask scheduler answers",
-            expected="the address that `dask scheduler` prints, such as tcp://10.0.0.1:8786",
-            got=error,
-            do="check the address, and that the scheduler is running",
-        ) from error
 
 
 def write_shards_on_cluster(
@@ -111,13 +58,13 @@ def write_shards_on_cluster(
     """
     if not shards:
         return
-    with attempts_folder(settings.folder) as folder, _canceled_at_end(client) as executor:
-        site = Site(local_versions(), _shared(folder), _probe_films(shards, images))
+    with attempts_folder(settings.folder) as folder, canceled_at_end(client) as executor:
+        site = Site(local_versions(), _portable(run_marker(folder)), _probe_films(shards, images))
         _check_workers(client, site)
         remote = replace(settings, folder=_absolute(folder))
         submit = partial(_submit, executor, settings=remote, site=site)
-        with _counts(client, topic=folder.name) as counts:
-            poll = _poll(client, counts, show)
+        with sample_counts(client, topic=folder.name) as counts:
+            poll = progress_poll(client, counts, show)
             for shard, attempt in _finished(shards, submit, poll):
                 adopt_shard(settings.folder, folder / _name_of(attempt, shard), shard.name)
                 counts[shard.name] = len(shard.sources)
@@ -130,9 +77,9 @@ def _submit(
     return executor.submit(write_attempt, _with_absolute_paths(shard), settings=settings, site=site)
 
 
-def _shared(attempts: Location) -> str | Url:
-    """Return what a worker must see: the folder of the attempts, or the plan next to it in object storage."""
-    return str(attempts.absolute()) if isinstance(attempts, Path) else attempts.parent / PLAN_NAME
+def _portable(location: Location) -> str | Url:
+    """Return a path as text, which means the same wherever a worker was started and whatever its version of Python."""
+    return str(location.absolute()) if isinstance(location, Path) else location
 
 
 def _finished(
@@ -171,8 +118,7 @@ def _probe_films(shards: Sequence[ShardPlan], folders: Sequence[Location]) -> di
 def _first_film(shards: Sequence[ShardPlan], folder: Location) -> dict[str | Url, int]:
     for source in (source for shard in shards for source in shard.sources):
         if not isinstance(source.image, Hand) and _is_in(source.image, folder):
-            film = _absolute(source.image)
-            return {str(film) if isinstance(film, Path) else film: int(source.fingerprint)}
+            return {_portable(source.image): int(source.fingerprint)}
     return {}
 
 
@@ -202,51 +148,6 @@ def _import_error(address: str, error: Exception) -> ConfigError:
         got=error,
         do=SAME_ENVIRONMENT,
     )
-
-
-@contextmanager
-def _canceled_at_end(client: "Client") -> Iterator[concurrent.futures.Executor]:
-    """Yield an executor on the cluster, and cancel its tasks at the end, so that workers stop after an error."""
-    executor = client.get_executor(pure=False)
-    try:
-        yield executor
-    finally:
-        executor.shutdown(wait=False)
-
-
-@contextmanager
-def _counts(client: "Client", *, topic: str) -> Iterator[dict[str, int]]:
-    """Yield the number of samples done of each shard, as the workers report it while they write."""
-    counts: dict[str, int] = {}
-
-    def note(event: tuple[float, tuple[str, int]]) -> None:
-        name, num_done = event[1]
-        counts[name] = max(num_done, counts.get(name, 0))  # an attempt that follows a lost one starts again
-
-    client.subscribe_topic(topic, note)
-    try:
-        yield counts
-    finally:
-        client.unsubscribe_topic(topic)
-
-
-def _poll(client: "Client", counts: dict[str, int], show: Callable[[int], None]) -> Callable[[], None]:
-    """Return a function that shows the progress, and warns if there is none because no worker is connected."""
-    last_done, last_change = 0, time.monotonic()
-
-    def poll() -> None:
-        nonlocal last_done, last_change
-        done, now = sum([*counts.values()]), time.monotonic()
-        if done != last_done:
-            last_done, last_change = done, now
-            show(done)
-        elif now - last_change > QUIET_SECONDS:
-            last_change = now
-            with suppress(OSError):  # if the connection is lost, the attempts will say so
-                if not client.nthreads():
-                    warn_once("no workers are connected to the scheduler; waiting for them")
-
-    return poll
 
 
 def _name_of(attempt: _Attempt, shard: ShardPlan) -> str:

@@ -40,7 +40,8 @@ class Site:
 
     Attributes:
         versions: the versions of Python and of the packages.
-        folder: a folder that was created for this run; attempts are written there. Or the URL of an object in it.
+        folder: a folder that was created for this run; attempts are written there. Or the URL of an object in it. It
+            is gone when the run has ended.
         films: the path or URL, and the size in bytes, of a film in each folder of films.
     """
 
@@ -82,6 +83,8 @@ def write_attempt(shard: ShardPlan, settings: WriterSettings, site: Site) -> str
         create_folder(attempt)
         count = _reporter(worker, topic=settings.folder.name, shard_name=shard.name)
         write_shard(shard, attempt, settings.image, max_bad=settings.max_bad, count=count)
+        if (problem := _folder_problem(f"worker {worker.address}", _location(site.folder))) is not None:
+            raise problem  # the run has ended in the meantime, and has deleted only what it found then
     except BaseException as error:
         with suppress(WdsBoneError):  # the original error is the one to report
             delete_folder(attempt)

@@ -8,7 +8,7 @@ same image format.
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from wds_bone.errors import ShardError
@@ -25,9 +25,10 @@ from wds_bone.shards.manifest import (
     index_name,
     sidecar_names,
 )
-from wds_bone.shards.sidecars import REINDEX, read_sidecar
+from wds_bone.shards.sidecars import REINDEX, read_sidecars
 from wds_bone.storage.durable import read_parsed
-from wds_bone.storage.location import Location, is_file, size_of_file
+from wds_bone.storage.folders import file_sizes
+from wds_bone.storage.location import Location, for_each
 
 
 def select_pending(plan: SetPlan, base: Manifest | None, out: Location, *, replace: bool) -> SetPlan:
@@ -43,8 +44,10 @@ def select_pending(plan: SetPlan, base: Manifest | None, out: Location, *, repla
         ShardError: if a split of the plan exists but is different or incomplete, or if another split shares a key with
             the plan or has a different image format.
     """
-    existing = base.splits if base else {}
-    splits = [split for split in plan.splits if replace or not _is_complete(split, existing.get(split.name), out)]
+    existing, sizes = (base.splits, file_sizes(out)) if base else ({}, {})
+    splits = [
+        split for split in plan.splits if replace or not _is_complete(split, existing.get(split.name), out, sizes)
+    ]
     for split in splits:
         if base is not None and split.name in existing and not replace:
             raise _mismatch_error(out, split, plan, base)
@@ -57,21 +60,22 @@ def select_pending(plan: SetPlan, base: Manifest | None, out: Location, *, repla
     return shift_groups(pending, _first_free_group(kept, out))
 
 
-def _is_complete(split: SplitPlan, entry: SplitEntry | None, out: Location) -> bool:
-    return entry is not None and entry.plan == split.digest and not _invalid_files(entry, out)
+def _is_complete(split: SplitPlan, entry: SplitEntry | None, out: Location, sizes: Mapping[str, int]) -> bool:
+    return entry is not None and entry.plan == split.digest and not _invalid_files(entry, out, sizes)
 
 
-def _invalid_files(entry: SplitEntry, out: Location) -> list[Location]:
-    return [path for shard in entry.shards for path in (*_invalid_tar(shard, out), *_invalid_sidecars(shard, out))]
+def _invalid_files(entry: SplitEntry, out: Location, sizes: Mapping[str, int]) -> list[Location]:
+    """Return the files of a split that are missing, given the sizes of those that exist, or do not match the manifest.
+
+    Sidecars are read, many at once from object storage; of a tar, only the size is compared.
+    """
+    checks = {out / name: check for shard in entry.shards for name, check in _checks(shard, sizes).items()}
+    are_valid = for_each(lambda path: path.name in sizes and checks[path](path), [*checks])
+    return [path for path, is_valid in zip(checks, are_valid, strict=True) if not is_valid]
 
 
-def _invalid_tar(shard: ShardEntry, out: Location) -> list[Location]:
-    path = out / shard.name
-    return [] if size_of_file(path) == shard.shard_bytes else [path]
-
-
-def _invalid_sidecars(shard: ShardEntry, out: Location) -> list[Location]:
-    """Return the sidecars of a shard that are missing or do not match the manifest."""
+def _checks(shard: ShardEntry, sizes: Mapping[str, int]) -> dict[str, Callable[[Location], bool]]:
+    """Return, for the name of each file of a shard, whether a file that exists matches the manifest."""
     digests = {index_name(shard.name): shard.index_sha256, groups_name(shard.name): shard.groups_sha256}
 
     def is_valid(name: str, contents: bytes) -> bool:
@@ -79,14 +83,15 @@ def _invalid_sidecars(shard: ShardEntry, out: Location) -> list[Location]:
             return hashlib.sha256(contents).hexdigest() == digests[name]
         return contents.count(b"\n") == shard.num_samples + 1 and contents.endswith(b"\n")
 
-    paths = [out / name for name in sidecar_names(shard)]
-    return [
-        path for path in paths if not is_file(path) or not read_parsed(path, partial(is_valid, path.name), do=REINDEX)
-    ]
+    def has_valid_contents(path: Location) -> bool:
+        return read_parsed(path, partial(is_valid, path.name), do=REINDEX)
+
+    sidecars = dict.fromkeys(sidecar_names(shard), has_valid_contents)
+    return {shard.name: lambda _: sizes[shard.name] == shard.shard_bytes, **sidecars}
 
 
 def _incomplete_error(out: Location, split: SplitPlan, entry: SplitEntry) -> ShardError:
-    invalid = _invalid_files(entry, out)
+    invalid = _invalid_files(entry, out, file_sizes(out))
     num_files = sum(1 + len(sidecar_names(shard)) for shard in entry.shards)
     are_indexes_only = all(path.name.endswith((INDEX_SUFFIX, DALI_SUFFIX)) for path in invalid)
     remedy = REINDEX if are_indexes_only else "fetch the files again"
@@ -133,7 +138,7 @@ def _check_other_splits(pending: SetPlan, kept: Mapping[str, SplitEntry], image:
             do="use the same settings, or write to another folder with --out",
         )
     for name, entry in kept.items():
-        keys = {key.decode() for shard in entry.shards for key in read_sidecar(out, shard)["key"].tolist()}
+        keys = {key.decode() for table in read_sidecars(out, entry.shards) for key in table["key"].tolist()}
         _refuse_shared_keys(pending, keys, out, name)
 
 

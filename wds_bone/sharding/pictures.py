@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from PIL import Image, ImageDraw, ImageFont
 
+from wds_bone.errors import ShardError
 from wds_bone.figure_style import (
     GENDER_COLORS,
     INK,
@@ -28,10 +29,10 @@ from wds_bone.figure_style import (
 from wds_bone.labels.values import GENDER_NAMES
 from wds_bone.sharding.overview import BANDS_PER_COLUMN, HISTOGRAM_NAME, SHEET_NAME
 from wds_bone.shards.manifest import Manifest, ShardEntry, SplitEntry
-from wds_bone.shards.sidecars import read_sidecar
+from wds_bone.shards.sidecars import read_sidecars
 from wds_bone.shards.statistics import AGE_BAND_MONTHS, NUM_AGE_BANDS
 from wds_bone.storage.durable import write_bytes_atomically
-from wds_bone.storage.location import Location, open_file
+from wds_bone.storage.location import Location, read_range
 
 ROWS_PER_GENDER = 2
 THUMBNAIL_PIXELS, CAPTION_PIXELS, MARGIN_PIXELS, FONT_PIXELS = 128, 20, 4, 10
@@ -117,8 +118,8 @@ def _choose_samples(
 ) -> dict[tuple[str, int, int], tuple[str, Image.Image]]:
     """Return (gender, column, slot) -> (caption, thumbnail) for the first samples of each gender and age range."""
     chosen: dict[tuple[str, int, int], tuple[str, Image.Image]] = {}
-    for shard in shards:
-        for row in read_sidecar(folder, shard):
+    for shard, table in zip(shards, read_sidecars(folder, shards), strict=True):
+        for row in table:
             gender = row["gender"].decode()
             column = min(int(row["age_months"] // (BANDS_PER_COLUMN * AGE_BAND_MONTHS)), _NUM_COLUMNS - 1)
             free = [slot for slot in range(ROWS_PER_GENDER) if (gender, column, slot) not in chosen]
@@ -129,9 +130,11 @@ def _choose_samples(
 
 
 def _thumbnail(shard: Location, row: np.void) -> Image.Image:
-    with open_file(shard) as tar:
-        tar.seek(int(row["offset"]))
-        stream = io.BytesIO(tar.read(int(row["size"])))
+    try:
+        stream = io.BytesIO(read_range(shard, int(row["offset"]), int(row["size"])))
+    except OSError as error:
+        problem = f"{shard}: cannot be read: {error.strerror}"
+        raise ShardError(problem, do="run the command again to continue where it stopped") from error
     image = Image.fromarray(np.load(stream)) if row["encoding"] == b"npy" else Image.open(stream)
     image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     return image.convert("L")

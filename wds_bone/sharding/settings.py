@@ -16,7 +16,7 @@ from wds_bone.labels.keys import MAX_ID_WIDTH
 from wds_bone.labels.read import LabelColumns
 from wds_bone.paths import FileText
 from wds_bone.remote.settings import RemoteOptions, check_hosts
-from wds_bone.sharding.keys_list import KEYS_NAME
+from wds_bone.sharding.lists import KEYS_NAME
 from wds_bone.shards.encoding import DEFAULT_QUALITY
 from wds_bone.shards.manifest import Encoding
 

@@ -1,37 +1,25 @@
 """Find the source of each sample: a labeled film, or a synthetic hand.
 
 In: a label table and folders of films, on a disk or in object storage, or a number of hands to draw.
-Out: a list of `Source`, and their images when they are needed.
+Out: a list of `Source`.
 Invariant: every label becomes a source, a rejected sample, or an error.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from wds_bone.errors import ImageError, WdsBoneError
-from wds_bone.images.contents import FileFormat
+from wds_bone.errors import ImageError
 from wds_bone.images.files import LocationT
-from wds_bone.images.read import ImageFiles, decode_image, find_images, letterbox, read_contents
-from wds_bone.images.read_ahead import read_ahead
+from wds_bone.images.read import ImageFiles, find_images
 from wds_bone.labels.patients import PatientColumn
 from wds_bone.labels.read import Label, LabelColumns, RejectedSample, read_label_table
-from wds_bone.objects.url import Url
-from wds_bone.phantom import Hand, draw_hand, hand_ground_truth, synthetic_hands
-from wds_bone.shards.manifest import ImageFormat
+from wds_bone.phantom import Hand, hand_ground_truth, synthetic_hands
 from wds_bone.storage.location import Location
-
-FILMS_AHEAD = 8
-"""How many films in object storage are read at the same time, and kept in memory, for one shard."""
-_Contents = tuple[bytes, FileFormat] | None
 
 
 @dataclass(frozen=True)
@@ -87,8 +75,8 @@ def film_sources(
         ImageError: if `find_images` refuses the folders; or, without `rejected`, if labels have no film or several.
     """
     read = read_label_table(table, columns, rejected=rejected)
-    files = find_images(folders)
     ids = {label.key: read.ids.get(label.key, label.key) for label in read.labels}
+    files = find_images(folders).look_at(_parts(identity)[-1] for identity in ids.values())
     films = _find_films(ids, files, rejected=rejected)
     known = {path for bad in rejected or () for path in files_of(read.ids.get(bad.key, bad.key), files)}
     missing = {key: ids[key] for key, film in films.items() if film is None}
@@ -136,64 +124,6 @@ def synthetic_sources(num_samples: int, *, seed: int, num_raters: int = 1) -> li
     """Return a source per synthetic hand, labeled with the mean reading of `num_raters` raters."""
     hands = synthetic_hands(num_samples, seed=seed, num_raters=num_raters)
     return [Source(Label(hand.key, hand.gender, hand.age_months), hand, _hand_digest(hand)) for hand in hands]
-
-
-def read_sources(
-    sources: Sequence[Source], image: ImageFormat
-) -> Iterator[tuple[Source, NDArray[np.uint8] | WdsBoneError]]:
-    """Yield each source and its image in the format `image`, uint8 (height, width): read and letterboxed, or drawn.
-
-    Instead of an image, it is the error if the film cannot be read, or its size changed after planning. Films in object
-    storage are read ahead in threads, up to `FILMS_AHEAD` of them.
-    """
-    contents: Iterator[_Contents | WdsBoneError] = map(_read_contents_or_error, sources)
-    if any(isinstance(source.image, Url) for source in sources):
-        contents = read_ahead(sources, _read_contents, threads=FILMS_AHEAD, ahead=FILMS_AHEAD)
-    for source, found in zip(sources, contents, strict=True):
-        yield source, found if isinstance(found, WdsBoneError) else _make_image_or_error(source, found, image)
-
-
-def _read_contents(source: Source) -> _Contents:
-    """Return the contents of a film and their format, none of a hand.
-
-    Raises:
-        ImageError: if the film cannot be read, or its size changed after planning.
-    """
-    if isinstance(source.image, Hand):
-        return None
-    contents = read_contents(source.image)
-    if len(contents[0]) != source.fingerprint:
-        raise ImageError(
-            f"{source.image}: changed since the work was planned",
-            expected=f"{source.fingerprint:,} bytes",
-            got=f"{len(contents[0]):,} bytes",
-            do="run the command again when nothing is writing to the folder",
-        )
-    return contents
-
-
-def _read_contents_or_error(source: Source) -> _Contents | WdsBoneError:
-    try:
-        return _read_contents(source)
-    except WdsBoneError as error:
-        return error
-
-
-def _make_image_or_error(source: Source, contents: _Contents, image: ImageFormat) -> NDArray[np.uint8] | WdsBoneError:
-    if isinstance(source.image, Hand):
-        return draw_hand(source.image, image.height)
-    assert contents is not None
-    try:
-        return letterbox(decode_image(*contents, stretch=image.stretch, where=str(source.image)), image.height)
-    except WdsBoneError as error:
-        return error
-
-
-def sample_fields(source: Source) -> dict[str, Any]:
-    """Return the JSON fields of a sample: its label, and the parameters of a synthetic hand."""
-    age = source.label.age_months
-    facts = {"age_months": int(age) if float(age).is_integer() else age, "gender": source.label.gender}
-    return facts | (hand_ground_truth(source.image) if isinstance(source.image, Hand) else {})
 
 
 def _parts(identity: str) -> list[str]:

@@ -25,7 +25,6 @@ from wds_bone.shards.manifest import (
     STAGING_NAME,
     Manifest,
     ShardEntry,
-    has_parts,
     manifest_as_bytes,
     read_manifest,
     sidecar_names,
@@ -36,14 +35,17 @@ from wds_bone.storage.folders import (
     delete_empty_folder,
     delete_files,
     delete_folder,
+    file_sizes,
+    folder_exists,
     folders_in,
     move_files,
     names_in,
     sync_names,
 )
-from wds_bone.storage.location import Location, exists, size_of_file
+from wds_bone.storage.location import Location, exists, for_each
 
 KEPT_NAME = "kept.json"
+MARKER_NAME = "running"
 _DELETE_PLAN = "delete this file and run the command again; the unfinished run starts over"
 
 
@@ -83,15 +85,26 @@ def attempts_folder(staging: Location) -> Iterator[Location]:
     """Yield a new folder in `staging` for the attempts to write shards on other machines; at the end, it is removed.
 
     A writer that is still running when its run has ended cannot reach the staging folder of the next run: its name for
-    the folder leads nowhere.
+    the folder leads nowhere. Below a prefix it can still write, but then deletes what it wrote: `run_marker` is deleted
+    before the rest is listed, and the writer looks for it when it has written everything.
     """
     folder = staging / secrets.token_hex(8)
     create_folder(folder)
+    marker = run_marker(folder)
+    if marker != folder:
+        write_bytes_atomically(marker, b"")
     try:
         yield folder
     finally:
         with suppress(WdsBoneError):  # what remains is removed with the staging folder
+            if marker != folder:
+                delete_files(folder, [marker.name])
             delete_folder(folder)
+
+
+def run_marker(attempts: Location) -> Location:
+    """Return what exists as long as the run of a folder of attempts: the folder, or an object below the prefix."""
+    return attempts if isinstance(attempts, Path) else attempts / MARKER_NAME
 
 
 def adopt_shard(staging: Location, attempt: Location, shard_name: str) -> None:
@@ -115,13 +128,18 @@ def adopt_shard(staging: Location, attempt: Location, shard_name: str) -> None:
     delete_empty_folder(attempt)
 
 
-def finished_record(out: Location, shard_name: str) -> ShardRecord | None:
-    """Return the record of a shard if all its files exist, in staging or (after a crash) already in the set."""
-    record = read_record(out / STAGING_NAME, shard_name)
-    if record is None or any(_find_file(out, name) is None for name in _file_names(record.entry)):
-        return None
-    shard = _find_file(out, shard_name)
-    return record if shard and size_of_file(shard) == record.entry.shard_bytes else None
+def finished_records(out: Location, shard_names: Collection[str]) -> dict[str, ShardRecord]:
+    """Return the records of those shards whose files all exist, in staging or (after a crash) already in the set."""
+    staging = out / STAGING_NAME
+    staged = file_sizes(staging)
+    sizes = file_sizes(out) | staged
+    recorded = [staging / name for name in shard_names if record_path(staging, name).name in staged]
+    records = for_each(lambda path: read_record(staging, path.name), recorded)
+    return {record.entry.name: record for record in records if record is not None and _is_whole(record.entry, sizes)}
+
+
+def _is_whole(entry: ShardEntry, sizes: Mapping[str, int]) -> bool:
+    return sizes.keys() >= {*_file_names(entry)} and sizes[entry.name] == entry.shard_bytes
 
 
 def retire_splits(out: Location, names: Sequence[str]) -> None:
@@ -151,7 +169,7 @@ def move_shards(out: Location, shards: Mapping[str, Sequence[ShardEntry]]) -> No
 def remove_staging(out: Location) -> None:
     """Delete the staging folder, the plan last, so that a crash leaves no shard without its plan."""
     staging = out / STAGING_NAME
-    if has_parts(out):
+    if folder_exists(staging):
         _clear(staging, keep=[PLAN_NAME])
         delete_files(staging, [PLAN_NAME])
         delete_empty_folder(staging)
@@ -213,11 +231,6 @@ def _remove_attempts(staging: Location) -> None:
 
 def _file_names(entry: ShardEntry) -> tuple[str, ...]:
     return entry.name, *sidecar_names(entry)
-
-
-def _find_file(out: Location, name: str) -> Location | None:
-    candidates = (out / STAGING_NAME / name, out / name)
-    return next((path for path in candidates if exists(path)), None)
 
 
 def _shard_files(out: Location, split: str) -> list[str]:

@@ -18,7 +18,8 @@ from wds_bone.errors import ImageError, WdsBoneError
 from wds_bone.labels.read import RejectedSample
 from wds_bone.phantom import Hand
 from wds_bone.sharding.plan import ShardPlan
-from wds_bone.sharding.sources import Source, read_sources, sample_fields
+from wds_bone.sharding.source_images import read_sources, sample_fields
+from wds_bone.sharding.sources import Source
 from wds_bone.shards.encoding import encode_image
 from wds_bone.shards.groups import Groups
 from wds_bone.shards.manifest import ImageFormat, ShardEntry

@@ -7,17 +7,19 @@ Numbers can be compared within a set, but not between sets.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wds_bone.errors import ShardError, WdsBoneError
 from wds_bone.shards.manifest import Manifest, ShardEntry, SplitEntry, groups_name
-from wds_bone.storage.location import Location, exists, read_file
+from wds_bone.storage.location import Location, exists, read_verified
 
+Value = TypeVar("Value")
 Groups = NDArray[np.uint32]
 """uint32 (n,), the group of each sample of a shard."""
 
@@ -40,12 +42,14 @@ def read_groups(folder: Location, entry: ShardEntry) -> Groups:
         ShardError: if the sidecar is missing, or does not match the manifest entry.
     """
     path = folder / groups_name(entry.name)
-    contents = _read(path, do=_REGROUP)
-    found = hashlib.sha256(contents).hexdigest()
-    if found != entry.groups_sha256:
-        got, expected = f"sha256 {found}", f"sha256 {entry.groups_sha256}"
-        raise ShardError(f"{path}: is damaged", expected=expected, got=got, do=_REGROUP)
-    return _parse(contents, entry.num_samples, path, do=_REGROUP)
+
+    def parse(contents: bytes) -> Groups:
+        if (found := hashlib.sha256(contents).hexdigest()) != entry.groups_sha256:
+            got, expected = f"sha256 {found}", f"sha256 {entry.groups_sha256}"
+            raise ShardError(f"{path}: is damaged", expected=expected, got=got, do=_REGROUP)
+        return _parse(contents, entry.num_samples, path, do=_REGROUP)
+
+    return _read(path, parse, do=_REGROUP)
 
 
 def join_groups(shards: Sequence[tuple[Location, ShardEntry | None, int]]) -> NDArray[np.int64]:
@@ -116,9 +120,12 @@ def _adopt_shard(folder: Location, entry: ShardEntry) -> ShardEntry:
     path = folder / groups_name(entry.name)
     if not exists(path):
         return entry
-    contents = _read(path, do=_REGROUP_OR_DELETE)
-    _parse(contents, entry.num_samples, path, do=_REGROUP_OR_DELETE)
-    return replace(entry, groups_sha256=hashlib.sha256(contents).hexdigest())
+
+    def digest(contents: bytes) -> str:
+        _parse(contents, entry.num_samples, path, do=_REGROUP_OR_DELETE)
+        return hashlib.sha256(contents).hexdigest()
+
+    return replace(entry, groups_sha256=_read(path, digest, do=_REGROUP_OR_DELETE))
 
 
 def _header(num_samples: int) -> bytes:
@@ -138,8 +145,8 @@ def _parse(contents: bytes, num_samples: int, path: Location, *, do: str) -> Gro
     return np.frombuffer(contents, "<u4", offset=_HEADER_BYTES)
 
 
-def _read(path: Location, *, do: str) -> bytes:
+def _read(path: Location, parse: Callable[[bytes], Value], *, do: str) -> Value:
     try:
-        return read_file(path)
+        return read_verified(path, parse)
     except OSError as error:
         raise ShardError(f"{path}: cannot be read: {error.strerror}", do=do) from error

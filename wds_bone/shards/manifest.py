@@ -13,13 +13,14 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from wds_bone.errors import ShardError
 from wds_bone.shards.fields import check_groups, check_image, check_splits
 from wds_bone.storage.durable import write_bytes_atomically
 from wds_bone.storage.location import MANIFEST_NAME as MANIFEST_NAME  # by other rooms, too
-from wds_bone.storage.location import Location, exists, read_file
+from wds_bone.storage.location import Location, exists, read_verified
 
 STAGING_NAME = ".building"
 """Folder for the parts of an unfinished set; readers refuse a set that has it but no manifest."""
@@ -119,7 +120,8 @@ def is_unfinished(folder: Location) -> bool:
 
 def has_parts(folder: Location) -> bool:
     """Return whether a folder has parts of an unfinished set; below a prefix, the plan is written before them."""
-    return exists(folder / STAGING_NAME) or exists(folder / STAGING_NAME / PLAN_NAME)
+    parts = folder / STAGING_NAME
+    return exists(parts if isinstance(parts, Path) else parts / PLAN_NAME)
 
 
 def unfinished_error(folder: Location) -> ShardError:
@@ -139,12 +141,11 @@ def read_manifest(path: Location) -> Manifest:
         ShardError: if the file is missing, has another version, was changed or is not a manifest.
     """
     try:
-        text = read_file(path)
+        return read_verified(path, lambda text: manifest_from_bytes(text, str(path)))
     except OSError as error:
         if is_unfinished(path.parent):
             raise unfinished_error(path.parent) from error
         raise ShardError(f"{path}: cannot be read: {error.strerror}", do=_REMEDY) from error
-    return manifest_from_bytes(text, str(path))
 
 
 def manifest_from_bytes(text: bytes, where: str) -> Manifest:

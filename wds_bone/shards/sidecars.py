@@ -22,10 +22,11 @@ from wds_bone.shards.samples import SampleTable, join_tables, table_as_bytes, ta
 from wds_bone.shards.scan import ScannedShard
 from wds_bone.shards.statistics import label_statistics
 from wds_bone.storage.durable import write_bytes_atomically
-from wds_bone.storage.location import Location, read_file
+from wds_bone.storage.location import Location, for_each, read_verified
 
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 REINDEX = "write the indexes again with `wds-bone index FOLDER`"
+_FETCH = f"fetch the set again, or {REINDEX}"
 
 
 def write_sidecars(folder: Location, shard: ScannedShard, *, groups: Groups | None = None) -> ShardEntry:
@@ -69,11 +70,14 @@ def read_sidecar(folder: Location, entry: ShardEntry) -> SampleTable:
         ShardError: if the sidecar is missing, does not match the manifest entry, or has a row that cannot be right.
     """
     path = folder / index_name(entry.name)
-    do = f"fetch the set again, or {REINDEX}"
     try:
-        contents = read_file(path)
+        return read_verified(path, lambda contents: _parse(contents, entry, path))
     except OSError as error:
-        raise ShardError(f"{path}: cannot be read: {error.strerror}", do=do) from error
+        raise ShardError(f"{path}: cannot be read: {error.strerror}", do=_FETCH) from error
+
+
+def _parse(contents: bytes, entry: ShardEntry, path: Location) -> SampleTable:
+    do = _FETCH
     found = hashlib.sha256(contents).hexdigest()
     if found != entry.index_sha256:
         raise ShardError(f"{path}: is damaged", expected=f"sha256 {entry.index_sha256}", got=f"sha256 {found}", do=do)
@@ -83,6 +87,12 @@ def read_sidecar(folder: Location, entry: ShardEntry) -> SampleTable:
         raise ShardError(f"{path}: samples are missing or added", expected=expected, got=got, do=do)
     check_rows(table, path, shard_bytes=entry.shard_bytes, do=do)
     return table
+
+
+def read_sidecars(folder: Location, entries: Sequence[ShardEntry]) -> list[SampleTable]:
+    """Return the sample tables of shards, as `read_sidecar` does, many at once from object storage."""
+    by_path = {folder / index_name(entry.name): entry for entry in entries}
+    return for_each(lambda path: read_sidecar(folder, by_path[path]), [*by_path])
 
 
 def check_label_counts(tables: Sequence[SampleTable], split: SplitEntry, where: str) -> None:
@@ -96,8 +106,8 @@ def check_label_counts(tables: Sequence[SampleTable], split: SplitEntry, where: 
     found = genders | {"min": float(min(map(np.min, ages))), "max": float(max(map(np.max, ages)))}
     stated = split.labels["genders"] | {name: split.labels["age_months"][name] for name in ("min", "max")}
     if found != stated:
-        do = f"fetch the set again, or {REINDEX}"
-        raise ShardError(f"{where}: the labels are not those of the manifest", expected=stated, got=found, do=do)
+        problem = f"{where}: the labels are not those of the manifest"
+        raise ShardError(problem, expected=stated, got=found, do=_FETCH)
 
 
 def duplicate_keys(tables: Mapping[str, SampleTable]) -> list[tuple[str, str, str]]:

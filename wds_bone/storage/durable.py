@@ -124,7 +124,7 @@ def sync_folder(folder: Path) -> None:
 def storage_error(path: Location, error: OSError) -> WdsBoneError:
     """Return the error for a failed write to `path`; if a limit was hit, it states the limit."""
     if isinstance(path, Url):
-        do = "check the URL, and whether the credentials allow writing, and run the command again"
+        do = "check the URL, and whether the credentials allow writing and listing, and run the command again"
         return WdsBoneError(f"{path}: cannot be written: {error.strerror}", do=do)
     limit = limit_of(error, path)
     return WdsBoneError(

@@ -7,6 +7,7 @@ object is durable and atomic by itself; one is moved by copying it within the st
 at one of the two names.
 """
 
+import os
 import secrets
 import shutil
 from collections.abc import Collection
@@ -16,7 +17,7 @@ from wds_bone.errors import ConfigError
 from wds_bone.objects.clients import client_of
 from wds_bone.objects.url import Url
 from wds_bone.storage.durable import storage_errors, sync_folder
-from wds_bone.storage.location import Location, for_each, is_folder
+from wds_bone.storage.location import Location, exists, for_each, is_folder
 
 WRITABLE = ("s3", "gs", "az")
 
@@ -48,12 +49,29 @@ def create_folder(folder: Location) -> None:
             folder.mkdir(exist_ok=True)
 
 
+def folder_exists(folder: Location) -> bool:
+    """Return whether there is a folder, or a link of its name, or anything below a prefix."""
+    if isinstance(folder, Path):
+        return exists(folder)
+    with storage_errors(folder):
+        return bool(client_of(folder).sizes(folder))
+
+
 def names_in(folder: Location) -> list[str]:
     """Return the names of everything in a folder, sorted, or of all objects directly below a prefix."""
     with storage_errors(folder):
         if isinstance(folder, Url):
             return [*client_of(folder).names(folder)]
         return sorted(path.name for path in folder.iterdir())
+
+
+def file_sizes(folder: Location) -> dict[str, int]:
+    """Return the sizes of the files in a folder, by name, or of all objects directly below a prefix, in one listing."""
+    with storage_errors(folder):
+        if isinstance(folder, Url):
+            return {name: size for name, size in client_of(folder).sizes(folder).items() if "/" not in name}
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
 
 
 def folders_in(folder: Location) -> list[Location]:
@@ -84,9 +102,8 @@ def _move(source: Location, target: Location) -> None:
 
 
 def delete_files(folder: Location, names: Collection[str]) -> None:
-    """Delete files, in this order; those that are missing are no error."""
-    for name in names:
-        _delete(folder / name)
+    """Delete files, those below a prefix many at once; those that are missing are no error."""
+    for_each(_delete, [folder / name for name in names])
 
 
 def _delete(path: Location) -> None:

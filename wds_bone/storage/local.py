@@ -76,9 +76,10 @@ class LocalStorage:
     Attributes:
         batches_ahead: 1; the kernel needs no more to read ahead.
         stall_seconds: how long a read may take.
+        stall_remedy: what to check if one takes longer.
     """
 
-    batches_ahead, stall_seconds = 1, STALL_SECONDS
+    batches_ahead, stall_seconds, stall_remedy = 1, STALL_SECONDS, "check the disk or its mount"
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths

@@ -38,10 +38,12 @@ class Storage(Protocol):
     Attributes:
         batches_ahead: how many batches whoever reads should announce ahead.
         stall_seconds: how long a read may take.
+        stall_remedy: what to check if one takes longer.
     """
 
     batches_ahead: int
     stall_seconds: float
+    stall_remedy: str
 
     def read(self, shard: int, offset: int, *, size: int, into: Sequence[WritableBuffer]) -> None:
         """Fill the buffers `into` in order, `size` bytes in total, or raise `ShardError`."""
@@ -200,6 +202,37 @@ def read_file(location: Location) -> bytes:
         return remote_files.read_file(location)
     with open_file(location) as file:
         return file.read()
+
+
+def read_verified(location: Location, parse: Callable[[bytes], Value]) -> Value:
+    """Return what `parse` makes of the contents of a file that has a digest.
+
+    An object that is refused is fetched once more: a bit may have been flipped on its way.
+
+    Raises:
+        OSError: as `read_file` does.
+        ShardError: if `parse` refuses it.
+    """
+    try:
+        return parse(read_file(location))
+    except ShardError:
+        if not isinstance(location, Url):
+            raise
+    remote_files.count_repetition(location)
+    return parse(read_file(location))
+
+
+def read_range(location: Location, offset: int, size: int) -> bytes:
+    """Return `size` bytes of a file, of an object without fetching the rest.
+
+    Raises:
+        OSError: if it is missing, unreadable, or not a regular file.
+    """
+    if isinstance(location, Url):
+        return remote_files.read_range(location, offset, size)
+    with open_file(location) as file:
+        file.seek(offset)
+        return file.read(size)
 
 
 def for_each(function: Callable[[Location], Value], locations: Sequence[Location]) -> list[Value]:

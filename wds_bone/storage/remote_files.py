@@ -76,6 +76,16 @@ def read_file(url: Url, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     return client_of(url).read_all(url, max_bytes=max_bytes)
 
 
+def count_repetition(url: Url) -> None:
+    """Count a request that is repeated because of what its answer contained."""
+    client_of(url).traffic.add(retries=1)
+
+
+def read_range(url: Url, offset: int, size: int) -> bytes:
+    """Return bytes of an object, or raise `OSError`."""
+    return client_of(url).read(url, offset, size)
+
+
 def sizes_below(prefix: Url) -> dict[Url, int]:
     """Return the sizes of the objects below a prefix, at any depth, or raise `OSError`."""
     return {prefix / name: size for name, size in client_of(prefix).sizes(prefix).items()}

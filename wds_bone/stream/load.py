@@ -221,9 +221,8 @@ class Loader:
         stuck = [selection.where(sample) for sample in list(watch.reading.values())]
         where = stuck[0] if stuck else str(selection.paths[0].parent)
         waited = f"no bytes for {self._stall_seconds:g} seconds"
-        return ShardError(
-            f"{where}: reading has stalled", expected="its contents", got=waited, do="check the disk or its mount"
-        )
+        do = self.reader.storage.stall_remedy
+        return ShardError(f"{where}: reading has stalled", expected="its contents", got=waited, do=do)
 
 
 def samples_per_task(rows: int, *, threads: int) -> int:

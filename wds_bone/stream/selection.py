@@ -7,8 +7,8 @@ same shards give the same table and the same order digest either way. A shard wi
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +16,16 @@ from numpy.typing import NDArray
 
 from wds_bone.errors import ConfigError, ShardError
 from wds_bone.labels.read import check_ages_are_in_months
+from wds_bone.objects.clients import shared_transfer
+from wds_bone.objects.protocol import Transfer
+from wds_bone.remote.opening import CacheSettings
 from wds_bone.remote.shard import RemoteShard
-from wds_bone.shards.groups import join_groups
 from wds_bone.shards.image_size import mixed_sizes_error
-from wds_bone.shards.manifest import (
-    MANIFEST_NAME,
-    REBUILD,
-    ImageFormat,
-    Manifest,
-    ShardEntry,
-    is_unfinished,
-    read_manifest,
-    unfinished_error,
-)
-from wds_bone.shards.samples import SampleTable, add_field, join_tables
-from wds_bone.shards.scan import ScannedShard, scan_shard
-from wds_bone.shards.sidecars import check_label_counts, duplicate_keys, read_sidecar
-from wds_bone.storage.location import Location, exists, file_bytes, for_each, identity
+from wds_bone.shards.located import LocatedShard, read_shards, with_groups
+from wds_bone.shards.manifest import REBUILD, ImageFormat
+from wds_bone.shards.samples import SampleTable, join_tables
+from wds_bone.shards.sidecars import duplicate_keys
+from wds_bone.storage.location import Location, identity
 from wds_bone.stream.locate import find_shards
 from wds_bone.stream.order import shard_of
 
@@ -50,6 +43,7 @@ class Selection:
         stored: what `open_storage` needs to know of each shard: its path, or the description of one in object storage.
         image: the format of the images that the stream delivers.
         order_digest: sha256 of the shards' names and contents, and of the samples that are kept.
+        transfer: what was moved over the network to select them.
     """
 
     paths: tuple[Location, ...]
@@ -58,6 +52,7 @@ class Selection:
     stored: tuple[Path | RemoteShard, ...]
     image: ImageFormat
     order_digest: str
+    transfer: Transfer = field(default_factory=Transfer)
 
     @property
     def num_samples(self) -> int:
@@ -92,7 +87,11 @@ class Selection:
 
 
 def select_shards(
-    shards: str | Path | Sequence[str | Path], *, split: str | None = None, keep: Keep | None = None
+    shards: str | Path | Sequence[str | Path],
+    *,
+    split: str | None = None,
+    keep: Keep | None = None,
+    cache: CacheSettings | None = None,
 ) -> Selection:
     """Return the selection that `shards` names.
 
@@ -102,18 +101,22 @@ def select_shards(
         split: the split of a folder or manifest; may be omitted if there is only one.
         keep: maps the table of all samples to a mask, bool (n,), of those to select; None selects all. The table also
             has the field `group`, int64, if the patients of any shard are known.
+        cache: where shards in object storage that must be scanned are kept; None fetches them for the scan alone.
 
     Raises:
-        ConfigError: if no shards are named, no sample is kept, or a name is not a local path.
+        ConfigError: if no shards are named, the cache cannot be used, no sample is kept, or a name is not a local path.
         ShardError: if a shard or index is missing, incomplete or damaged.
     """
+    before = shared_transfer()
     names = [shards] if isinstance(shards, str | Path) else list(shards)
-    located = _read_shards(path for name in names or [""] for path in find_shards(name, split))
+    located = read_shards([path for name in names or [""] for path in find_shards(name, split)], cache)
     selection = _select_all(located, names)
-    return selection if keep is None else _filter(selection, keep(_with_groups(selection.table, located)))
+    if keep is not None:
+        selection = _filter(selection, keep(with_groups(selection.table, located)))
+    return replace(selection, transfer=shared_transfer() - before)
 
 
-def _select_all(located: Sequence["_Located"], names: Sequence[str | Path]) -> Selection:
+def _select_all(located: Sequence[LocatedShard], names: Sequence[str | Path]) -> Selection:
     _check_distinct(located)
     _check_keys({str(shard.path): shard.table for shard in located})
     _check_unit(located)
@@ -146,46 +149,6 @@ def _filter(selection: Selection, kept: NDArray[np.bool_]) -> Selection:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Located:
-    path: Location
-    sha256: str
-    table: SampleTable
-    image: ImageFormat | None  # None for a scanned shard without samples
-    states_age_unit: bool = True
-    num_ignored: int = 0
-    entry: ShardEntry | None = None
-    scanned_bytes: int = 0
-
-    @property
-    def stored(self) -> Path | RemoteShard:
-        """What `open_storage` needs to know; all images of the shard, whichever of them are selected."""
-        if isinstance(self.path, Path):
-            return self.path
-        num_bytes = self.entry.shard_bytes if self.entry else self.scanned_bytes
-        image_ends = self.table["offset"].astype(np.int64) + self.table["size"]
-        return RemoteShard(self.path, self.sha256, num_bytes, image_ends)
-
-
-def _read_shards(paths: Iterable[Location]) -> list[_Located]:
-    """Read the index of each shard, or scan the shard; the manifest of a folder is read once."""
-    paths = list(paths)
-    sets = {folder: _set_in(folder) for folder in dict.fromkeys(path.parent for path in paths)}
-    located = for_each(lambda path: _read_one(path, sets[path.parent]), paths)
-    tables = {shard.path: shard.table for shard in located}
-    for folder, manifest in sets.items():
-        _check_labels(folder, manifest, tables)
-    return located
-
-
-def _check_labels(folder: Location, manifest: Manifest | None, tables: dict[Location, SampleTable]) -> None:
-    """Compare the labels with the statistics of every split whose shards have all been read."""
-    for name, split in manifest.splits.items() if manifest else ():
-        paths = [folder / shard.name for shard in split.shards]
-        if all(path in tables for path in paths):
-            check_label_counts([tables[path] for path in paths], split, f"{folder}: split '{name}'")
-
-
 def _check_keys(tables: dict[str, SampleTable]) -> None:
     """Refuse a key that occurs in two shards."""
     if repeated := duplicate_keys(tables):
@@ -198,61 +161,7 @@ def _check_keys(tables: dict[str, SampleTable]) -> None:
         )
 
 
-def _set_in(folder: Location) -> Manifest | None:
-    if exists(folder / MANIFEST_NAME):
-        return read_manifest(folder / MANIFEST_NAME)
-    if is_unfinished(folder):
-        raise unfinished_error(folder)
-    return None
-
-
-def _read_one(path: Location, manifest: Manifest | None) -> _Located:
-    if manifest is None:
-        return _scan(path)
-    entry = manifest.shard_entries.get(path.name)
-    if entry is None:
-        do = "name a shard of the set, or move this one to another folder"
-        raise ShardError(f"{path}: is not listed in the manifest next to it", do=do)
-    if (num_bytes := _file_bytes(path)) != entry.shard_bytes:
-        expected, got = f"{entry.shard_bytes:,} bytes", f"{num_bytes:,} bytes"
-        raise ShardError(f"{path}: its size is not that in the manifest", expected=expected, got=got, do=REBUILD)
-    return _Located(path, entry.sha256, read_sidecar(path.parent, entry), manifest.image, entry=entry)
-
-
-def _with_groups(table: SampleTable, located: Sequence[_Located]) -> SampleTable:
-    """Return the table with a field `group` if the patients of any shard are known."""
-    if not any(shard.entry and shard.entry.groups_sha256 for shard in located):
-        return table
-    groups = join_groups([(shard.path.parent, shard.entry, len(shard.table)) for shard in located])
-    return add_field(table, "group", groups)
-
-
-def _scan(path: Location) -> _Located:
-    _file_bytes(path)
-    shard = scan_shard(path)
-    num_ignored = sum(shard.ignored.values())
-    return _Located(
-        path,
-        shard.sha256,
-        shard.table,
-        _scanned_image(shard, path),
-        shard.states_age_unit,
-        num_ignored,
-        scanned_bytes=shard.shard_bytes,
-    )
-
-
-def _scanned_image(shard: ScannedShard, path: Location) -> ImageFormat | None:
-    if not shard.image_sizes:
-        return None
-    if len(shard.image_sizes) != 1:
-        raise mixed_sizes_error(path, shard.image_sizes)
-    ((height, width),) = shard.image_sizes
-    encodings = {encoding.decode() for encoding in np.unique(shard.table["encoding"])}
-    return ImageFormat(encodings.pop() if len(encodings) == 1 else None, height, width)
-
-
-def _ignored_text(located: Sequence[_Located]) -> str:
+def _ignored_text(located: Sequence[LocatedShard]) -> str:
     num_ignored = sum(shard.num_ignored for shard in located)
     return f"none, and {num_ignored:,} members that are neither image nor label" if num_ignored else "none"
 
@@ -271,7 +180,7 @@ def _common_image(images: Sequence[ImageFormat]) -> ImageFormat:
     return images[0] if same_encoding else replace(images[0], encoding=None)
 
 
-def _check_unit(located: Sequence[_Located]) -> None:
+def _check_unit(located: Sequence[LocatedShard]) -> None:
     """Refuse ages that look like years, in scanned shards whose labels do not state the unit."""
     unstated = [shard for shard in located if not shard.states_age_unit]
     if unstated:
@@ -280,7 +189,7 @@ def _check_unit(located: Sequence[_Located]) -> None:
         )
 
 
-def _check_distinct(located: Sequence[_Located]) -> None:
+def _check_distinct(located: Sequence[LocatedShard]) -> None:
     """Refuse a shard that is named twice."""
     seen: set[str] = set()
     for name in (identity(shard.path) for shard in located):
@@ -289,17 +198,6 @@ def _check_distinct(located: Sequence[_Located]) -> None:
         seen.add(name)
 
 
-def _order_digest(located: Sequence[_Located]) -> str:
+def _order_digest(located: Sequence[LocatedShard]) -> str:
     lines = "".join(f"{shard.path.name} {shard.sha256}\n" for shard in located)
     return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()  # any name that a file can have
-
-
-def _file_bytes(path: Location) -> int:
-    try:
-        return file_bytes(path)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Location, error: OSError) -> ShardError:
-    return ShardError(f"{path}: cannot be read: {error.strerror}", do="check the path and its permissions; " + REBUILD)

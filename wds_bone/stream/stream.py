@@ -21,7 +21,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from wds_bone.errors import ConfigError
 from wds_bone.objects.protocol import Transfer
-from wds_bone.remote.opening import CacheSettings, open_storage
+from wds_bone.remote.opening import CacheSettings, buffer_bytes, open_storage
 from wds_bone.shards.manifest import ImageFormat
 from wds_bone.shards.samples import SampleTable
 from wds_bone.storage.machine import check_memory
@@ -110,7 +110,8 @@ class BoneAgeStream(IterableDataset[Batch]):
             cache_bytes=cache_bytes,
         )
         self._device, self._threads = find_device(device), settings.threads or available_cores()
-        self._selection = select_shards(shards, split=split, keep=keep)
+        kept = CacheSettings(cache, settings.cache_bytes)
+        self._selection = select_shards(shards, split=split, keep=keep, cache=kept)
         self._order = Order(
             self.order_digest,
             self._selection.first_sample,
@@ -125,12 +126,13 @@ class BoneAgeStream(IterableDataset[Batch]):
         check_memory(
             batch_bytes=batch_bytes,
             num_batches=min(len(self), BATCHES_AHEAD + 2),  # those ahead, the one that is due, and the one in use
-            buffer_bytes=self._threads * int(self._selection.table["size"].max()),
+            buffer_bytes=self._threads * int(self._selection.table["size"].max())
+            + buffer_bytes(self._selection.stored),
         )
         self.position, self.world_size = 0, settings.world_size
         self._storage = open_storage(
             self._selection.stored,
-            CacheSettings(cache, settings.cache_bytes),
+            kept,
             next_use=partial(_next_use, weakref.ref(self)),
             batch_bytes=int(self._geometry.rows * self._selection.table["size"].mean()),
         )
@@ -229,7 +231,7 @@ class BoneAgeStream(IterableDataset[Batch]):
 
     def transfer(self) -> Transfer:
         """Return what this stream has moved over the network so far; zeros for local shards."""
-        return self._storage.counters()
+        return self._selection.transfer + self._storage.counters()
 
     def close(self) -> None:
         """Stop the threads and close the files; a loop that continues raises an error."""
