@@ -13,48 +13,27 @@ Result:    printed; EXPERIMENTS.md draws the conclusion.
 import argparse
 import math
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks.perturbations import shifted_bilinearly, shifted_exactly
 from wds_bone import BoneAgeStream
 from wds_bone.inference.predictor import Predictor, restore_predictor
 from wds_bone.model.augment import Ranges, augment
 from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.model.preprocess import Preprocessing
-from wds_bone.model.resample import resample
 
 NUM_RINGS = 10
-SHIFT_PIXELS = 0.25
+GEOMETRY = ("flip", "turn_degrees", "scale", "shift")
 
 
 def as_stored(image: Tensor) -> Tensor:
     """Return the films themselves."""
     return image
-
-
-def shifted_exactly(image: Tensor) -> Tensor:
-    """Return the films shifted by a quarter of a pixel and as sharp as before; they are mirrored at their border."""
-    height, width = image.shape[2:]
-    wide = torch.cat([image, image.flip(3)], 3).float()
-    spectrum = torch.fft.fft2(torch.cat([wide, wide.flip(2)], 2))
-    down, across = torch.fft.fftfreq(2 * height), torch.fft.fftfreq(2 * width)
-    turned = spectrum * torch.exp(2j * math.pi * SHIFT_PIXELS * (down[:, None] + across[None, :]))
-    return as_bytes(torch.fft.ifft2(turned).real[..., :height, :width])
-
-
-def shifted_bilinearly(image: Tensor) -> Tensor:
-    """Return the films shifted by a quarter of a pixel, and blurred by that."""
-    in_place = torch.eye(2, 3).expand(len(image), 2, 3)
-    return as_bytes(resample(image.float(), in_place, phase_pixels=SHIFT_PIXELS))
-
-
-def as_bytes(image: Tensor) -> Tensor:
-    """Return gray values rounded to uint8."""
-    return image.round().clamp(0, 255).to(torch.uint8)
 
 
 CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -109,8 +88,7 @@ def main() -> None:
     contents = load_checkpoint(args.checkpoint)
     predictor = restore_predictor(contents, device="cpu")
     phases = {"as in the checkpoint": predictor.preprocessing.phase_pixels, "without sampling": 0.0}
-    moved = {field.name: contents["config"][f"augment_{field.name}"] for field in fields(Ranges)}
-    geometry = Ranges(**{**moved, "contrast": 0.0, "brightness": 0.0, "gamma": 0.0})
+    geometry = Ranges(**{name: contents["config"][f"augment_{name}"] for name in GEOMETRY})
     with BoneAgeStream(args.shards, split=args.split, batch_size=64, shuffle=False) as stream:
         films = torch.cat([batch.image for batch in islice(stream, math.ceil(args.num_films / 64))])
         for name, phase in phases.items():

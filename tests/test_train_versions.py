@@ -14,7 +14,7 @@ from wds_bone.evaluate import main as evaluate
 from wds_bone.inference.ensemble import load_ensemble
 from wds_bone.model import checkpoint as checkpoint_module
 from wds_bone.model.checkpoint import OLD_FORMATS, load_checkpoint, save_checkpoint
-from wds_bone.model.preprocess import normalize_exposure
+from wds_bone.model.preprocess import OLD_NORMALIZATION, normalize_exposure
 from wds_bone.train import main
 
 
@@ -31,6 +31,7 @@ def as_format(number: int, path: Path, monkeypatch: pytest.MonkeyPatch, **config
     old["config"], old["preprocessing"] = old["config"] | config, dict(old["preprocessing"])
     if number < 3:
         del old["preprocessing"]["phase_pixels"]
+        old["preprocessing"]["normalization"] = OLD_NORMALIZATION
     if number < 2:
         del old["code"]
         old["average"], old["optimiser"] = old.pop("ema"), old.pop("optimizer")
@@ -109,12 +110,16 @@ def test_a_checkpoint_of_format_1_evaluates_as_one_of_format_2(
     assert tables[0] == tables[1]
 
 
-def test_a_run_continued_from_an_older_format_keeps_its_preprocessing(
-    shards: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_was_begun_with_the_old_normalization_is_not_continued(
+    shards: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     as_format(2, stopped / "last.pt", monkeypatch)
-    assert main(train_argv(shards, stopped)) == 0
-    assert load_checkpoint(stopped / "last.pt")["preprocessing"]["phase_pixels"] == 0.0
+    before = (stopped / "last.pt").read_bytes()
+    assert main(train_argv(shards, stopped)) == 2
+    message = capsys.readouterr().err
+    assert f"got:      {OLD_NORMALIZATION}" in message
+    assert "--init-weights" in message
+    assert (stopped / "last.pt").read_bytes() == before
 
 
 def test_a_checkpoint_of_0_1_0_can_provide_initial_weights(

@@ -2,7 +2,8 @@
 
 In: the words of a command line, and the dataclass of a command's settings.
 Out: the settings, or an error with the most similar option; help texts that end with an example; exit codes.
-Invariant: flags and `--set` take precedence over `--config`, which takes precedence over the defaults.
+Invariant: flags and `--set` take precedence over `--config`, which takes precedence over `--preset`, which takes
+precedence over the defaults.
 """
 
 import argparse
@@ -16,8 +17,17 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
 from wds_bone.config import options_of, setting_name
-from wds_bone.config_file import Kind, closest, kind_of, parse_assignments, read_settings, resolve_paths
+from wds_bone.config_file import (
+    Kind,
+    closest,
+    describe_presets,
+    kind_of,
+    parse_assignments,
+    read_settings,
+    resolve_paths,
+)
 from wds_bone.errors import ConfigError, WdsBoneError
+from wds_bone.help_texts import HelpFormatter, describe_settings, help_text, list_texts
 from wds_bone.interrupt import Interrupted, Interruption
 from wds_bone.paths import expand_path, refuse_unreadable
 from wds_bone.standard_streams import StandardStreams
@@ -26,7 +36,7 @@ Config = TypeVar("Config")
 EXIT_SOME_FAILED = 1
 """The exit code of a command that could not use some of the films, and is done with the others."""
 USER_ERROR = 2
-_FILE, _SET = "settings file", "settings"  # must differ from the names of all fields
+_PRESET, _FILE, _SET = "preset", "settings file", "settings"  # must differ from the names of all fields
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class Command:
         example: a command line.
         after_signal: what a signal left behind, and what to do, as the rest of a sentence.
         prints_result: whether its result is what it prints; otherwise, it can continue when its output is lost.
+        presets: a folder of settings files, which `--preset NAME` chooses from; None if there are none.
     """
 
     name: str
@@ -48,12 +59,14 @@ class Command:
     example: str
     after_signal: str = "run the same command again"
     prints_result: bool = False
+    presets: Path | None = None
 
 
 def parse_config(config_class: type[Config], argv: Sequence[str] | None, command: Command) -> Config:
     """Parse `argv` (default: the command line of the process) into `config_class`.
 
-    Flags and `--set` take precedence over `--config`, which takes precedence over the defaults.
+    Flags and `--set` take precedence over `--config`, which takes precedence over `--preset`, which takes precedence
+    over the defaults.
 
     Raises:
         ConfigError: if an option is unknown or a value is malformed, out of range or given twice.
@@ -64,7 +77,7 @@ def parse_config(config_class: type[Config], argv: Sequence[str] | None, command
     settings = {name: f"--set {name}=VALUE" for name, known in options_of(config_class).items() if not known.flag}
     _refuse_unknown_flags(words, flags, settings, command)
     given = vars(parser.parse_args(words))
-    return config_class(**resolve_paths(config_class, _merge(config_class, given)))
+    return config_class(**resolve_paths(config_class, _merge(config_class, given, command)))
 
 
 def run_command(
@@ -109,16 +122,17 @@ def is_first_on_host() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _merge(config_class: type[Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a command line, including those from `--config` and `--set`."""
-    path, assignments = given.pop(_FILE, None), given.pop(_SET, ())
+def _merge(config_class: type[Any], given: dict[str, Any], command: Command) -> dict[str, Any]:
+    """Return the settings of a command line, including those from `--preset`, `--config` and `--set`."""
+    preset, path, assignments = given.pop(_PRESET, None), given.pop(_FILE, None), given.pop(_SET, ())
+    from_preset = read_settings(config_class, command.presets / f"{preset}.toml") if command.presets and preset else {}
     from_file = {} if path is None else read_settings(config_class, _settings_file(path))
     assigned = parse_assignments(config_class, assignments)
     if twice := sorted(assigned.keys() & given.keys()):
         flag = setting_name(config_class, twice[0])
         problem = f"{flag} and --set {twice[0]} change the same setting"
         raise ConfigError(problem, expected="one of them", got="both", do="leave one of them out")
-    return from_file | assigned | given
+    return from_preset | from_file | assigned | given
 
 
 def _settings_file(text: str) -> Path:
@@ -132,13 +146,6 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{self.prog}: {message}", do=f"see `{self.prog} --help`")
-
-
-class _HelpFormatter(argparse.HelpFormatter):
-    """Wraps the help of options, but keeps the line breaks of the epilog."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
 class _Tuple(argparse.Action):
@@ -156,7 +163,7 @@ def _build_parser(config_class: type[Any], command: Command) -> tuple[argparse.A
         prog=command.name,
         description=command.description,
         allow_abbrev=False,
-        formatter_class=_HelpFormatter,
+        formatter_class=HelpFormatter,
     )
     hints, fields = typing.get_type_hints(config_class), dataclasses.fields(config_class)
     flags = ["--help"]
@@ -165,7 +172,10 @@ def _build_parser(config_class: type[Any], command: Command) -> tuple[argparse.A
             flags += _add_argument(parser, field, kind_of(hints[field.name]))
     unflagged = [field for field in fields if "option" in field.metadata and not field.metadata["option"].flag]
     flags += _add_settings(parser) if unflagged else []
-    parser.epilog = "\n".join([*_settings_help(unflagged), "example:", f"  {command.example}"])
+    presets = describe_presets(command.presets) if command.presets else {}
+    flags += _add_preset(parser, list(presets)) if presets else []
+    texts = [*list_texts("presets:", presets), *describe_settings(unflagged)]
+    parser.epilog = "\n".join([*texts, "example:", f"  {command.example}"])
     return parser, flags
 
 
@@ -185,7 +195,7 @@ def _refuse_unknown_flags(
 
 def _add_argument(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any]", kind: Kind) -> Sequence[str]:
     known, required = field.metadata["option"], field.default is dataclasses.MISSING
-    kwargs: dict[str, Any] = {"help": _help_text(field), **_argument_type(kind)}
+    kwargs: dict[str, Any] = {"help": help_text(field), **_argument_type(kind)}
     if known.metavar:
         kwargs["metavar"] = tuple(known.metavar.split()) if kind.length else known.metavar
     if known.positional:
@@ -209,21 +219,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> Iterator[str]:
     yield from (*config.option_strings, *assign.option_strings)
 
 
-def _settings_help(unflagged: "Sequence[dataclasses.Field[Any]]") -> list[str]:
-    if not unflagged:
-        return []
-    width = max(len(field.name) for field in unflagged)
-    shown = {field.name: "none" if field.default is None else str(field.default).lower() for field in unflagged}
-    texts = {field.name: field.metadata["option"].help for field in unflagged}
-    lines = [f"  {name:{width}}  {texts[name]} (default: {default})" for name, default in shown.items()]
-    return ["settings for --set and --config:", *lines, ""]
-
-
-def _help_text(field: "dataclasses.Field[Any]") -> str:
-    text = str(field.metadata["option"].help).replace("%", "%%")
-    shown = not isinstance(field.default, bool) and field.default not in (dataclasses.MISSING, None, ())
-    default = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-    return f"{text} (default: {default})" if shown else text
+def _add_preset(parser: argparse.ArgumentParser, names: list[str]) -> Sequence[str]:
+    text = "settings that were chosen together (see below); --config, --set and other options take precedence"
+    added = parser.add_argument("--preset", dest=_PRESET, choices=names, help=text, default=argparse.SUPPRESS)
+    return added.option_strings
 
 
 def _argument_type(kind: Kind) -> dict[str, Any]:

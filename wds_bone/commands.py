@@ -1,5 +1,7 @@
 """The commands and their help texts, in the order in which the commands are used."""
 
+from pathlib import Path
+
 from wds_bone.command_line import Command
 
 MAKE_SHARDS = Command(
@@ -31,6 +33,7 @@ TRAIN = Command(
     "train a model on shards",
     "Train a bone age model on shards. Run the same command again to resume a stopped run.",
     "wds-bone train --train shards --out runs/first",
+    presets=Path(__file__).parent / "presets",
     after_signal="run the same command again to continue",
 )
 EVALUATE = Command(

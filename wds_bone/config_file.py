@@ -79,6 +79,12 @@ def read_settings(config_class: type[Any], path: Path) -> dict[str, Any]:
     return {name: _fit(name, value, kinds[name], str(path)) for name, value in values.items()}
 
 
+def describe_presets(folder: Path) -> dict[str, str]:
+    """Return the first line of each settings file in a folder, a comment on it, by the name of the file."""
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.toml"))}
+    return {name: text.partition("\n")[0].removeprefix("# ") for name, text in texts.items()}
+
+
 def parse_assignments(config_class: type[Any], assignments: Sequence[str]) -> dict[str, Any]:
     """Return the settings in a list of `key=value`; values are TOML, but strings need no quotes.
 

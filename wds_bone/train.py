@@ -146,7 +146,9 @@ def _show_inputs(run: Run, boards: list[Board]) -> None:
     """Show the first batch as the model receives it, in TensorBoard only: films stay on this machine."""
     for board in boards:
         if isinstance(board, TensorBoard):
-            board.show_films("augmented inputs", augmented(run.learner, run.train_stream[0], run.recipe).clamp(0, 1))
+            board.show_films(
+                "augmented inputs", augmented(run.learner, run.train_stream[0], run.recipe, step=0).clamp(0, 1)
+            )
 
 
 def _print(text: str, ranks: Ranks) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ import torch
 
 from tests.learn.runs import assert_same_state, metrics_of, open_run, train_argv
 from wds_bone.errors import WdsBoneError
+from wds_bone.inference.ensemble import load_ensemble
+from wds_bone.inference.predictions import read_predictions
 from wds_bone.interrupt import Interruption
 from wds_bone.learn import loop
+from wds_bone.learn.loop import image_fraction
 from wds_bone.learn.metrics_log import MetricsLog
 from wds_bone.learn.run import Progress, Run
 from wds_bone.model.checkpoint import load_checkpoint
@@ -120,7 +124,18 @@ def test_the_same_recipe_gives_the_same_weights(shards: Path, finished: Path, tm
     assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
-@pytest.mark.parametrize("setting", ["warmup=0.5", "clip_norm=0.01", "loss_beta_months=40", "weight_decay=0.5"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "warmup=0.5",
+        "clip_norm=0.01",
+        "loss_beta_months=40",
+        "weight_decay=0.5",
+        "rare_ages=1.0",
+        "first_layer_rate=0.1",
+        "augment_noise=0.5",
+    ],
+)
 def test_every_number_of_the_recipe_changes_the_weights(setting: str, shards: Path, finished: Path, tmp_path: Path):
     weights = load_checkpoint(finished / "last.pt")["model"]
     others = trained_weights(shards, tmp_path / "run", "--set", setting)
@@ -131,3 +146,24 @@ def test_a_clip_norm_of_0_does_not_limit_the_gradient(shards: Path, tmp_path: Pa
     weights = trained_weights(shards, tmp_path / "none", "--set", "clip_norm=0")
     others = trained_weights(shards, tmp_path / "huge", "--set", "clip_norm=1e30")
     assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+@pytest.mark.parametrize("head", [("age_bins=31",), ("gender_fusion=film",), ("age_bins=31", "gender_fusion=heads")])
+def test_a_checkpoint_predicts_with_the_head_that_was_trained(head: tuple[str, ...], shards: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    with new_run(shards, out, "--set", *head) as run:
+        train_watched(run, lambda step: None)
+        validated = read_predictions(out / "predictions.csv")
+        (member,) = load_ensemble([out / "best.pt"], device="cpu").members
+        batch = run.val_stream[0]
+        months = member.predictor.predict_months(batch.image, batch.gender)
+    assert member.predictor.model.shape == run.learner.model.shape
+    assert months.tolist() == pytest.approx(validated.predicted_months[:4].tolist(), abs=1e-3)
+
+
+def test_images_grow_to_their_full_size_in_the_first_two_thirds_of_a_run(shards: Path, tmp_path: Path):
+    with new_run(shards, tmp_path / "run", "--set", "first_size=0.5") as run:
+        recipe = replace(run.recipe, num_steps=300)
+        fractions = [image_fraction(step, recipe) for step in (0, 100, 200, 299)]
+    assert fractions == pytest.approx([0.5, 0.75, 1.0, 1.0])
+    assert image_fraction(0, replace(recipe, config=replace(recipe.config, first_size=1.0))) == 1.0

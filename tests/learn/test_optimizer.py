@@ -37,6 +37,21 @@ def bits_of(model: nn.Module, optimizer: torch.optim.AdamW) -> list[torch.Tensor
     return [tensor.detach().clone() for tensor in [*model.parameters(), *states]]
 
 
+def test_the_rate_rises_by_equal_factors_from_the_first_layer_to_the_last():
+    model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(9)))
+    optimizer = build_optimizer(model, TrainConfig(first_layer_rate=1 / 256))
+    loss = model(torch.ones(1, 2)).sum()
+    loss.backward()
+    update_weights(model, optimizer, loss=loss, rate=0.5, clip_norm=CLIP_NORM)
+    rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert [rates[id(layer.weight)] for layer in model] == pytest.approx([0.5 * 2.0 ** (k - 8) for k in range(9)])
+    assert [rates[id(layer.bias)] for layer in model] == pytest.approx([0.5 * 2.0 ** (k - 8) for k in range(9)])
+
+
+def test_all_layers_have_the_same_rate_by_default():
+    assert {group["rate_factor"] for group in trained_model()[1].param_groups} == {1.0}
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_optimizer(bad: float):
     model, optimizer = trained_model()

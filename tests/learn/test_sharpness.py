@@ -17,7 +17,16 @@ from wds_bone.model.loss import Target
 from wds_bone.stream.batch import Batch
 
 SIZE = 64
-EXPOSURE = ("contrast", "brightness", "gamma")
+CHANGES = (
+    "contrast",
+    "brightness",
+    "gamma",
+    "saturation",
+    "sharpness",
+    "local_contrast",
+    "noise",
+    "jpeg",
+)
 
 
 class Sharpness(nn.Module):
@@ -48,14 +57,14 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=[SIZE, SIZE // 2], ids=["stored size", "half of it"])
 def run(request: pytest.FixtureRequest, shards: Path, tmp_path: Path) -> Iterator[Run]:
-    """A run with the default ranges of the geometry, and without changes of the exposure."""
-    same_exposure = [part for name in EXPOSURE for part in ("--set", f"augment_{name}=0")]
-    with open_run(train_argv(shards, tmp_path, "--image-size", str(request.param), *same_exposure)) as opened:
+    """A run with the default ranges of the geometry, and without changes of exposure and quality."""
+    unchanged = [part for name in CHANGES for part in ("--set", f"augment_{name}=0")]
+    with open_run(train_argv(shards, tmp_path, "--image-size", str(request.param), *unchanged)) as opened:
         yield opened
 
 
 def sharpness_in_training(run: Run, image: Tensor) -> Tensor:
-    return Sharpness()(augmented(run.learner, batch_of(image), run.recipe), torch.zeros(len(image)))
+    return Sharpness()(augmented(run.learner, batch_of(image), run.recipe, step=0), torch.zeros(len(image)))
 
 
 def sharpness_in_evaluation(run: Run, image: Tensor) -> Tensor:

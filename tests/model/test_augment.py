@@ -4,11 +4,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wds_bone.model.augment import Ranges, augment, uniform_draws
+from wds_bone.model.exposure import BRIGHT
 from wds_bone.model.preprocess import Preprocessing
 from wds_bone.shards.manifest import ImageFormat
 
-RANGES = Ranges(flip=True, turn_degrees=15, scale=0.1, shift=0.05, contrast=0.2, brightness=0.1, gamma=0.2)
-NO_CHANGE = Ranges(flip=False, turn_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0)
+RANGES = Ranges(
+    flip=True,
+    turn_degrees=15,
+    scale=0.1,
+    shift=0.05,
+    contrast=0.2,
+    brightness=0.1,
+    gamma=0.2,
+    saturation=0.05,
+    sharpness=1,
+    local_contrast=0.5,
+    noise=0.05,
+    jpeg=50,
+    erase=0.3,
+)
 GOLDEN = [[8797065, 5069051, 15787297], [75596, 8971967, 8930946]]
 
 
@@ -69,13 +83,13 @@ def test_draws_are_uniform_and_not_correlated():
 
 def test_training_without_changes_sees_exactly_what_evaluation_sees():
     image = random_images(3)
-    augmented = augment(image, torch.arange(3), preprocessing=SQUARE, seed=1, ranges=NO_CHANGE)
+    augmented = augment(image, torch.arange(3), preprocessing=SQUARE, seed=1, ranges=Ranges())
     torch.testing.assert_close(augmented, SQUARE.to_input(image), atol=1e-5, rtol=0)
 
 
 def test_half_of_the_samples_are_mirrored_and_not_changed_otherwise():
     image = random_images(1).expand(200, 1, 24, 24)
-    ranges = Ranges(flip=True, turn_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0)
+    ranges = Ranges(flip=True)
     augmented = augment(image, torch.arange(200), preprocessing=SQUARE, seed=1, ranges=ranges)
     evaluated = SQUARE.to_input(image)
     same = (augmented - evaluated).abs().amax((1, 2, 3)) < 1e-5
@@ -88,18 +102,38 @@ def test_rotation_does_not_distort_images_that_are_not_square():
     """A disk remains a disk: the rotation is in pixels, not in the stretched units of the sampling grid."""
     rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(64.0), indexing="ij")
     disk = (255 * (((rows - 15.5) ** 2 + (columns - 31.5) ** 2) < 64)).to(torch.uint8)[None, None]
-    ranges = Ranges(flip=False, turn_degrees=45, scale=0, shift=0, contrast=0, brightness=0, gamma=0)
+    ranges = Ranges(turn_degrees=45)
     many, wide = disk.expand(20, 1, 32, 64), stored(32, 64)
     rotated = augment(many, torch.arange(20), preprocessing=wide, seed=1, ranges=ranges)
     assert (rotated - wide.to_input(disk)).abs().mean() < 0.01
 
 
 def test_changes_of_the_exposure_stay_within_their_ranges():
-    half_bright = torch.zeros(500, 1, 8, 8, dtype=torch.uint8)
-    half_bright[..., 4:] = 200  # normalized to 1
-    ranges = Ranges(flip=False, turn_degrees=0, scale=0, shift=0, contrast=0.2, brightness=0.1, gamma=0.5)
-    augmented = augment(half_bright, torch.arange(500), preprocessing=stored(8, 8), seed=1, ranges=ranges)
-    level = augmented[:, 0, 3, 6]
-    assert level.min() >= 1 - 0.2 - 0.1 - 1e-6
-    assert level.max() <= 1 + 0.2 + 0.1 + 1e-6
-    assert level.std() > 0.1
+    half_bright = torch.zeros(500, 1, 20, 20, dtype=torch.uint8)
+    half_bright[..., 10:] = 200
+    ranges = Ranges(contrast=0.2, brightness=0.1, gamma=0.5)
+    augmented = augment(half_bright, torch.arange(500), preprocessing=stored(20, 20), seed=1, ranges=ranges)
+    level = augmented[:, 0, 3, 15]
+    assert level.min() >= BRIGHT**1.5 * (1 - 0.2) - 0.1 - 1e-6
+    assert level.max() <= BRIGHT ** (1 / 1.5) * (1 + 0.2) + 0.1 + 1e-6
+    assert level.std() > 0.05
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"saturation": 0.2},
+        {"sharpness": 1.0},
+        {"local_contrast": 0.5},
+        {"noise": 0.05},
+        {"jpeg": 60.0},
+        {"erase": 0.5},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_each_change_of_the_quality_changes_images_and_keeps_their_mean_tone(change: dict[str, float]):
+    image = random_images(8, size=32)
+    evaluated = stored(32, 32).to_input(image)
+    changed = augment(image, torch.arange(8), preprocessing=stored(32, 32), seed=1, ranges=Ranges(**change))
+    assert (changed - evaluated).abs().mean((1, 2, 3)).max() > 0.005
+    assert changed.mean().item() == pytest.approx(evaluated.mean().item(), abs=0.05)

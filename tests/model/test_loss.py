@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,7 +6,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from wds_bone.learn.settings import TrainConfig
-from wds_bone.model.loss import Target, weighted_loss
+from wds_bone.model.loss import LARGEST_RARITY, Target, rarity_weights, weighted_loss
 
 TARGET = Target(mean_months=127.0, sd_months=41.0)
 SETTINGS = {"target": TARGET, "beta_months": TrainConfig().loss_beta_months}
@@ -41,3 +42,25 @@ def test_the_loss_is_quadratic_below_three_months_and_linear_above():
 
 def test_standardized_predictions_are_converted_to_months():
     assert TARGET.to_months(torch.tensor([-1.0, 0.0, 2.0])).tolist() == [86.0, 127.0, 209.0]
+
+
+def test_the_loss_of_a_distribution_is_smallest_where_it_is_around_the_age():
+    bins, ages, ones = torch.linspace(-3.5, 3.5, 71), torch.tensor([TARGET.mean_months]), torch.ones(1)
+
+    def loss_of(center: float, sd: float) -> float:
+        logits = -0.5 * ((bins[None] - center) / sd) ** 2
+        return float(weighted_loss(logits, ages, ones, **SETTINGS, weight_sum=1, bins=bins))
+
+    assert loss_of(0.0, 0.15) == pytest.approx(0.0, abs=1e-4)
+    assert loss_of(0.0, 0.15) < loss_of(0.0, 0.5) < loss_of(0.5, 0.5)
+
+
+def test_rare_ages_have_higher_weights_up_to_a_limit_and_their_mean_is_1():
+    ages = np.concatenate([np.full(900, 120.0), np.full(400, 60.0), [3.0, 200.0]]).astype(np.float32)
+    weights = rarity_weights(ages, 0.5)
+    months = ages.astype(int)
+    assert weights.shape == (201,)
+    assert weights[3] == weights[200] > weights[60] > weights[120]
+    assert weights[months].mean() == pytest.approx(1.0)
+    assert weights.max() / weights[120] < LARGEST_RARITY
+    assert rarity_weights(ages, 0.0) == pytest.approx(np.ones(201))

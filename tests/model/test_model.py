@@ -1,3 +1,5 @@
+from typing import get_args
+
 import pytest
 import torch
 import torchvision
@@ -8,8 +10,11 @@ from wds_bone.errors import ConfigError
 from wds_bone.model.footprint import measure_step_bytes
 from wds_bone.model.model import (
     NUM_FEATURES,
+    Fusion,
+    HeadShape,
     build_backbone,
     build_model,
+    expected_age,
     sum_input_channels,
 )
 
@@ -61,6 +66,45 @@ def test_gender_changes_the_prediction_and_its_embedding_is_trained():
     F.mse_loss(boy, torch.tensor(1.0)).backward()
     assert model.gender.weight.grad[0].abs().sum() == 0
     assert model.gender.weight.grad[1].abs().sum() > 0
+
+
+@pytest.mark.parametrize("fusion", sorted({*get_args(Fusion)} - {"none"}))
+@pytest.mark.parametrize("num_bins", [0, 31])
+def test_every_head_gives_an_age_that_depends_on_image_and_gender(fusion: Fusion, num_bins: int):
+    torch.manual_seed(0)
+    model = build_model(SMALL_MODEL, HeadShape(fusion, num_bins))
+    torch.nn.init.normal_(model.gender.weight)  # "film" begins without the gender
+    model.eval()
+    girl, boy = model(torch.rand(1, 1, 32, 32).expand(2, 1, 32, 32), torch.tensor([0.0, 1.0]))
+    other = model(100 * torch.rand(1, 1, 32, 32), torch.tensor([1.0]))
+    assert girl.shape == ()
+    assert len({girl.item(), boy.item(), other.item()}) == 3
+
+
+@pytest.mark.parametrize("fusion", ["none", "film"])
+def test_film_begins_without_the_gender_and_none_never_uses_it(fusion: Fusion):
+    model = build_model(SMALL_MODEL, HeadShape(fusion)).eval()
+    girl, boy = model(torch.rand(1, 1, 32, 32).expand(2, 1, 32, 32), torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(girl, boy)
+
+
+def test_a_model_of_distributions_returns_logits_in_training_and_their_expectation_afterwards():
+    model = build_model(SMALL_MODEL, HeadShape(num_bins=31))
+    image, gender = torch.rand(2, 1, 32, 32), torch.tensor([0.0, 1.0])
+    assert model(image, gender).shape == (2, 31)
+    assert model.bins is not None
+    sure = torch.full((1, 31), -50.0)
+    sure[0, 4] = 50.0
+    torch.testing.assert_close(expected_age(sure, model.bins), model.bins[4:5])
+    ages = model.eval()(image, gender)
+    assert ages.shape == (2,)
+    assert model.bins[0] < ages.min()
+    assert ages.max() < model.bins[-1]
+
+
+def test_the_shape_of_the_head_is_read_from_settings_and_has_a_default_for_old_checkpoints():
+    assert HeadShape.of({"model": "resnet18"}) == HeadShape("sum", 0)
+    assert HeadShape.of({"gender_fusion": "film", "age_bins": 71}) == HeadShape("film", 71)
 
 
 def test_ages_are_not_rounded_to_bfloat16():

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wds_bone.errors import CheckpointError, ConfigError
-from wds_bone.model.preprocess import Preprocessing, normalize_exposure, plan_preprocessing
+from wds_bone.model.preprocess import OLD_NORMALIZATION, Preprocessing, normalize_exposure, plan_preprocessing
 from wds_bone.shards.manifest import ImageFormat
 
 STORED = ImageFormat("jpg", 40, 60, quality=95, fit="letterbox", stretch=(1.0, 99.0))
@@ -15,7 +15,7 @@ def random_images(num: int, *, height: int = 40, width: int = 60) -> torch.Tenso
     return torch.randint(10, 120, (num, 1, height, width), generator=generator, dtype=torch.uint8)
 
 
-def test_the_darkest_pixel_becomes_0_and_the_99th_percentile_1():
+def test_the_old_normalization_sets_the_darkest_pixel_to_0_and_the_99th_percentile_to_1():
     normalized = normalize_exposure(random_images(3).float())
     assert torch.equal(normalized.amin((1, 2, 3)), torch.zeros(3))
     assert (normalized <= 1).float().mean((1, 2, 3)) == pytest.approx(torch.full((3,), 0.99), abs=0.01)
@@ -72,6 +72,14 @@ def test_the_description_survives_a_round_trip_through_json():
     assert plan.to_json()["image_format"]["stretch"] == [1.0, 99.0]
 
 
+def test_older_checkpoints_keep_their_normalization():
+    old = Preprocessing(STORED, 40, 60, normalization=OLD_NORMALIZATION, phase_pixels=0.0)
+    restored, image = Preprocessing.from_json(old.to_json()), random_images(3)
+    assert restored == old
+    assert torch.equal(restored.to_input(image), normalize_exposure(image.float()))
+    assert not torch.equal(restored.to_input(image), plan_preprocessing(STORED, None).to_input(image))
+
+
 def test_a_normalization_of_another_version_is_refused():
     description = {**plan_preprocessing(STORED, None).to_json(), "normalization": "histogram"}
     with pytest.raises(CheckpointError, match="different normalization"):
@@ -85,3 +93,13 @@ def test_another_geometry_is_refused_and_another_encoding_is_accepted():
         plan.refuse_other_format(ImageFormat("jpg", 40, 40, fit="letterbox", stretch=(1.0, 99.0)), where="test shards")
     assert "width 60" in str(refused.value.expected)
     assert "width 40" in str(refused.value.got)
+
+
+def test_images_of_a_fraction_of_the_size_keep_their_tones_and_are_not_enlarged():
+    plan, image = Preprocessing(STORED, 40, 60), random_images(2)
+    assert (plan.reduced(0.8).height, plan.reduced(0.8).width) == (32, 48)
+    assert (plan.reduced(0.5).height, plan.reduced(0.5).width) == (32, 32)
+    assert plan.reduced(1.0) == plan
+    assert plan.reduced(0.8).to_input(image).shape == (2, 1, 32, 48)
+    small = Preprocessing(STORED, 24, 24)
+    assert small.reduced(0.5) == small

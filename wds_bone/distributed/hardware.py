@@ -16,6 +16,7 @@ import torch
 import torchvision
 
 import wds_bone
+from wds_bone.model.timm_models import TIMM_PREFIX
 from wds_bone.stream.device import no_cuda_error
 from wds_bone.stream.settings import available_cores
 
@@ -63,7 +64,7 @@ def pick_model(wanted: str, device: torch.device) -> str:
 
 def pick_rate(model: str) -> float:
     """Return the default peak learning rate of a model; layer norms need a lower one than batch norms do."""
-    return 3e-4 if model.startswith(_LAYER_NORMED) else 2e-3
+    return 3e-4 if model.removeprefix(TIMM_PREFIX).startswith(_LAYER_NORMED) else 2e-3
 
 
 def default_threads(device: torch.device) -> int | None:

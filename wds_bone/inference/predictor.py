@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wds_bone.model.checkpoint import restoring
 from wds_bone.model.loss import Target
-from wds_bone.model.model import BoneAgeModel, build_model
+from wds_bone.model.model import BoneAgeModel, HeadShape, build_model
 from wds_bone.model.preprocess import Preprocessing
 from wds_bone.model.resample import affine_maps
 
@@ -83,7 +83,7 @@ def restore_predictor(contents: dict[str, Any], *, device: torch.device | str, v
     name = contents["config"]["model"]
     with restoring(name):
         preprocessing, target = Preprocessing.from_json(contents["preprocessing"]), Target(**contents["target"])
-        model = build_model(name)
+        model = build_model(name, HeadShape.of(contents["config"]))
         model.load_state_dict(contents["ema"])
     model = model.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Predictor(model, preprocessing, target, torch.float32, views)

@@ -16,12 +16,12 @@ from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import ConfigError
 from wds_bone.inference.trained_on import list_training_sets
 from wds_bone.learn.budget import refuse_large_steps
-from wds_bone.learn.learner import build_learner, target_of
+from wds_bone.learn.learner import build_learner
 from wds_bone.learn.metrics import median_ages
 from wds_bone.learn.run import Run
 from wds_bone.learn.settings import Recipe, TrainConfig, refuse_indivisible
 from wds_bone.model.layers import freeze_backbone, set_drop_path, set_dropout
-from wds_bone.model.model import BoneAgeModel, build_model
+from wds_bone.model.model import BoneAgeModel, HeadShape, build_model
 from wds_bone.model.preprocess import Preprocessing, plan_preprocessing
 from wds_bone.model.weights import load_initial_weights
 from wds_bone.remote.settings import cache_folder
@@ -163,8 +163,8 @@ def assemble_run(
     torch.manual_seed(config.seed)
     model = _build_model(recipe, preprocessing, device=ranks.device)
     inherited = _load_initial_weights(model, config, ranks) if is_new and config.init_weights != "none" else []
-    target = target_of(train_stream.ages_months)
-    learner = build_learner(model, config, ranks, preprocessing=preprocessing, target=target)
+    ages_months = train_stream.ages_months
+    learner = build_learner(model, config, ranks, preprocessing=preprocessing, ages_months=ages_months)
     return Run(recipe, ranks, learner, train_stream, val_stream, provenance, inherited)
 
 
@@ -178,7 +178,7 @@ def _load_initial_weights(model: BoneAgeModel, config: TrainConfig, ranks: Ranks
 def _build_model(recipe: Recipe, preprocessing: Preprocessing, *, device: torch.device) -> BoneAgeModel:
     """Build the model with random weights, configure its layers, and refuse images that it cannot be trained on."""
     config = recipe.config
-    model = build_model(config.model)
+    model = build_model(config.model, HeadShape(config.gender_fusion, config.age_bins))
     if config.dropout is not None:
         set_dropout(model, config.dropout, name=config.model)
     if config.drop_path is not None:

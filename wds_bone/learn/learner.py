@@ -18,10 +18,11 @@ from torch.nn.parallel import DistributedDataParallel
 from wds_bone.distributed.ddp import convert_sync_batch_norm, warm_up_ddp, wrap_ddp
 from wds_bone.distributed.hardware import dtype_of
 from wds_bone.distributed.ranks import Ranks
+from wds_bone.errors import CheckpointError
 from wds_bone.inference.predictor import Predictor
 from wds_bone.learn.optimizer import AveragedTensors, build_optimizer, copy_for_ema, pair_tensors
 from wds_bone.learn.settings import TrainConfig
-from wds_bone.model.loss import Target
+from wds_bone.model.loss import Target, rarity_weights
 from wds_bone.model.model import BoneAgeModel
 from wds_bone.model.preprocess import Preprocessing
 
@@ -39,6 +40,7 @@ class Learner:
         optimizer: the optimizer of the parameters of `model`.
         preprocessing: converts stored images to the model's input.
         target: converts the model's output to months.
+        age_weights: float32 (months,), the weight of each age in the loss; None if all have the same.
         precision: the dtype of the forward pass, float32 or bfloat16.
     """
 
@@ -50,13 +52,19 @@ class Learner:
     optimizer: torch.optim.AdamW
     preprocessing: Preprocessing
     target: Target
+    age_weights: Tensor | None
     precision: torch.dtype
 
 
 def build_learner(
-    model: BoneAgeModel, config: TrainConfig, ranks: Ranks, *, preprocessing: Preprocessing, target: Target
+    model: BoneAgeModel,
+    config: TrainConfig,
+    ranks: Ranks,
+    *,
+    preprocessing: Preprocessing,
+    ages_months: NDArray[np.float32],
 ) -> Learner:
-    """Move a model to its device and add what training needs.
+    """Move a model to its device and add what training needs, some of which depends on the ages of the samples.
 
     Raises:
         ConfigError: if batch norms are to be synchronized on a CPU.
@@ -76,7 +84,8 @@ def build_learner(
         ddp=ddp,
         optimizer=build_optimizer(model, config),
         preprocessing=preprocessing,
-        target=target,
+        target=target_of(ages_months),
+        age_weights=age_weights_of(ages_months, config.rare_ages, ranks.device),
         precision=dtype_of(config.precision),
     )
 
@@ -85,6 +94,11 @@ def target_of(ages_months: NDArray[np.float32]) -> Target:
     """Return the mean and the standard deviation (at least one month) of the training ages."""
     ages = ages_months.astype(np.float64)
     return Target(mean_months=float(ages.mean()), sd_months=max(float(ages.std()), 1.0))
+
+
+def age_weights_of(ages_months: NDArray[np.float32], exponent: float, device: torch.device) -> Tensor | None:
+    """Return the weight of each age in whole months in the loss; None if all have the same."""
+    return torch.from_numpy(rarity_weights(ages_months, exponent)).to(device) if exponent else None
 
 
 def predictor_of(learner: Learner) -> Predictor:
@@ -107,9 +121,17 @@ def restore_learner(learner: Learner, contents: dict[str, Any]) -> None:
     """Set a learner of the same settings to the state in a checkpoint.
 
     Raises:
-        CheckpointError: if it was trained with a normalization that this version does not support.
+        CheckpointError: if it was trained with another normalization, whose augmentation differs too.
     """
-    learner.preprocessing = Preprocessing.from_json(contents["preprocessing"])
+    preprocessing = Preprocessing.from_json(contents["preprocessing"])
+    if preprocessing.normalization != learner.preprocessing.normalization:
+        raise CheckpointError(
+            "the run was begun with another normalization of the gray values",
+            expected=learner.preprocessing.normalization,
+            got=preprocessing.normalization,
+            do="begin a new run with another --out, from the best.pt of this run with --init-weights",
+        )
+    learner.preprocessing = preprocessing
     learner.model.load_state_dict(contents["model"])
     learner.ema.load_state_dict(contents["ema"])
     learner.optimizer.load_state_dict(contents["optimizer"])

@@ -129,31 +129,45 @@ def add_gradients(learner: Learner, batch: Batch, *, first: int, recipe: Recipe,
         world_size: number of ranks; DDP averages gradients over the ranks, so the loss is scaled up to get their sum.
     """
     torch.manual_seed((recipe.config.seed << 32) + first)
-    image = augmented(learner, batch, recipe)
+    image = augmented(learner, batch, recipe, step=first // recipe.global_batch_size)
     with torch.autocast(image.device.type, torch.bfloat16, enabled=learner.precision is torch.bfloat16):
-        standardized = learner.forward(image.contiguous(memory_format=torch.channels_last), batch.gender)
+        outputs = learner.forward(image.contiguous(memory_format=torch.channels_last), batch.gender)
     share = weighted_loss(
-        standardized,
+        outputs,
         batch.age_months,
-        batch.weight,
+        _weights(learner, batch),
         target=learner.target,
         beta_months=recipe.config.loss_beta_months,
         weight_sum=recipe.global_batch_size,
+        bins=learner.model.bins,
     )
     (share * world_size).backward()  # type: ignore[no-untyped-call]
     return share.detach()
 
 
+def _weights(learner: Learner, batch: Batch) -> Tensor:
+    """Return the weight of each sample in the loss, float32 (B,)."""
+    if learner.age_weights is None:
+        return batch.weight
+    return batch.weight * learner.age_weights[batch.age_months.round().long()]
+
+
 @torch.no_grad()
-def augmented(learner: Learner, batch: Batch, recipe: Recipe) -> Tensor:
-    """Return the images of a batch as the model receives them in training, float32 (B, 1, H, W)."""
+def augmented(learner: Learner, batch: Batch, recipe: Recipe, *, step: int) -> Tensor:
+    """Return the images of a batch as the model receives them in a training step, float32 (B, 1, H, W)."""
     return augment(
         batch.image,
         batch.position,
-        preprocessing=learner.preprocessing,
+        preprocessing=learner.preprocessing.reduced(image_fraction(step, recipe)),
         seed=recipe.config.seed,
         ranges=recipe.ranges,
     )
+
+
+def image_fraction(step: int, recipe: Recipe) -> float:
+    """Return the size of the images in a step, as a fraction of the final one, which they have in the last third."""
+    first = recipe.config.first_size
+    return first + (1.0 - first) * min(1.0, 1.5 * step / recipe.num_steps)
 
 
 def validate(run: Run, progress: Progress, *, log: MetricsLog | None, interruption: Interruption) -> Progress:

@@ -8,6 +8,8 @@ does not wait for it. Learning rate and decay depend on the step alone, so a res
 
 import copy
 import math
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import compress
 from typing import TypeVar
@@ -17,16 +19,35 @@ from torch import Tensor, nn
 
 from wds_bone.learn.settings import TrainConfig
 
+NUM_DEPTHS = 8
+"""How many different learning rates the layers have at most, besides that of the last one."""
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """Return a fused AdamW that decays matrices and kernels, not norms and biases; its rate is set at each step."""
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decayed = [parameter for parameter in learned if parameter.ndim > 1]
-    plain = [parameter for parameter in learned if parameter.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    """Return a fused AdamW that decays matrices and kernels, not norms and biases; its rate is set at each step.
+
+    The `rate_factor` of a group rises geometrically from `first_layer_rate` to 1 with the depth of its layers (Howard
+    and Ruder, "Universal Language Model Fine-tuning", 2018), so that pretrained features change less than new layers.
+    """
+    grouped = defaultdict[tuple[float, float], list[nn.Parameter]](list)
+    for parameter, depth in _depths(model):
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        grouped[config.first_layer_rate ** (1.0 - depth), decay].append(parameter)
+    groups = [
+        {"params": parameters, "weight_decay": decay, "rate_factor": factor}
+        for (factor, decay), parameters in grouped.items()
+    ]
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
+
+
+def _depths(model: nn.Module) -> Iterator[tuple[nn.Parameter, float]]:
+    """Yield the parameters that are trained, with the depth of their layer, from 0 for the first to 1 for the last."""
+    layers = [list(module.parameters(recurse=False)) for module in model.modules()]
+    layers = [parameters for parameters in layers if parameters]
+    for number, parameters in enumerate(layers):
+        depth = number * NUM_DEPTHS // max(1, len(layers) - 1) / NUM_DEPTHS
+        yield from ((parameter, depth) for parameter in parameters if parameter.requires_grad)
 
 
 def update_weights(
@@ -49,7 +70,7 @@ def update_weights(
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm or math.inf)
     skipped = 1.0 - (norm + loss.detach().sum()).isfinite().float()
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate_factor"]
     optimizer.found_inf, optimizer.grad_scale = skipped, None  # type: ignore[attr-defined]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

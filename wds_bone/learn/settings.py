@@ -20,6 +20,7 @@ from wds_bone.distributed.hardware import (
 )
 from wds_bone.errors import ConfigError
 from wds_bone.model.augment import Ranges
+from wds_bone.model.model import Fusion
 from wds_bone.paths import PathText, ShardsText
 from wds_bone.remote.settings import RemoteOptions, check_cache, check_hosts
 
@@ -46,7 +47,10 @@ class TrainConfig:
         "folder of the run", default=Path("runs/bone-age"), metavar="DIR", is_output=True, may_differ=True
     )
     model: str = option(
-        "torchvision classifier; auto: resnet18 on a CPU, convnext_tiny on a GPU", default="auto", metavar="NAME"
+        "classifier of torchvision, timm:NAME for one of timm, or a residual network for small images such as "
+        "residual-32x2222-s2; auto: resnet18 on a CPU, convnext_tiny on a GPU",
+        default="auto",
+        metavar="NAME",
     )
     init_weights: PathText = option(
         "initial weights; imagenet is downloaded if necessary", default="none", metavar="none|imagenet|FILE"
@@ -121,6 +125,38 @@ class TrainConfig:
     loss_beta_months: float = option(
         "error in months above which the loss is linear, not squared; 0: L1 loss", default=3.0, min=0, flag=False
     )
+    age_bins: int = option(
+        "number of ages whose probabilities the model predicts, such as 71; 0: it predicts the age itself",
+        default=0,
+        min=0,
+        flag=False,
+    )
+    rare_ages: float = option(
+        "exponent of the weight of rare ages in the loss; 0: all samples have the same weight",
+        default=0.0,
+        min=0,
+        max=1,
+        flag=False,
+    )
+    gender_fusion: Fusion = option(
+        "how the model uses the gender: none, sum, concat, film or heads (a last layer for each)",
+        default="sum",
+        flag=False,
+    )
+    first_layer_rate: float = option(
+        "learning rate of the first layer, as a fraction of that of the last; those between change by equal factors",
+        default=1.0,
+        min=0,
+        max=1,
+        flag=False,
+    )
+    first_size: float = option(
+        "size of the images in the first step, as a fraction of the final size, which they reach after 2/3 of the run",
+        default=1.0,
+        min=0.25,
+        max=1,
+        flag=False,
+    )
     ema: float | None = option(
         "decay of the weight average; 0: off; none: derived from the length of the run",
         default=None,
@@ -172,12 +208,38 @@ class TrainConfig:
     augment_scale: float = option("maximum change in size, as a fraction", default=0.06, min=0, below=1, flag=False)
     augment_shift: float = option("maximum shift, as a fraction of the image", default=0.04, min=0, below=1, flag=False)
     augment_contrast: float = option(
-        "maximum change in contrast, as a fraction", default=0.1, min=0, below=1, flag=False
+        "maximum change in contrast, as a fraction", default=0.15, min=0, below=1, flag=False
     )
     augment_brightness: float = option(
         "maximum change in brightness; 1 is the brightness of bone", default=0.05, min=0, flag=False
     )
-    augment_gamma: float = option("maximum change in gamma, as a fraction", default=0.05, min=0, below=1, flag=False)
+    augment_gamma: float = option("maximum change in gamma, as a fraction", default=0.25, min=0, flag=False)
+    augment_saturation: float = option(
+        "maximum fraction of the pixels that become black, and of those that become white",
+        default=0.05,
+        min=0,
+        below=0.5,
+        flag=False,
+    )
+    augment_sharpness: float = option(
+        "maximum change in sharpness; 1: from a blur by one pixel to twice the details",
+        default=0.7,
+        min=0,
+        max=1,
+        flag=False,
+    )
+    augment_local_contrast: float = option(
+        "maximum change in local contrast, as a fraction", default=0.4, min=0, max=1, flag=False
+    )
+    augment_noise: float = option(
+        "maximum standard deviation of noise; 1 is the brightness of bone", default=0.04, min=0, flag=False
+    )
+    augment_jpeg: float = option(
+        "maximum loss by JPEG compression, 100 minus its quality", default=50.0, min=0, below=100, flag=False
+    )
+    augment_erase: float = option(
+        "maximum height and width of an erased box, as a fraction of the image", default=0.0, min=0, max=1, flag=False
+    )
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -185,6 +247,8 @@ class TrainConfig:
         check_hosts(self.allow_host)
         _check_folds(self)
         _check_shuffle(self)
+        if self.age_bins == 1:
+            raise invalid_setting(self, "age_bins", "0, or at least 2", problem="always gives the same age")
         random = [setting_name(TrainConfig, name) for name in ("dropout", "drop_path") if getattr(self, name)]
         if self.freeze_backbone and random:
             raise ConfigError(

@@ -1,7 +1,7 @@
 """Augment whole batches on the device.
 
 In: stored images and the positions of their samples.
-Out: the model's input, flipped, rotated, scaled, shifted and with a different exposure.
+Out: the model's input, flipped, rotated, scaled, shifted, and with a different exposure and quality.
 Invariant: how a sample is changed is a function of (seed, its position in the endless sequence of epochs). It does not
 depend on the batch, the device or the number of processes.
 """
@@ -12,23 +12,30 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wds_bone.model import quality
 from wds_bone.model.preprocess import Preprocessing
 from wds_bone.model.resample import affine_maps
 
-NUM_DRAWS = 8
+NUM_DRAWS = 20
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """The largest change of each kind, in either direction; the defaults are in the training settings."""
+    """The largest change of each kind; the defaults and the units are in the training settings."""
 
-    flip: bool
-    turn_degrees: float
-    scale: float
-    shift: float
-    contrast: float
-    brightness: float
-    gamma: float
+    flip: bool = False
+    turn_degrees: float = 0.0
+    scale: float = 0.0
+    shift: float = 0.0
+    contrast: float = 0.0
+    brightness: float = 0.0
+    gamma: float = 0.0
+    saturation: float = 0.0
+    sharpness: float = 0.0
+    local_contrast: float = 0.0
+    noise: float = 0.0
+    jpeg: float = 0.0
+    erase: float = 0.0
 
 
 def augment(image: Tensor, position: Tensor, *, preprocessing: Preprocessing, seed: int, ranges: Ranges) -> Tensor:
@@ -42,13 +49,14 @@ def augment(image: Tensor, position: Tensor, *, preprocessing: Preprocessing, se
         ranges: the largest changes.
 
     Returns:
-        float32 (B, 1, height, width); before the exposure changes, dark is 0 and bright is about 1.
+        float32 (B, 1, height, width); before the changes, air is about 0 and bone about 1.
     """
     draws = uniform_draws(seed, position, num_draws=NUM_DRAWS)
     signed = 2.0 * draws - 1.0
     aspect = preprocessing.width / preprocessing.height
-    moved = preprocessing.to_input(image, _moves(draws[:, 0] < 0.5, signed[:, 1:5], ranges, aspect=aspect))
-    return _expose(moved, signed[:, 5:8], ranges)
+    moves = _moves(draws[:, 0] < 0.5, signed[:, 1:5], ranges, aspect=aspect)
+    tones = _tones(signed[:, 5:8], draws[:, 8:10], ranges)
+    return _change_quality(preprocessing.to_input(image, moves, tones), draws[:, 10:], ranges)
 
 
 def uniform_draws(seed: int, position: Tensor, *, num_draws: int) -> Tensor:
@@ -79,11 +87,27 @@ def _moves(mirrored: Tensor, signed: Tensor, ranges: Ranges, *, aspect: float) -
     return affine_maps(angle, zoom, aspect=aspect, direction=direction, shift=signed[:, 2:4] * (2.0 * ranges.shift))
 
 
-def _expose(image: Tensor, signed: Tensor, ranges: Ranges) -> Tensor:
-    """Change gamma, contrast and brightness, as a different exposure of the same hand would."""
-    gamma, contrast, brightness = signed[:, :, None, None, None].unbind(1)
-    exposed = image.clamp_min(1e-3).pow(1.0 + gamma * ranges.gamma) if ranges.gamma else image
-    return exposed * (1.0 + contrast * ranges.contrast) + brightness * ranges.brightness
+def _tones(signed: Tensor, draws: Tensor, ranges: Ranges) -> Tensor:
+    """Return the changes of the exposure, float32 (B, 5), for `normalize_tones`."""
+    power = (signed[:, 0:1] * math.log1p(ranges.gamma)).exp()
+    factor, summand = 1.0 + signed[:, 1:2] * ranges.contrast, signed[:, 2:3] * ranges.brightness
+    return torch.cat([draws * ranges.saturation, power, factor, summand], 1)
+
+
+def _change_quality(image: Tensor, draws: Tensor, ranges: Ranges) -> Tensor:
+    """Change what is turned on, in the order in which a film is scanned, processed and stored."""
+    signed = 2.0 * draws - 1.0
+    if ranges.erase:
+        image = quality.erase(image, torch.cat([draws[:, 0:2] * ranges.erase, draws[:, 2:4]], 1), draws[:, 4])
+    if ranges.sharpness:
+        image = quality.sharpen(image, signed[:, 5] * ranges.sharpness)
+    if ranges.noise:
+        image = quality.add_noise(image, draws[:, 6] * ranges.noise, draws[:, 7])
+    if ranges.local_contrast:
+        image = quality.change_local_contrast(image, signed[:, 8] * ranges.local_contrast)
+    if ranges.jpeg:
+        image = quality.compress(image, draws[:, 9] * ranges.jpeg)
+    return image
 
 
 def _wrap(value: int) -> int:

@@ -7,9 +7,18 @@ Invariant: each sample contributes in proportion to its weight, so padding has n
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+
+from wds_bone.model.model import expected_age
+
+LABEL_SD = 0.15
+"""The standard deviation of the label distribution, relative to that of the ages: about six months, which is how far
+the readings of experts are apart."""
+DENSITY_SD_MONTHS, LARGEST_RARITY = 6, 4.0
 
 
 @dataclass(frozen=True)
@@ -25,20 +34,61 @@ class Target:
 
 
 def weighted_loss(
-    standardized: Tensor, age_months: Tensor, weight: Tensor, *, target: Target, beta_months: float, weight_sum: float
+    outputs: Tensor,
+    age_months: Tensor,
+    weight: Tensor,
+    *,
+    target: Target,
+    beta_months: float,
+    weight_sum: float,
+    bins: Tensor | None = None,
 ) -> Tensor:
-    """Return the contribution of some samples to the weighted mean SmoothL1 loss of their global batch.
+    """Return the contribution of some samples to the weighted mean loss of their global batch.
 
-    It is divided by the standard deviation of the ages, so that the gradient does not depend on the unit. The
-    contributions of all samples of a global batch, on any rank, add up to its loss.
+    It is the SmoothL1 loss, divided by the standard deviation of the ages, so that the gradient does not depend on the
+    unit; for distributions, that of the expectation plus the divergence from a normal distribution around the age (Gao
+    et al., "Age Estimation Using Expectation of Label Distribution Learning", IJCAI 2018). The contributions of all
+    samples of a global batch, on any rank, add up to its loss.
 
     Args:
-        standardized: float32 (B,), the model's output.
+        outputs: the model's output: float32 (B,), standardized ages, or (B, bins), the logits of a distribution.
         age_months: float32 (B,).
         weight: float32 (B,), 0 for padding.
         target: the mean and standard deviation by which the output is standardized.
         beta_months: error at which the loss changes from quadratic to linear.
         weight_sum: sum of the weights of the global batch, over all its parts and ranks.
+        bins: float32 (bins,), the standardized ages of a distribution; None if the output is ages.
     """
+    standardized = outputs if bins is None else expected_age(outputs, bins)
     error_months = F.smooth_l1_loss(target.to_months(standardized), age_months, beta=beta_months, reduction="none")
-    return torch.sum(weight * error_months) / weight_sum / target.sd_months
+    losses = error_months / target.sd_months
+    if bins is not None:
+        losses = losses + _divergence(outputs, (age_months - target.mean_months) / target.sd_months, bins)
+    return torch.sum(weight * losses) / weight_sum
+
+
+def rarity_weights(ages_months: NDArray[np.float32], exponent: float) -> NDArray[np.float32]:
+    """Return a weight for each age in whole months, which is higher for rare ages; their mean over the samples is 1.
+
+    The weight is a power of the smoothed density of the ages (Yang et al., "Delving into Deep Imbalanced Regression",
+    ICML 2021), at most 4 times that of the mean density.
+
+    Args:
+        ages_months: (n,), of the training samples.
+        exponent: 0 for equal weights, 1 for weights that make all ages equally important.
+
+    Returns:
+        float32 (months,), from 0 to the highest age.
+    """
+    months = np.rint(ages_months).astype(np.int64)
+    distance = np.arange(-3 * DENSITY_SD_MONTHS, 3 * DENSITY_SD_MONTHS + 1) / DENSITY_SD_MONTHS
+    density = np.convolve(np.bincount(months), np.exp(-0.5 * distance**2))[len(distance) // 2 :][: months.max() + 1]
+    rarity = np.minimum(density[months].mean() / np.maximum(density, 1e-9), LARGEST_RARITY) ** exponent
+    weights: NDArray[np.float32] = (rarity / rarity[months].mean()).astype(np.float32)
+    return weights
+
+
+def _divergence(logits: Tensor, standardized_age: Tensor, bins: Tensor) -> Tensor:
+    """Return the Kullback-Leibler divergences of distributions from normal ones around the ages, float32 (B,)."""
+    wanted = (-0.5 * ((bins - standardized_age[:, None]) / LABEL_SD) ** 2).log_softmax(1)
+    return F.kl_div(logits.log_softmax(1), wanted, log_target=True, reduction="none").sum(1)

@@ -1,40 +1,81 @@
-"""The network: any torchvision classification model as the backbone, and a head that also sees the gender.
+"""The network: a classification model as the backbone, and a head that also sees the gender.
 
 In: float32 images (B, 1, H, W) and genders (B,).
 Out: standardized ages, float32 (B,).
-Invariant: the architecture is a function of the model's name alone, so that a checkpoint can rebuild it.
+Invariant: the architecture is a function of the model's name and the shape of its head alone, so that a checkpoint can
+rebuild it.
 """
 
 import difflib
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
 from wds_bone.errors import ConfigError
+from wds_bone.model.residual import PREFIX, build_residual
+from wds_bone.model.timm_models import TIMM_PREFIX, build_timm
 
 NUM_FEATURES = 256
+NUM_GENDER_FEATURES = 32
 GRAY_MEAN, GRAY_SD = 0.449, 0.226
 """ImageNet's mean and standard deviation, averaged over the channels; they only matter for pretrained weights."""
+LOWEST_BIN, HIGHEST_BIN = -3.5, 3.5
+"""The range of standardized ages that a distribution covers; that of the 2017 RSNA challenge is -3.1 to 2.5."""
+Fusion = Literal["none", "sum", "concat", "film", "heads"]
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
 
 
+@dataclass(frozen=True)
+class HeadShape:
+    """How the features of an image become an age.
+
+    Attributes:
+        fusion: how the gender is used. "none" ignores it, "sum" adds its embedding to the features, "concat" appends it
+            and adds a layer, "film" scales and shifts the features (Perez et al., 2018), "heads" adds it and has a last
+            layer for each gender.
+        num_bins: the number of ages whose probabilities are predicted, the expectation of which is the age (Gao et al.,
+            2018); 0 predicts the age itself.
+    """
+
+    fusion: Fusion = "sum"
+    num_bins: int = 0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "HeadShape":
+        """Return the shape in the settings of a run, or in those of a checkpoint from before there was a choice."""
+        return cls(config.get("gender_fusion", "sum"), config.get("age_bins", 0))
+
+
 class BoneAgeModel(nn.Module):
-    """A backbone for the image, an embedding of the gender, and a head for their sum.
+    """A backbone for the image, an embedding of the gender, and a head for both.
 
     Args:
         backbone: maps (B, 1, H, W) to (B, NUM_FEATURES).
+        shape: the shape of the head.
     """
 
-    def __init__(self, backbone: nn.Module) -> None:
+    bins: Tensor | None
+
+    def __init__(self, backbone: nn.Module, shape: HeadShape = HeadShape()) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.gender = nn.Embedding(2, NUM_FEATURES)
-        self.head = nn.Sequential(nn.ReLU(), nn.Linear(NUM_FEATURES, 1))
+        self.backbone, self.shape = backbone, shape
+        sizes: dict[Fusion, int] = {"concat": NUM_GENDER_FEATURES, "film": 2 * NUM_FEATURES}
+        self.gender = None if shape.fusion == "none" else nn.Embedding(2, sizes.get(shape.fusion, NUM_FEATURES))
+        joined = NUM_FEATURES + NUM_GENDER_FEATURES if shape.fusion == "concat" else NUM_FEATURES
+        hidden = [nn.ReLU(), nn.Linear(joined, NUM_FEATURES)] if shape.fusion == "concat" else []
+        num_outputs = max(1, shape.num_bins) * (2 if shape.fusion == "heads" else 1)
+        self.head = nn.Sequential(*hidden, nn.ReLU(), nn.Linear(NUM_FEATURES, num_outputs))
+        if self.gender is not None and shape.fusion == "film":
+            nn.init.zeros_(self.gender.weight)
+        bins = torch.linspace(LOWEST_BIN, HIGHEST_BIN, shape.num_bins) if shape.num_bins else None
+        self.register_buffer("bins", bins)
 
     def forward(self, image: Tensor, gender: Tensor) -> Tensor:
         """Return the standardized ages.
@@ -44,32 +85,67 @@ class BoneAgeModel(nn.Module):
             gender: float32 (B,), 1 male and 0 female.
 
         Returns:
-            float32 (B,): (age - mean) / SD of the training ages.
+            float32 (B,): (age - mean) / SD of the training ages. In training mode, a model of distributions returns
+            float32 (B, bins), the logits of their probabilities, which the loss needs.
         """
         features = self.backbone((image - GRAY_MEAN) / GRAY_SD)
         # In bfloat16 the last layer would round ages to half a month.
         with torch.autocast(image.device.type, enabled=False):
-            joined = features.float() + self.gender(gender.long())
-            return self.head(joined).flatten()  # type: ignore[no-any-return]
+            outputs: Tensor = self.head(self._join(features.float(), gender.long()))
+            if self.shape.fusion == "heads":
+                of_girls, of_boys = outputs.chunk(2, dim=1)
+                outputs = torch.where(gender[:, None] == 1, of_boys, of_girls)
+            if self.bins is None:
+                return outputs.flatten()
+            return outputs if self.training else expected_age(outputs, self.bins)
+
+    def _join(self, features: Tensor, gender: Tensor) -> Tensor:
+        if self.gender is None:
+            return features
+        embedded: Tensor = self.gender(gender)
+        if self.shape.fusion == "concat":
+            return torch.cat([features, embedded], 1)
+        if self.shape.fusion == "film":
+            scale, shift = embedded.chunk(2, dim=1)
+            return features * (1.0 + scale) + shift
+        return features + embedded
 
 
-def build_model(name: str) -> BoneAgeModel:
+def expected_age(logits: Tensor, bins: Tensor) -> Tensor:
+    """Return the expectations of distributions over standardized ages, float32 (B,).
+
+    Args:
+        logits: float32 (B, bins).
+        bins: float32 (bins,), the ages.
+    """
+    return logits.softmax(1) @ bins
+
+
+def build_model(name: str, shape: HeadShape = HeadShape()) -> BoneAgeModel:
     """Build the named model with random weights from torch's default generator.
 
     Raises:
-        ConfigError: if torchvision has no such classification model.
+        ConfigError: if there is no such model.
     """
     backbone = build_backbone(name, num_features=NUM_FEATURES)
     sum_input_channels(backbone)
-    return BoneAgeModel(backbone)
+    return BoneAgeModel(backbone, shape)
 
 
 def build_backbone(name: str, *, num_features: int) -> nn.Module:
-    """Build torchvision's model of that name for three channels, with `num_features` outputs.
+    """Build the model of that name for three channels, with `num_features` outputs.
+
+    Args:
+        name: a classification model of torchvision, `timm:` and one of timm, or one of `model/residual.py`.
+        num_features: the number of outputs.
 
     Raises:
-        ConfigError: if torchvision has no such classification model.
+        ConfigError: if there is no such model.
     """
+    if name.startswith(PREFIX):
+        return build_residual(name, num_features=num_features)
+    if name.startswith(TIMM_PREFIX):
+        return build_timm(name, num_features=num_features)
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3)

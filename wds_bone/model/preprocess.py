@@ -1,12 +1,12 @@
 """Turn stored images into the model's input, in the same way for training, evaluation and prediction.
 
 In: uint8 images as the shards store them.
-Out: float32 images of the model's size; dark is 0 and bright is about 1.
+Out: float32 images of the model's size; air is about 0 and bone is about 1.
 Invariant: every image that enters a model has passed through `to_input` of the `Preprocessing` in its checkpoint.
 """
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,11 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wds_bone.errors import CheckpointError, ConfigError
+from wds_bone.model.exposure import normalize_tones
 from wds_bone.model.resample import EVEN_PHASE, resample
 from wds_bone.shards.manifest import ImageFormat
 
-NORMALIZATION = "min-p99"
-"""The name of the rule in `normalize_exposure`; checkpoints with another normalization are refused."""
+NORMALIZATION, OLD_NORMALIZATION = "center-tones", "min-p99"
+"""The names of the rules in `normalize_tones`, for new models, and in `normalize_exposure`, for checkpoints up to
+version 0.3.0; checkpoints with another normalization are refused."""
 BRIGHT_QUANTILE = 0.99
 GRID_SIDE_PIXELS = 64
 SMALLEST_SIDE_PIXELS = 32
@@ -44,21 +46,40 @@ class Preprocessing:
     phase_pixels: float = EVEN_PHASE
     normalization: str = NORMALIZATION
 
-    def to_input(self, image: Tensor, moves: Tensor | None = None) -> Tensor:
+    def to_input(self, image: Tensor, moves: Tensor | None = None, tones: Tensor | None = None) -> Tensor:
         """Resize stored images to the model's size, normalize their exposure, and resample them, on their device.
 
         Args:
             image: uint8 (B, 1, H, W), as stored.
             moves: float32 (B, 2, 3), how training moves the images (see `resample`); None leaves them in place.
+            tones: float32 (B, 5), how training changes their exposure (see `normalize_tones`), with the present
+                normalization only; None leaves it as it is.
 
         Returns:
-            float32 (B, 1, height, width); dark is about 0, the 99th percentile of an image about 1, and no pixel
-            exceeds 1.5.
+            float32 (B, 1, height, width); air is about 0 and bone about 1; without `tones`, no pixel exceeds 1.5.
         """
-        pixels = image.float()
-        if pixels.shape[-2:] != (self.height, self.width):
-            pixels = F.interpolate(pixels, (self.height, self.width), mode="bilinear", antialias=True)
-        return resample(normalize_exposure(pixels), moves, phase_pixels=self.phase_pixels)
+        if self.normalization == OLD_NORMALIZATION:
+            assert tones is None, "a run of an older version is not continued"
+            normalized = normalize_exposure(self._resize(image.float()))
+        elif image.shape[-2:] == (self.height, self.width):
+            normalized = normalize_tones(image, tones)
+        else:
+            normalized = normalize_tones(self._resize(image.float()).round().to(torch.uint8), tones)
+        return resample(normalized, moves, phase_pixels=self.phase_pixels)
+
+    def _resize(self, pixels: Tensor) -> Tensor:
+        if pixels.shape[-2:] == (self.height, self.width):
+            return pixels
+        return F.interpolate(pixels, (self.height, self.width), mode="bilinear", antialias=True)
+
+    def reduced(self, fraction: float) -> "Preprocessing":
+        """Return the same for images of a fraction of the size, rounded to 4 pixels so that few sizes differ."""
+        if fraction == 1.0:
+            return self
+        height, width = (
+            min(side, max(SMALLEST_SIDE_PIXELS, round(side * fraction / 4) * 4)) for side in (self.height, self.width)
+        )
+        return replace(self, height=height, width=width)
 
     def refuse_other_format(self, image_format: ImageFormat, *, where: str) -> None:
         """Check that `image_format` has the geometry and the stretch of the training images.
@@ -92,16 +113,16 @@ class Preprocessing:
         Raises:
             CheckpointError: if it names a normalization that this version does not support.
         """
-        if description["normalization"] != NORMALIZATION:
+        if description["normalization"] not in (NORMALIZATION, OLD_NORMALIZATION):
             raise CheckpointError(
                 "the checkpoint was trained with a different normalization of the gray values",
-                expected=NORMALIZATION,
+                expected=f"{NORMALIZATION} or {OLD_NORMALIZATION}",
                 got=description["normalization"],
                 do="use the version of wds_bone that wrote it",
             )
         stored = dict(description["image_format"])
         stored["stretch"] = None if stored["stretch"] is None else tuple(stored["stretch"])
-        return cls(ImageFormat(**stored), description["height"], description["width"], description["phase_pixels"])
+        return cls(**{**description, "image_format": ImageFormat(**stored)})
 
 
 def plan_preprocessing(image_format: ImageFormat, image_size: int | None) -> Preprocessing:

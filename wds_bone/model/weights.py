@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.model.checkpoint import has_checksum_line, load_checkpoint, restoring
 from wds_bone.model.model import BoneAgeModel
+from wds_bone.model.residual import PREFIX
+from wds_bone.model.timm_models import TIMM_PREFIX, fetch_timm
 
 _AUXILIARY = re.compile(r"aux\d\.|AuxLogits\.")
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d)")
@@ -29,8 +31,8 @@ def load_initial_weights(model: BoneAgeModel, source: str, *, name: str) -> dict
 
     Args:
         model: a newly built model.
-        source: "imagenet" (torchvision's weights, downloaded if they are not cached), or a file: a checkpoint of the
-            same model, or a state dictionary of torchvision's model.
+        source: "imagenet" (weights of torchvision or timm, downloaded if they are not cached), or a file: a checkpoint
+            of the same model, or a state dictionary of torchvision's or timm's model.
         name: the name of the model.
 
     Returns:
@@ -41,7 +43,8 @@ def load_initial_weights(model: BoneAgeModel, source: str, *, name: str) -> dict
         CheckpointError: if the file is damaged.
     """
     if source == "imagenet":
-        load_backbone(model.backbone, fetch_imagenet(name), origin=f"ImageNet weights of {name}")
+        fetch = fetch_timm if name.startswith(TIMM_PREFIX) else fetch_imagenet
+        load_backbone(model.backbone, fetch(name), origin=f"pretrained weights of {name}")
         return None
     path = Path(source)
     if not has_checksum_line(path):
@@ -56,9 +59,16 @@ def fetch_imagenet(name: str) -> dict[str, Tensor]:
     """Return torchvision's default weights of a model, from its cache or from the network.
 
     Raises:
-        ConfigError: if they are not cached and cannot be downloaded.
+        ConfigError: if there are none, or they are not cached and cannot be downloaded.
         CheckpointError: if the cached file has been changed.
     """
+    if name.startswith(PREFIX):
+        raise ConfigError(
+            f"there are no ImageNet weights of {name}",
+            expected="a model of torchvision or timm, or --init-weights none",
+            got="--init-weights imagenet",
+            do="use --init-weights none, or another --model",
+        )
     weights = next(iter(torchvision.models.get_model_weights(name))).DEFAULT
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:
