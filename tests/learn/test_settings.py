@@ -119,6 +119,7 @@ def test_the_flags_are_exactly_the_documented_ones(capsys: pytest.CaptureFixture
         ("--set age_bins", "1"),
         ("--set rare_ages", "1.5"),
         ("--set first_layer_rate", "2"),
+        ("--set first_layer_rate", "0"),
         ("--set first_size", "0"),
         ("--set augment_jpeg", "100"),
         ("--set shuffle_windows", "0"),

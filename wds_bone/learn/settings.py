@@ -144,9 +144,9 @@ class TrainConfig:
         flag=False,
     )
     first_layer_rate: float = option(
-        "learning rate of the first layer, as a fraction of that of the last; those between change by equal factors",
+        "learning rate of the first layer, as a fraction of that of new layers; those between change by equal factors",
         default=1.0,
-        min=0,
+        min=0.001,
         max=1,
         flag=False,
     )
