@@ -152,6 +152,13 @@ def test_folds_that_are_out_of_range_or_contradictory_are_refused(argv: list[str
         parse(*argv)
 
 
+def test_a_model_is_not_compiled_for_images_that_grow():
+    with pytest.raises(ConfigError, match="--compile and --set first_size contradict each other"):
+        parse("--compile", "--set", "first_size=0.5")
+    assert parse("--compile").first_size == 1.0
+    assert not parse("--set", "first_size=0.5").compile
+
+
 def test_a_resolved_config_contains_no_automatic_settings():
     config = resolve_config(parse("--device", "cpu"))
     assert (config.device, config.model, config.threads) == ("cpu", "resnet18", 1)
