@@ -5,12 +5,9 @@ Images that grow have a different size in each of the five steps.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.learn.runs import NUM_STEPS, SINGLE_RANK, assert_same_state, metrics_of, open_run, train_argv
 from tests.sample_sets import write_set
@@ -18,8 +15,6 @@ from wds_bone.learn.dry_run import dry_run
 from wds_bone.learn.loop import image_fraction, train_step
 from wds_bone.learn.run import Progress, Run
 from wds_bone.learn.settings import Recipe, TrainConfig, make_recipe
-from wds_bone.model.preprocess import plan_preprocessing
-from wds_bone.shards.manifest import ImageFormat
 from wds_bone.train import main
 
 GROWING = ("--set", "first_size=0.5")
@@ -75,32 +70,13 @@ def test_a_run_with_growing_images_and_another_loss_resumes_at_every_step_bit_fo
     assert metrics_of(tmp_path / "parts") == metrics_of(tmp_path / "whole")
 
 
-def recipe_of(first_size: float, *, num_steps: int) -> Recipe:
+def recipe_of(first_size: float) -> Recipe:
+    """Return a recipe of 300 steps."""
     config = TrainConfig(lr=1e-3, epochs=1, batch_size=1, first_size=first_size)
-    return make_recipe(config, num_samples=num_steps, world_size=1)
+    return make_recipe(config, num_samples=300, world_size=1)
 
 
 def test_images_grow_to_their_full_size_in_the_first_two_thirds_of_a_run():
-    recipe = recipe_of(0.5, num_steps=300)
-    assert [image_fraction(step, recipe) for step in (0, 100, 200, 299)] == pytest.approx([0.5, 0.75, 1.0, 1.0])
-    assert image_fraction(0, replace(recipe, config=replace(recipe.config, first_size=1.0))) == 1.0
-
-
-@given(
-    height=st.integers(32, 600),
-    width=st.integers(32, 600),
-    first_size=st.floats(0.25, 1.0),
-    num_steps=st.integers(1, 500),
-)
-def test_the_sizes_that_are_checked_before_a_run_are_those_of_its_steps(
-    height: int, width: int, first_size: float, num_steps: int
-):
-    preprocessing, recipe = (
-        plan_preprocessing(ImageFormat("png", height, width), None),
-        recipe_of(first_size, num_steps=num_steps),
-    )
-    sizes = preprocessing.sizes_from(first_size)
-    trained = [preprocessing.reduced(image_fraction(step, recipe)) for step in range(num_steps)]
-    assert set(trained) <= set(sizes)
-    assert sizes[-1] == preprocessing
-    assert sizes == sorted(sizes, key=lambda size: (size.height, size.width))
+    growing, full = recipe_of(0.5), recipe_of(1.0)
+    assert [image_fraction(step, growing) for step in (0, 100, 200, 299)] == pytest.approx([0.5, 0.75, 1.0, 1.0])
+    assert {image_fraction(step, full) for step in range(300)} == {1.0}

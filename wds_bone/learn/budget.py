@@ -10,6 +10,7 @@ from functools import partial
 import torch
 
 from wds_bone.distributed.memory import refuse_beyond_memory
+from wds_bone.learn.loop import image_fraction
 from wds_bone.learn.settings import Recipe, TrainConfig
 from wds_bone.model.footprint import measure_step_bytes
 from wds_bone.model.model import BoneAgeModel
@@ -49,7 +50,7 @@ def refuse_large_steps(
     num_images = recipe.local_batch_size // config.accumulate
     measure = partial(measure_step_bytes, model, name=config.model, num_images=num_images)
     kept_bytes = measure(height=height, width=width)
-    for smaller in preprocessing.sizes_from(config.first_size)[:-1]:
+    for smaller in _sizes_of_steps(recipe, preprocessing):
         measure(height=smaller.height, width=smaller.width, do=ONE_SIZE)
     num_weights = sum(weight.numel() for weight in model.parameters())
     needed = {
@@ -58,3 +59,9 @@ def refuse_large_steps(
         "its weights and the optimizer": num_weights * COPIES_OF_WEIGHTS * torch.float32.itemsize,
     }
     refuse_beyond_memory(needed, device, got=memory_settings(config), do=REMEDY)
+
+
+def _sizes_of_steps(recipe: Recipe, preprocessing: Preprocessing) -> list[Preprocessing]:
+    """Return the sizes of images that grow, in their order; none if they do not."""
+    steps = range(recipe.num_steps if recipe.config.first_size < 1.0 else 0)
+    return list(dict.fromkeys(preprocessing.reduced(image_fraction(step, recipe)) for step in steps))

@@ -81,12 +81,6 @@ class Preprocessing:
         )
         return replace(self, height=height, width=width)
 
-    def sizes_from(self, fraction: float) -> list["Preprocessing"]:
-        """Return the same for all sizes from a fraction of the size to the whole, in this order."""
-        num_steps = max(self.height, self.width)
-        fractions = (fraction + (1.0 - fraction) * step / num_steps for step in range(num_steps + 1))
-        return list(dict.fromkeys(map(self.reduced, fractions)))
-
     def refuse_other_format(self, image_format: ImageFormat, *, where: str) -> None:
         """Check that `image_format` has the geometry and the stretch of the training images.
 
