@@ -36,7 +36,8 @@ def test_the_epochs_of_a_lever_follow_those_of_the_base(name: str):
     assert long["epochs"] == 3 * short["epochs"]
 
 
-def test_a_lever_trains_for_at_least_an_epoch():
+def test_the_epochs_of_a_lever_are_a_multiple_of_those_of_the_base_and_at_least_one():
+    assert settings_of({"epochs_factor": 0.6, "seed": 1}, {"epochs": 24}) == {"epochs": 14, "seed": 1}
     assert settings_of({"epochs_factor": 0.4, "seed": 1}, {"epochs": 1}) == {"epochs": 1, "seed": 1}
 
 
