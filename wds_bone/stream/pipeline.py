@@ -139,9 +139,10 @@ class Delivery:
 
     def _start_copy(self) -> None:
         """Start to copy the count to the host; it may be read once the device has computed it."""
-        number, copied = self._num_wrong, None
+        number = self._num_wrong
         if number is None:
             return
+        copied: torch.cuda.Event | None = None
         if number.is_cuda:
             stream = torch.cuda.current_stream(number.device)
             number = number.to("cpu", non_blocking=True)
