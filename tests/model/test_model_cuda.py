@@ -27,8 +27,9 @@ def test_the_random_numbers_of_the_augmentation_are_the_same_bits() -> None:
     assert torch.equal(uniform_draws(1 << 40, position.to(DEVICE), num_draws=8).cpu(), draws)
 
 
-@pytest.mark.parametrize("image_size", [None, 48])
-def test_augmented_images_are_the_same_up_to_rounding(image_size: int | None) -> None:
+@pytest.mark.parametrize(("image_size", "max_fraction"), [(None, 0.0), (48, 0.01)])
+def test_augmented_images_are_the_same_up_to_rounding(image_size: int | None, max_fraction: float) -> None:
+    """Resized images are rounded to gray values, so that a last bit may decide between two of them."""
     stored = torch.from_numpy(np.stack([image_of(number, 64) for number in range(8)]))[:, None]
     preprocessing = plan_preprocessing(ImageFormat("png", 64, 64), image_size)
 
@@ -36,7 +37,8 @@ def test_augmented_images_are_the_same_up_to_rounding(image_size: int | None) ->
         position = torch.arange(8, device=device)
         return augment(stored.to(device), position, preprocessing=preprocessing, seed=3, ranges=RANGES).cpu()
 
-    torch.testing.assert_close(prepare(DEVICE), prepare(torch.device("cpu")), atol=2e-3, rtol=0)
+    differs = (prepare(DEVICE) - prepare(torch.device("cpu"))).abs() > 2e-3
+    assert differs.float().mean() <= max_fraction
 
 
 def test_a_checkpoint_predicts_the_same_ages(finished: Path) -> None:
