@@ -18,10 +18,10 @@ from torch.nn.parallel import DistributedDataParallel
 from wds_bone.distributed.ddp import convert_sync_batch_norm, warm_up_ddp, wrap_ddp
 from wds_bone.distributed.hardware import dtype_of
 from wds_bone.distributed.ranks import Ranks
-from wds_bone.errors import CheckpointError
 from wds_bone.inference.predictor import Predictor
 from wds_bone.learn.optimizer import AveragedTensors, build_optimizer, copy_for_ema, pair_tensors
 from wds_bone.learn.settings import TrainConfig
+from wds_bone.model.layers import new_layers
 from wds_bone.model.loss import Target, rarity_weights
 from wds_bone.model.model import BoneAgeModel
 from wds_bone.model.preprocess import Preprocessing
@@ -82,7 +82,7 @@ def build_learner(
         averaged=pair_tensors(ema, model),
         forward=torch.compile(forward) if config.compile else forward,
         ddp=ddp,
-        optimizer=build_optimizer(model, config),
+        optimizer=build_optimizer(model, config, new_layers=new_layers(model)),
         preprocessing=preprocessing,
         target=target_of(ages_months),
         age_weights=age_weights_of(ages_months, config.rare_ages, ranks.device),
@@ -118,20 +118,8 @@ def learner_state(learner: Learner) -> dict[str, Any]:
 
 
 def restore_learner(learner: Learner, contents: dict[str, Any]) -> None:
-    """Set a learner of the same settings to the state in a checkpoint.
-
-    Raises:
-        CheckpointError: if it was trained with another normalization, whose augmentation differs too.
-    """
-    preprocessing = Preprocessing.from_json(contents["preprocessing"])
-    if preprocessing.normalization != learner.preprocessing.normalization:
-        raise CheckpointError(
-            "the run was begun with another normalization of the gray values",
-            expected=learner.preprocessing.normalization,
-            got=preprocessing.normalization,
-            do="begin a new run with another --out, from the best.pt of this run with --init-weights",
-        )
-    learner.preprocessing = preprocessing
+    """Set a learner of the same settings to the state in a checkpoint."""
+    learner.preprocessing = Preprocessing.from_json(contents["preprocessing"])
     learner.model.load_state_dict(contents["model"])
     learner.ema.load_state_dict(contents["ema"])
     learner.optimizer.load_state_dict(contents["optimizer"])

@@ -144,9 +144,9 @@ class TrainConfig:
         flag=False,
     )
     first_layer_rate: float = option(
-        "learning rate of the first layer, as a fraction of that of the last; those between change by equal factors",
+        "learning rate of the first layer, as a fraction of that of new layers; those between change by equal factors",
         default=1.0,
-        min=0,
+        min=0.001,
         max=1,
         flag=False,
     )
@@ -247,6 +247,7 @@ class TrainConfig:
         check_hosts(self.allow_host)
         _check_folds(self)
         _check_shuffle(self)
+        _check_sizes(self)
         if self.age_bins == 1:
             raise invalid_setting(self, "age_bins", "0, or at least 2", problem="always gives the same age")
         random = [setting_name(TrainConfig, name) for name in ("dropout", "drop_path") if getattr(self, name)]
@@ -356,6 +357,20 @@ def _check_shuffle(config: TrainConfig) -> None:
     if config.shuffle_buffer is not None and config.shuffle_windows is not None:
         problem = "--set shuffle_buffer and shuffle_windows contradict each other"
         raise ConfigError(problem, expected="one of them", got="both", do="leave one of them out")
+
+
+def _check_sizes(config: TrainConfig) -> None:
+    """Check that no model is compiled for images that grow.
+
+    It would be compiled for dozens of sizes, and how depends on the sizes before, which a resumed launch has not seen.
+    """
+    if config.compile and config.first_size < 1:
+        raise ConfigError(
+            "--compile and --set first_size contradict each other",
+            expected="--no-compile, or --set first_size=1.0",
+            got=f"--compile, --set first_size={config.first_size}",
+            do="leave one of them out",
+        )
 
 
 def _check_folds(config: TrainConfig) -> None:
