@@ -23,7 +23,7 @@ MIDDLE, BRIGHT, BRIGHTEST = 0.56, 0.8, 1.5
 """What the median and the bright quantile of the center become, and the limit for brighter pixels."""
 SMALLEST_POWER, LARGEST_POWER = 0.4, 2.5
 BAR_FRACTION = 32
-"""Bars are at most a part of the brightest pixel bright, because JPEG compression changes those next to the film."""
+"""How many times darker than the brightest pixel the bars are; JPEG compression brightens them next to the film."""
 GRID_SIDE_PIXELS = 128
 NUM_GRAYS = 256
 
