@@ -17,6 +17,21 @@ from wds_bone.model.checkpoint import OLD_FORMATS, load_checkpoint, save_checkpo
 from wds_bone.model.preprocess import OLD_NORMALIZATION, normalize_exposure
 from wds_bone.train import main
 
+NEW_SETTINGS = {
+    "age_bins",
+    "rare_ages",
+    "gender_fusion",
+    "first_layer_rate",
+    "first_size",
+    "augment_saturation",
+    "augment_sharpness",
+    "augment_local_contrast",
+    "augment_noise",
+    "augment_jpeg",
+    "augment_erase",
+}
+"""Those that came with the present normalization."""
+
 
 @pytest.fixture
 def stopped(stopped: Path, tmp_path: Path) -> Path:
@@ -110,16 +125,51 @@ def test_a_checkpoint_of_format_1_evaluates_as_one_of_format_2(
     assert tables[0] == tables[1]
 
 
-def test_a_run_that_was_begun_with_the_old_normalization_is_not_continued(
-    shards: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def as_older_run(folder: Path, *, without: set[str] = NEW_SETTINGS) -> None:
+    """Change a run to one with the old normalization, which had fewer settings and the same version number."""
+    for name in ("last.pt", "best.pt"):
+        contents = load_checkpoint(folder / name)
+        contents["config"] = {key: value for key, value in contents["config"].items() if key not in without}
+        contents["preprocessing"] = contents["preprocessing"] | {"normalization": OLD_NORMALIZATION}
+        for group in contents.get("optimizer", {}).get("param_groups", []):
+            del group["rate_factor"]
+        save_checkpoint(folder / name, contents)
+    run = json.loads((folder / "run.json").read_text())  # it does not name the normalization
+    run["config"] = {key: value for key, value in run["config"].items() if key not in without}
+    (folder / "run.json").write_text(json.dumps(run))
+
+
+@pytest.mark.fault("E9")
+@pytest.mark.parametrize(
+    ("without", "got"),
+    [(NEW_SETTINGS, ", no --set age_bins, no --set rare_ages, "), (set(), "\n")],
+    ids=["fewer settings", "same settings"],
+)
+def test_a_run_that_was_begun_with_the_old_normalization_is_not_continued_but_gives_a_new_one_its_weights(
+    without: set[str], got: str, shards: Path, stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    as_format(2, stopped / "last.pt", monkeypatch)
+    as_older_run(stopped, without=without)
     before = (stopped / "last.pt").read_bytes()
     assert main(train_argv(shards, stopped)) == 2
     message = capsys.readouterr().err
-    assert f"got:      {OLD_NORMALIZATION}" in message
-    assert "--init-weights" in message
+    assert f"got:      normalization {OLD_NORMALIZATION}{got}" in message
+    assert "with another --out, from the best.pt of this one (--init-weights)" in message
     assert (stopped / "last.pt").read_bytes() == before
+    weights = ("--init-weights", str(stopped / "best.pt"), "--max-steps", "1")
+    assert main(train_argv(shards, tmp_path / "other", *weights)) == 0
+
+
+@pytest.mark.fault("E9")
+def test_the_folder_of_an_older_run_without_a_checkpoint_is_refused_because_it_had_fewer_settings(
+    shards: Path, stopped: Path, capsys: pytest.CaptureFixture[str]
+):
+    as_older_run(stopped)
+    for name in ("last.pt", "best.pt"):
+        (stopped / name).unlink()
+    assert main(train_argv(shards, stopped)) == 2
+    message = capsys.readouterr().err
+    assert "got:      no --set age_bins, no --set rare_ages, " in message
+    assert "do:       start a new run with another --out" in message
 
 
 def test_a_checkpoint_of_0_1_0_can_provide_initial_weights(
@@ -151,7 +201,7 @@ def test_changed_code_or_a_changed_torch_causes_a_warning_and_is_recorded(
 ):
     monkeypatch.setattr("wds_bone.learn.assemble.code_digest", lambda: "other code")
     versions = json.loads((stopped / "run.json").read_text())["versions"]
-    monkeypatch.setattr("wds_bone.learn.assemble.installed_versions", lambda: versions | {"torch": "9.9"})
+    monkeypatch.setattr("wds_bone.learn.assemble.installed_versions", lambda *models: versions | {"torch": "9.9"})
     assert main(train_argv(shards, stopped)) == 0
     message = capsys.readouterr().err
     assert f"warning: changed since the checkpoint was saved: torch {versions['torch']} -> 9.9" in message

@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from wds_bone.distributed.hardware import default_threads, pick_device, pick_model, pick_precision, pick_rate
+from wds_bone.distributed.hardware import (
+    default_threads,
+    installed_versions,
+    pick_device,
+    pick_model,
+    pick_precision,
+    pick_rate,
+)
 from wds_bone.errors import ConfigError
 from wds_bone.model.model import build_model
 
@@ -58,3 +65,9 @@ def test_requesting_cuda_without_a_device_is_an_error_that_suggests_the_cpu():
     with pytest.raises(ConfigError, match="no CUDA device") as refused:
         pick_device("cuda")
     assert "--device cpu" in refused.value.do
+
+
+def test_the_version_of_timm_is_recorded_if_a_model_is_one_of_its_models():
+    timm = pytest.importorskip("timm")
+    assert set(installed_versions("resnet18")) == {"wds_bone", "torch", "torchvision", "python"}
+    assert installed_versions("resnet18", "timm:resnet10t")["timm"] == timm.__version__

@@ -54,28 +54,38 @@ def test_a_process_that_is_launched_alone_has_the_weights_of_one_without_a_launc
     assert_same_state(tmp_path / "launched" / "best.pt", tmp_path / "alone" / "best.pt")
 
 
+PLAIN = ["--model", "convnext_tiny", "--dropout", "0", "--drop-path", "0", "--lr", "3e-4"]
+"""A model without batch statistics or random layers."""
+OTHERS = ["--image-size", "64", "--set", "first_size=0.5", "rare_ages=1.0", "age_bins=31", "gender_fusion=heads"]
+
+
+def losses_of(shards: Path, out: Path, *more: str, num_ranks: int) -> list[float]:
+    """Return the loss of each step of a run."""
+    result = launch(num_ranks, TRAIN, *argv_of(shards, out, *PLAIN, *more), timeout=300)
+    assert result.returncode == 0, result.stderr
+    return [line["loss"] for line in metrics_of(out) if "loss" in line]
+
+
 def test_two_processes_have_the_same_losses_as_one_up_to_rounding(shards: Path, tmp_path: Path):
-    """The model has no batch statistics or random layers, and takes 50 steps in float32."""
-    plain = ["--model", "convnext_tiny", "--dropout", "0", "--drop-path", "0", "--epochs", "10", "--max-steps", "50"]
-    losses = []
-    for num_ranks in (1, 2):
-        out = tmp_path / f"ranks-{num_ranks}"
-        result = launch(num_ranks, TRAIN, *argv_of(shards, out, *plain, "--lr", "3e-4"), timeout=300)
-        assert result.returncode == 0, result.stderr
-        losses.append([line["loss"] for line in metrics_of(out) if "loss" in line])
+    """The model takes 50 steps in float32."""
+    steps = ("--epochs", "10", "--max-steps", "50")
+    losses = [losses_of(shards, tmp_path / f"ranks-{num}", *steps, num_ranks=num) for num in (1, 2)]
     assert len(losses[0]) == 50
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
     np.testing.assert_allclose(losses[1][:5], losses[0][:5], rtol=1e-5)
 
 
-def test_accumulating_the_parts_of_a_batch_gives_its_gradient(shards: Path, tmp_path: Path):
-    plain = ["--model", "convnext_tiny", "--dropout", "0", "--drop-path", "0", "--max-steps", "5", "--lr", "3e-4"]
-    losses = []
-    for num_ranks, parts in ((1, 1), (1, 3), (2, 3)):
-        out = tmp_path / f"parts-{num_ranks}-{parts}"
-        argv = argv_of(shards, out, *plain, "--set", f"accumulate={parts}")
-        assert launch(num_ranks, TRAIN, *argv, timeout=300).returncode == 0
-        losses.append([line["loss"] for line in metrics_of(out) if "loss" in line])
+@pytest.mark.parametrize("others", [[], OTHERS], ids=["as usual", "growing images, other loss"])
+def test_the_ranks_and_parts_of_a_batch_give_its_gradient(others: list[str], shards: Path, tmp_path: Path):
+    losses = [
+        losses_of(
+            shards,
+            tmp_path / f"parts-{num_ranks}-{parts}",
+            *("--max-steps", "5", *others, "--set", f"accumulate={parts}"),
+            num_ranks=num_ranks,
+        )
+        for num_ranks, parts in ((1, 1), (1, 3), (2, 3))
+    ]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
     np.testing.assert_allclose(losses[2], losses[0], rtol=1e-4)
 

@@ -8,7 +8,7 @@ from wds_bone.command_line import parse_config
 from wds_bone.commands import TRAIN
 from wds_bone.config import config_as_json
 from wds_bone.errors import ConfigError
-from wds_bone.learn.folder import refuse_other_run
+from wds_bone.learn.folder import describe_changes, refuse_other_run
 from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
 
 EMA = f"--set ema={1 - 10 / 438}"
@@ -55,3 +55,11 @@ def test_a_derived_setting_is_named_if_nothing_else_differs() -> None:
         refuse_other_run(provenance(), provenance(num_samples=500), where="runs/first")
     assert str(caught.value.expected).startswith("--set ema=0.977")
     refuse_other_run(provenance(), provenance("--max-steps", "3", "--out", "elsewhere"), where="runs/first")
+
+
+def test_another_version_of_timm_is_reported_if_the_model_is_from_timm() -> None:
+    known = {"wds_bone": "1.0", "torch": "2.11", "torchvision": "0.26", "python": "3.12"}
+    before, now = ({"versions": known | {"timm": timm}, "code": "same"} for timm in ("1.0.9", "1.0.15"))
+    assert describe_changes(before, now) == ["timm 1.0.9 -> 1.0.15"]
+    assert describe_changes(before, before) == []
+    assert describe_changes({"versions": known, "code": "same"}, {"versions": known, "code": "same"}) == []

@@ -37,9 +37,9 @@ def bits_of(model: nn.Module, optimizer: torch.optim.AdamW) -> list[torch.Tensor
     return [tensor.detach().clone() for tensor in [*model.parameters(), *states]]
 
 
-def test_the_rate_rises_by_equal_factors_from_the_first_layer_to_the_last():
+def test_the_rate_rises_by_equal_factors_from_the_first_layer_to_the_new_ones():
     model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(9)))
-    optimizer = build_optimizer(model, TrainConfig(first_layer_rate=1 / 256))
+    optimizer = build_optimizer(model, TrainConfig(first_layer_rate=1 / 256), new_layers=[model[-1]])
     loss = model(torch.ones(1, 2)).sum()
     loss.backward()
     update_weights(model, optimizer, loss=loss, rate=0.5, clip_norm=CLIP_NORM)

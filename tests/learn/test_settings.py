@@ -116,9 +116,10 @@ def test_the_flags_are_exactly_the_documented_ones(capsys: pytest.CaptureFixture
         ("--set clip_norm", "-1"),
         ("--set loss_beta_months", "-1"),
         ("--set patience", "0"),
-        ("--set age_bins", "1"),
+        ("--set age_bins", "24"),
         ("--set rare_ages", "1.5"),
         ("--set first_layer_rate", "2"),
+        ("--set first_layer_rate", "0"),
         ("--set first_size", "0"),
         ("--set augment_jpeg", "100"),
         ("--set shuffle_windows", "0"),
@@ -149,6 +150,13 @@ def test_values_out_of_range_are_refused_with_the_name_of_the_setting(flag: str,
 def test_folds_that_are_out_of_range_or_contradictory_are_refused(argv: list[str]):
     with pytest.raises(ConfigError, match="--fold"):
         parse(*argv)
+
+
+def test_a_model_is_not_compiled_for_images_that_grow():
+    with pytest.raises(ConfigError, match="--compile and --set first_size contradict each other"):
+        parse("--compile", "--set", "first_size=0.5")
+    assert parse("--compile").first_size == 1.0
+    assert not parse("--set", "first_size=0.5").compile
 
 
 def test_a_resolved_config_contains_no_automatic_settings():

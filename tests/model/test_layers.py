@@ -6,8 +6,8 @@ from torchvision.ops import StochasticDepth
 from wds_bone.errors import ConfigError
 from wds_bone.learn.optimizer import build_optimizer
 from wds_bone.learn.settings import TrainConfig
-from wds_bone.model.layers import freeze_backbone, set_drop_path, set_dropout
-from wds_bone.model.model import build_model
+from wds_bone.model.layers import freeze_backbone, new_layers, set_drop_path, set_dropout
+from wds_bone.model.model import HeadShape, build_model
 
 
 def probabilities(model: nn.Module, kind: type[nn.Module]) -> list[float]:
@@ -59,6 +59,22 @@ def test_only_the_last_layer_of_a_frozen_backbone_is_trained(name: str):
     assert set(trained) - set(backbone) == {"gender.weight", "head.1.weight", "head.1.bias"}
     groups = build_optimizer(model, TrainConfig(weight_decay=0.1)).param_groups
     assert sum(len(group["params"]) for group in groups) == len(trained)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_tiny", "squeezenet1_1", "vit_b_32", "residual-16x1111-s2"])
+def test_only_layers_without_pretrained_weights_keep_the_full_rate(name: str):
+    with torch.device("meta"):
+        model = build_model(name, HeadShape("concat"))
+        frozen = build_model(name)
+        freeze_backbone(frozen)
+    last = {weight for weight, tensor in frozen.backbone.named_parameters() if tensor.requires_grad}
+    groups = build_optimizer(model, TrainConfig(first_layer_rate=0.1), new_layers=new_layers(model)).param_groups
+    factors = {id(parameter): group["rate_factor"] for group in groups for parameter in group["params"]}
+    full = {weight for weight, tensor in model.named_parameters() if factors[id(tensor)] == 1.0}
+    own = {"gender.weight", "head.1.weight", "head.1.bias", "head.3.weight", "head.3.bias"}
+    assert full == own | {f"backbone.{weight}" for weight in last}
+    assert min(factors.values()) == pytest.approx(0.1)
+    assert factors.keys() == {id(tensor) for tensor in model.parameters()}
 
 
 def test_the_statistics_of_a_frozen_backbone_do_not_change():

@@ -20,8 +20,8 @@ def test_padding_changes_neither_loss_nor_gradient(num: int, padding: int, seed:
     ages = torch.rand(num, generator=generator) * 228
     alone, padded = predicted.clone().requires_grad_(), F.pad(predicted, (0, padding), value=3.0).requires_grad_()
     weight = F.pad(torch.ones(num), (0, padding))
-    loss = weighted_loss(alone, ages, torch.ones(num), **SETTINGS, weight_sum=num)
-    loss_padded = weighted_loss(padded, F.pad(ages, (0, padding)), weight, **SETTINGS, weight_sum=num)
+    loss = weighted_loss(alone, ages, torch.ones(num), **SETTINGS, num_samples=num)
+    loss_padded = weighted_loss(padded, F.pad(ages, (0, padding)), weight, **SETTINGS, num_samples=num)
     loss.backward()
     loss_padded.backward()
     torch.testing.assert_close(loss, loss_padded)
@@ -29,11 +29,25 @@ def test_padding_changes_neither_loss_nor_gradient(num: int, padding: int, seed:
     assert padded.grad[num:].abs().sum() == 0
 
 
+def test_the_parts_of_a_batch_add_up_to_its_loss_and_a_sample_counts_the_same_next_to_rare_ages():
+    predicted, ages = torch.linspace(-1.0, 1.0, 6), torch.tensor([20.0, 60.0, 90.0, 120.0, 150.0, 200.0])
+
+    def loss_of(rows: slice, weight: torch.Tensor) -> torch.Tensor:
+        return weighted_loss(predicted[rows], ages[rows], weight[rows], **SETTINGS, num_samples=6)
+
+    weight = torch.tensor([4.0, 1.0, 0.5, 0.5, 0.5, 2.0])
+    parts = [loss_of(rows, weight) for rows in (slice(0, 1), slice(1, 4), slice(4, 6))]
+    torch.testing.assert_close(sum(parts), loss_of(slice(0, 6), weight))
+    first, more = torch.eye(6)[0], weight.clone()
+    more[1:] = 9.0
+    torch.testing.assert_close(loss_of(slice(0, 6), 4.0 * first), loss_of(slice(0, 1), more))
+
+
 def test_the_loss_is_quadratic_below_three_months_and_linear_above():
     def loss_at(error_months: float) -> float:
         predicted = torch.tensor([error_months / TARGET.sd_months])
         age = torch.tensor([TARGET.mean_months])
-        return float(weighted_loss(predicted, age, torch.ones(1), **SETTINGS, weight_sum=1)) * TARGET.sd_months
+        return float(weighted_loss(predicted, age, torch.ones(1), **SETTINGS, num_samples=1)) * TARGET.sd_months
 
     assert loss_at(1.0) == pytest.approx(1.0 / 6, rel=1e-4)
     assert loss_at(3.0) == pytest.approx(1.5, rel=1e-4)
@@ -49,7 +63,7 @@ def test_the_loss_of_a_distribution_is_smallest_where_it_is_around_the_age():
 
     def loss_of(center: float, sd: float) -> float:
         logits = -0.5 * ((bins[None] - center) / sd) ** 2
-        return float(weighted_loss(logits, ages, ones, **SETTINGS, weight_sum=1, bins=bins))
+        return float(weighted_loss(logits, ages, ones, **SETTINGS, num_samples=1, bins=bins))
 
     assert loss_of(0.0, 0.15) == pytest.approx(0.0, abs=1e-4)
     assert loss_of(0.0, 0.15) < loss_of(0.0, 0.5) < loss_of(0.5, 0.5)

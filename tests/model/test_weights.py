@@ -12,7 +12,7 @@ from tests.checkpoints import complete_contents
 from tests.learn.runs import SMALL_MODEL
 from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.model.checkpoint import save_checkpoint
-from wds_bone.model.model import BoneAgeModel, build_backbone, build_model
+from wds_bone.model.model import BoneAgeModel, HeadShape, build_backbone, build_model
 from wds_bone.model.weights import load_initial_weights
 
 
@@ -125,6 +125,27 @@ def test_from_a_checkpoint_the_whole_averaged_model_is_loaded(tmp_path: Path):
     assert all(torch.equal(value, trained.state_dict()[name]) for name, value in model.state_dict().items())
     with pytest.raises(ConfigError, match="another model"):
         load_initial_weights(build_model("mnasnet0_5"), str(path), name="mnasnet0_5")
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        (HeadShape(num_bins=71), "--set gender_fusion=sum age_bins=71"),
+        (HeadShape("heads"), "--set gender_fusion=heads age_bins=0"),
+    ],
+)
+def test_a_checkpoint_with_another_head_is_refused_with_the_settings_to_use(
+    shape: HeadShape, settings: str, tmp_path: Path
+):
+    path, config = tmp_path / "best.pt", {"gender_fusion": shape.fusion, "age_bins": shape.num_bins}
+    trained = build_model(SMALL_MODEL, shape).state_dict()
+    save_checkpoint(path, complete_contents(config={"model": SMALL_MODEL, **config}, ema=trained))
+    with pytest.raises(ConfigError, match="is a checkpoint of a model with another head") as refused:
+        load_initial_weights(build_model(SMALL_MODEL), str(path), name=SMALL_MODEL)
+    assert refused.value.expected == "--set gender_fusion=sum age_bins=0"
+    assert refused.value.got == settings
+    assert f"use {settings}" in refused.value.do
+    load_initial_weights(build_model(SMALL_MODEL, shape), str(path), name=SMALL_MODEL)
 
 
 @pytest.mark.parametrize("content", [b"", b"not weights", None])

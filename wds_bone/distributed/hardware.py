@@ -9,6 +9,8 @@ that it cannot.
 import hashlib
 import os
 import platform
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -94,11 +96,15 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def installed_versions() -> dict[str, str]:
-    """Return the versions of the packages that affect the numbers."""
-    return {
+def installed_versions(*models: str) -> dict[str, str]:
+    """Return the versions of the packages that affect the numbers of these models, with timm's if one is from timm."""
+    versions = {
         "wds_bone": wds_bone.__version__,
         "torch": str(torch.__version__),
         "torchvision": str(torchvision.__version__),
         "python": platform.python_version(),
     }
+    if any(model.startswith(TIMM_PREFIX) for model in models):
+        with suppress(metadata.PackageNotFoundError):  # then the model is refused when it is built
+            versions["timm"] = metadata.version("timm")
+    return versions

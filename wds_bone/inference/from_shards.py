@@ -91,7 +91,7 @@ def _shared_description(
     """Return what all ranks must agree on before the first batch, in plain JSON types."""
     return {
         "code": code_digest(),
-        "versions": installed_versions(),
+        "versions": installed_versions(*(member.contents["config"]["model"] for member in ensemble.members)),
         "checkpoint_sha256": ensemble.sha256,
         "order_digest": stream.order_digest,
         "local_batch_size": batching.batch_size,

@@ -122,7 +122,7 @@ def provenance_of(config: TrainConfig, train_stream: BoneAgeStream, val_stream: 
     """Return what `run.json` and every checkpoint record about a run, in plain JSON types."""
     return {
         "config": config_as_json(config),
-        "versions": installed_versions(),
+        "versions": installed_versions(config.model),
         "code": code_digest(),
         "samples": {"train": train_stream.num_samples, "val": val_stream.num_samples},
         "order_digests": {"train": train_stream.order_digest, "val": val_stream.order_digest},

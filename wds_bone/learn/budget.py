@@ -5,9 +5,12 @@ Out: nothing, or an error with what each part needs.
 Invariant: what is refused could not have run; what passes may still run out of memory.
 """
 
+from functools import partial
+
 import torch
 
 from wds_bone.distributed.memory import refuse_beyond_memory
+from wds_bone.learn.loop import image_fraction
 from wds_bone.learn.settings import Recipe, TrainConfig
 from wds_bone.model.footprint import measure_step_bytes
 from wds_bone.model.model import BoneAgeModel
@@ -23,6 +26,7 @@ REMEDY = (
     "use a larger --set accumulate; or a smaller --batch-size or --image-size with another --out; or a machine with "
     "more memory"
 )
+ONE_SIZE = "use --set first_size=1, which trains on images of a single size, or another --model"
 
 
 def memory_settings(config: TrainConfig) -> str:
@@ -37,12 +41,17 @@ def refuse_large_steps(
 ) -> None:
     """Check that the model can be trained on such images, and that a step fits into the memory of the device.
 
+    If the images grow, all their sizes are tried; the last one needs the most memory.
+
     Raises:
         ConfigError: if not.
     """
     config, (height, width) = recipe.config, (preprocessing.height, preprocessing.width)
     num_images = recipe.local_batch_size // config.accumulate
-    kept_bytes = measure_step_bytes(model, name=config.model, num_images=num_images, height=height, width=width)
+    measure = partial(measure_step_bytes, model, name=config.model, num_images=num_images)
+    kept_bytes = measure(height=height, width=width)
+    for smaller in _sizes_of_steps(recipe, preprocessing):
+        measure(height=smaller.height, width=smaller.width, do=ONE_SIZE)
     num_weights = sum(weight.numel() for weight in model.parameters())
     needed = {
         "the input of the model": num_images * height * width * COPIES_OF_IMAGES * torch.float32.itemsize,
@@ -50,3 +59,9 @@ def refuse_large_steps(
         "its weights and the optimizer": num_weights * COPIES_OF_WEIGHTS * torch.float32.itemsize,
     }
     refuse_beyond_memory(needed, device, got=memory_settings(config), do=REMEDY)
+
+
+def _sizes_of_steps(recipe: Recipe, preprocessing: Preprocessing) -> list[Preprocessing]:
+    """Return the sizes of images that grow, in their order; none if they do not."""
+    steps = range(recipe.num_steps if recipe.config.first_size < 1.0 else 0)
+    return list(dict.fromkeys(preprocessing.reduced(image_fraction(step, recipe)) for step in steps))

@@ -8,6 +8,7 @@ Invariant: nothing is written.
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 from torch.nn import Parameter
@@ -17,6 +18,7 @@ from wds_bone.learn.finite_check import PendingLoss, check_losses
 from wds_bone.learn.learner import predictor_of
 from wds_bone.learn.loop import train_step
 from wds_bone.learn.run import Progress, Run
+from wds_bone.learn.settings import Recipe
 from wds_bone.progress import format_duration
 from wds_bone.stream.batch import Batch
 
@@ -27,10 +29,12 @@ MIN_STEPS, MAX_STEPS, TIMED_SECONDS = 3, 20, 2.0
 def dry_run(run: Run, progress: Progress) -> str:
     """Take a few steps, and return a description of them and of the run; the run cannot be used afterwards.
 
+    All steps are taken on images of the full size, which need the most time and memory.
+
     Raises:
         WdsBoneError: if these steps of the run would fail.
     """
-    stream, ranks, recipe = run.train_stream, run.ranks, run.recipe
+    stream, ranks, recipe = run.train_stream, run.ranks, _at_full_size(run.recipe)
     batches = stream.endless()
     batch = next(batches)
     pending = train_step(run.learner, batch, step=progress.step, recipe=recipe, ranks=ranks)
@@ -54,23 +58,29 @@ def dry_run(run: Run, progress: Progress) -> str:
     return "\n".join(f"{name:{width}}  {text}" for name, text in lines.items())
 
 
+def _at_full_size(recipe: Recipe) -> Recipe:
+    """Return the recipe without smaller images in its first steps."""
+    return replace(recipe, config=replace(recipe.config, first_size=1.0))
+
+
 def _describe_plan(run: Run, progress: Progress, batches: Iterator[Batch]) -> dict[str, str]:
     """Return what is left to do, and how long it would take, measured with the next batches."""
     step_seconds, validation_seconds = time_steps(run, batches, first=progress.step + 1), time_validation(run)
     num_steps, num_validations = run.last_step - progress.step, _count_validations(run, progress)
     seconds = num_steps * step_seconds + num_validations * validation_seconds
+    bound, size = ("at most", " of full size") if run.config.first_size < 1.0 else ("about", "")
     return {
         "steps": f"{num_steps:,} of {run.last_step:,} left, {_count(num_validations, 'validation')}",
-        "duration": f"about {format_duration(seconds)}: {step_seconds:.2g} s per step, {validation_seconds:.2g} s per "
-        "validation",
+        "duration": f"{bound} {format_duration(seconds)}: {step_seconds:.2g} s per step{size}, "
+        f"{validation_seconds:.2g} s per validation",
     }
 
 
 def time_steps(run: Run, batches: Iterator[Batch], *, first: int) -> float:
-    """Return the seconds per step, including the time to wait for batches; the run must have taken a step before.
+    """Return the seconds per step on images of the full size, including the time to wait for batches.
 
     Args:
-        run: the run.
+        run: the run, which must have taken a step of this size before.
         batches: its next batches.
         first: number of steps taken before.
 
@@ -78,10 +88,10 @@ def time_steps(run: Run, batches: Iterator[Batch], *, first: int) -> float:
         WdsBoneError: if a loss or gradient is not finite.
     """
     start, losses, num_steps = time.perf_counter(), deque[PendingLoss](), 0
-    is_done = False
+    recipe, is_done = _at_full_size(run.recipe), False
     while not is_done:
         batch = next(batches)
-        losses.append(train_step(run.learner, batch, step=first + num_steps, recipe=run.recipe, ranks=run.ranks))
+        losses.append(train_step(run.learner, batch, step=first + num_steps, recipe=recipe, ranks=run.ranks))
         check_losses(losses, run.train_stream.step_keys, leave=1 if batch.image.is_cuda else 0)
         num_steps += 1
         is_late = num_steps >= MIN_STEPS and time.perf_counter() - start >= TIMED_SECONDS

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from wds_bone.config import assignment, options_of
+from wds_bone.config import assignment, options_of, setting_name
 from wds_bone.config_file import settings_as_toml
 from wds_bone.distributed.hardware import pick_rate
 from wds_bone.distributed.ranks import Ranks
@@ -27,11 +27,12 @@ from wds_bone.model.checkpoint import (
     read_checkpoint,
     read_whole,
 )
+from wds_bone.model.preprocess import NORMALIZATION
 from wds_bone.storage.durable import write_bytes_atomically
 
 RUN_NAME, CONFIG_NAME = "run.json", "config.toml"
 RUN_FILES = (CONFIG_NAME, RUN_NAME, METRICS_NAME, CURVE_NAME, LAST_NAME, BEST_NAME, PREDICTIONS_NAME)
-_COMPUTED_BY = ("torch", "torchvision", "python")
+_COMPUTED_BY = ("torch", "torchvision", "timm", "python")
 
 
 def find_checkpoint(folder: Path, resume: str) -> Path | None:
@@ -122,7 +123,7 @@ def load_own_checkpoint(path: Path | None, provenance: dict[str, Any], ranks: Ra
     contents = load_checkpoint(path)
     _refuse_for_inference(contents, path)
     refuse_other_run(contents, provenance, where=str(path))
-    if ranks.world_size > 1:
+    if not ranks.is_alone:
         ranks.share_bytes(read_whole(path))
     return contents
 
@@ -131,16 +132,17 @@ def refuse_other_run(saved: dict[str, Any], here: dict[str, Any], *, where: str)
     """Check that two provenances have the same version and the same settings that affect the result.
 
     Raises:
-        CheckpointError: if the versions differ.
+        CheckpointError: if the versions or the normalizations differ, or the run had fewer settings.
         ConfigError: if settings differ; the error names them with both values. It does not name those that differ only
             because they were derived from the others.
     """
     _refuse_other_version(saved, here, where=where)
+    _refuse_older_rules(saved, here, where=where)
     before, now = saved["config"], here["config"]
     if names := _changed(without_derived(saved), without_derived(here)) or _changed(before, now):
         raise ConfigError(
             f"{where}: belongs to a run with other settings",
-            expected=", ".join(assignment(TrainConfig, name, before.get(name)) for name in names),
+            expected=", ".join(assignment(TrainConfig, name, before[name]) for name in names),
             got=", ".join(assignment(TrainConfig, name, now[name]) for name in names),
             do="use the same settings to resume that run, or another --out to start a new one",
         )
@@ -161,8 +163,8 @@ def without_derived(provenance: dict[str, Any]) -> dict[str, Any]:
 
 def describe_changes(saved: dict[str, Any], here: dict[str, Any]) -> list[str]:
     """Return what may compute different numbers than before: changed packages, or changed code of the same version."""
-    before, now = saved["versions"], here["versions"]
-    changes = [f"{name} {before.get(name)} -> {now[name]}" for name in _COMPUTED_BY if before.get(name) != now[name]]
+    before, now = ({name: known["versions"].get(name) for name in _COMPUTED_BY} for known in (saved, here))
+    changes = [f"{name} {before[name]} -> {now[name]}" for name in _COMPUTED_BY if before[name] != now[name]]
     return changes + (["the code of wds_bone"] if saved.get("code") != here["code"] else [])
 
 
@@ -211,6 +213,21 @@ def _refuse_other_version(saved: dict[str, Any], here: dict[str, Any], *, where:
             got=f"wds_bone {now}",
             do=f"install wds_bone {before}, or start a new run with another --out, and --init-weights if you want its "
             "weights",
+        )
+
+
+def _refuse_older_rules(saved: dict[str, Any], here: dict[str, Any], *, where: str) -> None:
+    """Check that a run has the normalization of new runs, which `run.json` does not name, and all their settings."""
+    normalization = saved.get("preprocessing", {}).get("normalization", NORMALIZATION)
+    before, now = saved["config"], here["config"]
+    older = [] if normalization == NORMALIZATION else [f"normalization {normalization}"]
+    older += [f"no {setting_name(TrainConfig, name)}" for name in _changed(before, now) if name not in before]
+    if older:
+        raise CheckpointError(
+            f"{where}: belongs to a run of an older wds_bone, which had another normalization or fewer settings",
+            expected=f"normalization {NORMALIZATION}, all settings that affect the result",
+            got=", ".join(older),
+            do=f"start a new run with another --out, from the {BEST_NAME} of this one (--init-weights) if it has one",
         )
 
 

@@ -138,7 +138,7 @@ def add_gradients(learner: Learner, batch: Batch, *, first: int, recipe: Recipe,
         _weights(learner, batch),
         target=learner.target,
         beta_months=recipe.config.loss_beta_months,
-        weight_sum=recipe.global_batch_size,
+        num_samples=recipe.global_batch_size,
         bins=learner.model.bins,
     )
     (share * world_size).backward()  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ does not wait for it. Learning rate and decay depend on the step alone, so a res
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import TypeVar
@@ -20,18 +20,26 @@ from torch import Tensor, nn
 from wds_bone.learn.settings import TrainConfig
 
 NUM_DEPTHS = 8
-"""How many different learning rates the layers have at most, besides that of the last one."""
+"""How many different learning rates the pretrained layers have at most."""
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+def build_optimizer(
+    model: nn.Module, config: TrainConfig, *, new_layers: Sequence[nn.Module] = ()
+) -> torch.optim.AdamW:
     """Return a fused AdamW that decays matrices and kernels, not norms and biases; its rate is set at each step.
 
-    The `rate_factor` of a group rises geometrically from `first_layer_rate` to 1 with the depth of its layers (Howard
-    and Ruder, "Universal Language Model Fine-tuning", 2018), so that pretrained features change less than new layers.
+    The `rate_factor` of a group is 1 for new layers, and rises geometrically from `first_layer_rate` with the depth of
+    the others, so that pretrained features change less (Howard and Ruder, "Universal Language Model Fine-tuning",
+    2018).
+
+    Args:
+        model: the model; its frozen parameters are left out.
+        config: the settings.
+        new_layers: those of its layers for which there are no pretrained weights.
     """
     grouped = defaultdict[tuple[float, float], list[nn.Parameter]](list)
-    for parameter, depth in _depths(model):
+    for parameter, depth in _depths(model, new_layers):
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
         grouped[config.first_layer_rate ** (1.0 - depth), decay].append(parameter)
     groups = [
@@ -41,13 +49,15 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
-def _depths(model: nn.Module) -> Iterator[tuple[nn.Parameter, float]]:
-    """Yield the parameters that are trained, with the depth of their layer, from 0 for the first to 1 for the last."""
-    layers = [list(module.parameters(recurse=False)) for module in model.modules()]
-    layers = [parameters for parameters in layers if parameters]
-    for number, parameters in enumerate(layers):
-        depth = number * NUM_DEPTHS // max(1, len(layers) - 1) / NUM_DEPTHS
-        yield from ((parameter, depth) for parameter in parameters if parameter.requires_grad)
+def _depths(model: nn.Module, new_layers: Sequence[nn.Module]) -> Iterator[tuple[nn.Parameter, float]]:
+    """Yield the parameters that are trained, with the depth of their layer: 0 for the first, 1 for the new ones."""
+    new = {module for layer in new_layers for module in layer.modules()}
+    layers = [module for module in model.modules() if any(True for _ in module.parameters(recurse=False))]
+    pretrained = [layer for layer in layers if layer not in new]
+    depths = {layer: number * NUM_DEPTHS // len(pretrained) / NUM_DEPTHS for number, layer in enumerate(pretrained)}
+    for layer in layers:
+        trained = (parameter for parameter in layer.parameters(recurse=False) if parameter.requires_grad)
+        yield from ((parameter, depths.get(layer, 1.0)) for parameter in trained)
 
 
 def update_weights(

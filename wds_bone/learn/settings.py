@@ -20,6 +20,7 @@ from wds_bone.distributed.hardware import (
 )
 from wds_bone.errors import ConfigError
 from wds_bone.model.augment import Ranges
+from wds_bone.model.loss import SMALLEST_NUM_BINS
 from wds_bone.model.model import Fusion
 from wds_bone.paths import PathText, ShardsText
 from wds_bone.remote.settings import RemoteOptions, check_cache, check_hosts
@@ -144,9 +145,9 @@ class TrainConfig:
         flag=False,
     )
     first_layer_rate: float = option(
-        "learning rate of the first layer, as a fraction of that of the last; those between change by equal factors",
+        "learning rate of the first layer, as a fraction of that of new layers; those between change by equal factors",
         default=1.0,
-        min=0,
+        min=0.001,
         max=1,
         flag=False,
     )
@@ -215,7 +216,7 @@ class TrainConfig:
     )
     augment_gamma: float = option("maximum change in gamma, as a fraction", default=0.25, min=0, flag=False)
     augment_saturation: float = option(
-        "maximum fraction of the pixels that become black, and of those that become white",
+        "maximum fraction of the pixels that become black, and of those that become white; each in half of the images",
         default=0.05,
         min=0,
         below=0.5,
@@ -247,8 +248,10 @@ class TrainConfig:
         check_hosts(self.allow_host)
         _check_folds(self)
         _check_shuffle(self)
-        if self.age_bins == 1:
-            raise invalid_setting(self, "age_bins", "0, or at least 2", problem="always gives the same age")
+        _check_sizes(self)
+        if 0 < self.age_bins < SMALLEST_NUM_BINS:
+            expected = f"0, or at least {SMALLEST_NUM_BINS}"
+            raise invalid_setting(self, "age_bins", expected, problem="is too coarse for a distribution over ages")
         random = [setting_name(TrainConfig, name) for name in ("dropout", "drop_path") if getattr(self, name)]
         if self.freeze_backbone and random:
             raise ConfigError(
@@ -356,6 +359,20 @@ def _check_shuffle(config: TrainConfig) -> None:
     if config.shuffle_buffer is not None and config.shuffle_windows is not None:
         problem = "--set shuffle_buffer and shuffle_windows contradict each other"
         raise ConfigError(problem, expected="one of them", got="both", do="leave one of them out")
+
+
+def _check_sizes(config: TrainConfig) -> None:
+    """Check that no model is compiled for images that grow.
+
+    It would be compiled for dozens of sizes, and how depends on the sizes before, which a resumed launch has not seen.
+    """
+    if config.compile and config.first_size < 1:
+        raise ConfigError(
+            "--compile and --set first_size contradict each other",
+            expected="--no-compile, or --set first_size=1.0",
+            got=f"--compile, --set first_size={config.first_size}",
+            do="leave one of them out",
+        )
 
 
 def _check_folds(config: TrainConfig) -> None:

@@ -17,8 +17,12 @@ from torch.utils._pytree import tree_leaves
 from wds_bone.errors import ConfigError
 from wds_bone.model.model import BoneAgeModel
 
+WRONG_SIZE = "use --image-size 224 (299 for inception_v3), a larger --batch-size, or another --model"
 
-def measure_step_bytes(model: BoneAgeModel, *, name: str, num_images: int, height: int, width: int) -> int:
+
+def measure_step_bytes(
+    model: BoneAgeModel, *, name: str, num_images: int, height: int, width: int, do: str = WRONG_SIZE
+) -> int:
     """Return the bytes that a training step in float32 keeps for its gradients.
 
     Args:
@@ -27,6 +31,7 @@ def measure_step_bytes(model: BoneAgeModel, *, name: str, num_images: int, heigh
         num_images: images per forward pass.
         height: height of the images in pixels.
         width: width of the images in pixels.
+        do: what to do about images that it cannot be trained on, for the error.
 
     Raises:
         ConfigError: if the backbone needs images of a different size, or more of them per forward pass.
@@ -45,7 +50,7 @@ def measure_step_bytes(model: BoneAgeModel, *, name: str, num_images: int, heigh
         raise ConfigError(
             f"{name} cannot be trained on images of {width} x {height} pixels, {num_images} at a time per process",
             got=str(error).partition("\n")[0],
-            do="use --image-size 224 (299 for inception_v3), a larger --batch-size, or another --model",
+            do=do,
         ) from error
     own = _addresses(tensors)
     return sum(storage.nbytes() for address, storage in kept.items() if address not in own)

@@ -1,4 +1,4 @@
-"""Configure the dropout and stochastic depth of a model, and freeze its backbone.
+"""Configure the dropout and stochastic depth of a model, freeze its backbone, and find its new layers.
 
 In: a model, which is changed in place.
 Invariant: a setting for which the model has no layer is refused.
@@ -41,9 +41,17 @@ def set_drop_path(model: BoneAgeModel, probability: float, *, name: str) -> None
 
 def freeze_backbone(model: BoneAgeModel) -> None:
     """Freeze the backbone except its last layer; its normalization layers keep their statistics."""
-    layers = [module for module in model.backbone.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     model.backbone.requires_grad_(False).eval()
-    layers[-1].requires_grad_(True)
+    _last_layer(model.backbone).requires_grad_(True)
+
+
+def new_layers(model: BoneAgeModel) -> list[nn.Module]:
+    """Return the layers that pretrained weights do not fill: the last one of the backbone, the head, the embedding."""
+    return [_last_layer(model.backbone), model.head, *([] if model.gender is None else [model.gender])]
+
+
+def _last_layer(backbone: nn.Module) -> nn.Module:
+    return [module for module in backbone.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
 
 
 def _refuse_missing(layers: Sequence[nn.Module], flag: str, probability: float, *, name: str) -> None:

@@ -2,9 +2,10 @@
 
 In: standardized predictions, and ages in months.
 Out: a scalar.
-Invariant: each sample contributes in proportion to its weight, so padding has no effect.
+Invariant: each sample contributes in proportion to its weight, whatever else is in its batch, so padding has no effect.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from wds_bone.model.model import expected_age
+from wds_bone.model.model import HIGHEST_BIN, LOWEST_BIN, expected_age
 
 LABEL_SD = 0.15
 """The standard deviation of the label distribution, relative to that of the ages: about six months, which is how far
 the readings of experts are apart."""
+SMALLEST_NUM_BINS = 1 + math.ceil((HIGHEST_BIN - LOWEST_BIN) / (2.0 * LABEL_SD))
+"""With ages more than two of these deviations apart, the expectation of a label distribution would not be the age."""
 DENSITY_SD_MONTHS, LARGEST_RARITY = 6, 4.0
 
 
@@ -40,23 +43,27 @@ def weighted_loss(
     *,
     target: Target,
     beta_months: float,
-    weight_sum: float,
+    num_samples: int,
     bins: Tensor | None = None,
 ) -> Tensor:
-    """Return the contribution of some samples to the weighted mean loss of their global batch.
+    """Return the contribution of some samples to the loss of their global batch: sum(weight x loss) / num_samples.
 
     It is the SmoothL1 loss, divided by the standard deviation of the ages, so that the gradient does not depend on the
     unit; for distributions, that of the expectation plus the divergence from a normal distribution around the age (Gao
     et al., "Age Estimation Using Expectation of Label Distribution Learning", IJCAI 2018). The contributions of all
     samples of a global batch, on any rank, add up to its loss.
 
+    The weights of a set have a mean of 1, those of a batch have not if rare ages weigh more (`rarity_weights`).
+    Dividing by the number of samples lets a sample count equally in every batch, however that is divided among ranks
+    and parts; dividing by the sum of the weights would let it count less next to rare ages.
+
     Args:
         outputs: the model's output: float32 (B,), standardized ages, or (B, bins), the logits of a distribution.
         age_months: float32 (B,).
-        weight: float32 (B,), 0 for padding.
+        weight: float32 (B,), 0 for padding; 1 on average over the other samples of the set.
         target: the mean and standard deviation by which the output is standardized.
         beta_months: error at which the loss changes from quadratic to linear.
-        weight_sum: sum of the weights of the global batch, over all its parts and ranks.
+        num_samples: number of samples in the global batch without padding, over all its parts and ranks.
         bins: float32 (bins,), the standardized ages of a distribution; None if the output is ages.
     """
     standardized = outputs if bins is None else expected_age(outputs, bins)
@@ -64,7 +71,7 @@ def weighted_loss(
     losses = error_months / target.sd_months
     if bins is not None:
         losses = losses + _divergence(outputs, (age_months - target.mean_months) / target.sd_months, bins)
-    return torch.sum(weight * losses) / weight_sum
+    return torch.sum(weight * losses) / num_samples
 
 
 def rarity_weights(ages_months: NDArray[np.float32], exponent: float) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """Load pretrained weights into a new model.
 
-In: a file, or the name of a model for which torchvision has ImageNet weights.
+In: a file, or the name of a model for which torchvision or timm has pretrained weights.
 Out: the model with these weights.
 Invariant: either every weight of the backbone except its classifier comes from the file, or the load fails.
 """
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from wds_bone.errors import CheckpointError, ConfigError
 from wds_bone.model.checkpoint import has_checksum_line, load_checkpoint, restoring
-from wds_bone.model.model import BoneAgeModel
+from wds_bone.model.model import BoneAgeModel, HeadShape
 from wds_bone.model.residual import PREFIX
 from wds_bone.model.timm_models import TIMM_PREFIX, fetch_timm
 
@@ -39,7 +39,7 @@ def load_initial_weights(model: BoneAgeModel, source: str, *, name: str) -> dict
         The contents of the checkpoint; None for other weights.
 
     Raises:
-        ConfigError: if there are no such weights, or they belong to another architecture.
+        ConfigError: if there are no such weights, or they belong to another architecture or another head.
         CheckpointError: if the file is damaged.
     """
     if source == "imagenet":
@@ -134,8 +134,19 @@ def _copy_model(model: BoneAgeModel, contents: dict[str, Any], *, path: Path, na
             got=contents["config"]["model"],
             do=f"use --model {contents['config']['model']}",
         )
+    if (shape := HeadShape.of(contents["config"])) != model.shape:
+        raise ConfigError(
+            f"{path}: is a checkpoint of a model with another head",
+            expected=_head_settings(model.shape),
+            got=_head_settings(shape),
+            do=f"use {_head_settings(shape)}, or other --init-weights",
+        )
     with restoring(name):
         model.load_state_dict(contents["ema"])
+
+
+def _head_settings(shape: HeadShape) -> str:
+    return f"--set gender_fusion={shape.fusion} age_bins={shape.num_bins}"
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

@@ -88,11 +88,12 @@ def measure(evaluation: Evaluation) -> dict[str, Any]:
     }
     if predictions.interval_months is not None:
         metrics["coverage"] = coverage(predictions)
+    models = [described["config"]["model"] for described in evaluation.origin.get("checkpoints", ())]
     return {
         **metrics,
         "gender_input": evaluation.gender_input,
         **evaluation.origin,
-        "versions": installed_versions(),
+        "versions": installed_versions(*models),
     }
 
 
