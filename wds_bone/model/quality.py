@@ -50,8 +50,8 @@ def change_local_contrast(image: Tensor, strength: Tensor) -> Tensor:
         image: float32 (B, 1, H, W).
         strength: float32 (B,); 1 doubles the differences, negative numbers weaken them.
     """
-    cells = [max(1, round(side * LOCAL_FRACTION / max(image.shape[2:]))) for side in image.shape[2:]]
-    means = F.adaptive_avg_pool2d(image, cells)
+    height, width = (max(1, round(side * LOCAL_FRACTION / max(image.shape[2:]))) for side in image.shape[2:])
+    means = F.adaptive_avg_pool2d(image, (height, width))
     means = F.interpolate(means, image.shape[2:], mode="bilinear", align_corners=False)
     return torch.lerp(means, image, 1.0 + _each(strength))
 
@@ -86,7 +86,7 @@ def compress(image: Tensor, loss: Tensor) -> Tensor:
     cosines = _cosine_transform(image.device)
     blocks = padded.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)  # (B, 1, rows, columns, 8, 8)
     coefficients = ((blocks.flatten(4).double() @ cosines.T) / steps).round() * steps
-    decoded = (coefficients @ cosines).float().unflatten(4, (8, 8)).transpose(3, 4).flatten(4, 5).flatten(2, 3)
+    decoded = (coefficients @ cosines).float().view(blocks.shape).transpose(3, 4).flatten(4, 5).flatten(2, 3)
     compressed = (decoded[..., :height, :width] + 128.0) / GRAYS_PER_UNIT
     return torch.where(_each(loss) > 0.0, compressed, image)
 
