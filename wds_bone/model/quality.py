@@ -84,7 +84,8 @@ def compress(image: Tensor, loss: Tensor) -> Tensor:
     padded = F.pad(image * GRAYS_PER_UNIT - 128.0, (0, -width % 8, 0, -height % 8), mode="replicate")
     steps = _quantization_steps(100.0 - loss)
     cosines = _cosine_transform(image.device)
-    blocks = padded.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)  # (B, 1, rows, columns, 8, 8)
+    rows, columns = padded.shape[2] // 8, padded.shape[3] // 8
+    blocks = padded.reshape(-1, 1, rows, 8, columns, 8).transpose(3, 4)  # (B, 1, rows, columns, 8, 8)
     coefficients = ((blocks.flatten(4).double() @ cosines.T) / steps).round() * steps
     decoded = (coefficients @ cosines).float().view(blocks.shape).transpose(3, 4).flatten(4, 5).flatten(2, 3)
     compressed = (decoded[..., :height, :width] + 128.0) / GRAYS_PER_UNIT
