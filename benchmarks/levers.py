@@ -5,9 +5,10 @@ Command:   python -m benchmarks.levers --shards PATH [--runs runs/levers] [--onl
 Compared:  short trainings, one for each section of `benchmarks/levers.toml`, with a single seed.
 Method:    `wds-bone train`, one after the other. A run that is finished is not repeated, and one that was stopped
            continues, so the command may be stopped at any time (`timeout 590 python -m benchmarks.levers ...`). `--set`
-           changes the base, which needs another `--runs`. The errors are those of the best epoch on the validation
-           films; the interval of a difference is that of a paired bootstrap over these films. `--against` the result of
-           a longer schedule prints Spearman's rank correlation of the errors: whether the short one ranks like it.
+           changes the base, which needs another `--runs`; `epochs_factor` of a lever multiplies its epochs. The errors
+           are those of the best epoch on the validation films; the interval of a difference is that of a paired
+           bootstrap over these films. `--against` the result of a longer schedule prints Spearman's rank correlation of
+           the errors: whether the short one ranks like it.
 Machine:   CPU; the minutes of the processor are those of all launches of a run, on all cores.
 Result:    benchmarks/results/<name>.json and a table; EXPERIMENTS.md draws the conclusion.
 """
@@ -15,10 +16,13 @@ Result:    benchmarks/results/<name>.json and a table; EXPERIMENTS.md draws the 
 import argparse
 import json
 import resource
+import signal
 import subprocess
 import sys
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -33,9 +37,17 @@ from wds_bone.report.metrics import summarize
 
 LEVERS = Path(__file__).with_suffix(".toml")
 BASE = "base"
+FACTOR = "epochs_factor"
 SETTINGS_NAME, CPU_NAME = "settings.toml", "cpu_seconds.json"
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ENDS = ("0-2", "15-19")
 """The age bands whose errors are shown: the ends, where models are drawn to the middle."""
+
+
+def settings_of(lever: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a lever: those of the base, changed by it; its epochs are a multiple of the base's."""
+    own = {name: value for name, value in lever.items() if name != FACTOR}
+    return base | {"epochs": max(1, round(base["epochs"] * lever.get(FACTOR, 1.0)))} | own
 
 
 def is_finished(folder: Path) -> bool:
@@ -58,10 +70,29 @@ def train(folder: Path, shards: str, settings: dict[str, Any]) -> None:
         return
     before = _children_seconds()
     command = [sys.executable, "-m", "wds_bone.train", "--config", str(path), "--train", shards]
-    code = subprocess.run([*command, "--out", str(folder / "run")], stdout=subprocess.DEVNULL, check=False).returncode
+    code = run_until_stopped([*command, "--out", str(folder / "run")])
     _add_cpu_seconds(folder / CPU_NAME, _children_seconds() - before)
     if code:
         raise SystemExit(f"{folder}: the training ended with exit code {code}; the same command continues it")
+
+
+def run_until_stopped(command: list[str]) -> int:
+    """Run a command to its end, pass signals on to it, and return its exit code, which is never 0 after a signal."""
+    received: list[int] = []
+    # `timeout` and terminals signal a whole group, and a second signal would end the training before it has saved.
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+
+        def pass_on(number: int, _frame: FrameType | None) -> None:
+            if not received:
+                process.send_signal(number)
+            received.append(number)
+
+        heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+        previous = {number: signal.signal(number, pass_on) for number in heeded}
+        code = process.wait()
+    for number, handler in previous.items():
+        signal.signal(number, handler)
+    return code or (128 + received[0] if received else 0)
 
 
 def measure(folder: Path) -> dict[str, Any]:
@@ -117,12 +148,12 @@ def rank_correlation(rows: dict[str, dict[str, Any]], others: dict[str, dict[str
     return float(np.corrcoef(errors.argsort(1).argsort(1))[0, 1])
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Return the options of this program."""
+def parse_arguments(names: Collection[str]) -> argparse.Namespace:
+    """Return the options of this program; `names` are those of the levers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", required=True, metavar="PATH", help="a set with the splits train and val")
     parser.add_argument("--runs", type=Path, default=Path("runs/levers"), metavar="FOLDER")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="train these levers only (default: all)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=names, help="train these levers (default: all)")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings that change the base")
     parser.add_argument("--name", default="levers", metavar="NAME", help="name of the result")
     parser.add_argument("--against", type=Path, metavar="FILE", help="the result of another schedule")
@@ -131,14 +162,14 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Train what is not trained yet, and print the table after each run."""
-    args = parse_arguments()
     planned = tomllib.loads(LEVERS.read_text())
-    changed = parse_assignments(TrainConfig, args.set)
-    levers = {name: planned["base"] | changed | settings for name, settings in planned["levers"].items()}
+    args = parse_arguments(planned["levers"])
+    base = planned["base"] | parse_assignments(TrainConfig, args.set)
+    levers = {name: settings_of(lever, base) for name, lever in planned["levers"].items()}
     for name in args.only or levers:
         train(args.runs / name, args.shards, levers[name])
         rows = collect(args.runs, levers)
-        path = save_result(args.name, {"base": planned["base"] | changed, "levers": rows})
+        path = save_result(args.name, {"base": base, "levers": rows})
     print(f"{format_table(rows)}\n\n{path}")
     if args.against:
         others = json.loads(args.against.read_text())["levers"]

@@ -2,7 +2,8 @@
 
 In: uint8 (B, 1, H, W), as stored.
 Out: uint8 of the same shape.
-Invariant: a film is changed in the same way whatever else is in its batch.
+Invariant: a film is changed in the same way whatever else is in its batch; in `PERTURBATIONS`, the bars of a letterbox
+remain black, because real films are changed before they are letterboxed.
 """
 
 import io
@@ -20,6 +21,8 @@ from torch.nn import functional as F
 from wds_bone.model.resample import resample
 
 FRAME_FRACTION = 0.04
+BAR_GRAY = 8
+"""The brightest pixels of bars, which JPEG compression brightens at the film."""
 CLAHE_TILES, CLAHE_LIMIT = 8, 2.0
 """Tiles per side, and the slope at which a tone curve is clipped before the rest is spread; as in OpenCV's examples."""
 
@@ -109,7 +112,13 @@ def inverted(image: Tensor) -> Tensor:
     return 255 - image
 
 
-PERTURBATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+def within_film(image: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the films changed, except for rows and columns that are black."""
+    is_bright = image > BAR_GRAY
+    return torch.where(is_bright.any(2, keepdim=True) & is_bright.any(3, keepdim=True), change(image), image)
+
+
+_CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
     "stretch 1-99": partial(stretched, low=1, high=99),
     "stretch 5-95": partial(stretched, low=5, high=95),
     "gamma 0.7": partial(with_gamma, gamma=0.7),
@@ -120,13 +129,16 @@ PERTURBATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "offset +10 %": partial(offset, fraction=0.1),
     "offset -10 %": partial(offset, fraction=-0.1),
     "CLAHE": equalized_locally,
-    "white frame": framed,
     "blur": blurred,
     "noise 0.02": partial(noisy, sd=0.02),
     "JPEG q50": partial(as_jpeg, quality=50),
     "shift 0.25 px": shifted_exactly,
     "shift 0.25 px, blurred": shifted_bilinearly,
     "inversion": inverted,
+}
+PERTURBATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    **{name: partial(within_film, change=change) for name, change in _CHANGES.items()},
+    "white frame": framed,
 }
 
 

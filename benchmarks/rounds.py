@@ -14,9 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 from benchmarks.targets import Target
 
 PACKAGES = (
@@ -81,6 +78,9 @@ def print_targets(targets: list[Target]) -> None:
 
 def draw_bars(name: str, measurements: dict[str, list[float]], *, title: str, unit: str) -> Path:
     """Write `benchmarks/results/<name>.png`: bars at the medians, with whiskers from minimum to maximum."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # only now, because `make gpu` says if it is missing
+    from matplotlib.figure import Figure
+
     medians = {candidate: statistics.median(values) for candidate, values in measurements.items()}
     names = sorted(medians, key=lambda candidate: medians[candidate])
     figure = FigureCanvasAgg(Figure(figsize=(8, 0.4 * len(names) + 1.2), layout="constrained")).figure

@@ -35,7 +35,8 @@ class LaunchResult:
 def torchrun(num_ranks: int, *module_and_argv: str) -> list[str]:
     """Return the command line that starts `num_ranks` processes on this machine."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks)]
-    return [*launcher, "-m", *module_and_argv]
+    # The default is the name of this machine, which only a DNS server can resolve.
+    return [*launcher, "--local-addr", "127.0.0.1", "-m", *module_and_argv]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Presets are settings files of the package."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,29 @@ def test_config_set_and_flags_take_precedence_over_a_preset(tmp_path: Path):
     parsed = parse("--preset", "gpu-standard", "--config", str(file), "--set", "drop_path=0.2", "--image-size", "128")
     assert (parsed.epochs, parsed.lr, parsed.drop_path, parsed.image_size) == (3, 0.5, 0.2, 128)
     assert parsed.model == "convnext_tiny"
+
+
+def changed_augmentation(config: TrainConfig) -> dict[str, tuple[float, float]]:
+    """Return the value and the default of each augmentation but flips and erased boxes, which are off by default."""
+    names = [field.name for field in fields(TrainConfig) if field.name.startswith("augment_")]
+    kept = [name for name in names if name not in ("augment_flip", "augment_erase")]
+    return {name: (getattr(config, name), getattr(TrainConfig(), name)) for name in kept}
+
+
+def test_gpu_standard_has_light_augmentation_of_every_kind():
+    light = changed_augmentation(parse("--preset", "gpu-standard"))
+    assert all(0 < value < default for value, default in light.values()), light
+
+
+def test_gpu_best_is_gpu_standard_for_longer_with_what_its_text_names():
+    standard, best = parse("--preset", "gpu-standard"), parse("--preset", "gpu-best")
+    named = {"epochs", "drop_path", "first_layer_rate"}
+    differing = {
+        field.name for field in fields(TrainConfig) if getattr(best, field.name) != getattr(standard, field.name)
+    }
+    assert {name for name in differing if not name.startswith("augment_")} == named
+    assert (best.epochs, best.drop_path > standard.drop_path) == (2 * standard.epochs, True)
+    assert all(value >= default for value, default in changed_augmentation(best).values())
 
 
 def test_an_unknown_preset_is_refused():

@@ -14,13 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.limited import TIMED_OUT, Ended, run_limited
+from benchmarks.gpu.limited import STOP_SECONDS, TIMED_OUT, Ended, run_limited
 from benchmarks.gpu.report import Options, add_common_arguments, report_path, write_json
+from benchmarks.gpu.requirements import unmet_requirements
 
 PARTS = ("tests", "headspace", "loader", "train")
 MAX_MINUTES = 8.0
 SPARE_SECONDS = 15.0
-"""A part should have ended this long before it is killed."""
+"""A part should have ended this long before it is interrupted."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,34 +39,42 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def run_part(name: str, options: Options) -> dict[str, Any]:
+def launch_part(name: str, options: Options) -> dict[str, Any]:
     """Run a part, add how it ended to its file, and return that."""
     path = report_path(name, options)
     path.unlink(missing_ok=True)
     print(f"=== {name}", flush=True)
     inner = replace(options, seconds=max(1.0, options.seconds - SPARE_SECONDS))
     command = [sys.executable, "-u", "-m", f"benchmarks.gpu.{name}", *inner.argv()]
-    ended = run_limited(command, seconds=options.seconds, own_group=True)
+    # A part needs some of this time to stop its own commands.
+    ended = run_limited(command, seconds=options.seconds, own_group=True, stop_seconds=1.5 * STOP_SECONDS)
     return add_ending(path, ended, seconds=options.seconds)
 
 
 def add_ending(path: Path, ended: Ended, *, seconds: float) -> dict[str, Any]:
     """Add to the file of a part how it ended, and return that with its targets; the file may be missing."""
     contents = json.loads(path.read_text()) if path.exists() else {}
-    error = None
-    if ended.exit_code == TIMED_OUT:
-        error = f"killed after {seconds:.0f} seconds"
-    elif ended.exit_code != 0:
-        error = "; ".join(contents.get("errors", [])) or "\n".join(ended.tail[-10:])
+    error = describe_failure(contents, ended, seconds=seconds) if ended.exit_code != 0 else None
     ending = {"exit_code": ended.exit_code, "error": error, "seconds": round(ended.seconds, 1)}
     output = {"output": list(ended.tail)} if error else {}
     write_json(path, contents | ending | output)
     return ending | {"targets": contents.get("targets", [])}
 
 
-def print_summary(outcomes: dict[str, dict[str, Any]]) -> None:
-    """Print a line for each part, and one for each target that was missed."""
+def describe_failure(contents: dict[str, Any], ended: Ended, *, seconds: float) -> str:
+    """Return the errors that a part recorded, and whether it was ended or crashed after them."""
+    errors = list(contents.get("errors", []))
+    if ended.exit_code == TIMED_OUT:
+        errors.append(f"ended after {seconds:.0f} seconds")
+    elif ended.exit_code != 1 or not contents.get("is_complete"):
+        errors.append("\n".join(ended.tail[-10:]))
+    return "\n".join(errors)
+
+
+def print_summary(outcomes: dict[str, dict[str, Any]], unmet: list[str]) -> None:
+    """Print the requirements that are not met, a line for each part, and one for each target that was missed."""
     print("=== summary")
+    print_unmet(unmet)
     for name, outcome in outcomes.items():
         result = "passed" if outcome["exit_code"] == 0 else f"FAILED with exit code {outcome['exit_code']}"
         met = sum(target["is_met"] for target in outcome["targets"])
@@ -75,15 +84,23 @@ def print_summary(outcomes: dict[str, dict[str, Any]]) -> None:
                 print(f"{'':10} MISSED {target['value']:.3g} {target['description']}")
 
 
+def print_unmet(unmet: list[str]) -> None:
+    """Print the requirements that are not met."""
+    for line in unmet:
+        print(f"warning: {line}; docs/gpu.md describes how to carry packages to this machine", flush=True)
+
+
 def main() -> None:
     """Run the parts."""
-    args = parse_args()
-    options = Options(args.device, args.images, args.out.resolve(), args.minutes * 60)
+    args, unmet = parse_args(), unmet_requirements()
+    print_unmet(unmet)
+    images = args.images and args.images.resolve()  # the parts run in the root of the repository
+    options = Options(args.device, images, args.out.resolve(), args.minutes * 60)
     outcomes: dict[str, dict[str, Any]] = {}
     for name in args.parts or PARTS:
-        outcomes[name] = run_part(name, options)
-        write_json(report_path("summary", options), {"parts": outcomes})
-    print_summary(outcomes)
+        outcomes[name] = launch_part(name, options)
+        write_json(report_path("summary", options), {"unmet_requirements": unmet, "parts": outcomes})
+    print_summary(outcomes, unmet)
     sys.exit(0 if all(outcome["exit_code"] == 0 for outcome in outcomes.values()) else 1)
 
 

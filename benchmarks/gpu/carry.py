@@ -9,29 +9,32 @@ Result:    <out>/wheels and, with `--labels`, <out>/films with `labels.csv`; at 
 import argparse
 import csv
 import random
-import re
+import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 
-ROOT = Path(__file__).parents[2]
+from benchmarks.gpu.limited import ROOT
+from benchmarks.gpu.requirements import project_requirements
+
 LABELS_NAME = "labels.csv"
 MAX_MEGABYTES, MAX_FILM_MEGABYTES = 64.0, 25.0
 ON_THE_MACHINE = ("torch", "torchvision", "numpy", "pillow", "matplotlib", "tqdm")
-"""What a machine for PyTorch has already, with pytest, its plugins, hypothesis and PyYAML, which webdataset needs."""
+"""What a machine for PyTorch has already, with pytest, its plugins, hypothesis and PyYAML, which webdataset needs.
+
+`python -m benchmarks.gpu` checks the versions there.
+"""
 _GLIBC = ("2_28", "2_27", "2_24", "2_17", "2_12", "2_5")
 _PLATFORMS = [f"manylinux_{version}_x86_64" for version in _GLIBC] + ["manylinux2014_x86_64", "manylinux1_x86_64"]
 
 
 def missing_packages() -> list[str]:
     """Return the requirements of this project that a machine for PyTorch lacks."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = {requirement: re.split(r"[\[<>=; ]", requirement)[0].lower() for requirement in project["dependencies"]}
-    return [requirement for requirement, name in names.items() if name not in ON_THE_MACHINE]
+    wanted = project_requirements()
+    return [str(requirement) for requirement in wanted if requirement.name.lower() not in ON_THE_MACHINE]
 
 
 def collect_wheels(folder: Path, packages: list[str]) -> None:
@@ -103,9 +106,8 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    """Collect, and print the sizes."""
-    args = parse_args()
+def collect(args: argparse.Namespace) -> None:
+    """Collect what the options ask for, and print the sizes; an error if it is too large."""
     collect_wheels(args.out / "wheels", [*missing_packages(), *args.also])
     if args.labels is not None:
         films = args.out / "films"
@@ -115,6 +117,16 @@ def main() -> None:
     print(f"{args.out}: {total:.1f} of {MAX_MEGABYTES:g} MB")
     if total > MAX_MEGABYTES:
         raise SystemExit("error: too large; use a smaller --film-megabytes or --size, or fewer packages")
+
+
+def main() -> None:
+    """Collect; after an error, the folder does not exist, so that the command can be repeated."""
+    args = parse_args()
+    try:
+        collect(args)
+    except BaseException:
+        shutil.rmtree(args.out, ignore_errors=True)
+        raise
 
 
 if __name__ == "__main__":

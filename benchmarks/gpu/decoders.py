@@ -7,6 +7,7 @@ Out: endless generators of the number of images in each batch.
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import import_module
 from itertools import cycle, islice
 from typing import Any
 
@@ -37,20 +38,20 @@ def decode_in_threads(films: Sequence[bytes], *, size: int, threads: int) -> Gen
             started.append(pool.submit(decode, list(islice(endless, CHUNK)), row))
 
 
-def find_nvjpeg(device: str) -> Decoder | None:
-    """Return the function that decodes JPEG on the GPU: that of torchcodec, or of torchvision; None without one."""
+def find_nvjpeg(device: str) -> tuple[Decoder | None, str]:
+    """Return a function that decodes JPEG on the GPU and the module that has it; or None and why there is none."""
     if device != "cuda":
-        return None
-    try:
-        from torchcodec.decoders import decode_jpeg  # since 0.16
-    except (ImportError, OSError, RuntimeError):  # missing, older, or built for another torch
-        from torchvision.io import decode_jpeg
-    try:
-        _decode(decode_jpeg, [simplejpeg.encode_jpeg(np.zeros((16, 16, 1), np.uint8), colorspace="GRAY")])
-    except RuntimeError as error:  # built without nvJPEG
-        print(f"nvJPEG is not available: {error}")
-        return None
-    return decode_jpeg
+        return None, "not available on the CPU"
+    film, reasons = simplejpeg.encode_jpeg(np.zeros((16, 16, 1), np.uint8), colorspace="GRAY"), []
+    for module in ("torchcodec.decoders", "torchvision.io"):  # torchcodec has it since 0.16
+        try:
+            decode_jpeg = import_module(module).decode_jpeg
+            _decode(decode_jpeg, [film])
+        except Exception as error:  # missing, older, built for another torch or without nvJPEG, other arguments
+            reasons.append(f"{module}: {error!r}")
+        else:
+            return decode_jpeg, module
+    return None, "; ".join(reasons)
 
 
 def decode_on_gpu(decode_jpeg: Decoder, films: Sequence[bytes]) -> Generator[int]:

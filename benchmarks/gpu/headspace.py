@@ -2,7 +2,7 @@
 
 Command:   python -m benchmarks.gpu.headspace [--device cuda]
 Method:    `benchmarks.headspace` in bf16 for each model, with and without `--compile`, each in a process of its own;
-           batches of 64, three rounds. What there is no time for is an error.
+           batches of 64, three rounds. A model that is not measured for lack of time is an error.
 Machine:   one CUDA GPU; with `--device cpu` a small model at 64 pixels, without compiling it.
 Result:    gpu-headspace-<device>.json: for each model the images per second of the loop and of the same loop on one
            cached batch, the fraction of time spent waiting, and the peak memory of the GPU.
@@ -83,7 +83,7 @@ def measure(options: Options, report: Report) -> None:
                 del target["is_met"]
                 target["description"] = f"{case.name}: {target['description']}"
                 report.add_targets([Target(**target)])
-            measured[case.name] = {name: result[name] for name in result if name not in ("machine", "versions")}
+            measured[case.name] = {key: result[key] for key in result if key not in ("machine", "versions")}
             report.add(models=measured)
 
 

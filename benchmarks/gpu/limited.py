@@ -2,7 +2,8 @@
 
 In: a command line and a number of seconds.
 Out: the exit code, and the last lines of the output.
-Invariant: nothing that the command started is left if it was given a process group of its own.
+Invariant: a command that takes too long is interrupted first, as by Ctrl-C, so that it can end what it has started in
+other sessions; of its own process group, if it was given one, nothing is left.
 """
 
 import os
@@ -20,6 +21,8 @@ from typing import IO
 ROOT = Path(__file__).parents[2]
 TIMED_OUT = 124
 """The exit code of `timeout`, too."""
+STOP_SECONDS = 10.0
+"""How long a command that was interrupted may take to end, before it is killed."""
 _TAIL_LINES = 60
 _READ_SECONDS = 5.0
 
@@ -33,13 +36,16 @@ class Ended:
     tail: tuple[str, ...]
 
 
-def run_limited(command: Sequence[str], *, seconds: float, own_group: bool = False) -> Ended:
-    """Run a command in the root of the repository, print its output, and kill it after some time.
+def run_limited(
+    command: Sequence[str], *, seconds: float, own_group: bool = False, stop_seconds: float = STOP_SECONDS
+) -> Ended:
+    """Run a command in the root of the repository, print its output, and end it after some time.
 
     Args:
         command: the command line.
         seconds: how long it may take.
         own_group: start a new process group, and kill it at the end.
+        stop_seconds: how long it may take to end once it was interrupted.
     """
     start, tail = time.monotonic(), deque[str](maxlen=_TAIL_LINES)
     process = subprocess.Popen(
@@ -58,12 +64,17 @@ def run_limited(command: Sequence[str], *, seconds: float, own_group: bool = Fal
     except subprocess.TimeoutExpired:
         exit_code = TIMED_OUT
     finally:
-        _kill(process, own_group=own_group)
+        _stop(process, own_group=own_group, seconds=stop_seconds)
     printer.join(_READ_SECONDS)
     return Ended(exit_code, time.monotonic() - start, tuple(tail))
 
 
-def _kill(process: "subprocess.Popen[str]", *, own_group: bool) -> None:
+def _stop(process: "subprocess.Popen[str]", *, own_group: bool, seconds: float) -> None:
+    """Interrupt a process that has not ended, and kill it if that does not help."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=seconds)
     with suppress(ProcessLookupError):
         if own_group:
             os.killpg(process.pid, signal.SIGKILL)

@@ -75,23 +75,19 @@ class Source:
 
 
 def open_sources(shards: Path, films: list[bytes], options: Options, *, size: int) -> dict[str, Source]:
-    """Return all sources at one size, by name."""
+    """Return the sources that decode on the CPU at one size, by name."""
     sources = {}
     for threads in SMALL_THREADS if options.is_small else [count for count in THREADS if count <= available_cores()]:
         ours = stream_batches(shards, options, threads=threads)
         decoder = decode_in_threads(films, size=size, threads=threads)
         sources[f"{OURS}, {threads}"] = Source(ours, BATCHES_AHEAD + 2)
         sources[f"{DECODER}, {threads}"] = Source(decoder, 2 * threads)
-    nvjpeg = find_nvjpeg(options.device)
-    if nvjpeg is not None:
-        sources[NVJPEG] = Source(decode_on_gpu(nvjpeg, films), 0)
     return sources
 
 
-def measure_size(shards: Path, options: Options, *, size: int) -> dict[str, Any]:
-    """Return the images per second, and the CPU time per image, of every source at one size."""
-    films, seconds = read_films(shards), SMALL_SECONDS if options.is_small else ROUND_SECONDS
-    sources = open_sources(shards, films, options, size=size)
+def measure_sources(sources: dict[str, Source], options: Options) -> dict[str, Any]:
+    """Return the images per second, and the CPU time per image, of every source in each round."""
+    seconds = SMALL_SECONDS if options.is_small else ROUND_SECONDS
     cpu_seconds: dict[str, list[float]] = {name: [] for name in sources}
     candidates: dict[str, Callable[[], float]] = {
         name: partial(source.images_per_second, seconds=seconds, cpu_seconds=cpu_seconds[name])
@@ -100,9 +96,32 @@ def measure_size(shards: Path, options: Options, *, size: int) -> dict[str, Any]
     speeds = run_rounds(candidates, num_rounds=NUM_ROUNDS)
     for source in sources.values():
         source.batches.close()
+    measured = {name: values[1:] for name, values in cpu_seconds.items()}  # without the warm-up
+    return {"images_per_second": speeds, "cpu_seconds_per_image": measured}
+
+
+def measure_size(shards: Path, films: list[bytes], options: Options, *, size: int) -> dict[str, Any]:
+    """Return the measurements of all sources on the CPU at one size, and how well they scale."""
+    result = measure_sources(open_sources(shards, films, options, size=size), options)
+    speeds = result["images_per_second"]
     print_table(speeds, unit=f"images per second at {size} pixels", reference=f"{OURS}, 1")
-    kilobytes = sum(map(len, films)) / len(films) / 1000
-    return {"images_per_second": speeds, "cpu_seconds_per_image": cpu_seconds, "kilobytes_per_film": kilobytes}
+    of_linear = {name: scaling(speeds, name) for name in (OURS, DECODER)}
+    return result | {"kilobytes_per_film": sum(map(len, films)) / len(films) / 1000, "of_linear": of_linear}
+
+
+def measure_nvjpeg(films: dict[int, list[bytes]], options: Options, report: Report) -> None:
+    """Report the speed of nvJPEG at each size, or why it was not measured; after the rest, because it may crash."""
+    decode_jpeg, where = find_nvjpeg(options.device)
+    measured: dict[str, Any] = {"found": where}
+    print(f"{NVJPEG}: {where}")
+    report.add(nvjpeg=measured)
+    if decode_jpeg is None:
+        return
+    for size in films:
+        result = measure_sources({NVJPEG: Source(decode_on_gpu(decode_jpeg, films[size]), 0)}, options)
+        print_table(result["images_per_second"], unit=f"images per second at {size} pixels", reference=NVJPEG)
+        measured[str(size)] = result
+        report.add(nvjpeg=measured)
 
 
 def scaling(speeds: dict[str, list[float]], name: str) -> dict[int, float]:
@@ -117,20 +136,19 @@ def scaling(speeds: dict[str, list[float]], name: str) -> dict[int, float]:
 def measure(options: Options, report: Report) -> None:
     """Measure both sizes, and report each as soon as it is measured."""
     measured: dict[str, Any] = {}
-    nvjpeg = find_nvjpeg(options.device)
-    report.add(nvjpeg="not available" if nvjpeg is None else nvjpeg.__module__)
+    films: dict[int, list[bytes]] = {}
     for size in SMALL_SIZES if options.is_small else SIZES:
         with tempfile.TemporaryDirectory() as folder:
             shards = write_set(Path(folder) / "set", options, size=size, num_hands=80 if options.is_small else 600)
-            result = measure_size(shards, options, size=size)
-        result["of_linear"] = {name: scaling(result["images_per_second"], name) for name in (OURS, DECODER)}
-        measured[str(size)] = result
+            films[size] = read_films(shards)
+            measured[str(size)] = measure_size(shards, films[size], options, size=size)
         report.add(sizes=measured)
-    of_linear = result["of_linear"][OURS]
+    of_linear = measured[str(size)]["of_linear"][OURS]
     threads = max(of_linear)
     if threads < max(THREADS) and not options.is_small:
         report.add_error(f"{max(THREADS)} threads were not measured: {available_cores()} cores")
     report.add_targets([Target(f"of linear with {threads} threads at {size} px", of_linear[threads], minimum=0.80)])
+    measure_nvjpeg(films, options, report)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class Report:
     Attributes:
         path: the file.
         contents: its contents, in plain JSON types.
-        errors: what went wrong; the part goes on with the rest.
+        errors: what went wrong; the part continues with the rest.
         deadline: the time of `time.monotonic` at which the part should have ended.
     """
 
@@ -112,6 +112,7 @@ def run_part(name: str, description: str | None, measure: Callable[[Options, Rep
     report = Report(report_path(name, options), time.monotonic() + options.seconds)
     report.add(part=name, **describe_machine(), **_describe_device(options.device))
     measure(options, report)
+    report.add(is_complete=True)
     sys.exit(1 if report.errors else 0)
 
 

@@ -11,6 +11,7 @@ import gc
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -31,8 +32,10 @@ from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
 NUM_HANDS, HAND_PIXELS = 8000, 256
 SMALL_NUM_HANDS, SMALL_PIXELS, SMALL_SECONDS = 40, 64, 0.5
 SMALL_MODEL = "shufflenet_v2_x0_5"
-SPARE_SECONDS = 45.0
+EVALUATION_SECONDS = 45.0
 """For the evaluation, and because a training slows down while others use the machine."""
+MAX_DIFFERENCE_MONTHS = 0.05
+"""Between the mean errors of a validation and an evaluation: TF32 rounds batches of a different shape differently."""
 MAX_EPOCHS = 300
 
 
@@ -53,7 +56,7 @@ def fitting_epochs(config: TrainConfig, *, seconds: float) -> int:
 
 def train(shards: Path, folder: Path, options: Options, report: Report) -> None:
     """Train for the time that is left, and report the metrics; an error if the training failed."""
-    seconds = SMALL_SECONDS if options.is_small else report.seconds_left - SPARE_SECONDS
+    seconds = SMALL_SECONDS if options.is_small else report.seconds_left - EVALUATION_SECONDS
     model = SMALL_MODEL if options.is_small else "auto"
     epochs = fitting_epochs(
         TrainConfig(train=(str(shards),), out=folder, model=model, device=options.device), seconds=seconds * 0.9
@@ -63,7 +66,7 @@ def train(shards: Path, folder: Path, options: Options, report: Report) -> None:
     argv = ["--train", str(shards), "--out", str(folder), "--model", model, "--device", options.device]
     log_every = "1" if options.is_small else "20"
     command = [sys.executable, "-m", "wds_bone.train", *argv, "--epochs", str(epochs), "--log-every", log_every]
-    ended = run_limited(command, seconds=report.seconds_left - SPARE_SECONDS / 2)
+    ended = run_limited(command, seconds=report.seconds_left - EVALUATION_SECONDS / 2)
     metrics = folder / "metrics.jsonl"
     lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
     report.add(epochs=epochs, train_seconds=ended.seconds, **summarize(lines), metrics=lines)
@@ -72,11 +75,12 @@ def train(shards: Path, folder: Path, options: Options, report: Report) -> None:
 
 
 def summarize(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the last validation, and medians over the steps."""
+    """Return the validation with the lowest error, that of `best.pt`, and medians over the steps."""
     steps = [line for line in lines if "loss" in line]
     names = ("images_per_second", "wait_fraction", "device_peak_bytes")
     medians = {name: median(line[name] for line in steps) for name in names if steps and name in steps[0]}
-    return medians | {"validation": next((line for line in reversed(lines) if "val_mae_months" in line), None)}
+    validations = [line for line in lines if "val_mae_months" in line]
+    return medians | {"validation": min(validations, key=lambda line: line["val_mae_months"], default=None)}
 
 
 def evaluate(shards: Path, run: Path, folder: Path, options: Options, report: Report) -> None:
@@ -88,6 +92,24 @@ def evaluate(shards: Path, run: Path, folder: Path, options: Options, report: Re
         report.add_error(f"wds-bone evaluate: exit code {ended.exit_code}: {' | '.join(ended.tail[-5:])}")
         return
     report.add(evaluation=json.loads((folder / "metrics.json").read_text()))
+    for error in compare(report.contents["validation"], report.contents["evaluation"], must_learn=not options.is_small):
+        report.add_error(error)
+
+
+def compare(validation: dict[str, Any], evaluation: dict[str, Any], *, must_learn: bool) -> Iterator[str]:
+    """Yield what is wrong with a training.
+
+    Args:
+        validation: the line of `metrics.jsonl` for the best validation.
+        evaluation: the `metrics.json` of the evaluation of the same checkpoint on the same samples.
+        must_learn: whether the model must be better than the best constant.
+    """
+    trained, evaluated = validation["val_mae_months"], evaluation["errors"]["all"]["mae_months"]
+    if not abs(evaluated - trained) <= MAX_DIFFERENCE_MONTHS:
+        yield f"the evaluation has a mean error of {evaluated:.3f} months, the validation one of {trained:.3f}"
+    constant = validation["constant_mae_months"]
+    if must_learn and not trained < constant:
+        yield f"the model has a mean error of {trained:.2f} months, the best constant one of {constant:.2f}"
 
 
 def measure(options: Options, report: Report) -> None:

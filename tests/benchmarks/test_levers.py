@@ -1,8 +1,22 @@
+import os
+import signal
+import sys
+import threading
+import time
 import tomllib
+from pathlib import Path
 
 import pytest
 
-from benchmarks.levers import BASE, LEVERS, format_table, rank_correlation
+from benchmarks.levers import (
+    BASE,
+    LEVERS,
+    format_table,
+    parse_arguments,
+    rank_correlation,
+    run_until_stopped,
+    settings_of,
+)
 from wds_bone.config_file import settings_as_toml
 from wds_bone.learn.settings import TrainConfig
 
@@ -11,9 +25,67 @@ PLANNED = tomllib.loads(LEVERS.read_text())
 
 @pytest.mark.parametrize("name", PLANNED["levers"])
 def test_a_lever_changes_settings_of_the_training(name: str):
-    settings = PLANNED["base"] | PLANNED["levers"][name]
+    settings = settings_of(PLANNED["levers"][name], PLANNED["base"])
     assert TrainConfig(**settings) != TrainConfig(**PLANNED["base"]) or name == BASE
     assert tomllib.loads(settings_as_toml(settings).decode()) == settings
+
+
+@pytest.mark.parametrize("name", PLANNED["levers"])
+def test_the_epochs_of_a_lever_follow_those_of_the_base(name: str):
+    short, long = (settings_of(PLANNED["levers"][name], PLANNED["base"] | {"epochs": epochs}) for epochs in (8, 24))
+    assert long["epochs"] == 3 * short["epochs"]
+
+
+def test_the_epochs_of_a_lever_are_a_multiple_of_those_of_the_base_and_at_least_one():
+    assert settings_of({"epochs_factor": 0.6, "seed": 1}, {"epochs": 24}) == {"epochs": 14, "seed": 1}
+    assert settings_of({"epochs_factor": 0.4, "seed": 1}, {"epochs": 1}) == {"epochs": 1, "seed": 1}
+
+
+def test_only_known_levers_can_be_chosen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(sys, "argv", ["levers", "--shards", "shards", "--only", "depeer"])
+    with pytest.raises(SystemExit):
+        parse_arguments(PLANNED["levers"])
+    assert "invalid choice: 'depeer'" in capsys.readouterr().err
+
+
+STOPPED_PROGRAM = """
+import os, signal, sys, time
+from pathlib import Path
+
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+ready, ended, code = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+ready.with_suffix(".new").write_text(str(os.getpgrp()))
+ready.with_suffix(".new").rename(ready)
+signal.sigtimedwait([signal.SIGTERM], 60)
+second = signal.sigtimedwait([signal.SIGTERM], 0.3)
+ended.write_text("twice" if second else "once")
+sys.exit(code)
+"""
+"""A training that takes a moment to save after a signal, and notes whether there was a second one."""
+
+
+@pytest.mark.parametrize(("own_code", "code"), [(3, 3), (0, 128 + signal.SIGTERM)])
+@pytest.mark.timeout(120)
+def test_a_signal_is_passed_on_once_and_the_end_of_the_training_awaited(tmp_path: Path, own_code: int, code: int):
+    ready, ended = tmp_path / "ready", tmp_path / "ended"
+
+    def stop_twice() -> None:
+        while not ready.exists():
+            time.sleep(0.01)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # so that a failure does not end the tests
+    try:
+        thread = threading.Thread(target=stop_twice, daemon=True)
+        thread.start()
+        assert run_until_stopped([sys.executable, "-c", STOPPED_PROGRAM, str(ready), str(ended), str(own_code)]) == code
+        thread.join(timeout=60)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.read_text() == "once"
+    assert int(ready.read_text()) != os.getpgrp()
 
 
 def test_the_table_begins_with_the_best_lever_and_shows_what_is_known():

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from benchmarks.perturbations import (
     PERTURBATIONS,
@@ -32,6 +33,14 @@ def test_a_film_changes_in_the_same_way_in_any_batch_and_keeps_its_shape(name: s
     assert together.shape == image.shape
     assert not torch.equal(together, image)
     assert torch.equal(together[1:2], change(image[1:2]))
+
+
+@pytest.mark.parametrize("name", sorted({*PERTURBATIONS} - {"white frame"}))
+def test_the_bars_of_a_letterbox_remain_black(name: str):
+    image = F.pad(films(), (16, 16, 0, 0))
+    changed = PERTURBATIONS[name](image)
+    assert changed[..., :16].max() == changed[..., -16:].max() == 0
+    assert not torch.equal(changed, image)
 
 
 def test_a_stretch_puts_the_percentiles_at_black_and_white():

@@ -34,7 +34,13 @@ def test_running_out_of_memory_on_the_cpu_is_reported_too(allocate):
 
 @pytest.mark.fault("E2")
 @pytest.mark.parametrize(
-    "text", ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling it"]
+    "text",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling it",
+        "CUDA driver error: out of memory",
+        "NCCL error: unhandled cuda error\nLast error:\nCuda failure 2 'out of memory'",
+    ],
 )
 def test_running_out_of_memory_in_a_library_of_the_device_is_reported_too(text: str):
     with pytest.raises(WdsBoneError, match="memory of the cuda device"), memory_errors("cuda", got="", do=""):

@@ -29,14 +29,6 @@ def test_a_launched_process_trains_and_evaluates_like_one_without_a_launcher(sha
     assert (report / "metrics.json").exists()
 
 
-def test_synchronized_batch_norms_train(shards: Path, tmp_path: Path) -> None:
-    plain, synchronized = (
-        losses_of(shards, tmp_path / value, "--set", f"sync_batch_norm={value}", "--max-steps", "5")
-        for value in ("false", "true")
-    )
-    assert synchronized == pytest.approx(plain, rel=1e-2)
-
-
 def test_a_launched_process_resumes(shards: Path, tmp_path: Path) -> None:
     whole = losses_of(shards, tmp_path / "whole")
     losses_of(shards, tmp_path / "parts", "--max-steps", "5")

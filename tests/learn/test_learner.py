@@ -4,9 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from tests.learn.runs import open_run, train_argv
-from wds_bone.learn.learner import target_of
+from tests.learn.runs import SINGLE_RANK, open_run, train_argv, write_small_set
+from wds_bone.errors import ConfigError
+from wds_bone.learn.learner import Learner, build_learner, target_of
+from wds_bone.learn.run import Run
 
 
 def test_the_target_holds_the_mean_and_standard_deviation_of_the_training_ages():
@@ -30,3 +33,26 @@ def test_the_new_layers_of_a_run_have_the_full_rate(shards: Path, tmp_path: Path
     factors = {id(parameter): group["rate_factor"] for group in groups for parameter in group["params"]}
     full = {name for name, parameter in model.named_parameters() if factors[id(parameter)] == 1.0}
     assert full == {"backbone.fc.weight", "backbone.fc.bias", "gender.weight", "head.1.weight", "head.1.bias"}
+
+
+def learner_of(run: Run, ages_months: NDArray[np.float32]) -> Learner:
+    """Return the learner of a run for other ages."""
+    preprocessing = run.learner.preprocessing
+    return build_learner(
+        run.learner.model, run.recipe.config, SINGLE_RANK, preprocessing=preprocessing, ages_months=ages_months
+    )
+
+
+@pytest.mark.parametrize("bins", ["0", "31"])
+def test_a_distribution_is_refused_for_ages_that_it_does_not_cover(bins: str, tmp_path: Path):
+    shards = write_small_set(tmp_path / "shards")
+    skewed = np.array([100.0] * 99 + [200.0], np.float32)
+    with open_run(train_argv(shards, tmp_path / "run", "--set", f"age_bins={bins}")) as run:
+        assert learner_of(run, skewed[92:]).target.mean_months == 112.5
+        if bins == "0":
+            assert learner_of(run, skewed).target.mean_months == 101.0
+            return
+        with pytest.raises(ConfigError, match="the ages of 1 training samples") as refused:
+            learner_of(run, skewed)
+    assert refused.value.got == "100.0 to 200.0 months"
+    assert "age_bins=0" in str(refused.value.do)

@@ -39,6 +39,7 @@ def copied_state(run: Run) -> dict[str, Any]:
     }
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("model", ["shufflenet_v2_x0_5", "convnext_tiny"])
 def test_a_step_never_makes_the_host_wait_for_the_device(model: str, shards: Path, tmp_path: Path) -> None:
     with open_run(argv_of(shards, tmp_path / "run", "--model", model), ranks=RANKS) as run:

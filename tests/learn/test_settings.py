@@ -116,7 +116,7 @@ def test_the_flags_are_exactly_the_documented_ones(capsys: pytest.CaptureFixture
         ("--set clip_norm", "-1"),
         ("--set loss_beta_months", "-1"),
         ("--set patience", "0"),
-        ("--set age_bins", "1"),
+        ("--set age_bins", "24"),
         ("--set rare_ages", "1.5"),
         ("--set first_layer_rate", "2"),
         ("--set first_layer_rate", "0"),

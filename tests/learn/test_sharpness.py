@@ -1,4 +1,4 @@
-"""Training, validation and prediction show a model films of the same sharpness."""
+"""Films that training only moves are as sharp as those in validation and prediction."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -72,7 +72,7 @@ def sharpness_in_evaluation(run: Run, image: Tensor) -> Tensor:
     return measuring.predict_months(image, torch.zeros(len(image)))
 
 
-def test_a_model_sees_the_same_sharpness_in_training_and_afterwards(run: Run):
+def test_moved_films_are_as_sharp_as_films_in_place_are_afterwards(run: Run):
     image = films_with_texture(200)
     training, evaluation = sharpness_in_training(run, image), sharpness_in_evaluation(run, image)
     assert training.mean().item() == pytest.approx(evaluation.mean().item(), rel=0.03)

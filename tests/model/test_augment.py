@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from wds_bone.model.augment import Ranges, augment, uniform_draws
 from wds_bone.model.exposure import BRIGHT
-from wds_bone.model.preprocess import Preprocessing
+from wds_bone.model.preprocess import OLD_NORMALIZATION, Preprocessing
 from wds_bone.shards.manifest import ImageFormat
 
 RANGES = Ranges(
@@ -51,7 +51,7 @@ def test_a_sample_is_augmented_the_same_way_in_any_batch(positions: list[int], i
     together = augment(image, position, preprocessing=SQUARE, seed=seed, ranges=RANGES)[index]
     row = slice(index, index + 1)
     alone = augment(image[row], position[row], preprocessing=SQUARE, seed=seed, ranges=RANGES)[0]
-    torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
+    assert torch.equal(together, alone)
 
 
 @given(seed=st.integers(0, (1 << 31) - 1), position=st.integers(0, 1 << 40))
@@ -87,6 +87,40 @@ def test_training_without_changes_sees_exactly_what_evaluation_sees():
     torch.testing.assert_close(augmented, SQUARE.to_input(image), atol=1e-5, rtol=0)
 
 
+def test_changes_of_the_geometry_and_quality_are_those_of_any_normalization():
+    """A benchmark moves films of older checkpoints, whose normalization does not change the exposure."""
+    image, old = random_images(3), Preprocessing(SQUARE.image_format, 24, 24, normalization=OLD_NORMALIZATION)
+    augmented = augment(image, torch.arange(3), preprocessing=old, seed=1, ranges=Ranges(flip=True, noise=1e-9))
+    evaluated = old.to_input(image)
+    for film, as_is in zip(augmented, evaluated, strict=True):
+        assert min((film - as_is).abs().max(), (film - as_is.flip(2)).abs().max()) < 1e-5
+
+
+def films_with_marker(num: int) -> torch.Tensor:
+    """Return dark films with a bright center and a white marker at their border, uint8 (num, 1, 24, 24)."""
+    films = random_images(num) // 4
+    films[..., 6:18, 6:18] += 60
+    films[..., :3, 2:8] = 255
+    return films
+
+
+@pytest.mark.parametrize("ranges", [Ranges(), Ranges(gamma=1e-9)], ids=["no tones", "tones"])
+def test_markers_at_the_border_are_as_bright_in_training_as_in_evaluation(ranges: Ranges):
+    image = films_with_marker(3)
+    evaluated = SQUARE.to_input(image)
+    assert evaluated[..., 1, 4].min() > evaluated[..., 3:-3, 3:-3].max() + 0.2
+    augmented = augment(image, torch.arange(3), preprocessing=SQUARE, seed=1, ranges=ranges)
+    torch.testing.assert_close(augmented, evaluated, atol=1e-5, rtol=0)
+
+
+def test_each_end_is_saturated_in_half_of_the_samples():
+    image = films_with_marker(1).expand(300, 1, 24, 24)
+    ranges = Ranges(saturation=0.1)
+    marker = augment(image, torch.arange(300), preprocessing=SQUARE, seed=1, ranges=ranges)[:, 0, 1, 4]
+    is_whole = marker > SQUARE.to_input(image[:1])[0, 0, 1, 4] - 0.05
+    assert 110 < int(is_whole.sum()) < 190
+
+
 def test_half_of_the_samples_are_mirrored_and_not_changed_otherwise():
     image = random_images(1).expand(200, 1, 24, 24)
     ranges = Ranges(flip=True)
@@ -109,7 +143,7 @@ def test_rotation_does_not_distort_images_that_are_not_square():
 
 
 def test_changes_of_the_exposure_stay_within_their_ranges():
-    half_bright = torch.zeros(500, 1, 20, 20, dtype=torch.uint8)
+    half_bright = torch.full((500, 1, 20, 20), 10, dtype=torch.uint8)
     half_bright[..., 10:] = 200
     ranges = Ranges(contrast=0.2, brightness=0.1, gamma=0.5)
     augmented = augment(half_bright, torch.arange(500), preprocessing=stored(20, 20), seed=1, ranges=ranges)

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from benchmarks.perturbations import (
+    as_jpeg,
     framed,
     inverted,
     offset,
@@ -16,7 +18,17 @@ from benchmarks.perturbations import (
     with_contrast,
     with_gamma,
 )
-from wds_bone.model.exposure import BRIGHT, BRIGHTEST, MIDDLE, count_grays, normalize_tones, quantile_of
+from wds_bone.images.read import letterbox
+from wds_bone.model.exposure import (
+    BRIGHT,
+    BRIGHTEST,
+    MIDDLE,
+    count_grays,
+    find_film,
+    median_of,
+    normalize_tones,
+    quantile_of,
+)
 from wds_bone.phantom import draw_hand, synthetic_hands
 
 SIZE = 96
@@ -55,7 +67,7 @@ def with_marker(image: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("change", "limit"),
     [
-        (partial(stretched, low=1, high=99), 0.02),
+        (partial(stretched, low=1, high=99), 0.03),
         (partial(stretched, low=5, high=95), 0.04),
         (partial(with_gamma, gamma=0.7), 0.08),
         (partial(with_gamma, gamma=1.4), 0.08),
@@ -73,6 +85,48 @@ def with_marker(image: Tensor) -> Tensor:
 )
 def test_a_different_exposure_hardly_changes_the_input(films: Tensor, change: Callable[[Tensor], Tensor], limit: float):
     assert change_of_input(films, change(films)) < limit
+
+
+def letterboxed(narrow: Tensor) -> Tensor:
+    """Return narrow films as a shard stores them: between black bars, as JPEG."""
+    return as_jpeg(torch.from_numpy(np.stack([letterbox(film, SIZE) for film in narrow[:, 0].numpy()]))[:, None], 95)
+
+
+@pytest.mark.parametrize("width", [32, 56, 80])
+@pytest.mark.parametrize(
+    ("change", "limit"),
+    [
+        (inverted, 0.03),
+        (partial(offset, fraction=0.07), 0.04),
+        (partial(with_contrast, factor=0.5), 0.07),
+        (partial(with_brightness, factor=1.2), 0.04),
+        (partial(with_gamma, gamma=0.7), 0.08),
+    ],
+)
+def test_a_film_between_black_bars_is_normalized_without_them(
+    films: Tensor, width: int, change: Callable[[Tensor], Tensor], limit: float
+):
+    left = (SIZE - width) // 2
+    narrow = films[..., left : left + width]
+    stored, changed = letterboxed(narrow), letterboxed(change(narrow))
+    before, after = normalize_tones(stored), normalize_tones(changed)
+    assert ((after - before)[INNER].abs().mean() / before[INNER].std()).item() < limit
+    assert after[..., : max(1, left - 8)].abs().max() == 0
+    inside = normalize_tones(narrow)
+    assert (before[..., left : left + width] - inside).abs().mean() < 0.05
+
+
+def test_bars_are_found_next_to_any_film_and_below_frames(films: Tensor):
+    wide = torch.zeros(4, 1, 96, 128, dtype=torch.uint8)
+    wide[..., 16:112] = films
+    dark = wide // 8
+    framed_bars = wide.clone()
+    framed_bars[..., :4, :] = 255
+    for image in (wide, dark, framed_bars, wide.transpose(2, 3)):
+        is_film = find_film(image)
+        is_film = is_film if image.shape[3] == 128 else is_film.transpose(2, 3)
+        assert is_film[..., 16:112].all()
+        assert is_film[..., :16].max() == is_film[..., 112:].max() == 0
 
 
 def test_different_hands_remain_different(films: Tensor):
@@ -107,6 +161,16 @@ def test_changes_of_the_normalized_tones_are_a_power_a_factor_and_a_summand(film
     torch.testing.assert_close(normalize_tones(inverted(films), changes), expected, atol=0.02, rtol=0)
 
 
+def test_pixels_that_no_quantile_counts_are_saturated_only_where_others_are(films: Tensor):
+    """Markers are at the border, which is not counted, and are brighter than the rest."""
+    image = with_marker(films // 2)
+    evaluated = normalize_tones(image)
+    changes = torch.tensor([[0.0, 0.0, 1.0, 1.0, 0.0], [0.0, 0.02, 1.0, 1.0, 0.0]])
+    changed = normalize_tones(image[:1].expand(2, -1, -1, -1), changes)
+    assert torch.equal(changed[0], evaluated[0])
+    assert changed[1].max() < evaluated[0].max()
+
+
 def test_saturation_is_that_of_a_stretch(films: Tensor):
     changes = torch.tensor([[0.05, 0.05, 1.0, 1.0, 0.0]]).expand(4, 5)
     saturated = normalize_tones(films, changes)
@@ -120,13 +184,21 @@ def test_saturation_is_that_of_a_stretch(films: Tensor):
 def test_grays_are_counted_in_the_middle_only():
     image = torch.full((2, 1, 40, 60), 9, dtype=torch.uint8)
     image[..., 10:30, 15:45] = 200
-    counts = count_grays(image, 0.5)
-    assert counts[:, 200].tolist() == [1.0, 1.0]
-    assert count_grays(image, 1.0)[0, [9, 200]].tolist() == [0.75, 0.25]
+    everywhere = torch.ones_like(image)
+    assert count_grays(image, everywhere, 0.5)[:, 200].tolist() == [600, 600]
+    assert count_grays(image, everywhere, 1.0)[0, [9, 200]].tolist() == [1800, 600]
+    assert count_grays(image, (image > 9).to(torch.uint8), 1.0)[0, [9, 200]].tolist() == [0, 600]
+
+
+def test_the_median_of_an_even_number_of_pixels_is_the_upper_one():
+    counts = torch.zeros(2, 256, dtype=torch.int32)
+    counts[0, :20] = 1
+    counts[1, [10, 20, 30]] = 1
+    assert median_of(counts).flatten().tolist() == [10, 20]
 
 
 def test_quantiles_are_gray_values_that_occur():
-    counts = torch.zeros(1, 256)
-    counts[0, [10, 20, 30]] = torch.tensor([0.2, 0.5, 0.3])
+    counts = torch.zeros(1, 256, dtype=torch.int32)
+    counts[0, [10, 20, 30]] = torch.tensor([2, 5, 3], dtype=torch.int32)
     grays = torch.arange(256.0)[None]
     assert [quantile_of(grays, counts, part).item() for part in (0.1, 0.2, 0.21, 0.7, 1.0)] == [10, 10, 20, 20, 30]

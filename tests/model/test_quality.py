@@ -52,6 +52,14 @@ def test_local_contrast_scales_details_and_keeps_flat_parts():
     assert (change_local_contrast(detail, torch.ones(3)).std() / detail.std()).item() == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.parametrize(("height", "width"), [(100, 100), (100, 80), (36, 44)])
+def test_local_contrast_treats_all_sides_of_an_image_alike(height: int, width: int):
+    image = images(height=height, width=width)
+    changed = change_local_contrast(image, torch.ones(3))
+    mirrored = change_local_contrast(image.flip(2, 3), torch.ones(3)).flip(2, 3)
+    torch.testing.assert_close(mirrored, changed, atol=1e-5, rtol=0)
+
+
 def test_noise_has_its_standard_deviation_and_differs_between_places():
     flat = torch.zeros(2, 1, 64, 64)
     noise = add_noise(flat, torch.tensor([0.1, 0.1]), torch.tensor([0.2, 0.999999]))
@@ -66,6 +74,13 @@ def test_compression_is_that_of_a_jpeg_file(quality: int):
     theirs = as_jpeg(image.to(torch.uint8), quality).float()
     assert (ours - theirs).abs().mean() < 0.7  # theirs is rounded to whole gray values
     assert (ours - image).abs().mean() > 1.0
+
+
+def test_compression_rounds_an_image_in_the_same_way_in_any_batch():
+    image, loss = images(40, height=100, width=100), torch.linspace(1.0, 90.0, 40)
+    together = compress(image, loss)
+    for part in (slice(0, 1), slice(3, 20), slice(39, 40)):
+        assert torch.equal(compress(image[part], loss[part]), together[part])
 
 
 def test_a_box_is_erased_where_it_is_and_nowhere_else():

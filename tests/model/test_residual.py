@@ -30,6 +30,13 @@ def test_squeeze_and_excitation_adds_weights():
     assert num_weights(plain) < num_weights(squeezed) < 1.1 * num_weights(plain)
 
 
+@pytest.mark.parametrize("width", [1, 4])
+def test_a_narrow_network_has_an_excitation_too(width: int):
+    backbone = build_residual(f"residual-{width}x11-s2-se", num_features=5)
+    assert all(weight.numel() for weight in backbone.parameters())
+    assert backbone(torch.rand(2, 3, 32, 32)).shape == (2, 5)
+
+
 def test_the_width_and_depth_of_resnet18_give_its_size():
     ours = num_weights(build_residual("residual-64x2222-s4", num_features=1000))
     assert ours == pytest.approx(num_weights(resnet18()), rel=0.01)

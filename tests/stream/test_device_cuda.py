@@ -1,8 +1,12 @@
 """Test that batches arrive on a CUDA device as they are on the CPU, however far behind the device is."""
 
+import gc
+from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +15,10 @@ from torch import Tensor
 from tests.cuda import DEVICE, ON_CUDA
 from tests.sample_sets import write_set
 from wds_bone import BoneAgeStream
+from wds_bone.stream import stream as stream_module
 from wds_bone.stream.batch import Batch
+from wds_bone.stream.lookup import look_up
+from wds_bone.stream.pipeline import batch_pipeline
 
 pytestmark = ON_CUDA
 BEHIND_CYCLES = 20_000_000
@@ -20,8 +27,8 @@ BEHIND_CYCLES = 20_000_000
 
 @pytest.fixture(scope="module")
 def larger_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 training samples of 128 x 128 pixels: each batch is larger than what the allocator keeps for small tensors."""
-    return write_set(tmp_path_factory.mktemp("larger") / "shards", size=128, train=[30, 30])
+    """60 training samples of 320 x 320 pixels: batches are too large for the memory that small tensors share."""
+    return write_set(tmp_path_factory.mktemp("larger") / "shards", size=320, train=[30, 30])
 
 
 def stream_of(shards: Path, device: torch.device | str, *, threads: int = 2) -> BoneAgeStream:
@@ -70,16 +77,52 @@ def digest_of(batch: Batch) -> Tensor:
     return torch.stack([(pixels * weights).sum(), batch.position.sum(), batch.age_months.sum().long()])
 
 
-def test_batches_are_loaded_into_page_locked_memory_and_a_loop_never_waits_for_a_copy(larger_shards: Path) -> None:
+def test_batches_are_loaded_into_page_locked_memory(larger_shards: Path) -> None:
+    with stream_of(larger_shards, DEVICE) as stream:
+        (request,) = look_up([stream._geometry.plan(0, 16)], stream._selection)
+        tensors = stream._loader.batch(request).tensors()
+        assert {name: tensor.is_pinned() for name, tensor in tensors.items()} == dict.fromkeys(tensors, True)
+
+
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
+def test_a_loop_never_waits_for_a_copy(larger_shards: Path) -> None:
     with stream_of(larger_shards, DEVICE) as stream:
         loop = stream.endless()
         next(loop)
         torch.cuda.set_sync_debug_mode("error")
         try:
-            for _ in range(2):  # not up to the end of the epoch, where the stream reads its count of wrong weights
+            for _ in range(8):  # beyond the end of an epoch, where the stream copies its count of wrong weights
                 next(loop)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+def test_no_batch_waits_for_what_the_device_computes_not_even_the_last_one_of_an_epoch(larger_shards: Path) -> None:
+    with stream_of(larger_shards, DEVICE) as stream:
+        loop, has_waited = stream.endless(), []
+        for _ in range(16):  # four epochs
+            torch.cuda._sleep(10 * BEHIND_CYCLES)  # type: ignore[no-untyped-call]
+            computed = torch.cuda.current_stream().record_event()
+            next(loop)
+            has_waited.append(computed.query())
+            computed.synchronize()
+    assert not any(has_waited[8:])  # the first ones allocate memory, which waits too
+
+
+def test_a_wrong_weight_is_reported_when_the_next_epoch_begins(
+    larger_shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any, **settings: Any) -> Iterator[Any]:
+        for plan, batch in batch_pipeline(*args, **settings):
+            yield plan, replace(batch, weight=batch.weight * (plan.start != 16))
+
+    monkeypatch.setattr(stream_module, "batch_pipeline", broken)
+    with stream_of(larger_shards, DEVICE) as stream:
+        loop = stream.endless()
+        for _ in range(4):
+            next(loop)
+        with pytest.raises(RuntimeError, match="up to position 64, the pipeline delivered 16 wrong weights"):
+            next(loop)
 
 
 def test_a_state_that_is_saved_on_the_device_continues_on_the_cpu(larger_shards: Path) -> None:
@@ -93,8 +136,10 @@ def test_a_state_that_is_saved_on_the_device_continues_on_the_cpu(larger_shards:
 
 def test_a_loop_that_is_dropped_gives_its_memory_back(larger_shards: Path) -> None:
     torch.cuda.synchronize()
+    gc.collect()
     before = torch.cuda.memory_allocated()
     with stream_of(larger_shards, DEVICE) as stream:
         next(iter(stream))
     torch.cuda.synchronize()
+    gc.collect()
     assert torch.cuda.memory_allocated() == before

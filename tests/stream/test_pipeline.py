@@ -20,7 +20,7 @@ from wds_bone.stream.load import Loader
 from wds_bone.stream.lookup import look_up
 from wds_bone.stream.memory import PixelMemory
 from wds_bone.stream.order import Order
-from wds_bone.stream.pipeline import batch_pipeline
+from wds_bone.stream.pipeline import Delivery, batch_pipeline
 from wds_bone.stream.plan import BatchGeometry
 from wds_bone.stream.reader import SampleReader
 from wds_bone.stream.selection import Selection, select_shards
@@ -140,3 +140,79 @@ def test_a_stage_that_loses_repeats_or_reorders_batches_or_samples_is_detected(
         pytest.raises(RuntimeError, match="delivered|ended" if is_endless else message),
     ):
         list(islice(stream.endless(), 6) if is_endless else stream)
+
+
+@pytest.fixture
+def deferred(tiny_shards: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BoneAgeStream]:
+    """A stream that counts wrong weights as on a device; that of the sample at position 19 is wrong."""
+
+    def broken(*args: Any, **settings: Any) -> Iterator[Any]:
+        for plan, batch in batch_pipeline(*args, **settings):
+            yield with_weight((plan, batch), 3, 0.0) if plan.start == 16 else (plan, batch)
+
+    monkeypatch.setattr(stream_module, "batch_pipeline", broken)
+    monkeypatch.setattr(stream_module, "Delivery", lambda selection, **_: Delivery(selection, is_deferred=True))
+    with BoneAgeStream(tiny_shards, split="train", batch_size=ROWS, threads=1) as stream:
+        yield stream
+
+
+WRONG = "up to position {}, the pipeline delivered 1 wrong weights"
+
+
+def test_on_a_device_a_wrong_weight_is_reported_when_the_next_epoch_begins(deferred: BoneAgeStream):
+    loop = deferred.endless()
+    for _ in range(5):
+        next(loop)
+    with pytest.raises(RuntimeError, match=WRONG.format(40)):
+        next(loop)
+    deferred.close()  # an error is raised once
+
+
+def test_on_a_device_a_wrong_weight_is_reported_when_the_loop_over_an_epoch_ends(deferred: BoneAgeStream):
+    with pytest.raises(RuntimeError, match=WRONG.format(40)):
+        list(deferred)
+
+
+def test_on_a_device_no_state_is_saved_after_an_epoch_with_a_wrong_weight(deferred: BoneAgeStream):
+    list(islice(deferred.endless(), 5))
+    with pytest.raises(RuntimeError, match=WRONG.format(40)):
+        deferred.state_dict()
+
+
+@pytest.mark.parametrize("num_batches", [3, 4, 5])
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda stream: stream.close(),
+        lambda stream: stream.__exit__(None, None, None),
+        lambda stream: stream.set_epoch(1),
+        lambda stream: next(iter(stream)),
+        lambda stream: next(stream.endless()),
+    ],
+    ids=["closed", "left", "moved", "another loop", "another endless loop"],
+)
+def test_on_a_device_a_wrong_weight_is_reported_however_a_loop_is_given_up(
+    end: Callable[[BoneAgeStream], object], num_batches: int, deferred: BoneAgeStream
+):
+    loop = deferred.endless()
+    for _ in range(num_batches):
+        next(loop)
+    with pytest.raises(RuntimeError, match=WRONG.format(8 * num_batches)):
+        end(deferred)
+    deferred.close()
+
+
+def test_an_error_in_the_loop_is_not_replaced_by_that_of_a_wrong_weight(deferred: BoneAgeStream):
+    quotients = (1 / (24 - int(batch.position[0])) for batch in deferred)
+    with pytest.raises(ZeroDivisionError), deferred:
+        list(quotients)
+    with pytest.raises(RuntimeError, match=WRONG.format(32)):
+        deferred.close()
+
+
+def test_on_a_device_right_weights_are_no_error(tiny_shards: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stream_module, "Delivery", lambda selection, **_: Delivery(selection, is_deferred=True))
+    with BoneAgeStream(tiny_shards, split="train", batch_size=16, threads=1) as stream:
+        assert [len(list(stream)) for _ in range(2)] == [3, 3]
+        assert stream.state_dict() is not None
+        assert len(list(islice(stream.endless(), 7))) == 7

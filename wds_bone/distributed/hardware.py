@@ -25,7 +25,14 @@ from wds_bone.stream.settings import available_cores
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 
-_LAYER_NORMED = ("convnext", "maxvit", "swin", "vit")
+# Families of torchvision and timm whose blocks have layer norms; building a model to look for them can take seconds.
+_LAYER_NORMED = (
+    *("aimv2", "beit", "caformer", "cait", "coat", "convformer", "convit", "convnext", "crossvit", "csatv2", "davit"),
+    *("deit", "edgenext", "efficientformer_", "efficientvim", "eva", "flexivit", "focalnet", "gcvit", "gmixer"),
+    *("gmlp", "hiera", "mambaout", "maxvit", "maxxvit", "mixer", "mobilevit_", "mvitv2", "naflexvit", "nest", "pit"),
+    *("poolformer", "pvt", "qwen3_vit", "rdnet", "sam2_hiera", "samvit", "sequencer2d", "swin", "test_convnext"),
+    *("test_vit", "tiny_vit", "tnt", "twins", "vit", "volo", "xcit"),
+)
 _CPU_BF16 = ("amx_bf16", "avx512_bf16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -24,7 +24,9 @@ _OUT_OF_MEMORY = (
     "not enough memory",
     "Unable to allocate",
     "Cannot allocate memory",
-    "CUDA error: out of memory",  # page-locked memory, or what the driver and NCCL need
+    "CUDA error: out of memory",  # page-locked memory
+    "CUDA driver error: out of memory",
+    "Cuda failure 2 'out of memory'",  # NCCL
     "STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN allocate their handles themselves
 )
 

@@ -101,7 +101,7 @@ class Ranks:
     def share_bytes(self, content: bytes | None) -> bytes:
         """Return the content of the first rank, which must not be empty; the others need no access to its disk."""
         given = bytearray(content or b"")
-        if self.world_size > 1:
+        if not self.is_alone:
             num_bytes = torch.tensor(len(given))
             dist.broadcast(num_bytes, src=0)
             given = given if self.is_first else bytearray(int(num_bytes.item()))

@@ -123,7 +123,7 @@ def load_own_checkpoint(path: Path | None, provenance: dict[str, Any], ranks: Ra
     contents = load_checkpoint(path)
     _refuse_for_inference(contents, path)
     refuse_other_run(contents, provenance, where=str(path))
-    if ranks.world_size > 1:
+    if not ranks.is_alone:
         ranks.share_bytes(read_whole(path))
     return contents
 

@@ -20,6 +20,7 @@ from wds_bone.distributed.hardware import (
 )
 from wds_bone.errors import ConfigError
 from wds_bone.model.augment import Ranges
+from wds_bone.model.loss import SMALLEST_NUM_BINS
 from wds_bone.model.model import Fusion
 from wds_bone.paths import PathText, ShardsText
 from wds_bone.remote.settings import RemoteOptions, check_cache, check_hosts
@@ -215,7 +216,7 @@ class TrainConfig:
     )
     augment_gamma: float = option("maximum change in gamma, as a fraction", default=0.25, min=0, flag=False)
     augment_saturation: float = option(
-        "maximum fraction of the pixels that become black, and of those that become white",
+        "maximum fraction of the pixels that become black, and of those that become white; each in half of the images",
         default=0.05,
         min=0,
         below=0.5,
@@ -248,8 +249,9 @@ class TrainConfig:
         _check_folds(self)
         _check_shuffle(self)
         _check_sizes(self)
-        if self.age_bins == 1:
-            raise invalid_setting(self, "age_bins", "0, or at least 2", problem="always gives the same age")
+        if 0 < self.age_bins < SMALLEST_NUM_BINS:
+            expected = f"0, or at least {SMALLEST_NUM_BINS}"
+            raise invalid_setting(self, "age_bins", expected, problem="is too coarse for a distribution over ages")
         random = [setting_name(TrainConfig, name) for name in ("dropout", "drop_path") if getattr(self, name)]
         if self.freeze_backbone and random:
             raise ConfigError(

@@ -55,7 +55,7 @@ def augment(image: Tensor, position: Tensor, *, preprocessing: Preprocessing, se
     signed = 2.0 * draws - 1.0
     aspect = preprocessing.width / preprocessing.height
     moves = _moves(draws[:, 0] < 0.5, signed[:, 1:5], ranges, aspect=aspect)
-    tones = _tones(signed[:, 5:8], draws[:, 8:10], ranges)
+    tones = _tones(signed[:, 5:10], ranges)
     return _change_quality(preprocessing.to_input(image, moves, tones), draws[:, 10:], ranges)
 
 
@@ -87,11 +87,16 @@ def _moves(mirrored: Tensor, signed: Tensor, ranges: Ranges, *, aspect: float) -
     return affine_maps(angle, zoom, aspect=aspect, direction=direction, shift=signed[:, 2:4] * (2.0 * ranges.shift))
 
 
-def _tones(signed: Tensor, draws: Tensor, ranges: Ranges) -> Tensor:
-    """Return the changes of the exposure, float32 (B, 5), for `normalize_tones`."""
+def _tones(signed: Tensor, ranges: Ranges) -> Tensor | None:
+    """Return the changes of the exposure, float32 (B, 5), for `normalize_tones`; None if all are turned off.
+
+    Half of the images are not saturated, as in evaluation, which would otherwise be an extreme case.
+    """
+    if not (ranges.contrast or ranges.brightness or ranges.gamma or ranges.saturation):
+        return None
     power = (signed[:, 0:1] * math.log1p(ranges.gamma)).exp()
     factor, summand = 1.0 + signed[:, 1:2] * ranges.contrast, signed[:, 2:3] * ranges.brightness
-    return torch.cat([draws * ranges.saturation, power, factor, summand], 1)
+    return torch.cat([signed[:, 3:5].clamp_min(0.0) * ranges.saturation, power, factor, summand], 1)
 
 
 def _change_quality(image: Tensor, draws: Tensor, ranges: Ranges) -> Tensor:

@@ -3,7 +3,7 @@
 In: uint8 images (B, 1, H, W), in which a hand is in the middle.
 Out: float32 images; air is 0, soft tissue and bone are around 0.6 to 1.
 Invariant: positive contrast, brightness, gamma, a stretch that saturates the brightest and the darkest pixels, a
-negative, a frame, markers and single pixels hardly change what a film becomes.
+negative, a frame, markers, single pixels and the bars of a letterbox hardly change what a film becomes.
 
 Three tones define the curve: a dark quantile of the film without its border, and the median and a bright quantile of
 its center, which the hand fills. An affine map and a power put them where they belong. This is the standardization by
@@ -22,6 +22,8 @@ DARK_QUANTILE, MIDDLE_QUANTILE, BRIGHT_QUANTILE = 0.03, 0.5, 0.85
 MIDDLE, BRIGHT, BRIGHTEST = 0.56, 0.8, 1.5
 """What the median and the bright quantile of the center become, and the limit for brighter pixels."""
 SMALLEST_POWER, LARGEST_POWER = 0.4, 2.5
+BAR_FRACTION = 32
+"""How many times darker than the brightest pixel the bars are; JPEG compression brightens them next to the film."""
 GRID_SIDE_PIXELS = 128
 NUM_GRAYS = 256
 
@@ -32,41 +34,55 @@ def normalize_tones(image: Tensor, changes: Tensor | None = None) -> Tensor:
     Args:
         image: uint8 (B, 1, H, W).
         changes: float32 (B, 5), by which training changes the exposure; None changes nothing. The first two are the
-            fractions of the pixels that are saturated before the tones are measured, the darkest and the brightest. The
-            others are the power, the factor and the summand that are applied to the normalized tones.
+            fractions of the pixels that are saturated before the tones are measured, the darkest and the brightest; 0
+            saturates none. The others are the power, the factor and the summand that are applied to the normalized
+            tones.
 
     Returns:
         float32 (B, 1, H, W); an image of a single gray value becomes black.
     """
-    film, hand = (count_grays(image, fraction) for fraction in (FILM_FRACTION, HAND_FRACTION))
-    is_negative = _median(hand) < _median(film)
+    is_film = find_film(image)
+    film, hand = (count_grays(image, is_film, fraction) for fraction in (FILM_FRACTION, HAND_FRACTION))
+    is_negative = median_of(hand) < median_of(film)
+    image = image ^ (is_film * (255 * is_negative[..., None, None]).to(torch.uint8))  # the bars are black in any case
     film, hand = (torch.where(is_negative, counts.flip(1), counts) for counts in (film, hand))
     grays = torch.linspace(0.0, 1.0, NUM_GRAYS, device=image.device).expand(len(image), -1)
     if changes is not None:
-        grays = _saturate(grays, film, changes[:, 0:1], 1.0 - changes[:, 1:2])
+        grays = _saturate(grays, film, changes[:, 0:1], changes[:, 1:2])
     curves = _normalize(grays, film, hand)
     if changes is not None:
         curves = curves.pow(changes[:, 2:3]) * changes[:, 3:4] + changes[:, 4:5]
-    return _look_up(torch.where(is_negative, curves.flip(1), curves), image)
+    return _look_up(curves, image)
 
 
-def count_grays(image: Tensor, fraction: float) -> Tensor:
-    """Return how often each gray value occurs in the middle of images, as parts of 1, float32 (B, NUM_GRAYS).
+def find_film(image: Tensor) -> Tensor:
+    """Return 1 for pixels that are not in black bars, such as those of a letterbox, otherwise 0, uint8 (B, 1, H, W).
+
+    Rows and columns belong to a bar if they are black in their middle, without what is at the border of the image.
+
+    Args:
+        image: uint8 (B, 1, H, W).
+    """
+    rows = _middle(image, 3, FILM_FRACTION).amax(3, keepdim=True)
+    columns = _middle(image, 2, FILM_FRACTION).amax(2, keepdim=True)
+    black = rows.amax(2, keepdim=True) // BAR_FRACTION
+    return (rows > black).to(torch.uint8) * (columns > black).to(torch.uint8)
+
+
+def count_grays(image: Tensor, is_film: Tensor, fraction: float) -> Tensor:
+    """Return how often each gray value occurs in the film in the middle of images, int32 (B, NUM_GRAYS).
 
     At most 128 x 128 pixels are counted.
 
     Args:
         image: uint8 (B, 1, H, W).
+        is_film: uint8 (B, 1, H, W), 1 for pixels that are counted, otherwise 0.
         fraction: the part of each side that is counted.
     """
-    top, left = (round(side * (1.0 - fraction) / 2.0) for side in image.shape[2:])
-    middle = image[..., top : image.shape[2] - top, left : image.shape[3] - left]
-    down, across = (-(-side // GRID_SIDE_PIXELS) for side in middle.shape[2:])
-    grays = middle[..., ::down, ::across].flatten(1).long()
+    grays, counted = (_grid(_middle(_middle(part, 2, fraction), 3, fraction)) for part in (image, is_film))
     # Whole numbers, because a sum of floats would depend on its order, which is not fixed on CUDA.
     counts = torch.zeros(len(image), NUM_GRAYS, dtype=torch.int32, device=image.device)
-    counts.scatter_add_(1, grays, torch.ones_like(grays, dtype=torch.int32))
-    return counts / grays.shape[1]
+    return counts.scatter_add_(1, grays.long(), counted.int())
 
 
 def quantile_of(grays: Tensor, counts: Tensor, quantile: Tensor | float) -> Tensor:
@@ -74,21 +90,43 @@ def quantile_of(grays: Tensor, counts: Tensor, quantile: Tensor | float) -> Tens
 
     Args:
         grays: float32 (B, NUM_GRAYS), not falling.
-        counts: float32 (B, NUM_GRAYS), how often they occur, as parts of 1.
+        counts: int32 (B, NUM_GRAYS), how often they occur.
         quantile: the part of the pixels, for all images or (B, 1).
     """
-    index = (counts.cumsum(1) < quantile - 1e-5).sum(1, keepdim=True)
+    sums = counts.cumsum(1)
+    index = (sums < quantile * sums[:, -1:] - 0.01).sum(1, keepdim=True)  # a hundredth of a pixel, for the rounding
     return grays.gather(1, index.clamp_max(NUM_GRAYS - 1))
 
 
-def _median(counts: Tensor) -> Tensor:
-    """Return the median gray value as a number from 0 to 255, (B, 1); the upper one if two are in the middle."""
-    return (counts.cumsum(1) <= 0.5).sum(1, keepdim=True)
+def median_of(counts: Tensor) -> Tensor:
+    """Return the median gray value as a number from 0 to 255, int64 (B, 1); the upper one if two are in the middle.
+
+    Args:
+        counts: int32 (B, NUM_GRAYS), how often gray values occur.
+    """
+    sums = counts.cumsum(1)
+    return (2 * sums <= sums[:, -1:]).sum(1, keepdim=True)
+
+
+def _middle(image: Tensor, dim: int, fraction: float) -> Tensor:
+    """Return the middle part of images along one dimension."""
+    start = round(image.shape[dim] * (1.0 - fraction) / 2.0)
+    return image.narrow(dim, start, image.shape[dim] - 2 * start)
+
+
+def _grid(image: Tensor) -> Tensor:
+    """Return a grid of at most GRID_SIDE_PIXELS per side of the pixels of images, (B, pixels)."""
+    down, across = (-(-side // GRID_SIDE_PIXELS) for side in image.shape[2:])
+    return image[..., ::down, ::across].flatten(1)
 
 
 def _saturate(grays: Tensor, counts: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return the gray values after what is outside two quantiles was saturated, as a stretch does."""
-    return grays.clamp(quantile_of(grays, counts, low), quantile_of(grays, counts, high))
+    """Return the gray values after parts of the pixels were saturated, as a stretch does.
+
+    If the part of the brightest is 0, none is: pixels that are not counted may be brighter than those that are.
+    """
+    brightest = torch.where(high > 0.0, quantile_of(grays, counts, 1.0 - high), 1.0)
+    return grays.clamp(quantile_of(grays, counts, low), brightest)
 
 
 def _look_up(curves: Tensor, image: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Out: a scalar.
 Invariant: each sample contributes in proportion to its weight, whatever else is in its batch, so padding has no effect.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from wds_bone.model.model import expected_age
+from wds_bone.model.model import HIGHEST_BIN, LOWEST_BIN, expected_age
 
 LABEL_SD = 0.15
 """The standard deviation of the label distribution, relative to that of the ages: about six months, which is how far
 the readings of experts are apart."""
+SMALLEST_NUM_BINS = 1 + math.ceil((HIGHEST_BIN - LOWEST_BIN) / (2.0 * LABEL_SD))
+"""With ages more than two of these deviations apart, the expectation of a label distribution would not be the age."""
 DENSITY_SD_MONTHS, LARGEST_RARITY = 6, 4.0
 
 

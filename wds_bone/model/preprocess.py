@@ -20,7 +20,7 @@ from wds_bone.shards.manifest import ImageFormat
 
 NORMALIZATION, OLD_NORMALIZATION = "center-tones", "min-p99"
 """The names of the rules in `normalize_tones`, for new models, and in `normalize_exposure`, for checkpoints up to
-version 0.3.0; checkpoints with another normalization are refused."""
+version 0.2.0; checkpoints with another normalization are refused."""
 BRIGHT_QUANTILE = 0.99
 GRID_SIDE_PIXELS = 64
 SMALLEST_SIDE_PIXELS = 32

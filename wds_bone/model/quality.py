@@ -50,8 +50,8 @@ def change_local_contrast(image: Tensor, strength: Tensor) -> Tensor:
         image: float32 (B, 1, H, W).
         strength: float32 (B,); 1 doubles the differences, negative numbers weaken them.
     """
-    size = -(-max(image.shape[2:]) // LOCAL_FRACTION)
-    means = F.avg_pool2d(image, size, ceil_mode=True)
+    height, width = (max(1, round(side * LOCAL_FRACTION / max(image.shape[2:]))) for side in image.shape[2:])
+    means = F.adaptive_avg_pool2d(image, (height, width))
     means = F.interpolate(means, image.shape[2:], mode="bilinear", align_corners=False)
     return torch.lerp(means, image, 1.0 + _each(strength))
 
@@ -73,6 +73,9 @@ def add_noise(image: Tensor, sd: Tensor, place: Tensor) -> Tensor:
 def compress(image: Tensor, loss: Tensor) -> Tensor:
     """Lose what JPEG compression loses: round the coefficients of the cosine transforms of 8 x 8 blocks.
 
+    They are computed in float64, so that the order of their sums, which depends on the batch, does not decide a
+    rounding.
+
     Args:
         image: float32 (B, 1, H, W).
         loss: float32 (B,), 100 minus the quality, 0 to 99.
@@ -81,9 +84,10 @@ def compress(image: Tensor, loss: Tensor) -> Tensor:
     padded = F.pad(image * GRAYS_PER_UNIT - 128.0, (0, -width % 8, 0, -height % 8), mode="replicate")
     steps = _quantization_steps(100.0 - loss)
     cosines = _cosine_transform(image.device)
-    blocks = padded.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)  # (B, 1, rows, columns, 8, 8)
-    coefficients = ((cosines @ blocks @ cosines.T) / steps).round() * steps
-    decoded = (cosines.T @ coefficients @ cosines).transpose(3, 4).flatten(4, 5).flatten(2, 3)
+    rows, columns = padded.shape[2] // 8, padded.shape[3] // 8
+    blocks = padded.reshape(-1, 1, rows, 8, columns, 8).transpose(3, 4)  # (B, 1, rows, columns, 8, 8)
+    coefficients = ((blocks.flatten(4).double() @ cosines.T) / steps).round() * steps
+    decoded = (coefficients @ cosines).float().view(blocks.shape).transpose(3, 4).flatten(4, 5).flatten(2, 3)
     compressed = (decoded[..., :height, :width] + 128.0) / GRAYS_PER_UNIT
     return torch.where(_each(loss) > 0.0, compressed, image)
 
@@ -110,17 +114,19 @@ def _is_inside(length: Tensor, place: Tensor, num_pixels: int) -> Tensor:
 
 
 def _quantization_steps(quality: Tensor) -> Tensor:
-    """Return the quantization tables of libjpeg, float32 (B, 1, 1, 1, 8, 8)."""
+    """Return the quantization tables of libjpeg, float32 (B, 1, 1, 1, 64)."""
     percent = torch.where(quality < 50.0, 5000.0 / quality, 200.0 - 2.0 * quality)[:, None, None]
     steps = (_luminance(quality.device) * percent / 100.0).round().clamp(1.0, 255.0)
-    return steps[:, None, None, None]
+    return steps.flatten(1)[:, None, None, None]
 
 
+@lru_cache(maxsize=1)
 def _cosine_transform(device: torch.device) -> Tensor:
-    """Return the orthonormal cosine transform of 8 values, float32 (8, 8)."""
-    frequencies, places = torch.arange(8, device=device)[:, None], torch.arange(8, device=device)
+    """Return the orthonormal cosine transform of 8 x 8 values, float64 (64, 64)."""
+    frequencies, places = torch.arange(8, dtype=torch.float64)[:, None], torch.arange(8)
     cosines = torch.cos((2 * places + 1) * frequencies * (math.pi / 16)) / 2.0
-    return torch.cat([cosines[:1] * math.sqrt(0.5), cosines[1:]])
+    cosines[0] *= math.sqrt(0.5)
+    return torch.kron(cosines, cosines).to(device)
 
 
 @lru_cache(maxsize=1)  # a copy to a GPU would wait for the steps before

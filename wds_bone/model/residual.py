@@ -28,7 +28,7 @@ class ResidualBlock(nn.Module):
         layers = [*_convolve(before, after, stride=stride), nn.ReLU(inplace=True), *_convolve(after, after)]
         nn.init.zeros_(layers[-1].weight)  # type: ignore[arg-type]  # each block begins as its shortcut
         if has_squeeze:
-            layers.append(SqueezeExcitation(after, after // SQUEEZE))
+            layers.append(SqueezeExcitation(after, max(1, after // SQUEEZE)))
         self.body = nn.Sequential(*layers)
         self.shortcut = nn.Identity() if before == after else nn.Sequential(*_project(before, after, stride=stride))
         self.activation = nn.ReLU(inplace=True)

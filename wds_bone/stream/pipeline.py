@@ -11,6 +11,7 @@ arrive with their plans.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -46,23 +47,46 @@ def batch_pipeline(
     )
 
 
-class Delivery:
-    """Compares every key and weight that one loop hands out with its plan; a difference is a bug of a stage.
+@dataclass(frozen=True)
+class _Count:
+    """A number of wrong weights on its way to the host.
 
-    Keys are on the host. Wrong weights on a device are counted there, and the count is read once per epoch, because
-    reading it waits for the device.
+    Attributes:
+        number: int64 scalar; on the host if the device is CUDA.
+        stop: the position up to which weights were counted.
+        copied: recorded once `number` has arrived from a CUDA device; None for other devices.
     """
 
-    def __init__(self, selection: Selection) -> None:
-        self._selection = selection
-        self._num_wrong: Tensor | int = 0
+    number: Tensor
+    stop: int
+    copied: torch.cuda.Event | None
+
+
+class Delivery:
+    """Compares every key and weight that a loop hands out with its plan; a difference is a bug of a stage.
+
+    Keys are on the host. Wrong weights on a device are counted there. The count is copied to the host at the end of
+    each epoch, and read when the next batch is due or at `finish`, so that no batch waits for what the device computes.
+
+    Args:
+        selection: the shards and the table of their samples.
+        is_deferred: count wrong weights on their device, instead of reading them at once.
+    """
+
+    def __init__(self, selection: Selection, *, is_deferred: bool) -> None:
+        self._selection, self._is_deferred = selection, is_deferred
+        self._num_wrong: Tensor | None = None
+        self._stop = 0
+        self._copy: _Count | None = None
 
     def check(self, delivered: Planned | None, *, position: int) -> Planned:
         """Return the plan and the batch that are due at `position`.
 
         Raises:
-            RuntimeError: if a batch or a sample is missing, repeated or reordered, or has a wrong weight.
+            RuntimeError: if a batch or a sample is missing, repeated or reordered, or has a wrong weight; on a device,
+                if one of an earlier epoch had.
         """
+        self.check_copied()
         if delivered is None:
             raise RuntimeError(f"the pipeline ended at position {position}")
         plan, batch = delivered
@@ -75,19 +99,60 @@ class Delivery:
         self._check_weights(plan, batch)
         return plan, batch
 
+    def check_copied(self) -> None:
+        """Check the weights up to the last end of an epoch, if that was not done yet.
+
+        Raises:
+            RuntimeError: if some were wrong.
+        """
+        copy, self._copy = self._copy, None
+        if copy is None:
+            return
+        if copy.copied is not None:
+            copy.copied.synchronize()
+        num_wrong = int(copy.number)
+        if num_wrong:
+            self._num_wrong = None  # an error is raised once
+        _refuse_wrong(num_wrong, stop=copy.stop)
+
+    def finish(self) -> None:
+        """Check the weights of all batches so far; called when the loop has ended or been given up.
+
+        Raises:
+            RuntimeError: if some were wrong.
+        """
+        self._start_copy()
+        self._num_wrong = None
+        self.check_copied()
+
     def _check_weights(self, plan: BatchPlan, batch: Batch) -> None:
         num_samples, weight = len(plan.samples), batch.weight
-        if weight.device.type == "cpu":
-            self._num_wrong = int(np.count_nonzero(weight.numpy() != (np.arange(len(weight)) < num_samples)))
-        else:
-            self._num_wrong += (weight[:num_samples] != 1).sum() + weight[num_samples:].count_nonzero()
-            ends_epoch = plan.stop // self._selection.num_samples > plan.start // self._selection.num_samples
-            if weight.is_meta or not ends_epoch:
-                return
-        if self._num_wrong:
-            raise RuntimeError(
-                f"up to position {plan.stop}, the pipeline delivered {int(self._num_wrong)} wrong weights"
-            )
+        if not self._is_deferred:
+            is_sample = np.arange(len(weight)) < num_samples
+            _refuse_wrong(int(np.count_nonzero(weight.numpy() != is_sample)), stop=plan.stop)
+        elif not weight.is_meta:
+            num_wrong = (weight[:num_samples] != 1).sum() + weight[num_samples:].count_nonzero()
+            self._num_wrong = num_wrong if self._num_wrong is None else self._num_wrong + num_wrong
+            self._stop = plan.stop
+            if plan.stop // self._selection.num_samples > plan.start // self._selection.num_samples:
+                self._start_copy()
+
+    def _start_copy(self) -> None:
+        """Start to copy the count to the host; it may be read once the device has computed it."""
+        number = self._num_wrong
+        if number is None:
+            return
+        copied: torch.cuda.Event | None = None
+        if number.is_cuda:
+            stream = torch.cuda.current_stream(number.device)
+            number = number.to("cpu", non_blocking=True)
+            copied = stream.record_event()
+        self._copy = _Count(number, self._stop, copied)
+
+
+def _refuse_wrong(num_wrong: int, *, stop: int) -> None:
+    if num_wrong:
+        raise RuntimeError(f"up to position {stop}, the pipeline delivered {num_wrong} wrong weights")
 
 
 def _difference(got: list[str], expected: list[str]) -> str:

@@ -141,6 +141,7 @@ class BoneAgeStream(IterableDataset[Batch]):
         self._process, self._closed = os.getpid(), False
         self._continues = False  # whether a state was loaded after the last loop
         self._num_moves = 0  # loops started and positions set; a loop fails once the stream has moved
+        self._delivery = Delivery(self._selection, is_deferred=self._device.type != "cpu")
 
     @property
     def num_samples(self) -> int:
@@ -218,6 +219,7 @@ class BoneAgeStream(IterableDataset[Batch]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position and what the order depends on, in plain JSON types."""
+        self._delivery.check_copied()  # no state is saved after an epoch with wrong weights
         return self._order.state_at(self.position)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -234,10 +236,13 @@ class BoneAgeStream(IterableDataset[Batch]):
         return self._selection.transfer + self._storage.counters()
 
     def close(self) -> None:
-        """Stop the threads and close the files; a loop that continues raises an error."""
-        self._closed = True
-        self._loader.stop()
-        self._storage.close()
+        """Stop the threads and close the files; a loop that continues raises an error.
+
+        Raises:
+            RuntimeError: if the last loop handed out wrong weights that no batch after them reported; this is a bug.
+        """
+        self._stop()
+        self._delivery.finish()
 
     def __enter__(self) -> Self:
         return self
@@ -245,10 +250,17 @@ class BoneAgeStream(IterableDataset[Batch]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._stop()
+        if error is None:  # a device that has failed could not tell
+            self._delivery.finish()
 
     def __reduce__(self) -> NoReturn:
         raise _process_error()
+
+    def _stop(self) -> None:
+        self._closed = True
+        self._loader.stop()
+        self._storage.close()
 
     def _hand_out(self, *, is_endless: bool) -> Iterator[Batch]:
         """Yield batches; the position advances before each one is yielded.
@@ -259,14 +271,15 @@ class BoneAgeStream(IterableDataset[Batch]):
         num_moves, end = self._num_moves, None if is_endless else self._epoch_of(position)[1]
         plan = partial(self._geometry.endless if is_endless else self._geometry.epoch, position)
         pipeline = iter(batch_pipeline(plan, self._selection, self._loader, threads=self._threads, device=self._device))
-        delivery = Delivery(self._selection)
         while position != end:
             self._check_not_moved(num_moves)
-            planned, batch = delivery.check(self._next(pipeline), position=position)
+            planned, batch = self._delivery.check(self._next(pipeline), position=position)
             self.position = position = planned.stop
             yield batch
-        if num_moves == self._num_moves and not self._closed and self._next(pipeline) is not None:
-            raise RuntimeError(f"the pipeline continued after the end of the epoch at position {end}")
+        if num_moves == self._num_moves and not self._closed:
+            self._delivery.finish()
+            if self._next(pipeline) is not None:
+                raise RuntimeError(f"the pipeline continued after the end of the epoch at position {end}")
 
     def _start_loop(self, *, is_endless: bool) -> int:
         """Go to the position where a new loop begins, and return it."""
@@ -289,6 +302,7 @@ class BoneAgeStream(IterableDataset[Batch]):
         return start, start + self.num_samples
 
     def _move_to(self, position: int) -> None:
+        self._delivery.finish()
         self._num_moves += 1
         self._continues = False
         self.position = position
