@@ -24,7 +24,7 @@ from wds_bone.distributed.memory import memory_errors
 from wds_bone.distributed.ranks import Ranks
 from wds_bone.errors import ConfigError, WdsBoneError
 from wds_bone.inference.calibration import Calibration
-from wds_bone.inference.ensemble import Ensemble, Member
+from wds_bone.inference.ensemble import Ensemble, Member, without_weights
 from wds_bone.inference.predictions import Predictions
 from wds_bone.inference.predictor import restore_predictor
 from wds_bone.inference.rows import FAILED_NAME, write_failures
@@ -83,7 +83,8 @@ def _held_out_predictions(
         return pool_predictions(folds), ()
     ranks = Ranks(device=pick_device(config.device))
     with memory_errors(ranks.device, **config.batching.memory_setting(ranks.device)):
-        member = Member(restore_predictor(contents, device=ranks.device), path=str(config.checkpoint))
+        predictor = restore_predictor(contents, device=ranks.device)
+        member = Member(predictor, path=str(config.checkpoint), contents=without_weights(contents))
     labeled = predict_samples(
         Ensemble((member,)), config.samples, batching=config.batching, ranks=ranks, interruption=interruption
     )

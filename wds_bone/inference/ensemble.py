@@ -170,8 +170,13 @@ def _load_member(path: Path, *, device: torch.device | str, views: Views) -> Mem
     whole = read_whole(path)  # once, so that the digest is that of the weights even if the file is being replaced
     contents = read_checkpoint(io.BytesIO(whole), where=str(path))
     predictor = restore_predictor(contents, device=device, views=views)
-    rest = {name: value for name, value in contents.items() if name not in _WEIGHTS}
-    return Member(predictor, _calibration_of(contents, path), str(path), hashlib.sha256(whole).hexdigest(), rest)
+    sha256, rest = hashlib.sha256(whole).hexdigest(), without_weights(contents)
+    return Member(predictor, _calibration_of(contents, path), str(path), sha256, rest)
+
+
+def without_weights(contents: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what describes a model in the contents of a checkpoint."""
+    return {name: value for name, value in contents.items() if name not in _WEIGHTS}
 
 
 def _calibration_of(contents: dict[str, Any], path: Path) -> Calibration | None:
