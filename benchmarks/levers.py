@@ -79,16 +79,20 @@ def train(folder: Path, shards: str, settings: dict[str, Any]) -> None:
 def run_until_stopped(command: list[str]) -> int:
     """Run a command to its end, pass signals on to it, and return its exit code, which is never 0 after a signal."""
     received: list[int] = []
+    started: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        if started and not received:
+            started[0].send_signal(number)
+        received.append(number)
+
+    handled = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, pass_on) for number in handled}
     # `timeout` and terminals signal a whole group, and a second signal would end the training before it has saved.
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
-
-        def pass_on(number: int, _frame: FrameType | None) -> None:
-            if not received:
-                process.send_signal(number)
-            received.append(number)
-
-        heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-        previous = {number: signal.signal(number, pass_on) for number in heeded}
+        if received:  # before there was a process to pass it on to
+            process.send_signal(received[0])
+        started.append(process)
         code = process.wait()
     for number, handler in previous.items():
         signal.signal(number, handler)

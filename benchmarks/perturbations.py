@@ -113,7 +113,10 @@ def inverted(image: Tensor) -> Tensor:
 
 
 def within_film(image: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the films changed, except for rows and columns that are black."""
+    """Return the films changed, except for rows and columns that are black.
+
+    They are the bars of a letterbox, or black air at the border of a film: `find_film` cannot tell them apart, either.
+    """
     is_bright = image > BAR_GRAY
     return torch.where(is_bright.any(2, keepdim=True) & is_bright.any(3, keepdim=True), change(image), image)
 

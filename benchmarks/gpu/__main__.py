@@ -9,6 +9,7 @@ Result:    gpu-<part>-<device>.json and gpu-summary-<device>.json in `--out`. Th
 
 import argparse
 import json
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from benchmarks.gpu.requirements import unmet_requirements
 
 PARTS = ("tests", "headspace", "loader", "train")
 MAX_MINUTES = 8.0
-SPARE_SECONDS = 15.0
+SPARE_SECONDS = 30.0
 """A part should have ended this long before it is interrupted."""
 
 
@@ -46,8 +47,9 @@ def launch_part(name: str, options: Options) -> dict[str, Any]:
     print(f"=== {name}", flush=True)
     inner = replace(options, seconds=max(1.0, options.seconds - SPARE_SECONDS))
     command = [sys.executable, "-u", "-m", f"benchmarks.gpu.{name}", *inner.argv()]
-    # A part needs some of this time to stop its own commands.
-    ended = run_limited(command, seconds=options.seconds, own_group=True, stop_seconds=1.5 * STOP_SECONDS)
+    stop_seconds = 1.5 * STOP_SECONDS  # a part needs some of this time to stop its own commands
+    seconds = max(1.0, options.seconds - stop_seconds)
+    ended = run_limited(command, seconds=seconds, own_group=True, stop_seconds=stop_seconds)
     return add_ending(path, ended, seconds=options.seconds)
 
 
@@ -92,6 +94,8 @@ def print_unmet(unmet: list[str]) -> None:
 
 def main() -> None:
     """Run the parts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's job in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the parts are interrupted by it, and inherit this
     args, unmet = parse_args(), unmet_requirements()
     print_unmet(unmet)
     images = args.images and args.images.resolve()  # the parts run in the root of the repository

@@ -3,7 +3,7 @@
 In: a command line and a number of seconds.
 Out: the exit code, and the last lines of the output.
 Invariant: a command that takes too long is interrupted first, as by Ctrl-C, so that it can end what it has started in
-other sessions; of its own process group, if it was given one, nothing is left.
+other sessions. Nothing is left of its own process group, if it was given one.
 """
 
 import os

@@ -2,8 +2,8 @@
 
 In: `pyproject.toml`, and what is installed.
 Out: the requirements, and a line for each that is not met.
-Invariant: only the standard library and `packaging` are imported, which pytest needs, so that what else is missing can
-be said.
+Invariant: only the standard library and `packaging` are imported, which pytest needs, so that it can name
+everything else that is missing.
 """
 
 import importlib.metadata

@@ -34,8 +34,8 @@ SMALL_NUM_HANDS, SMALL_PIXELS, SMALL_SECONDS = 40, 64, 0.5
 SMALL_MODEL = "shufflenet_v2_x0_5"
 EVALUATION_SECONDS = 45.0
 """For the evaluation, and because a training slows down while others use the machine."""
-MAX_DIFFERENCE_MONTHS = 0.05
-"""Between the mean errors of a validation and an evaluation: TF32 rounds batches of a different shape differently."""
+MAX_DIFFERENCE_MONTHS = 0.3
+"""Between the mean errors of a validation, which may be in bf16, and an evaluation, which is in fp32."""
 MAX_EPOCHS = 300
 
 

@@ -72,7 +72,7 @@ def test_a_command_that_fails_gives_its_exit_code_and_the_end_of_its_output() ->
     assert sorted(ended.tail) == ["first", "second"]
 
 
-def test_of_the_process_group_of_a_command_nothing_is_left(tmp_path: Path) -> None:
+def test_nothing_is_left_of_the_process_group_of_a_command(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
@@ -89,9 +89,9 @@ def test_of_the_process_group_of_a_command_nothing_is_left(tmp_path: Path) -> No
 def test_a_command_that_takes_too_long_is_interrupted_and_then_killed(action: str, tail: tuple[str, ...]) -> None:
     """Interrupted, a test ends the processes that it launched, which have sessions of their own."""
     endless = f"trap '{action}' INT; while true; do sleep 0.05; done"
-    ended = run_limited(["bash", "-c", endless], seconds=1, stop_seconds=20 if action else 0.5)
+    ended = run_limited(["bash", "-c", endless], seconds=5, stop_seconds=20 if action else 0.5)
     assert (ended.exit_code, ended.tail) == (TIMED_OUT, tail)
-    assert ended.seconds < 20
+    assert ended.seconds < 25
 
 
 def test_a_part_that_is_killed_keeps_what_it_measured_and_its_error(tmp_path: Path) -> None:
@@ -161,9 +161,9 @@ def test_the_validation_of_the_best_checkpoint_is_reported() -> None:
 @pytest.mark.parametrize(
     ("trained", "evaluated", "must_learn", "errors"),
     [
-        (9.0, 9.001, True, []),
+        (9.0, 9.2, True, []),
         (31.0, 31.0, False, []),
-        (9.0, 9.2, True, ["the evaluation has a mean error of 9.200 months, the validation one of 9.000"]),
+        (9.0, 9.4, True, ["the evaluation has a mean error of 9.400 months, the validation one of 9.000"]),
         (31.0, 31.0, True, ["the model has a mean error of 31.00 months, the best constant one of 30.00"]),
         (float("nan"), 9.0, True, ["the evaluation", "the model"]),
     ],

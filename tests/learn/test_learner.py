@@ -52,7 +52,7 @@ def test_a_distribution_is_refused_for_ages_that_it_does_not_cover(bins: str, tm
         if bins == "0":
             assert learner_of(run, skewed).target.mean_months == 101.0
             return
-        with pytest.raises(ConfigError, match="the ages of 1 training samples") as refused:
+        with pytest.raises(ConfigError, match="no bin covers the ages of 1 of 100 training samples") as refused:
             learner_of(run, skewed)
     assert refused.value.got == "100.0 to 200.0 months"
     assert "age_bins=0" in str(refused.value.do)

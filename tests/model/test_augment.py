@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wds_bone.model.augment import Ranges, augment, uniform_draws
+from wds_bone.model.augment import Ranges, _tones, augment, uniform_draws
 from wds_bone.model.exposure import BRIGHT
 from wds_bone.model.preprocess import OLD_NORMALIZATION, Preprocessing
 from wds_bone.shards.manifest import ImageFormat
@@ -114,6 +114,14 @@ def test_markers_at_the_border_are_as_bright_in_training_as_in_evaluation(ranges
 
 
 def test_each_end_is_saturated_in_half_of_the_samples():
+    changes = _tones(2.0 * uniform_draws(1, torch.arange(300), num_draws=5) - 1.0, Ranges(saturation=0.1))
+    assert changes is not None
+    assert changes[:, :2].max() <= 0.1
+    for is_saturated in (changes[:, :2] > 0.0).T:
+        assert 110 < int(is_saturated.sum()) < 190
+
+
+def test_the_marker_keeps_its_brightness_where_the_bright_end_is_not_saturated():
     image = films_with_marker(1).expand(300, 1, 24, 24)
     ranges = Ranges(saturation=0.1)
     marker = augment(image, torch.arange(300), preprocessing=SQUARE, seed=1, ranges=ranges)[:, 0, 1, 4]

@@ -6,6 +6,7 @@ Invariant: what is refused could not have run; what passes may still run out of 
 """
 
 from functools import partial
+from itertools import groupby, islice
 
 import torch
 
@@ -66,7 +67,8 @@ def _first_sizes(recipe: Recipe, preprocessing: Preprocessing) -> list[Preproces
     """Return the first two sizes of images that grow; none if they do not.
 
     A model for a single size fails at the first, and one for multiples of 8, 16 or 32 pixels at one of them, unless the
-    run is so short that it leaves sizes out. To try all sizes would take up to a minute.
+    run is so short that it leaves sizes out. Trying all sizes would take up to a minute.
     """
     steps = range(recipe.num_steps if recipe.config.first_size < 1.0 else 0)
-    return list(dict.fromkeys(preprocessing.reduced(image_fraction(step, recipe)) for step in steps))[:2]
+    sizes = (preprocessing.reduced(image_fraction(step, recipe)) for step in steps)
+    return [size for size, _ in islice(groupby(sizes), 2)]  # they never shrink

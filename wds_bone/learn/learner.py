@@ -110,7 +110,7 @@ def refuse_far_ages(ages_months: NDArray[np.float32], target: Target) -> None:
     is_far = (ages_months < lowest) | (ages_months > highest)
     if is_far.any():
         raise ConfigError(
-            f"--set age_bins: the ages of {np.count_nonzero(is_far):,} training samples could not be predicted",
+            f"--set age_bins: no bin covers the ages of {is_far.sum():,} of {len(is_far):,} training samples",
             expected=f"{lowest:.1f} to {highest:.1f} months, {HIGHEST_BIN} standard deviations around the mean",
             got=f"{ages_months.min():.1f} to {ages_months.max():.1f} months",
             do="use --set age_bins=0, or training shards without these samples",

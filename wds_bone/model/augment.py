@@ -90,7 +90,7 @@ def _moves(mirrored: Tensor, signed: Tensor, ranges: Ranges, *, aspect: float) -
 def _tones(signed: Tensor, ranges: Ranges) -> Tensor | None:
     """Return the changes of the exposure, float32 (B, 5), for `normalize_tones`; None if all are turned off.
 
-    Half of the images are not saturated, as in evaluation, which would otherwise be an extreme case.
+    Each end is saturated in half of the images: evaluation, which saturates none, would otherwise be an extreme case.
     """
     if not (ranges.contrast or ranges.brightness or ranges.gamma or ranges.saturation):
         return None

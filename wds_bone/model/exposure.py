@@ -101,6 +101,8 @@ def quantile_of(grays: Tensor, counts: Tensor, quantile: Tensor | float) -> Tens
 def median_of(counts: Tensor) -> Tensor:
     """Return the median gray value as a number from 0 to 255, int64 (B, 1); the upper one if two are in the middle.
 
+    It is 256 if nothing was counted.
+
     Args:
         counts: int32 (B, NUM_GRAYS), how often gray values occur.
     """

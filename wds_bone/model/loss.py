@@ -53,7 +53,7 @@ def weighted_loss(
     et al., "Age Estimation Using Expectation of Label Distribution Learning", IJCAI 2018). The contributions of all
     samples of a global batch, on any rank, add up to its loss.
 
-    The weights of a set have a mean of 1, those of a batch have not if rare ages weigh more (`rarity_weights`).
+    The weights of a set have a mean of 1, those of a batch need not if rare ages weigh more (`rarity_weights`).
     Dividing by the number of samples lets a sample count equally in every batch, however that is divided among ranks
     and parts; dividing by the sum of the weights would let it count less next to rare ages.
 

@@ -64,10 +64,16 @@ def fetch_timm(name: str) -> dict[str, Tensor]:
 
 
 def _add_stochastic_depth(block: nn.Module, *, drop_path: type[nn.Module]) -> None:
-    """Replace the drop paths of a block by torchvision's; where timm's probability is 0, it has an identity or None."""
+    """Replace the drop paths of a block by torchvision's; where timm's probability is 0, it has an identity or None.
+
+    A block without a shortcut keeps what it has: dropping its path would leave nothing.
+    """
+    if not getattr(block, "residual", True):
+        return
     attributes: dict[str, Any] = {**vars(block), **dict(block.named_children())}
     for name, layer in attributes.items():
-        if name.startswith("drop_path") and (layer is None or isinstance(layer, nn.Identity | drop_path)):
+        is_off = name.startswith("drop_path") and (layer is None or isinstance(layer, nn.Identity))
+        if is_off or isinstance(layer, drop_path):
             setattr(block, name, StochasticDepth(getattr(layer, "drop_prob", 0.0), "row"))
 
 

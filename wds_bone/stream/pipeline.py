@@ -66,7 +66,8 @@ class Delivery:
     """Compares every key and weight that a loop hands out with its plan; a difference is a bug of a stage.
 
     Keys are on the host. Wrong weights on a device are counted there. The count is copied to the host at the end of
-    each epoch, and read when the next batch is due or at `finish`, so that no batch waits for what the device computes.
+    each epoch, and read when the next batch is due or at `finish`. Only the first batch of an epoch waits for the
+    device, and at most for the step before the last one.
 
     Args:
         selection: the shards and the table of their samples.

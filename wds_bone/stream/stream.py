@@ -251,7 +251,7 @@ class BoneAgeStream(IterableDataset[Batch]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop()
-        if error is None:  # a device that has failed could not tell
+        if error is None:  # a failed device cannot report its count
             self._delivery.finish()
 
     def __reduce__(self) -> NoReturn:
