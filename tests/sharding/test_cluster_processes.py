@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,11 @@ def folders_in_staging(out: Path) -> list[Path]:
 
 def is_writing(worker: Process) -> bool:
     """Return whether a worker has an unfinished file open, even if the file has been deleted."""
-    return any(".tmp" in str(path.readlink()) for path in Path(f"/proc/{worker.pid}/fd").iterdir())
+    for descriptor in Path(f"/proc/{worker.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it has just been closed
+            if ".tmp" in str(descriptor.readlink()):
+                return True
+    return False
 
 
 @pytest.mark.fault("B1", "B5", "B6")
