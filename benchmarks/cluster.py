@@ -8,8 +8,7 @@ Method:    films from a folder to letterboxed gray JPEG q95, 24 shards; warm pag
            command share the cores of one machine. In the end, a worker is killed while two of them write. Every set
            is compared with the first one, byte for byte.
 Machine:   Linux, two CPU cores.
-Result:    benchmarks/results/cluster.json, measured while other programs used the two cores, with an earlier version,
-           which called the command in its own process; with `--workers 2`, each writer also imported this program.
+Result:    benchmarks/results/cluster.json and docs/cluster.md.
 """
 
 import argparse
