@@ -72,6 +72,7 @@ def test_two_processes_have_the_same_losses_as_one_up_to_rounding(shards: Path, 
     losses = [losses_of(shards, tmp_path / f"ranks-{num}", *steps, num_ranks=num) for num in (1, 2)]
     assert len(losses[0]) == 50
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-2)
+    np.testing.assert_allclose(losses[1][:15], losses[0][:15], rtol=1e-3)
     np.testing.assert_allclose(losses[1][:5], losses[0][:5], rtol=1e-5)
 
 
