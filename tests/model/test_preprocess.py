@@ -37,6 +37,16 @@ def test_another_exposure_of_the_same_image_gives_the_same_input(gain: int, offs
     torch.testing.assert_close(plan.to_input(image), plan.to_input(image * gain + offset), atol=1e-5, rtol=1e-5)
 
 
+def test_a_smaller_input_shows_a_thin_marker_equally_bright_whether_a_stretch_saturates_it_or_not():
+    image = torch.full((1, 1, 40, 60), 10, dtype=torch.uint8)
+    image[..., 8:32, 12:48] = random_images(1, height=24, width=36)
+    marked, saturated = image.clone(), image.clone()
+    marked[..., 2:7, 2:10:3], saturated[..., 2:7, 2:10:3] = 255, 240
+    plan = plan_preprocessing(STORED, 48)
+    assert plan.to_input(marked)[..., 2:6, 2:8].max() > 0.3
+    torch.testing.assert_close(plan.to_input(saturated), plan.to_input(marked))
+
+
 def test_normalizing_an_image_does_not_depend_on_the_rest_of_the_batch():
     plan = plan_preprocessing(STORED, 48)
     image = random_images(5)

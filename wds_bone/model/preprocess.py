@@ -47,7 +47,7 @@ class Preprocessing:
     normalization: str = NORMALIZATION
 
     def to_input(self, image: Tensor, moves: Tensor | None = None, tones: Tensor | None = None) -> Tensor:
-        """Resize stored images to the model's size, normalize their exposure, and resample them, on their device.
+        """Normalize the exposure of stored images, resize them to the model's size, and resample them, on their device.
 
         Args:
             image: uint8 (B, 1, H, W), as stored.
@@ -61,10 +61,8 @@ class Preprocessing:
         if self.normalization == OLD_NORMALIZATION:
             assert tones is None, "a run of an older version is not continued"
             normalized = normalize_exposure(self._resize(image.float()))
-        elif image.shape[-2:] == (self.height, self.width):
-            normalized = normalize_tones(image, tones)
-        else:
-            normalized = normalize_tones(self._resize(image.float()).round().to(torch.uint8), tones)
+        else:  # first: resizing spreads the brightness of a marker, of which a stretch leaves less
+            normalized = self._resize(normalize_tones(image, tones))
         return resample(normalized, moves, phase_pixels=self.phase_pixels)
 
     def _resize(self, pixels: Tensor) -> Tensor:
