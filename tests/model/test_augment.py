@@ -140,6 +140,17 @@ def test_half_of_the_samples_are_mirrored_and_not_changed_otherwise():
     assert 70 < int(mirrored.sum()) < 130
 
 
+@pytest.mark.parametrize(
+    "ranges", [Ranges(sharpness=1.0), Ranges(local_contrast=0.5), Ranges(noise=0.05), Ranges(jpeg=60.0)], ids=str
+)
+def test_each_change_of_the_quality_is_made_in_half_of_the_samples(ranges: Ranges):
+    image = random_images(1, size=32).expand(200, 1, 32, 32)
+    preprocessing = stored(32, 32)
+    augmented = augment(image, torch.arange(200), preprocessing=preprocessing, seed=1, ranges=ranges)
+    differences = (augmented - preprocessing.to_input(image)).abs().amax((1, 2, 3))
+    assert 70 < int((differences > 1e-5).sum()) < 130
+
+
 def test_rotation_does_not_distort_images_that_are_not_square():
     """A disk remains a disk: the rotation is in pixels, not in the stretched units of the sampling grid."""
     rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(64.0), indexing="ij")

@@ -100,18 +100,23 @@ def _tones(signed: Tensor, ranges: Ranges) -> Tensor | None:
 
 
 def _change_quality(image: Tensor, draws: Tensor, ranges: Ranges) -> Tensor:
-    """Change what is turned on, in the order in which a film is scanned, processed and stored."""
+    """Change what is turned on, in the order in which a film is scanned, processed and stored.
+
+    Each change but the erased box is made in half of the images, as in `_tones`.
+    """
     signed = 2.0 * draws - 1.0
+    strength = signed.clamp_min(0.0)
+    either = signed.sign() * (2.0 * signed.abs() - 1.0).clamp_min(0.0)
     if ranges.erase:
         image = quality.erase(image, torch.cat([draws[:, 0:2] * ranges.erase, draws[:, 2:4]], 1), draws[:, 4])
     if ranges.sharpness:
-        image = quality.sharpen(image, signed[:, 5] * ranges.sharpness)
+        image = quality.sharpen(image, either[:, 5] * ranges.sharpness)
     if ranges.noise:
-        image = quality.add_noise(image, draws[:, 6] * ranges.noise, draws[:, 7])
+        image = quality.add_noise(image, strength[:, 6] * ranges.noise, draws[:, 7])
     if ranges.local_contrast:
-        image = quality.change_local_contrast(image, signed[:, 8] * ranges.local_contrast)
+        image = quality.change_local_contrast(image, either[:, 8] * ranges.local_contrast)
     if ranges.jpeg:
-        image = quality.compress(image, draws[:, 9] * ranges.jpeg)
+        image = quality.compress(image, strength[:, 9] * ranges.jpeg)
     return image
 
 
