@@ -23,7 +23,9 @@ MIDDLE, BRIGHT, BRIGHTEST = 0.56, 0.8, 1.5
 """What the median and the bright quantile of the center become, and the limit for brighter pixels."""
 SMALLEST_POWER, LARGEST_POWER = 0.4, 2.5
 BAR_FRACTION = 32
-"""How many times darker than the brightest pixel the bars are; JPEG compression brightens them next to the film."""
+"""How many times darker than the brightest pixel black bars are; JPEG compression brightens them next to the film."""
+WHITE = 248
+"""The smallest gray value of white bars; it allows for JPEG compression."""
 GRID_SIDE_PIXELS = 128
 NUM_GRAYS = 256
 
@@ -44,7 +46,7 @@ def normalize_tones(image: Tensor, changes: Tensor | None = None) -> Tensor:
     is_film = find_film(image)
     film, hand = (count_grays(image, is_film, fraction) for fraction in (FILM_FRACTION, HAND_FRACTION))
     is_negative = median_of(hand) < median_of(film)
-    image = image ^ (is_film * (255 * is_negative[..., None, None]).to(torch.uint8))  # the bars are black in any case
+    image = (image ^ (255 * is_negative[..., None, None]).to(torch.uint8)) * is_film  # the bars are black in any case
     film, hand = (torch.where(is_negative, counts.flip(1), counts) for counts in (film, hand))
     grays = torch.linspace(0.0, 1.0, NUM_GRAYS, device=image.device).expand(len(image), -1)
     if changes is not None:
@@ -56,17 +58,23 @@ def normalize_tones(image: Tensor, changes: Tensor | None = None) -> Tensor:
 
 
 def find_film(image: Tensor) -> Tensor:
-    """Return 1 for pixels that are not in black bars, such as those of a letterbox, otherwise 0, uint8 (B, 1, H, W).
+    """Return 0 for pixels in black or white bars, such as those of a letterbox or a frame, otherwise 1.
 
-    Rows and columns belong to a bar if they are black in their middle, without what is at the border of the image.
+    Rows and columns belong to a bar if their middle, without what is at the border of the image, is black or white.
 
     Args:
         image: uint8 (B, 1, H, W).
+
+    Returns:
+        uint8 (B, 1, H, W).
     """
-    rows = _middle(image, 3, FILM_FRACTION).amax(3, keepdim=True)
-    columns = _middle(image, 2, FILM_FRACTION).amax(2, keepdim=True)
-    black = rows.amax(2, keepdim=True) // BAR_FRACTION
-    return (rows > black).to(torch.uint8) * (columns > black).to(torch.uint8)
+    rows, columns = _middle(image, 3, FILM_FRACTION), _middle(image, 2, FILM_FRACTION)
+    black = rows.amax((2, 3), keepdim=True) // BAR_FRACTION
+
+    def are_film(lines: Tensor, dim: int) -> Tensor:
+        return (lines.amax(dim, keepdim=True) > black) & (lines.amin(dim, keepdim=True) < WHITE)
+
+    return (are_film(rows, 3) & are_film(columns, 2)).to(torch.uint8)
 
 
 def count_grays(image: Tensor, is_film: Tensor, fraction: float) -> Tensor:
