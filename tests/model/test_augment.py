@@ -18,7 +18,7 @@ RANGES = Ranges(
     gamma=0.2,
     saturation=0.05,
     sharpness=1,
-    local_contrast=0.5,
+    local_contrast=3.0,
     noise=0.05,
     jpeg=50,
     erase=0.3,
@@ -141,7 +141,7 @@ def test_half_of_the_samples_are_mirrored_and_not_changed_otherwise():
 
 
 @pytest.mark.parametrize(
-    "ranges", [Ranges(sharpness=1.0), Ranges(local_contrast=0.5), Ranges(noise=0.05), Ranges(jpeg=60.0)], ids=str
+    "ranges", [Ranges(sharpness=1.0), Ranges(local_contrast=3.0), Ranges(noise=0.05), Ranges(jpeg=60.0)], ids=str
 )
 def test_each_change_of_the_quality_is_made_in_half_of_the_samples(ranges: Ranges):
     image = random_images(1, size=32).expand(200, 1, 32, 32)
@@ -177,7 +177,7 @@ def test_changes_of_the_exposure_stay_within_their_ranges():
     [
         {"saturation": 0.2},
         {"sharpness": 1.0},
-        {"local_contrast": 0.5},
+        {"local_contrast": 3.0},
         {"noise": 0.05},
         {"jpeg": 60.0},
         {"erase": 0.5},

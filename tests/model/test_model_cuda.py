@@ -27,7 +27,7 @@ RANGES = Ranges(
     gamma=0.25,
     saturation=0.05,
     sharpness=0.7,
-    local_contrast=0.4,
+    local_contrast=3.0,
     noise=0.04,
     erase=0.3,
 )

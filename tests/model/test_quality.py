@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.perturbations import as_jpeg, blurred
-from wds_bone.model.quality import GRAYS_PER_UNIT, add_noise, change_local_contrast, compress, erase, sharpen
+from wds_bone.model.quality import GRAYS_PER_UNIT, add_noise, compress, erase, sharpen
 
 NOTHING, BOX = torch.zeros(3), torch.tensor([[0.5, 0.25, 1.0, 0.0]]).expand(3, 4)
 
@@ -22,12 +22,11 @@ def images(num: int = 3, *, height: int = 36, width: int = 44) -> Tensor:
     "change",
     [
         sharpen,
-        change_local_contrast,
         partial(add_noise, place=torch.tensor([0.1, 0.5, 0.9])),
         compress,
         lambda image, strength: erase(image, BOX * strength[:, None], torch.zeros(3)),
     ],
-    ids=["sharpen", "change_local_contrast", "add_noise", "compress", "erase"],
+    ids=["sharpen", "add_noise", "compress", "erase"],
 )
 def test_a_strength_of_0_changes_nothing_and_others_change_their_image_only(change: Callable[[Tensor, Tensor], Tensor]):
     image = images()
@@ -42,22 +41,6 @@ def test_negative_sharpness_is_the_binomial_blur_and_positive_the_opposite():
     soft, sharp = sharpen(image.float(), torch.tensor([-1.0, -1.0])), sharpen(image.float(), torch.tensor([1.0, 1.0]))
     torch.testing.assert_close(soft, blurred(image).float(), atol=0.51, rtol=0)
     torch.testing.assert_close((soft + sharp) / 2, image.float(), atol=1e-4, rtol=0)
-
-
-def test_local_contrast_scales_details_and_keeps_flat_parts():
-    image = images()
-    flat = torch.full_like(image, 0.4)
-    torch.testing.assert_close(change_local_contrast(flat, torch.ones(3)), flat)
-    detail = image - image.mean((1, 2), keepdim=True)
-    assert (change_local_contrast(detail, torch.ones(3)).std() / detail.std()).item() == pytest.approx(2, abs=0.1)
-
-
-@pytest.mark.parametrize(("height", "width"), [(100, 100), (100, 80), (36, 44)])
-def test_local_contrast_treats_all_sides_of_an_image_alike(height: int, width: int):
-    image = images(height=height, width=width)
-    changed = change_local_contrast(image, torch.ones(3))
-    mirrored = change_local_contrast(image.flip(2, 3), torch.ones(3)).flip(2, 3)
-    torch.testing.assert_close(mirrored, changed, atol=1e-5, rtol=0)
 
 
 def test_noise_has_its_standard_deviation_and_differs_between_places():

@@ -209,34 +209,44 @@ class TrainConfig:
     augment_scale: float = option("maximum change in size, as a fraction", default=0.06, min=0, below=1, flag=False)
     augment_shift: float = option("maximum shift, as a fraction of the image", default=0.04, min=0, below=1, flag=False)
     augment_contrast: float = option(
-        "maximum change in contrast, as a fraction", default=0.15, min=0, below=1, flag=False
+        "maximum change in contrast, as a fraction", default=0.1, min=0, below=1, flag=False
     )
     augment_brightness: float = option(
         "maximum change in brightness; 1 is the brightness of bone", default=0.05, min=0, flag=False
     )
-    augment_gamma: float = option("maximum change in gamma, as a fraction", default=0.25, min=0, flag=False)
+    augment_gamma: float = option("maximum change in gamma, as a fraction", default=0.1, min=0, flag=False)
     augment_saturation: float = option(
         "maximum fraction of the pixels that become black, and of those that become white; each in half of the images",
-        default=0.05,
+        default=0.06,
         min=0,
         below=0.5,
         flag=False,
     )
     augment_sharpness: float = option(
-        "maximum change in sharpness; 1: from a blur by one pixel to twice the details",
-        default=0.7,
+        "maximum change in sharpness; 1: from a blur by one pixel to twice the details; in half of the images",
+        default=1.0,
         min=0,
         max=1,
         flag=False,
     )
     augment_local_contrast: float = option(
-        "maximum change in local contrast, as a fraction", default=0.4, min=0, max=1, flag=False
+        "maximum slope of CLAHE, which equalizes images locally; in half of the images; 0: off",
+        default=3.0,
+        min=0,
+        flag=False,
     )
     augment_noise: float = option(
-        "maximum standard deviation of noise; 1 is the brightness of bone", default=0.04, min=0, flag=False
+        "maximum standard deviation of noise; 1 is the brightness of bone; in half of the images",
+        default=0.03,
+        min=0,
+        flag=False,
     )
     augment_jpeg: float = option(
-        "maximum loss by JPEG compression, 100 minus its quality", default=50.0, min=0, below=100, flag=False
+        "maximum loss by JPEG compression, 100 minus its quality; in half of the images",
+        default=50.0,
+        min=0,
+        below=100,
+        flag=False,
     )
     augment_erase: float = option(
         "maximum height and width of an erased box, as a fraction of the image", default=0.0, min=0, max=1, flag=False

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from wds_bone.model import quality
+from wds_bone.model.clahe import equalize_locally
 from wds_bone.model.preprocess import Preprocessing
 from wds_bone.model.resample import affine_maps
 
@@ -53,10 +54,12 @@ def augment(image: Tensor, position: Tensor, *, preprocessing: Preprocessing, se
     """
     draws = uniform_draws(seed, position, num_draws=NUM_DRAWS)
     signed = 2.0 * draws - 1.0
+    if ranges.local_contrast:
+        image = equalize_locally(image, signed[:, 19].clamp_min(0.0) * ranges.local_contrast)
     aspect = preprocessing.width / preprocessing.height
     moves = _moves(draws[:, 0] < 0.5, signed[:, 1:5], ranges, aspect=aspect)
     tones = _tones(signed[:, 5:10], ranges)
-    return _change_quality(preprocessing.to_input(image, moves, tones), draws[:, 10:], ranges)
+    return _change_quality(preprocessing.to_input(image, moves, tones), draws[:, 10:19], ranges)
 
 
 def uniform_draws(seed: int, position: Tensor, *, num_draws: int) -> Tensor:
@@ -106,17 +109,15 @@ def _change_quality(image: Tensor, draws: Tensor, ranges: Ranges) -> Tensor:
     """
     signed = 2.0 * draws - 1.0
     strength = signed.clamp_min(0.0)
-    either = signed.sign() * (2.0 * signed.abs() - 1.0).clamp_min(0.0)
+    either = signed[:, 5].sign() * (2.0 * signed[:, 5].abs() - 1.0).clamp_min(0.0)
     if ranges.erase:
         image = quality.erase(image, torch.cat([draws[:, 0:2] * ranges.erase, draws[:, 2:4]], 1), draws[:, 4])
     if ranges.sharpness:
-        image = quality.sharpen(image, either[:, 5] * ranges.sharpness)
+        image = quality.sharpen(image, either * ranges.sharpness)
     if ranges.noise:
         image = quality.add_noise(image, strength[:, 6] * ranges.noise, draws[:, 7])
-    if ranges.local_contrast:
-        image = quality.change_local_contrast(image, either[:, 8] * ranges.local_contrast)
     if ranges.jpeg:
-        image = quality.compress(image, strength[:, 9] * ranges.jpeg)
+        image = quality.compress(image, strength[:, 8] * ranges.jpeg)
     return image
 
 

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LOCAL_FRACTION = 8
-"""The neighborhood of a pixel for the local contrast is an eighth of the longer side, as for CLAHE."""
 NUM_NOISE_VALUES = 1 << 20
 GRAYS_PER_UNIT = 170.0
 """Gray values of a JPEG file per unit of normalized tones, whose maximum is 1.5."""
@@ -41,19 +39,6 @@ def sharpen(image: Tensor, strength: Tensor) -> Tensor:
     rows = padded[..., :-2, :] + 2.0 * padded[..., 1:-1, :] + padded[..., 2:, :]
     blurred = (rows[..., :-2] + 2.0 * rows[..., 1:-1] + rows[..., 2:]) / 16.0
     return torch.lerp(blurred, image, 1.0 + _each(strength))
-
-
-def change_local_contrast(image: Tensor, strength: Tensor) -> Tensor:
-    """Amplify the differences between pixels and the mean of their neighborhood, as CLAHE does.
-
-    Args:
-        image: float32 (B, 1, H, W).
-        strength: float32 (B,); 1 doubles the differences, negative numbers weaken them.
-    """
-    height, width = (max(1, round(side * LOCAL_FRACTION / max(image.shape[2:]))) for side in image.shape[2:])
-    means = F.adaptive_avg_pool2d(image, (height, width))
-    means = F.interpolate(means, image.shape[2:], mode="bilinear", align_corners=False)
-    return torch.lerp(means, image, 1.0 + _each(strength))
 
 
 def add_noise(image: Tensor, sd: Tensor, place: Tensor) -> Tensor:
