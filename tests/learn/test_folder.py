@@ -11,8 +11,8 @@ from wds_bone.errors import ConfigError
 from wds_bone.learn.folder import describe_changes, refuse_other_run
 from wds_bone.learn.settings import TrainConfig, make_recipe, resolve_config
 
-EMA = f"--set ema={1 - 10 / 438}"
-"""The decay that is derived for 14 epochs of 1,000 samples in batches of 32."""
+EMA = f"--set ema={1 - 10 / 1250}"
+"""The decay that is derived for 40 epochs of 1,000 samples in batches of 32."""
 
 
 def provenance(*options: str, num_samples: int = 1000) -> dict[str, Any]:
@@ -28,12 +28,12 @@ def provenance(*options: str, num_samples: int = 1000) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("options", "expected", "got"),
     [
-        (["--epochs", "20"], "--epochs 14", "--epochs 20"),
+        (["--epochs", "20"], "--epochs 40", "--epochs 20"),
         (["--batch-size", "8"], "--batch-size 32", "--batch-size 8"),
         (["--set", "ema=0.5"], EMA, "--set ema=0.5"),
         (
             ["--epochs", "20", "--lr", "0.5", "--set", "ema=0.5"],
-            f"--epochs 14, --lr 0.002, {EMA}",
+            f"--epochs 40, --lr 0.002, {EMA}",
             "--epochs 20, --lr 0.5, --set ema=0.5",
         ),
     ],
@@ -53,7 +53,7 @@ def test_a_learning_rate_that_was_derived_from_the_model_is_not_named() -> None:
 def test_a_derived_setting_is_named_if_nothing_else_differs() -> None:
     with pytest.raises(ConfigError) as caught:
         refuse_other_run(provenance(), provenance(num_samples=500), where="runs/first")
-    assert str(caught.value.expected).startswith("--set ema=0.977")
+    assert str(caught.value.expected).startswith("--set ema=0.992")
     refuse_other_run(provenance(), provenance("--max-steps", "3", "--out", "elsewhere"), where="runs/first")
 
 

@@ -49,7 +49,7 @@ class TrainConfig:
     )
     model: str = option(
         "classifier of torchvision, timm:NAME for one of timm, or a residual network for small images such as "
-        "residual-32x2222-s2; auto: resnet18 on a CPU, convnext_tiny on a GPU",
+        "residual-32x2222-s2; auto: residual-32x2222-s4 on a CPU, convnext_tiny on a GPU",
         default="auto",
         metavar="NAME",
     )
@@ -59,13 +59,13 @@ class TrainConfig:
     image_size: int | None = option(
         "longer side of the model's input in pixels (default: as stored)", default=None, metavar="PIXELS", min=1
     )
-    epochs: int = option("number of passes over the training samples", default=14, min=1)
+    epochs: int = option("number of passes over the training samples", default=40, min=1)
     max_steps: int | None = option(
         "stop after this step; the learning rate still follows --epochs", default=None, min=1, may_change=True
     )
     batch_size: int = option("number of samples per step over all processes", default=32, min=1)
     lr: float | None = option(
-        "peak learning rate (default: depends on the model; 2e-3 for resnet18)", default=None, min=0
+        "peak learning rate (default: depends on the model; 2e-3 for residual networks)", default=None, min=0
     )
     dropout: float | None = option(
         "dropout probability; 0 turns dropout off (default: that of the model)",

@@ -8,9 +8,10 @@ Invariant: an image is equalized in the same way in any batch.
 import torch
 from torch import Tensor
 
+from wds_bone.model.exposure import NUM_GRAYS
+
 NUM_TILES = 8
 """Per side, as in OpenCV and scikit-image."""
-NUM_GRAYS = 256
 
 
 def equalize_locally(image: Tensor, slope: Tensor) -> Tensor:
