@@ -85,9 +85,8 @@ def open_sources(shards: Path, films: list[bytes], options: Options, *, size: in
     return sources
 
 
-def measure_sources(sources: dict[str, Source], options: Options) -> dict[str, Any]:
-    """Return the images per second, and the CPU time per image, of every source in each round."""
-    seconds = SMALL_SECONDS if options.is_small else ROUND_SECONDS
+def measure_sources(sources: dict[str, Source], *, seconds: float) -> dict[str, Any]:
+    """Return the images per second, and the CPU time per image, of every source in each round of some seconds."""
     cpu_seconds: dict[str, list[float]] = {name: [] for name in sources}
     candidates: dict[str, Callable[[], float]] = {
         name: partial(source.images_per_second, seconds=seconds, cpu_seconds=cpu_seconds[name])
@@ -102,7 +101,7 @@ def measure_sources(sources: dict[str, Source], options: Options) -> dict[str, A
 
 def measure_size(shards: Path, films: list[bytes], options: Options, *, size: int) -> dict[str, Any]:
     """Return the measurements of all sources on the CPU at one size, and how well they scale."""
-    result = measure_sources(open_sources(shards, films, options, size=size), options)
+    result = measure_sources(open_sources(shards, films, options, size=size), seconds=_round_seconds(options))
     speeds = result["images_per_second"]
     print_table(speeds, unit=f"images per second at {size} pixels", reference=f"{OURS}, 1")
     of_linear = {name: scaling(speeds, name) for name in (OURS, DECODER)}
@@ -118,7 +117,8 @@ def measure_nvjpeg(films: dict[int, list[bytes]], options: Options, report: Repo
     if decode_jpeg is None:
         return
     for size in films:
-        result = measure_sources({NVJPEG: Source(decode_on_gpu(decode_jpeg, films[size]), 0)}, options)
+        sources = {NVJPEG: Source(decode_on_gpu(decode_jpeg, films[size]), 0)}
+        result = measure_sources(sources, seconds=_round_seconds(options))
         print_table(result["images_per_second"], unit=f"images per second at {size} pixels", reference=NVJPEG)
         measured[str(size)] = result
         report.add(nvjpeg=measured)
@@ -149,6 +149,10 @@ def measure(options: Options, report: Report) -> None:
         report.add_error(f"{max(THREADS)} threads were not measured: {available_cores()} cores")
     report.add_targets([Target(f"of linear with {threads} threads at {size} px", of_linear[threads], minimum=0.80)])
     measure_nvjpeg(films, options, report)
+
+
+def _round_seconds(options: Options) -> float:
+    return SMALL_SECONDS if options.is_small else ROUND_SECONDS
 
 
 if __name__ == "__main__":
