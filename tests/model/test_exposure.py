@@ -127,6 +127,16 @@ def test_bars_are_found_next_to_any_film(films: Tensor):
         assert is_film[..., :16].max() == is_film[..., 112:].max() == 0
 
 
+@pytest.mark.parametrize("width", [32, 56, 80])
+def test_a_white_frame_between_the_bars_of_a_letterbox_is_found(films: Tensor, width: int):
+    left = (SIZE - width) // 2
+    narrow = films[..., left : left + width]
+    is_film = find_film(letterboxed(framed(narrow)))
+    assert is_film[..., 6:-6, left + 6 : left + width - 6].all()
+    assert is_film[..., :2, :].max() == is_film[..., -2:, :].max() == 0
+    assert is_film[..., : left + 2].max() == is_film[..., left + width - 2 :].max() == 0
+
+
 def test_a_white_frame_is_a_bar_and_becomes_black(films: Tensor):
     is_film = find_film(framed(films))
     assert is_film[..., 4:-4, 4:-4].all()

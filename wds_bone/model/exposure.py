@@ -60,7 +60,8 @@ def normalize_tones(image: Tensor, changes: Tensor | None = None) -> Tensor:
 def find_film(image: Tensor) -> Tensor:
     """Return 0 for pixels in black or white bars, such as those of a letterbox or a frame, otherwise 1.
 
-    Rows and columns belong to a bar if their middle, without what is at the border of the image, is black or white.
+    Rows and columns belong to a bar if their middle, without what is at the border of the image, is black; or if it is
+    white, as far as no film is between them and an edge.
 
     Args:
         image: uint8 (B, 1, H, W).
@@ -68,13 +69,14 @@ def find_film(image: Tensor) -> Tensor:
     Returns:
         uint8 (B, 1, H, W).
     """
-    rows, columns = _middle(image, 3, FILM_FRACTION), _middle(image, 2, FILM_FRACTION)
-    black = rows.amax((2, 3), keepdim=True) // BAR_FRACTION
-
-    def are_film(lines: Tensor, dim: int) -> Tensor:
-        return (lines.amax(dim, keepdim=True) > black) & (lines.amin(dim, keepdim=True) < WHITE)
-
-    return (are_film(rows, 3) & are_film(columns, 2)).to(torch.uint8)
+    rows, columns = (_middle(image, dim, FILM_FRACTION).amax(dim, keepdim=True) for dim in (3, 2))
+    black = rows.amax(2, keepdim=True) // BAR_FRACTION
+    is_film = (rows > black) & (columns > black)
+    without_black = torch.where(is_film, image, 255)  # a white frame lies within the black bars of a letterbox
+    for across, along in ((3, 2), (2, 3)):
+        is_bar = _middle(without_black, across, FILM_FRACTION).amin(across, keepdim=True) >= WHITE
+        is_film = is_film & ~_reach_an_edge(is_bar, along)
+    return is_film.to(torch.uint8)
 
 
 def count_grays(image: Tensor, is_film: Tensor, fraction: float) -> Tensor:
@@ -122,6 +124,12 @@ def _middle(image: Tensor, dim: int, fraction: float) -> Tensor:
     """Return the middle part of images along one dimension."""
     start = round(image.shape[dim] * (1.0 - fraction) / 2.0)
     return image.narrow(dim, start, image.shape[dim] - 2 * start)
+
+
+def _reach_an_edge(is_bar: Tensor, dim: int) -> Tensor:
+    """Return which rows or columns have only bars between them and an edge, bool."""
+    bars = is_bar.to(torch.uint8)
+    return (bars.cumprod(dim) + bars.flip(dim).cumprod(dim).flip(dim)) > 0
 
 
 def _grid(image: Tensor) -> Tensor:
