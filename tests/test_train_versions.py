@@ -25,7 +25,7 @@ NEW_SETTINGS = {
     "first_size",
     "augment_saturation",
     "augment_sharpness",
-    "augment_local_contrast",
+    "augment_clahe",
     "augment_noise",
     "augment_jpeg",
     "augment_erase",

@@ -69,7 +69,7 @@ UNFLAGGED = [
     "augment_gamma",
     "augment_saturation",
     "augment_sharpness",
-    "augment_local_contrast",
+    "augment_clahe",
     "augment_noise",
     "augment_jpeg",
     "augment_erase",

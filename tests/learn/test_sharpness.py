@@ -23,7 +23,7 @@ CHANGES = (
     "gamma",
     "saturation",
     "sharpness",
-    "local_contrast",
+    "clahe",
     "noise",
     "jpeg",
 )

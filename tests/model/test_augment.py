@@ -18,7 +18,7 @@ RANGES = Ranges(
     gamma=0.2,
     saturation=0.05,
     sharpness=1,
-    local_contrast=3.0,
+    clahe=3.0,
     noise=0.05,
     jpeg=50,
     erase=0.3,
@@ -141,7 +141,7 @@ def test_half_of_the_samples_are_mirrored_and_not_changed_otherwise():
 
 
 @pytest.mark.parametrize(
-    "ranges", [Ranges(sharpness=1.0), Ranges(local_contrast=3.0), Ranges(noise=0.05), Ranges(jpeg=60.0)], ids=str
+    "ranges", [Ranges(sharpness=1.0), Ranges(clahe=3.0), Ranges(noise=0.05), Ranges(jpeg=60.0)], ids=str
 )
 def test_each_change_of_the_quality_is_made_in_half_of_the_samples(ranges: Ranges):
     image = random_images(1, size=32).expand(200, 1, 32, 32)
@@ -149,6 +149,15 @@ def test_each_change_of_the_quality_is_made_in_half_of_the_samples(ranges: Range
     augmented = augment(image, torch.arange(200), preprocessing=preprocessing, seed=1, ranges=ranges)
     differences = (augmented - preprocessing.to_input(image)).abs().amax((1, 2, 3))
     assert 70 < int((differences > 1e-5).sum()) < 130
+
+
+def test_bars_remain_black_when_a_film_is_equalized():
+    image = torch.zeros(40, 1, 32, 32, dtype=torch.uint8)
+    image[..., 8:24] = random_images(40, size=32)[..., 8:24] // 8
+    augmented = augment(image, torch.arange(40), preprocessing=stored(32, 32), seed=1, ranges=Ranges(clahe=20.0))
+    evaluated = stored(32, 32).to_input(image)
+    assert torch.equal(augmented[..., :6], evaluated[..., :6])
+    assert not torch.equal(augmented, evaluated)
 
 
 def test_rotation_does_not_distort_images_that_are_not_square():
@@ -177,7 +186,7 @@ def test_changes_of_the_exposure_stay_within_their_ranges():
     [
         {"saturation": 0.2},
         {"sharpness": 1.0},
-        {"local_contrast": 3.0},
+        {"clahe": 3.0},
         {"noise": 0.05},
         {"jpeg": 60.0},
         {"erase": 0.5},

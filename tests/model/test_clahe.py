@@ -13,12 +13,14 @@ def films(*, size: int) -> Tensor:
     return torch.from_numpy(np.stack(hands))[:, None]
 
 
-def test_images_are_equalized_as_by_the_reference():
-    image = films(size=96)
+@pytest.mark.parametrize(("height", "width", "tolerance"), [(96, 96, 0.01), (100, 100, 2.5), (90, 67, 2.5)])
+def test_images_are_equalized_as_by_the_reference(height: int, width: int, tolerance: float):
+    """The tiles of the reference have other borders if the size is not a multiple of their number."""
+    image = films(size=100)[..., :height, :width]
     expected = equalized_locally(image)
     equalized = equalize_locally(image, torch.full((3,), CLAHE_LIMIT))
-    assert (equalized.int() - expected.int()).abs().max() <= 1
-    assert (equalized.int() - image.int()).abs().float().mean() > 10
+    assert (equalized.int() - expected.int()).abs().float().mean() < tolerance
+    assert (equalized.int() - image.int()).abs().float().mean() > 8
 
 
 def test_a_slope_of_0_changes_nothing_and_others_change_their_image_only():

@@ -27,7 +27,7 @@ RANGES = Ranges(
     gamma=0.25,
     saturation=0.05,
     sharpness=0.7,
-    local_contrast=3.0,
+    clahe=3.0,
     noise=0.04,
     erase=0.3,
 )
@@ -48,9 +48,9 @@ def augmented(device: torch.device, ranges: Ranges, *, image_size: int | None = 
     return augment(stored, position, preprocessing=preprocessing, seed=3, ranges=ranges).cpu()
 
 
-@pytest.mark.parametrize(("image_size", "max_fraction"), [(None, 0.0), (48, 0.01)])
+@pytest.mark.parametrize(("image_size", "max_fraction"), [(None, 0.01), (48, 0.01)])
 def test_augmented_images_are_the_same_up_to_rounding(image_size: int | None, max_fraction: float) -> None:
-    """Resized images are rounded to gray values, so that a last bit may decide between two of them."""
+    """Equalized images are rounded to gray values, so that a last bit may decide between two of them."""
     on_cuda, on_cpu = (augmented(device, RANGES, image_size=image_size) for device in (DEVICE, CPU))
     differs = (on_cuda - on_cpu).abs() > 5e-3
     assert differs.float().mean() <= max_fraction

@@ -49,7 +49,7 @@ class TrainConfig:
     )
     model: str = option(
         "classifier of torchvision, timm:NAME for one of timm, or a residual network for small images such as "
-        "residual-32x2222-s2; auto: residual-32x2222-s4 on a CPU, convnext_tiny on a GPU",
+        "residual-32x2222-s4; auto: residual-32x2222-s4 on a CPU, convnext_tiny on a GPU",
         default="auto",
         metavar="NAME",
     )
@@ -229,10 +229,11 @@ class TrainConfig:
         max=1,
         flag=False,
     )
-    augment_local_contrast: float = option(
-        "maximum slope of CLAHE, which equalizes images locally; in half of the images; 0: off",
+    augment_clahe: float = option(
+        "maximum slope of the tone curves of CLAHE, which equalizes images locally; in half of the images; 0: off",
         default=3.0,
         min=0,
+        max=256,
         flag=False,
     )
     augment_noise: float = option(

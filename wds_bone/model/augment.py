@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wds_bone.model import quality
 from wds_bone.model.clahe import equalize_locally
+from wds_bone.model.exposure import find_film
 from wds_bone.model.preprocess import Preprocessing
 from wds_bone.model.resample import affine_maps
 
@@ -33,7 +34,7 @@ class Ranges:
     gamma: float = 0.0
     saturation: float = 0.0
     sharpness: float = 0.0
-    local_contrast: float = 0.0
+    clahe: float = 0.0
     noise: float = 0.0
     jpeg: float = 0.0
     erase: float = 0.0
@@ -54,8 +55,9 @@ def augment(image: Tensor, position: Tensor, *, preprocessing: Preprocessing, se
     """
     draws = uniform_draws(seed, position, num_draws=NUM_DRAWS)
     signed = 2.0 * draws - 1.0
-    if ranges.local_contrast:
-        image = equalize_locally(image, signed[:, 19].clamp_min(0.0) * ranges.local_contrast)
+    if ranges.clahe:  # films are equalized before they get bars
+        equalized = equalize_locally(image, signed[:, 19].clamp_min(0.0) * ranges.clahe)
+        image = torch.where(find_film(image) > 0, equalized, image)
     aspect = preprocessing.width / preprocessing.height
     moves = _moves(draws[:, 0] < 0.5, signed[:, 1:5], ranges, aspect=aspect)
     tones = _tones(signed[:, 5:10], ranges)
@@ -103,7 +105,7 @@ def _tones(signed: Tensor, ranges: Ranges) -> Tensor | None:
 
 
 def _change_quality(image: Tensor, draws: Tensor, ranges: Ranges) -> Tensor:
-    """Change what is turned on, in the order in which a film is scanned, processed and stored.
+    """Change what is turned on, in the order in which a film is scanned and stored.
 
     Each change but the erased box is made in half of the images, as in `_tones`.
     """

@@ -31,8 +31,8 @@ def equalize_locally(image: Tensor, slope: Tensor) -> Tensor:
     down = down[:, None]
 
     def mapped(row: Tensor, column: Tensor) -> Tensor:
-        tile = _tile_of_each(image, row[:, None] * NUM_TILES + column)
-        return curves.flatten().index_select(0, (tile + image).flatten()).view(image.shape)
+        starts = _curve_starts(image, row[:, None] * NUM_TILES + column)
+        return curves.flatten().index_select(0, (starts + image).flatten()).view(image.shape)
 
     upper = torch.lerp(mapped(above, left), mapped(above, right), across)
     lower = torch.lerp(mapped(below, left), mapped(below, right), across)
@@ -41,20 +41,25 @@ def equalize_locally(image: Tensor, slope: Tensor) -> Tensor:
 
 
 def _curves(image: Tensor, tiles: Tensor, slope: Tensor) -> Tensor:
-    """Return the cumulative clipped histograms of the tiles, float32 (B * NUM_TILES ** 2, NUM_GRAYS), 0 to 255."""
+    """Return the cumulative clipped histograms of the tiles, float32 (B * NUM_TILES ** 2, NUM_GRAYS), 0 to 255.
+
+    They are sums of whole numbers: those of floats would depend on their order, which is not fixed on CUDA.
+    """
     num_curves = len(image) * NUM_TILES**2
-    place = (_tile_of_each(image, tiles) + image).flatten().long()
-    counts = torch.zeros(num_curves * NUM_GRAYS, device=image.device)
-    counts = counts.scatter_add_(0, place, torch.ones((), device=image.device).expand(len(place)))
-    counts = counts.view(num_curves, NUM_GRAYS)  # exact: they are small whole numbers
-    size = counts.sum(1, keepdim=True)
-    sums = torch.minimum(counts, slope.repeat_interleave(NUM_TILES**2)[:, None] * size / NUM_GRAYS).cumsum(1)
+    places = (_curve_starts(image, tiles) + image).flatten().long()
+    ones = torch.ones((), dtype=torch.int32, device=image.device).expand(len(places))
+    counts = torch.zeros(num_curves * NUM_GRAYS, dtype=torch.int32, device=image.device).scatter_add_(0, places, ones)
+    counts = counts.view(num_curves, NUM_GRAYS)
+    size = counts.sum(1, keepdim=True, dtype=torch.int32)
+    limits = (slope.repeat_interleave(NUM_TILES**2)[:, None] * size).round().int()  # in parts of 1 / NUM_GRAYS
+    sums = torch.minimum(counts * NUM_GRAYS, limits).cumsum(1, dtype=torch.int32)
+    excess = size * NUM_GRAYS - sums[:, -1:]
     share = torch.arange(1, NUM_GRAYS + 1, device=image.device) / NUM_GRAYS
-    return torch.addcmul(sums, size - sums[:, -1:], share).mul_(255.0 / size)
+    return (sums + excess * share) * (255.0 / NUM_GRAYS / size)
 
 
-def _tile_of_each(image: Tensor, tiles: Tensor) -> Tensor:
-    """Return where the curve of a tile begins among those of a batch, int32 (B, 1, H, W); `tiles` is int32 (H, W)."""
+def _curve_starts(image: Tensor, tiles: Tensor) -> Tensor:
+    """Return where the curve of each pixel's tile begins, int32 (B, 1, H, W); `tiles` is int32 (H, W)."""
     first = torch.arange(len(image), dtype=torch.int32, device=image.device)[:, None, None, None] * NUM_TILES**2
     return (first + tiles) * NUM_GRAYS
 
