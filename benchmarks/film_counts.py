@@ -5,8 +5,9 @@ Command:   python -m benchmarks.film_counts --shards PATH --labels FILE --images
 Compared:  trainings on the first of the training films of a set, in a random order, and on all of them. A smaller part
            is contained in each larger one.
 Method:    `wds-bone make-shards` for each part, from the label table and the films that the set was made from, with the
-           size of its images, then `wds-bone train` with the settings of the preset `quick`, but the same number of
-           steps for all parts. The errors are those of the best epoch on the validation films of the set. A run that is
+           size of its images and defaults otherwise, then `wds-bone train` with the settings of the preset `quick`, but
+           the same number of steps for all parts, as long as that is at most 100 epochs. The errors are those of the
+           best epoch on the validation films of the set, which is one of more epochs for a smaller part. A run that is
            finished is not repeated, and one that was stopped continues.
 Machine:   CPU.
 Result:    benchmarks/results/film-counts.json and docs/film-counts.png; EXPERIMENTS.md draws the conclusion.
@@ -31,7 +32,7 @@ from wds_bone.figure_style import INK, SCREEN_DOTS_PER_INCH, figure_as_png, labe
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.make_shards import main as make_shards
 
-ORDER_SEED = 0
+ORDER_SEED, MAX_EPOCHS = 0, 100
 PRESET = "quick"
 FIGURE = Path(__file__).parents[1] / "docs" / "film-counts.png"
 
@@ -49,7 +50,7 @@ def train_on(
         command = ["--labels", str(labels), "--images", str(args.images), "--out", str(shards), "--split", "train"]
         if make_shards([*command, "--size", str(size)]) != 0:
             raise SystemExit(f"{shards}: the shards were not written")
-    epochs = round(settings["epochs"] * len(keys) / count)
+    epochs = min(MAX_EPOCHS, round(settings["epochs"] * len(keys) / count))
     train(folder, str(shards), settings | {"epochs": epochs, "val": [args.shards]})
     return {"num_films": count, "epochs": epochs, **measure(folder)}
 
@@ -60,14 +61,14 @@ def write_rows(table: Path, keys: set[str], path: Path) -> None:
         rows = csv.reader(source)
         writer = csv.writer(target)
         writer.writerow(next(rows))
-        writer.writerows(row for row in rows if row[0] in keys)
+        writer.writerows(row for row in rows if row and row[0] in keys)
 
 
 def draw_errors(rows: list[dict[str, Any]]) -> Figure:
     """Draw the errors and their 95 % intervals against the number of films, on logarithmic scales."""
     counts, errors = ([row[name] for row in rows] for name in ("num_films", "mae_months"))
     low, high = np.transpose([row["mae_interval_months"] for row in rows])
-    figure, (axes,) = new_figure("Error and number of films", "validation MAE, 95 % interval; the same number of steps")
+    figure, (axes,) = new_figure("Error and number of films", "validation MAE, 95 % interval")
     axes.errorbar(counts, errors, yerr=(errors - low, high - errors), color=INK, marker="o", capsize=3, linewidth=1.2)
     axes.set_xscale("log")
     axes.margins(x=0.1)
@@ -101,6 +102,8 @@ def main() -> None:
     with BoneAgeStream(args.shards, split="train", batch_size=1, shuffle=False) as stream:
         keys = sorted(stream.keys())
         size = max(stream.image_format.height, stream.image_format.width)
+    if max(args.counts) > len(keys):
+        raise SystemExit(f"--counts {max(args.counts)}: the set has only {len(keys):,} training films")
     np.random.default_rng(ORDER_SEED).shuffle(keys)
     rows = [train_on(count, keys, args, settings, size=size) for count in (*args.counts, len(keys))]
     for row in rows:

@@ -3,9 +3,9 @@
 Command:   python -m benchmarks.threads [--images FOLDER] [--threads 1 2 4]
 Compared:  `BoneAgeStream` and simplejpeg alone on JPEG of 256 and 64 pixels; the stream on arrays of 64 pixels, which
            need no decoding: what remains is the loader's own work, most of it under the lock of the interpreter.
-Method:    shuffled batches of 64, warm page cache; interleaved rounds of 1.5 seconds. The CPU time per image counts all
+Method:    shuffled batches of 64, warm page cache; three interleaved rounds of 1.5 s. The CPU time per image counts all
            threads.
-Machine:   CPU. With more threads than cores, only the arrays tell something.
+Machine:   CPU. With more threads than cores, only the arrays are meaningful.
 Result:    benchmarks/results/threads.json, with the number of threads that decode 256-pixel JPEG as fast as the lock
            allows: the highest speed on arrays, divided by the speed of one thread on these images.
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.films import encode_films, write_shards
 from benchmarks.gpu.decoders import decode_in_threads
-from benchmarks.gpu.loader import ROUND_SECONDS, Source, measure_sources
+from benchmarks.gpu.loader import DECODER, OURS, ROUND_SECONDS, Source, measure_sources
 from benchmarks.loaders import BATCH_SIZE
 from benchmarks.rounds import print_table, save_result
 from wds_bone import BoneAgeStream
@@ -27,7 +27,6 @@ from wds_bone.stream.load import BATCHES_AHEAD
 
 KINDS = (("jpg", 256), ("jpg", 64), ("npy", 64))
 NUM_SAMPLES, NUM_SHARDS = 8192, 8
-STREAM, DECODER = "stream", "decoder alone"
 
 
 def stream_batches(shards: str, *, threads: int) -> Generator[int]:
@@ -44,12 +43,12 @@ def measure_kind(folder: Path, images: Path | None, counts: list[int], *, encodi
     shards = write_shards(folder / f"{encoding}-{size}", films, **kind)
     sources = {}
     for threads in counts:
-        sources[f"{STREAM}, {threads}"] = Source(stream_batches(shards, threads=threads), BATCHES_AHEAD + 2)
+        sources[f"{OURS}, {threads}"] = Source(stream_batches(shards, threads=threads), BATCHES_AHEAD + 2)
         if encoding == "jpg":
             decoder = decode_in_threads(films, size=size, threads=threads)
             sources[f"{DECODER}, {threads}"] = Source(decoder, 2 * threads)
     result = measure_sources(sources, seconds=ROUND_SECONDS)
-    print_table(result["images_per_second"], unit=f"images per second, {size} px {encoding}", reference=f"{STREAM}, 1")
+    print_table(result["images_per_second"], unit=f"images per second, {size} px {encoding}", reference=f"{OURS}, 1")
     for name, seconds in result["cpu_seconds_per_image"].items():
         print(f"{name}: {1e6 * median(seconds):.0f} us of CPU per image")
     return result
@@ -59,16 +58,19 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="folder of films (default: synthetic hands)")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4], metavar="N", help="numbers of threads")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[1, 2, 4], metavar="N", help="numbers of threads; 1 is added"
+    )
     args = parser.parse_args()
+    counts = sorted({1, *args.threads})
     with tempfile.TemporaryDirectory() as folder:
         kinds = {
-            f"{encoding} {size}": measure_kind(Path(folder), args.images, args.threads, encoding=encoding, size=size)
+            f"{encoding} {size}": measure_kind(Path(folder), args.images, counts, encoding=encoding, size=size)
             for encoding, size in KINDS
         }
     speeds = {name: kind["images_per_second"] for name, kind in kinds.items()}
     limit = max(median(rounds) for rounds in speeds["npy 64"].values())
-    num_threads = limit / median(speeds["jpg 256"][f"{STREAM}, {min(args.threads)}"])
+    num_threads = limit / median(speeds["jpg 256"][f"{OURS}, 1"])
     print(f"arrays: at most {limit:,.0f} images/s, as many as {num_threads:.0f} threads decode at 256 px")
     print(save_result("threads", {"kinds": kinds, "threads_within_the_lock": num_threads}))
 

@@ -1,6 +1,6 @@
 """Presets are settings files of the package."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from wds_bone.commands import TRAIN, VERIFY
 from wds_bone.config_file import describe_presets
 from wds_bone.errors import ConfigError
 from wds_bone.learn.loop import augmented, train_step
-from wds_bone.learn.settings import TrainConfig
+from wds_bone.learn.settings import TrainConfig, resolve_config
 
 assert TRAIN.presets is not None
 FOLDER, PRESETS = TRAIN.presets, describe_presets(TRAIN.presets)
@@ -41,6 +41,16 @@ def test_config_set_and_flags_take_precedence_over_a_preset(tmp_path: Path):
     parsed = parse("--preset", "gpu-standard", "--config", str(file), "--set", "drop_path=0.2", "--image-size", "128")
     assert (parsed.epochs, parsed.lr, parsed.drop_path, parsed.image_size) == (3, 0.5, 0.2, 128)
     assert parsed.model == "convnext_tiny"
+
+
+def test_the_presets_for_a_cpu_take_the_multiples_of_the_default_epochs_that_they_name():
+    default = resolve_config(replace(TrainConfig(), device="cpu"))
+    assert {name: parse("--preset", name).epochs for name in ("quick", "standard", "best")} == {
+        "quick": default.epochs // 4,
+        "standard": default.epochs,
+        "best": 3 * default.epochs,
+    }
+    assert all(parse("--preset", name).model == default.model for name in ("quick", "standard", "best"))
 
 
 def changed_augmentation(config: TrainConfig) -> dict[str, tuple[float, float]]:

@@ -61,7 +61,7 @@ class Preprocessing:
         if self.normalization == OLD_NORMALIZATION:
             assert tones is None, "a run of an older version is not continued"
             normalized = normalize_exposure(self._resize(image.float()))
-        else:  # first: resizing spreads the brightness of a marker, of which a stretch leaves less
+        else:  # in this order: resizing would spread the excess brightness of a marker, which a stretch removes
             normalized = self._resize(normalize_tones(image, tones))
         return resample(normalized, moves, phase_pixels=self.phase_pixels)
 
