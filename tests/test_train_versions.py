@@ -28,6 +28,7 @@ NEW_SETTINGS = {
     "augment_clahe",
     "augment_noise",
     "augment_jpeg",
+    "augment_frame",
     "augment_erase",
 }
 """Those that came with the present normalization."""

@@ -72,6 +72,7 @@ UNFLAGGED = [
     "augment_clahe",
     "augment_noise",
     "augment_jpeg",
+    "augment_frame",
     "augment_erase",
 ]
 

@@ -26,6 +26,7 @@ CHANGES = (
     "clahe",
     "noise",
     "jpeg",
+    "frame",
 )
 
 

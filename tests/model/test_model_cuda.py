@@ -28,7 +28,8 @@ RANGES = Ranges(
     saturation=0.05,
     sharpness=0.7,
     clahe=3.0,
-    noise=0.04,
+    noise=0.03,
+    frame=0.1,
     erase=0.3,
 )
 CPU = torch.device("cpu")

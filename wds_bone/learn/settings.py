@@ -217,7 +217,7 @@ class TrainConfig:
     augment_gamma: float = option("maximum change in gamma, as a fraction", default=0.1, min=0, flag=False)
     augment_saturation: float = option(
         "maximum fraction of the pixels that become black, and of those that become white; each in half of the images",
-        default=0.06,
+        default=0.1,
         min=0,
         below=0.5,
         flag=False,
@@ -237,7 +237,7 @@ class TrainConfig:
         flag=False,
     )
     augment_noise: float = option(
-        "maximum standard deviation of noise; 1 is the brightness of bone; in half of the images",
+        "maximum standard deviation of noise, as a fraction of white; in half of the images",
         default=0.03,
         min=0,
         flag=False,
@@ -247,6 +247,13 @@ class TrainConfig:
         default=50.0,
         min=0,
         below=100,
+        flag=False,
+    )
+    augment_frame: float = option(
+        "maximum width of a black frame, as a fraction of the image; in half of the images",
+        default=0.06,
+        min=0,
+        below=0.5,
         flag=False,
     )
     augment_erase: float = option(

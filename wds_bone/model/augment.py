@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wds_bone.model import quality
+from wds_bone.model import film_quality, quality
 from wds_bone.model.clahe import equalize_locally
 from wds_bone.model.exposure import find_film
 from wds_bone.model.preprocess import Preprocessing
 from wds_bone.model.resample import affine_maps
 
-NUM_DRAWS = 20
+NUM_DRAWS = 21
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Ranges:
     clahe: float = 0.0
     noise: float = 0.0
     jpeg: float = 0.0
+    frame: float = 0.0
     erase: float = 0.0
 
 
@@ -55,13 +56,11 @@ def augment(image: Tensor, position: Tensor, *, preprocessing: Preprocessing, se
     """
     draws = uniform_draws(seed, position, num_draws=NUM_DRAWS)
     signed = 2.0 * draws - 1.0
-    if ranges.clahe:  # films are equalized before they get bars
-        equalized = equalize_locally(image, signed[:, 19].clamp_min(0.0) * ranges.clahe)
-        image = torch.where(find_film(image) > 0, equalized, image)
     aspect = preprocessing.width / preprocessing.height
     moves = _moves(draws[:, 0] < 0.5, signed[:, 1:5], ranges, aspect=aspect)
     tones = _tones(signed[:, 5:10], ranges)
-    return _change_quality(preprocessing.to_input(image, moves, tones), draws[:, 10:19], ranges)
+    film = _change_film(image, draws[:, 16:21], ranges)
+    return _change_input(preprocessing.to_input(film, moves, tones), draws[:, 10:16], ranges)
 
 
 def uniform_draws(seed: int, position: Tensor, *, num_draws: int) -> Tensor:
@@ -104,22 +103,31 @@ def _tones(signed: Tensor, ranges: Ranges) -> Tensor | None:
     return torch.cat([signed[:, 3:5].clamp_min(0.0) * ranges.saturation, power, factor, summand], 1)
 
 
-def _change_quality(image: Tensor, draws: Tensor, ranges: Ranges) -> Tensor:
-    """Change what is turned on, in the order in which a film is scanned and stored.
+def _change_film(image: Tensor, draws: Tensor, ranges: Ranges) -> Tensor:
+    """Change stored films as scanners, software and file formats do, in that order, each in half of the images.
 
-    Each change but the erased box is made in half of the images, as in `_tones`.
+    What is in bars remains, because films get them later.
     """
-    signed = 2.0 * draws - 1.0
-    strength = signed.clamp_min(0.0)
-    either = signed[:, 5].sign() * (2.0 * signed[:, 5].abs() - 1.0).clamp_min(0.0)
+    strength = (2.0 * draws - 1.0).clamp_min(0.0)
+    film = image
+    if ranges.noise:
+        film = film_quality.add_noise(film, strength[:, 0] * ranges.noise, draws[:, 1])
+    if ranges.clahe:
+        film = equalize_locally(film, strength[:, 3] * ranges.clahe)
+    if ranges.jpeg:
+        film = film_quality.compress(film, strength[:, 2] * ranges.jpeg)
+    if film is not image:
+        film = torch.where(find_film(image) > 0, film, image)
+    return film_quality.cover_border(film, strength[:, 4] * ranges.frame) if ranges.frame else film
+
+
+def _change_input(image: Tensor, draws: Tensor, ranges: Ranges) -> Tensor:
+    """Erase a box of each image, and change the sharpness of half of them."""
     if ranges.erase:
         image = quality.erase(image, torch.cat([draws[:, 0:2] * ranges.erase, draws[:, 2:4]], 1), draws[:, 4])
     if ranges.sharpness:
-        image = quality.sharpen(image, either * ranges.sharpness)
-    if ranges.noise:
-        image = quality.add_noise(image, strength[:, 6] * ranges.noise, draws[:, 7])
-    if ranges.jpeg:
-        image = quality.compress(image, strength[:, 8] * ranges.jpeg)
+        signed = 2.0 * draws[:, 5] - 1.0
+        image = quality.sharpen(image, signed.sign() * (2.0 * signed.abs() - 1.0).clamp_min(0.0) * ranges.sharpness)
     return image
 
 

@@ -1,31 +1,13 @@
-"""Change the quality of images as scanners, viewers and file formats do, for the augmentation.
+"""Change the model's input in sharpness, and hide parts of it, for the augmentation.
 
 In: float32 images (B, 1, H, W) with normalized tones, and the strength of the change for each of them.
 Out: the images, changed.
 Invariant: an image is changed in the same way in any batch; a strength of 0 changes nothing.
 """
 
-import math
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-NUM_NOISE_VALUES = 1 << 20
-GRAYS_PER_UNIT = 170.0
-"""Gray values of a JPEG file per unit of normalized tones, whose maximum is 1.5."""
-_LUMINANCE = (
-    (16, 11, 10, 16, 24, 40, 51, 61),
-    (12, 12, 14, 19, 26, 58, 60, 55),
-    (14, 13, 16, 24, 40, 57, 69, 56),
-    (14, 17, 22, 29, 51, 87, 80, 62),
-    (18, 22, 37, 56, 68, 109, 103, 77),
-    (24, 35, 55, 64, 81, 104, 113, 92),
-    (49, 64, 78, 87, 103, 121, 120, 101),
-    (72, 92, 95, 98, 112, 100, 103, 99),
-)
-"""The quantization table for luminance at quality 50 (ITU-T T.81, annex K), by vertical and horizontal frequency."""
 
 
 def sharpen(image: Tensor, strength: Tensor) -> Tensor:
@@ -39,42 +21,6 @@ def sharpen(image: Tensor, strength: Tensor) -> Tensor:
     rows = padded[..., :-2, :] + 2.0 * padded[..., 1:-1, :] + padded[..., 2:, :]
     blurred = (rows[..., :-2] + 2.0 * rows[..., 1:-1] + rows[..., 2:]) / 16.0
     return torch.lerp(blurred, image, 1.0 + _each(strength))
-
-
-def add_noise(image: Tensor, sd: Tensor, place: Tensor) -> Tensor:
-    """Add Gaussian noise, which is a part of one fixed sequence.
-
-    Args:
-        image: float32 (B, 1, H, W).
-        sd: float32 (B,).
-        place: float32 (B,), from 0 to less than 1; where the part begins.
-    """
-    pixels = torch.arange(image[0].numel(), dtype=torch.int32, device=image.device)
-    index = ((place * NUM_NOISE_VALUES).int()[:, None] + pixels) % NUM_NOISE_VALUES
-    noise = _noise(image.device).index_select(0, index.flatten()).view(image.shape)
-    return image + _each(sd) * noise
-
-
-def compress(image: Tensor, loss: Tensor) -> Tensor:
-    """Lose what JPEG compression loses: round the coefficients of the cosine transforms of 8 x 8 blocks.
-
-    They are computed in float64, so that the order of their sums, which depends on the batch, does not decide a
-    rounding.
-
-    Args:
-        image: float32 (B, 1, H, W).
-        loss: float32 (B,), 100 minus the quality, 0 to 99.
-    """
-    height, width = image.shape[2:]
-    padded = F.pad(image * GRAYS_PER_UNIT - 128.0, (0, -width % 8, 0, -height % 8), mode="replicate")
-    steps = _quantization_steps(100.0 - loss)
-    cosines = _cosine_transform(image.device)
-    rows, columns = padded.shape[2] // 8, padded.shape[3] // 8
-    blocks = padded.reshape(-1, 1, rows, 8, columns, 8).transpose(3, 4)  # (B, 1, rows, columns, 8, 8)
-    coefficients = ((blocks.flatten(4).double() @ cosines.T) / steps).round() * steps
-    decoded = (coefficients @ cosines).float().view(blocks.shape).transpose(3, 4).flatten(4, 5).flatten(2, 3)
-    compressed = (decoded[..., :height, :width] + 128.0) / GRAYS_PER_UNIT
-    return torch.where(_each(loss) > 0.0, compressed, image)
 
 
 def erase(image: Tensor, box: Tensor, gray: Tensor) -> Tensor:
@@ -96,32 +42,6 @@ def _is_inside(length: Tensor, place: Tensor, num_pixels: int) -> Tensor:
     centers = (torch.arange(num_pixels, device=length.device) + 0.5) / num_pixels
     start = (place * (1.0 - length))[:, None]
     return (start <= centers) & (centers < start + length[:, None])
-
-
-def _quantization_steps(quality: Tensor) -> Tensor:
-    """Return the quantization tables of libjpeg, float32 (B, 1, 1, 1, 64)."""
-    percent = torch.where(quality < 50.0, 5000.0 / quality, 200.0 - 2.0 * quality)[:, None, None]
-    steps = (_luminance(quality.device) * percent / 100.0).round().clamp(1.0, 255.0)
-    return steps.flatten(1)[:, None, None, None]
-
-
-@lru_cache(maxsize=1)
-def _cosine_transform(device: torch.device) -> Tensor:
-    """Return the orthonormal cosine transform of 8 x 8 values, float64 (64, 64)."""
-    frequencies, places = torch.arange(8, dtype=torch.float64)[:, None], torch.arange(8)
-    cosines = torch.cos((2 * places + 1) * frequencies * (math.pi / 16)) / 2.0
-    cosines[0] *= math.sqrt(0.5)
-    return torch.kron(cosines, cosines).to(device)
-
-
-@lru_cache(maxsize=1)  # a copy to a GPU would wait for the steps before
-def _luminance(device: torch.device) -> Tensor:
-    return torch.tensor(_LUMINANCE, dtype=torch.float32, device=device)
-
-
-@lru_cache(maxsize=1)
-def _noise(device: torch.device) -> Tensor:
-    return torch.randn(NUM_NOISE_VALUES, generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def _each(values: Tensor) -> Tensor:
