@@ -157,10 +157,10 @@ def test_each_change_of_the_quality_is_made_in_half_of_the_samples(ranges: Range
 @pytest.mark.parametrize("ranges", [Ranges(clahe=20.0), Ranges(noise=0.1), Ranges(jpeg=80.0)], ids=str)
 def test_bars_remain_black_when_a_film_is_changed(ranges: Ranges):
     image = torch.zeros(40, 1, 32, 32, dtype=torch.uint8)
-    image[..., 8:24] = random_images(40, size=32)[..., 8:24] // 8
+    image[..., 10:22] = random_images(40, size=32)[..., 10:22] // 8
     augmented = augment(image, torch.arange(40), preprocessing=stored(32, 32), seed=1, ranges=ranges)
     evaluated = stored(32, 32).to_input(image)
-    assert torch.equal(augmented[..., :6], evaluated[..., :6])
+    assert torch.equal(augmented[..., :8], evaluated[..., :8])
     assert not torch.equal(augmented, evaluated)
 
 

@@ -127,6 +127,12 @@ def test_bars_are_found_next_to_any_film(films: Tensor):
         assert is_film[..., :16].max() == is_film[..., 112:].max() == 0
 
 
+def test_a_white_line_within_a_film_is_no_bar(films: Tensor):
+    crossed = films.clone()
+    crossed[..., 40, :] = crossed[..., 50] = 255
+    assert find_film(crossed).all()
+
+
 @pytest.mark.parametrize("width", [32, 56, 80])
 def test_a_white_frame_between_the_bars_of_a_letterbox_is_found(films: Tensor, width: int):
     left = (SIZE - width) // 2

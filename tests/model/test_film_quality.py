@@ -4,6 +4,7 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from benchmarks.perturbations import as_jpeg, framed
 from wds_bone.model.exposure import find_film
@@ -19,7 +20,11 @@ def films(num: int = 3, *, height: int = 36, width: int = 44) -> Tensor:
 
 @pytest.mark.parametrize(
     ("change", "strength"),
-    [(partial(add_noise, place=torch.tensor([0.1, 0.5, 0.9])), 0.1), (compress, 50.0), (cover_border, 0.1)],
+    [
+        (partial(add_noise, place=torch.tensor([0.1, 0.5, 0.9])), 0.1),
+        (compress, 50.0),
+        (lambda film, strength: cover_border(film, torch.ones_like(film), strength), 0.1),
+    ],
     ids=["add_noise", "compress", "cover_border"],
 )
 def test_a_strength_of_0_changes_nothing_and_others_change_their_film_only(
@@ -55,8 +60,17 @@ def test_compression_rounds_a_film_in_the_same_way_in_any_batch():
         assert torch.equal(compress(film[part], loss[part]), together[part])
 
 
-@pytest.mark.parametrize(("height", "width"), [(100, 100), (100, 75), (50, 100)])
-def test_a_border_becomes_what_a_white_frame_of_its_width_becomes(height: int, width: int):
-    film = films(height=height, width=width).clamp(20, 200)
-    covered = cover_border(film, torch.full((3,), 0.04))
-    assert torch.equal(covered, film * find_film(framed(film)))
+def test_coefficients_half_way_between_two_steps_are_rounded_to_even_ones():
+    """The mean of a block is kept in steps of two gray values at quality 50."""
+    grays = torch.arange(256)
+    film = grays.to(torch.uint8)[:, None, None, None].expand(256, 1, 8, 8)
+    expected = (128 + 2 * ((grays - 128) / 2).round()).clamp(0, 255)
+    assert torch.equal(compress(film, torch.full((256,), 50.0))[:, 0, 3, 3].float(), expected)
+
+
+@pytest.mark.parametrize("bar", [0, 10])
+def test_a_border_becomes_what_a_white_frame_of_its_width_becomes(bar: int):
+    film = films(height=100, width=100).clamp(20, 200)
+    stored, stored_framed = (F.pad(image, (bar, bar)) for image in (film, framed(film)))
+    covered = cover_border(stored, find_film(stored), torch.full((3,), 0.04))
+    assert torch.equal(covered, stored * find_film(stored_framed))

@@ -19,7 +19,7 @@ from wds_bone.model.preprocess import Preprocessing
 
 COPIES_OF_IMAGES = 2
 """The augmented images and the model's standardized ones, as long as the layers compute. Before that, normalization and
-augmentation take up to seven copies at a time, and 20 bytes per stored pixel. This is less than the layers of a model
+augmentation take up to seven copies at a time, and 30 bytes per stored pixel. This is less than the layers of a model
 take, unless the stored images are much larger than its input."""
 COPIES_OF_WEIGHTS = 4
 """The weights, their average, and the two moments of the optimizer."""

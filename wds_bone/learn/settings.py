@@ -250,7 +250,7 @@ class TrainConfig:
         flag=False,
     )
     augment_frame: float = option(
-        "maximum width of a black frame, as a fraction of the image; in half of the images",
+        "maximum width of a black frame, as a fraction of the film's shorter side; in half of the images",
         default=0.06,
         min=0,
         below=0.5,

@@ -1,7 +1,7 @@
 """Augment whole batches on the device.
 
 In: stored images and the positions of their samples.
-Out: the model's input, flipped, rotated, scaled, shifted, and with a different exposure and quality.
+Out: the model's input, flipped, rotated, scaled, shifted, framed, and with a different exposure and quality.
 Invariant: how a sample is changed is a function of (seed, its position in the endless sequence of epochs). It does not
 depend on the batch, the device or the number of processes.
 """
@@ -108,21 +108,26 @@ def _change_film(image: Tensor, draws: Tensor, ranges: Ranges) -> Tensor:
 
     What is in bars remains, because films get them later.
     """
-    strength = (2.0 * draws - 1.0).clamp_min(0.0)
-    film = image
+    noise, place, clahe, jpeg, frame = draws.unbind(1)
+    film, is_film = image, find_film(image)
     if ranges.noise:
-        film = film_quality.add_noise(film, strength[:, 0] * ranges.noise, draws[:, 1])
+        film = film_quality.add_noise(film, _in_half(noise) * ranges.noise, place)
     if ranges.clahe:
-        film = equalize_locally(film, strength[:, 3] * ranges.clahe)
+        film = equalize_locally(film, _in_half(clahe) * ranges.clahe)
     if ranges.jpeg:
-        film = film_quality.compress(film, strength[:, 2] * ranges.jpeg)
-    if film is not image:
-        film = torch.where(find_film(image) > 0, film, image)
-    return film_quality.cover_border(film, strength[:, 4] * ranges.frame) if ranges.frame else film
+        film = film_quality.compress(film, _in_half(jpeg) * ranges.jpeg)
+    if ranges.frame:
+        film = film_quality.cover_border(film, is_film, _in_half(frame) * ranges.frame)
+    return torch.where(is_film > 0, film, image)
+
+
+def _in_half(draws: Tensor) -> Tensor:
+    """Return uniform numbers from 0 to 1 that are 0 in half of the cases, and otherwise uniform."""
+    return (2.0 * draws - 1.0).clamp_min(0.0)
 
 
 def _change_input(image: Tensor, draws: Tensor, ranges: Ranges) -> Tensor:
-    """Erase a box of each image, and change the sharpness of half of them."""
+    """Erase a box of each image and change the sharpness of half of them, if these are turned on."""
     if ranges.erase:
         image = quality.erase(image, torch.cat([draws[:, 0:2] * ranges.erase, draws[:, 2:4]], 1), draws[:, 4])
     if ranges.sharpness:

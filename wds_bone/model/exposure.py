@@ -127,7 +127,7 @@ def _middle(image: Tensor, dim: int, fraction: float) -> Tensor:
 
 
 def _reach_an_edge(is_bar: Tensor, dim: int) -> Tensor:
-    """Return which rows or columns have only bars between them and an edge, bool."""
+    """Return which rows or columns are bars that reach an edge without a gap, bool."""
     bars = is_bar.to(torch.uint8)
     return (bars.cumprod(dim) + bars.flip(dim).cumprod(dim).flip(dim)) > 0
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 NUM_NOISE_VALUES = 1 << 20
+EXACT = float(1 << 20)
+"""The reciprocal of what remains of a coefficient after its last bits were cut off."""
 _LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
@@ -43,8 +45,8 @@ def add_noise(image: Tensor, sd: Tensor, place: Tensor) -> Tensor:
 def compress(image: Tensor, loss: Tensor) -> Tensor:
     """Lose what JPEG compression loses: round the coefficients of the cosine transforms of 8 x 8 blocks.
 
-    They are computed in float64, so that the order of their sums, which depends on the batch, hardly ever decides a
-    rounding.
+    Many coefficients of whole gray values are half way between two multiples of a step. Cutting off their last bits,
+    which depend on the order of a sum and so on the batch, keeps these from deciding a rounding.
 
     Args:
         image: uint8 (B, 1, H, W).
@@ -56,28 +58,37 @@ def compress(image: Tensor, loss: Tensor) -> Tensor:
     cosines = _cosine_transform(image.device)
     rows, columns = padded.shape[2] // 8, padded.shape[3] // 8
     blocks = padded.reshape(-1, 1, rows, 8, columns, 8).transpose(3, 4)  # (B, 1, rows, columns, 8, 8)
-    coefficients = ((blocks.flatten(4).double() @ cosines.T) / steps).round() * steps
-    decoded = (coefficients @ cosines).float().view(blocks.shape).transpose(3, 4).flatten(4, 5).flatten(2, 3)
+    coefficients = (blocks.flatten(4).double() @ cosines.T * EXACT).round() / EXACT
+    decoded = (
+        ((coefficients / steps).round() * steps @ cosines)
+        .float()
+        .view(blocks.shape)
+        .transpose(3, 4)
+        .flatten(4, 5)
+        .flatten(2, 3)
+    )
     compressed = _as_bytes(decoded[..., :height, :width] + 128.0)
     return torch.where(loss[:, None, None, None] > 0.0, compressed, image)
 
 
-def cover_border(image: Tensor, width: Tensor) -> Tensor:
-    """Make the border of images black, as a collimator or a frame does.
+def cover_border(image: Tensor, is_film: Tensor, width: Tensor) -> Tensor:
+    """Make the border of films black, as a collimator or a frame does.
 
     Args:
         image: uint8 (B, 1, H, W).
-        width: float32 (B,), the width of the border as a fraction of the longer side.
+        is_film: uint8 (B, 1, H, W), 1 for pixels that are in no bar.
+        width: float32 (B,), the width of the border as a fraction of the film's shorter side.
     """
-    longer = max(image.shape[2:])
-    down, across = (_distance_to_edge(size, image.device) >= longer * width[:, None] for size in image.shape[2:])
-    return image * (down[:, None, :, None] & across[:, None, None, :])
+    rows, columns = is_film.amax(3), is_film.amax(2)
+    shorter = torch.minimum(rows.sum(2, keepdim=True), columns.sum(2, keepdim=True))
+    down, across = (_distance_to_edge(lines) > shorter * width[:, None, None] for lines in (rows, columns))
+    covered = image * (down[..., None] & across[:, :, None])
+    return torch.where(width[:, None, None, None] > 0.0, covered, image)
 
 
-def _distance_to_edge(num_pixels: int, device: torch.device) -> Tensor:
-    """Return the distance of each pixel of a line to its nearest end, in whole pixels, (num_pixels,)."""
-    pixels = torch.arange(num_pixels, device=device)
-    return torch.minimum(pixels, pixels.flip(0))
+def _distance_to_edge(lines: Tensor) -> Tensor:
+    """Return which row or column of the film each one is, counted from the nearer edge; 0 in bars, int64 (B, 1, N)."""
+    return torch.minimum(lines.cumsum(2), lines.flip(2).cumsum(2).flip(2)) * lines
 
 
 def _quantization_steps(quality: Tensor) -> Tensor:
