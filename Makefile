@@ -32,7 +32,7 @@ $(BENCH_READY): $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
-demo: $(READY) ## draw synthetic hands, make shards, train, evaluate: two to five minutes on two cores
+demo: $(READY) ## draw synthetic hands, make shards, train, evaluate: five minutes on two cores
 	$(BIN)/wds-bone make-shards --out runs/demo/shards
 	$(BIN)/wds-bone train --train runs/demo/shards --out runs/demo/model --epochs 20 --image-size 64
 	$(BIN)/wds-bone evaluate --checkpoint runs/demo/model/best.pt --shards runs/demo/shards --split val --out runs/demo/report

@@ -6,7 +6,7 @@ Compared:  trainings on the first of the training films of a set, in a random or
            is contained in each larger one.
 Method:    `wds-bone make-shards` for each part, from the label table and the films that the set was made from, with the
            size of its images and defaults otherwise, then `wds-bone train` with the settings of the preset `quick`, but
-           the same number of steps for all parts, as long as that is at most 100 epochs. The errors are those of the
+           at most 100 epochs and, below that, the same number of steps for all parts. The errors are those of the
            best epoch on the validation films of the set, which is one of more epochs for a smaller part. A run that is
            finished is not repeated, and one that was stopped continues.
 Machine:   CPU.
@@ -102,8 +102,10 @@ def main() -> None:
     with BoneAgeStream(args.shards, split="train", batch_size=1, shuffle=False) as stream:
         keys = sorted(stream.keys())
         size = max(stream.image_format.height, stream.image_format.width)
-    if max(args.counts) > len(keys):
-        raise SystemExit(f"--counts {max(args.counts)}: the set has only {len(keys):,} training films")
+    if max(args.counts) >= len(keys):
+        raise SystemExit(
+            f"--counts {max(args.counts)}: the set has {len(keys):,} training films, which are used in any case"
+        )
     np.random.default_rng(ORDER_SEED).shuffle(keys)
     rows = [train_on(count, keys, args, settings, size=size) for count in (*args.counts, len(keys))]
     for row in rows:

@@ -6,8 +6,7 @@ Compared:  `BoneAgeStream` and simplejpeg alone on JPEG of 256 and 64 pixels; th
 Method:    shuffled batches of 64, warm page cache; three interleaved rounds of 1.5 s. The CPU time per image counts all
            threads.
 Machine:   CPU. With more threads than cores, only the arrays are meaningful.
-Result:    benchmarks/results/threads.json, with the number of threads that decode 256-pixel JPEG as fast as the lock
-           allows: the highest speed on arrays, divided by the speed of one thread on these images.
+Result:    benchmarks/results/threads.json.
 """
 
 import argparse
@@ -68,11 +67,7 @@ def main() -> None:
             f"{encoding} {size}": measure_kind(Path(folder), args.images, counts, encoding=encoding, size=size)
             for encoding, size in KINDS
         }
-    speeds = {name: kind["images_per_second"] for name, kind in kinds.items()}
-    limit = max(median(rounds) for rounds in speeds["npy 64"].values())
-    num_threads = limit / median(speeds["jpg 256"][f"{OURS}, 1"])
-    print(f"arrays: at most {limit:,.0f} images/s, as many as {num_threads:.0f} threads decode at 256 px")
-    print(save_result("threads", {"kinds": kinds, "threads_within_the_lock": num_threads}))
+    print(save_result("threads", {"kinds": kinds}))
 
 
 if __name__ == "__main__":
