@@ -54,7 +54,8 @@ def test_the_settings_that_a_run_prints_are_a_valid_command_line(
 
 def test_settings_that_nobody_gave_are_not_printed_as_typed_but_as_derived(shards: Path, tmp_path: Path):
     out = tmp_path / "run"
-    argv = ["--train", str(shards), "--out", str(out), "--model", SMALL_MODEL, "--max-steps", "1", "--device", "cpu"]
+    options = ["--model", SMALL_MODEL, "--epochs", "14", "--max-steps", "1", "--device", "cpu"]
+    argv = ["--train", str(shards), "--out", str(out), *options]
     with open_run(argv) as run:
         pass
     text = opening_text(run, Progress(), given=parse_config(TrainConfig, argv, TRAIN))
