@@ -67,12 +67,11 @@ def losses_of(shards: Path, out: Path, *more: str, num_ranks: int) -> list[float
 
 
 def test_two_processes_have_the_same_losses_as_one_up_to_rounding(shards: Path, tmp_path: Path):
-    """The model takes 50 steps in float32; each step multiplies the differences of the ones before."""
-    steps = ("--epochs", "10", "--max-steps", "50")
+    """The model takes 50 steps in float32, at a rate so low that they hardly multiply earlier differences."""
+    steps = ("--epochs", "10", "--max-steps", "50", "--lr", "1e-4")
     losses = [losses_of(shards, tmp_path / f"ranks-{num}", *steps, num_ranks=num) for num in (1, 2)]
     assert len(losses[0]) == 50
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-2)
-    np.testing.assert_allclose(losses[1][:15], losses[0][:15], rtol=1e-3)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
     np.testing.assert_allclose(losses[1][:5], losses[0][:5], rtol=1e-5)
 
 
