@@ -143,6 +143,15 @@ def test_a_white_frame_between_the_bars_of_a_letterbox_is_found(films: Tensor, w
     assert is_film[..., : left + 2].max() == is_film[..., left + width - 2 :].max() == 0
 
 
+def test_black_bars_are_found_below_a_white_frame(films: Tensor):
+    wide = torch.zeros(4, 1, 96, 128, dtype=torch.uint8)
+    wide[..., 16:112] = films
+    wide[..., :4, :] = 255
+    is_film = find_film(wide)
+    assert is_film[..., 4:, 16:112].all()
+    assert is_film[..., :16].max() == is_film[..., 112:].max() == is_film[..., :4, :].max() == 0
+
+
 def test_a_white_frame_is_a_bar_and_becomes_black(films: Tensor):
     is_film = find_film(framed(films))
     assert is_film[..., 4:-4, 4:-4].all()
