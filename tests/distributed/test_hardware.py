@@ -26,7 +26,7 @@ def test_explicit_settings_are_kept():
 
 
 def test_auto_chooses_settings_that_suit_the_device():
-    assert pick_model("auto", CPU) == "residual-32x2222-s4"
+    assert pick_model("auto", CPU) == "residual-16x2222-s2"
     assert pick_model("auto", GPU) == "convnext_tiny"
     assert pick_precision("auto", CPU) in ("fp32", "bf16")
     assert pick_rate("resnet18") > pick_rate("convnext_tiny") == pick_rate("vit_b_16")

@@ -43,16 +43,19 @@ def learner_of(run: Run, ages_months: NDArray[np.float32]) -> Learner:
     )
 
 
-@pytest.mark.parametrize("bins", ["0", "31"])
-def test_a_distribution_is_refused_for_ages_that_it_does_not_cover(bins: str, tmp_path: Path):
+@pytest.mark.parametrize("num_bins", [31, 71])
+def test_a_distribution_covers_the_ages_of_all_training_samples_or_is_refused(num_bins: int, tmp_path: Path):
     shards = write_small_set(tmp_path / "shards")
     skewed = np.array([100.0] * 99 + [200.0], np.float32)
-    with open_run(train_argv(shards, tmp_path / "run", "--set", f"age_bins={bins}")) as run:
-        assert learner_of(run, skewed[92:]).target.mean_months == 112.5
-        if bins == "0":
-            assert learner_of(run, skewed).target.mean_months == 101.0
+    with open_run(train_argv(shards, tmp_path / "run", "--set", f"age_bins={num_bins}")) as run:
+        for ages in (skewed[:99], skewed[92:]):
+            assert learner_of(run, ages).model.bins.numpy() == pytest.approx(np.linspace(-3.5, 3.5, num_bins), abs=1e-6)
+        if num_bins == 71:
+            learner = learner_of(run, skewed)
+            for model in (learner.model, learner.ema):
+                assert learner.target.to_months(model.bins).max() > 200.0
             return
-        with pytest.raises(ConfigError, match="no bin covers the ages of 1 of 100 training samples") as refused:
+        with pytest.raises(ConfigError, match="bins cannot cover the ages of all training samples, 100") as refused:
             learner_of(run, skewed)
-    assert refused.value.got == "100.0 to 200.0 months"
-    assert "age_bins=0" in str(refused.value.do)
+    assert refused.value.expected == "0, or at least 47"
+    assert "age_bins=47" in str(refused.value.do)

@@ -162,7 +162,7 @@ def test_a_model_is_not_compiled_for_images_that_grow():
 
 def test_a_resolved_config_contains_no_automatic_settings():
     config = resolve_config(parse("--device", "cpu"))
-    assert (config.device, config.model, config.threads) == ("cpu", "residual-32x2222-s4", 1)
+    assert (config.device, config.model, config.threads) == ("cpu", "residual-16x2222-s2", 1)
     assert config.precision in ("fp32", "bf16")
     assert resolve_config(config) == config
 

@@ -68,7 +68,7 @@ def pick_model(wanted: str, device: torch.device) -> str:
     """Return the name of the model: "auto" means a small one on a CPU and a modern one on a GPU."""
     if wanted != "auto":
         return wanted
-    return "convnext_tiny" if device.type == "cuda" else "residual-32x2222-s4"
+    return "convnext_tiny" if device.type == "cuda" else "residual-16x2222-s2"
 
 
 def pick_rate(model: str) -> float:

@@ -18,13 +18,12 @@ from torch.nn.parallel import DistributedDataParallel
 from wds_bone.distributed.ddp import convert_sync_batch_norm, warm_up_ddp, wrap_ddp
 from wds_bone.distributed.hardware import dtype_of
 from wds_bone.distributed.ranks import Ranks
-from wds_bone.errors import ConfigError
 from wds_bone.inference.predictor import Predictor
 from wds_bone.learn.optimizer import AveragedTensors, build_optimizer, copy_for_ema, pair_tensors
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.model.layers import new_layers
-from wds_bone.model.loss import Target, rarity_weights
-from wds_bone.model.model import HIGHEST_BIN, LOWEST_BIN, BoneAgeModel
+from wds_bone.model.loss import Target, bins_for, rarity_weights
+from wds_bone.model.model import BoneAgeModel
 from wds_bone.model.preprocess import Preprocessing
 
 
@@ -68,11 +67,11 @@ def build_learner(
     """Move a model to its device and add what training needs, some of which depends on the ages of the samples.
 
     Raises:
-        ConfigError: if batch norms are to be synchronized on a CPU, or the model could not predict all of these ages.
+        ConfigError: if batch norms are to be synchronized on a CPU, or the bins of a distribution are too few.
     """
     target = target_of(ages_months)
     if model.bins is not None:
-        refuse_far_ages(ages_months, target)
+        model.bins = bins_for(ages_months, target, num_bins=len(model.bins))
     model = model.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = convert_sync_batch_norm(model) if config.sync_batch_norm else model
     ddp = wrap_ddp(model, ranks)
@@ -98,23 +97,6 @@ def target_of(ages_months: NDArray[np.float32]) -> Target:
     """Return the mean and the standard deviation (at least one month) of the training ages."""
     ages = ages_months.astype(np.float64)
     return Target(mean_months=float(ages.mean()), sd_months=max(float(ages.std()), 1.0))
-
-
-def refuse_far_ages(ages_months: NDArray[np.float32], target: Target) -> None:
-    """Check that a distribution over ages covers the ages of all training samples.
-
-    Raises:
-        ConfigError: if it does not, because they are skewed.
-    """
-    lowest, highest = (target.mean_months + target.sd_months * age for age in (LOWEST_BIN, HIGHEST_BIN))
-    is_far = (ages_months < lowest) | (ages_months > highest)
-    if is_far.any():
-        raise ConfigError(
-            f"--set age_bins: no bin covers the ages of {is_far.sum():,} of {len(is_far):,} training samples",
-            expected=f"{lowest:.1f} to {highest:.1f} months, {HIGHEST_BIN} standard deviations around the mean",
-            got=f"{ages_months.min():.1f} to {ages_months.max():.1f} months",
-            do="use --set age_bins=0, or training shards without these samples",
-        )
 
 
 def age_weights_of(ages_months: NDArray[np.float32], exponent: float, device: torch.device) -> Tensor | None:

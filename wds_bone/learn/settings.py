@@ -20,7 +20,7 @@ from wds_bone.distributed.hardware import (
 )
 from wds_bone.errors import ConfigError
 from wds_bone.model.augment import Ranges
-from wds_bone.model.loss import SMALLEST_NUM_BINS
+from wds_bone.model.loss import smallest_num_bins
 from wds_bone.model.model import Fusion
 from wds_bone.paths import PathText, ShardsText
 from wds_bone.remote.settings import RemoteOptions, check_cache, check_hosts
@@ -49,7 +49,7 @@ class TrainConfig:
     )
     model: str = option(
         "classifier of torchvision, timm:NAME for one of timm, or a residual network for small images such as "
-        "residual-32x2222-s4; auto: residual-32x2222-s4 on a CPU, convnext_tiny on a GPU",
+        "residual-16x2222-s2; auto: residual-16x2222-s2 on a CPU, convnext_tiny on a GPU",
         default="auto",
         metavar="NAME",
     )
@@ -127,8 +127,8 @@ class TrainConfig:
         "error in months above which the loss is linear, not squared; 0: L1 loss", default=3.0, min=0, flag=False
     )
     age_bins: int = option(
-        "number of ages whose probabilities the model predicts, such as 71; 0: it predicts the age itself",
-        default=0,
+        "number of ages whose probabilities the model predicts; 0: it predicts the age itself",
+        default=71,
         min=0,
         flag=False,
     )
@@ -267,8 +267,8 @@ class TrainConfig:
         _check_folds(self)
         _check_shuffle(self)
         _check_sizes(self)
-        if 0 < self.age_bins < SMALLEST_NUM_BINS:
-            expected = f"0, or at least {SMALLEST_NUM_BINS}"
+        if 0 < self.age_bins < smallest_num_bins():
+            expected = f"0, or at least {smallest_num_bins()}"
             raise invalid_setting(self, "age_bins", expected, problem="is too coarse for a distribution over ages")
         random = [setting_name(TrainConfig, name) for name in ("dropout", "drop_path") if getattr(self, name)]
         if self.freeze_backbone and random:

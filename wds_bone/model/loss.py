@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from wds_bone.errors import ConfigError
 from wds_bone.model.model import HIGHEST_BIN, LOWEST_BIN, expected_age
 
 LABEL_SD = 0.15
 """The standard deviation of the label distribution, relative to that of the ages: about six months, which is how far
 the readings of experts are apart."""
-SMALLEST_NUM_BINS = 1 + math.ceil((HIGHEST_BIN - LOWEST_BIN) / (2.0 * LABEL_SD))
-"""With ages more than two of these deviations apart, the expectation of a label distribution would not be the age."""
 DENSITY_SD_MONTHS, LARGEST_RARITY = 6, 4.0
 
 
@@ -34,6 +33,44 @@ class Target:
     def to_months(self, standardized: Tensor) -> Tensor:
         """Return the model's output as ages in months."""
         return standardized * self.sd_months + self.mean_months
+
+
+def smallest_num_bins(lowest: float = LOWEST_BIN, highest: float = HIGHEST_BIN) -> int:
+    """Return how many bins a range of standardized ages needs.
+
+    With bins more than two standard deviations of a label distribution apart, its expectation would not be the age.
+    """
+    return 1 + math.ceil((highest - lowest) / (2.0 * LABEL_SD))
+
+
+def bins_for(ages_months: NDArray[np.float32], target: Target, *, num_bins: int) -> Tensor:
+    """Return bins that cover the label distributions of all training samples.
+
+    Args:
+        ages_months: float32 (n,), of the training samples.
+        target: the mean and standard deviation of these ages.
+        num_bins: how many bins to return.
+
+    Returns:
+        float32 (num_bins,), standardized ages in equal steps.
+
+    Raises:
+        ConfigError: if so few bins would be too far apart.
+    """
+    youngest, oldest = (
+        (float(age) - target.mean_months) / target.sd_months for age in (ages_months.min(), ages_months.max())
+    )
+    lowest, highest = min(LOWEST_BIN, youngest - 2.0 * LABEL_SD), max(HIGHEST_BIN, oldest + 2.0 * LABEL_SD)
+    needed = smallest_num_bins(lowest, highest)
+    if num_bins < needed:
+        raise ConfigError(
+            f"--set age_bins={num_bins}: so few bins cannot cover the ages of all training samples, "
+            f"{ages_months.min():.1f} to {ages_months.max():.1f} months",
+            expected=f"0, or at least {needed}",
+            got=num_bins,
+            do=f"use --set age_bins={needed}, or age_bins=0 to predict the age itself",
+        )
+    return torch.linspace(lowest, highest, num_bins)
 
 
 def weighted_loss(

@@ -24,8 +24,8 @@ NUM_GENDER_FEATURES = 32
 GRAY_MEAN, GRAY_SD = 0.449, 0.226
 """ImageNet's mean and standard deviation, averaged over the channels; they only matter for pretrained weights."""
 LOWEST_BIN, HIGHEST_BIN = -3.5, 3.5
-"""The range of standardized ages that a distribution covers; that of the 2017 RSNA challenge is -3.1 to 2.5. Training
-samples outside of it are refused."""
+"""The range of standardized ages that a distribution covers at least; that of the 2017 RSNA challenge is -3.1 to 2.5.
+Training sets `bins` to a wider one if its ages need it."""
 Fusion = Literal["none", "sum", "concat", "film", "heads"]
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
