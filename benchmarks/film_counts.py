@@ -5,9 +5,9 @@ Command:   python -m benchmarks.film_counts --shards PATH --labels FILE --images
 Compared:  trainings on the first of the training films of a set, in a random order, and on all of them. A smaller part
            is contained in each larger one.
 Method:    `wds-bone make-shards` for each part, from the label table and the films that the set was made from, with the
-           size of its images and defaults otherwise, then `wds-bone train` with the settings of the preset `quick`, but
-           at most 100 epochs and, below that, the same number of steps for all parts. The errors are those of the
-           best epoch on the validation films of the set, which is one of more epochs for a smaller part. A run that is
+           size and the format of its images, then `wds-bone train` with the settings of the preset `quick`, but at
+           most 100 epochs and, below that, the same number of steps for all parts. The errors are those of the best
+           epoch on the validation films of the set, which is one of more epochs for a smaller part. A run that is
            finished is not repeated, and one that was stopped continues.
 Machine:   CPU.
 Result:    benchmarks/results/film-counts.json and docs/film-counts.png; EXPERIMENTS.md draws the conclusion.
@@ -31,6 +31,7 @@ from wds_bone.config_file import parse_assignments
 from wds_bone.figure_style import INK, SCREEN_DOTS_PER_INCH, figure_as_png, label_axes, new_figure
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.make_shards import main as make_shards
+from wds_bone.shards.manifest import ImageFormat
 
 ORDER_SEED, MAX_EPOCHS = 0, 100
 PRESET = "quick"
@@ -38,7 +39,7 @@ FIGURE = Path(__file__).parents[1] / "docs" / "film-counts.png"
 
 
 def train_on(
-    count: int, keys: list[str], args: argparse.Namespace, settings: dict[str, Any], *, size: int
+    count: int, keys: list[str], args: argparse.Namespace, settings: dict[str, Any], image_format: ImageFormat
 ) -> dict[str, Any]:
     """Train on the first films of `keys`, if that has not been done, and return the errors."""
     folder = args.runs / str(count)
@@ -48,11 +49,23 @@ def train_on(
         labels = folder / "labels.csv"
         write_rows(args.labels, set(keys[:count]), labels)
         command = ["--labels", str(labels), "--images", str(args.images), "--out", str(shards), "--split", "train"]
-        if make_shards([*command, "--size", str(size)]) != 0:
+        if make_shards([*command, *format_options(image_format)]) != 0:
             raise SystemExit(f"{shards}: the shards were not written")
     epochs = min(MAX_EPOCHS, round(settings["epochs"] * len(keys) / count))
     train(folder, str(shards), settings | {"epochs": epochs, "val": [args.shards]})
     return {"num_films": count, "epochs": epochs, **measure(folder)}
+
+
+def format_options(image_format: ImageFormat) -> list[str]:
+    """Return the options of `wds-bone make-shards` that write images of a format."""
+    options = ["--size", str(max(image_format.height, image_format.width))]
+    if image_format.encoding is not None:
+        options += ["--encoding", image_format.encoding]
+    if image_format.quality is not None:
+        options += ["--quality", str(image_format.quality)]
+    if image_format.stretch is not None:
+        options += ["--stretch", *map(str, image_format.stretch)]
+    return options
 
 
 def write_rows(table: Path, keys: set[str], path: Path) -> None:
@@ -101,13 +114,13 @@ def main() -> None:
     settings = preset | parse_assignments(TrainConfig, args.set)
     with BoneAgeStream(args.shards, split="train", batch_size=1, shuffle=False) as stream:
         keys = sorted(stream.keys())
-        size = max(stream.image_format.height, stream.image_format.width)
+        image_format = stream.image_format
     if max(args.counts) >= len(keys):
         raise SystemExit(
             f"--counts {max(args.counts)}: the set has {len(keys):,} training films, which are used in any case"
         )
     np.random.default_rng(ORDER_SEED).shuffle(keys)
-    rows = [train_on(count, keys, args, settings, size=size) for count in (*args.counts, len(keys))]
+    rows = [train_on(count, keys, args, settings, image_format) for count in (*args.counts, len(keys))]
     for row in rows:
         low, high = row["mae_interval_months"]
         print(f"{row['num_films']:7,} films  {row['mae_months']:5.2f} months ({low:.2f} to {high:.2f})")
