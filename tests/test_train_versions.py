@@ -32,12 +32,21 @@ NEW_SETTINGS = {
     "augment_erase",
 }
 """Those that came with the present normalization."""
+AGE_ITSELF = ("--set", "age_bins=0")
+
+
+@pytest.fixture(scope="module")
+def older(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was stopped after its first validation, and whose model predicts the age itself."""
+    out = tmp_path_factory.mktemp("older") / "run"
+    assert main(train_argv(shards, out, "--max-steps", "3", *AGE_ITSELF)) == 0
+    return out
 
 
 @pytest.fixture
-def stopped(stopped: Path, tmp_path: Path) -> Path:
-    """A copy of the run that was stopped after its first validation, which a test may change."""
-    return Path(shutil.copytree(stopped, tmp_path / "run"))
+def stopped(older: Path, tmp_path: Path) -> Path:
+    """A copy of that run, which a test may change."""
+    return Path(shutil.copytree(older, tmp_path / "run"))
 
 
 def as_format(number: int, path: Path, monkeypatch: pytest.MonkeyPatch, **config: Any) -> None:
@@ -151,12 +160,12 @@ def test_a_run_that_was_begun_with_the_old_normalization_is_not_continued_but_gi
 ):
     as_older_run(stopped, without=without)
     before = (stopped / "last.pt").read_bytes()
-    assert main(train_argv(shards, stopped)) == 2
+    assert main(train_argv(shards, stopped, *AGE_ITSELF)) == 2
     message = capsys.readouterr().err
     assert f"got:      normalization {OLD_NORMALIZATION}{got}" in message
     assert "with another --out, from the best.pt of this one (--init-weights)" in message
     assert (stopped / "last.pt").read_bytes() == before
-    weights = ("--init-weights", str(stopped / "best.pt"), "--max-steps", "1")
+    weights = ("--init-weights", str(stopped / "best.pt"), "--max-steps", "1", *AGE_ITSELF)
     assert main(train_argv(shards, tmp_path / "other", *weights)) == 0
 
 
@@ -178,7 +187,7 @@ def test_a_checkpoint_of_0_1_0_can_provide_initial_weights(
 ):
     ema = load_checkpoint(stopped / "best.pt")["ema"]
     as_format(1, stopped / "best.pt", monkeypatch)
-    more = ("--init-weights", str(stopped / "best.pt"), "--lr", "0", "--max-steps", "1", "--set", "weight_decay=0")
+    more = ("--init-weights", str(stopped / "best.pt"), "--lr", "0", "--max-steps", "1", *AGE_ITSELF, "weight_decay=0")
     assert main(train_argv(shards, tmp_path / "tuned", *more)) == 0
     model = load_checkpoint(tmp_path / "tuned" / "last.pt")["model"]
     assert all(torch.equal(model[name], ema[name]) for name in ema if name.endswith("weight"))
@@ -188,7 +197,7 @@ def test_a_checkpoint_of_0_1_0_can_provide_initial_weights(
 def test_every_launch_is_recorded_in_the_history_of_the_run(
     shards: Path, stopped: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert main(train_argv(shards, stopped)) == 0
+    assert main(train_argv(shards, stopped, *AGE_ITSELF)) == 0
     assert "warning" not in capsys.readouterr().err
     run = json.loads((stopped / "run.json").read_text())
     assert [launch["step"] for launch in run["history"]] == [0, 3]
@@ -203,7 +212,7 @@ def test_changed_code_or_a_changed_torch_causes_a_warning_and_is_recorded(
     monkeypatch.setattr("wds_bone.learn.assemble.code_digest", lambda: "other code")
     versions = json.loads((stopped / "run.json").read_text())["versions"]
     monkeypatch.setattr("wds_bone.learn.assemble.installed_versions", lambda *models: versions | {"torch": "9.9"})
-    assert main(train_argv(shards, stopped)) == 0
+    assert main(train_argv(shards, stopped, *AGE_ITSELF)) == 0
     message = capsys.readouterr().err
     assert f"warning: changed since the checkpoint was saved: torch {versions['torch']} -> 9.9" in message
     assert "the code of wds_bone" in message
