@@ -4,8 +4,8 @@ Command:   python -m benchmarks.film_counts --shards PATH --labels FILE --images
            [--runs runs/film-counts] [--set KEY=VALUE...]
 Compared:  trainings on the first of the training films of a set, in a random order, and on all of them. A smaller part
            is contained in each larger one.
-Method:    `wds-bone make-shards` for each part, from the label table and the films that the set was made from, with the
-           size and the format of its images, then `wds-bone train` with the settings of the preset `quick`, but at
+Method:    `wds-bone make-shards` for each part, from the label table and the films that the set was made from, in the
+           format of its images, then `wds-bone train` with the settings of the preset `quick`, but at
            most 100 epochs and, below that, the same number of steps for all parts. The errors are those of the best
            epoch on the validation films of the set, which is one of more epochs for a smaller part. A run that is
            finished is not repeated, and one that was stopped continues.
@@ -31,7 +31,7 @@ from wds_bone.config_file import parse_assignments
 from wds_bone.figure_style import INK, SCREEN_DOTS_PER_INCH, figure_as_png, label_axes, new_figure
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.make_shards import main as make_shards
-from wds_bone.shards.manifest import ImageFormat
+from wds_bone.shards.manifest import ImageFormat, read_manifest
 
 ORDER_SEED, MAX_EPOCHS = 0, 100
 PRESET = "quick"
@@ -51,6 +51,10 @@ def train_on(
         command = ["--labels", str(labels), "--images", str(args.images), "--out", str(shards), "--split", "train"]
         if make_shards([*command, *format_options(image_format)]) != 0:
             raise SystemExit(f"{shards}: the shards were not written")
+    if read_manifest(shards / "manifest.json").image != image_format:
+        raise SystemExit(
+            f"{shards}: the images are not in the format of {args.shards}; delete it, or use another --runs"
+        )
     epochs = min(MAX_EPOCHS, round(settings["epochs"] * len(keys) / count))
     train(folder, str(shards), settings | {"epochs": epochs, "val": [args.shards]})
     return {"num_films": count, "epochs": epochs, **measure(folder)}

@@ -76,6 +76,10 @@ def test_gpu_best_is_gpu_standard_for_longer_with_what_its_text_names():
     assert all(value >= default for value, default in changed_augmentation(best).values())
 
 
+def test_the_presets_for_a_gpu_have_the_loss_of_the_literature():
+    assert {parse("--preset", name).age_bins for name in GPU_PRESETS} == {0}
+
+
 def test_an_unknown_preset_is_refused():
     with pytest.raises(ConfigError, match="invalid choice: 'fast'"):
         parse("--preset", "fast")

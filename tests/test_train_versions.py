@@ -36,17 +36,17 @@ AGE_ITSELF = ("--set", "age_bins=0")
 
 
 @pytest.fixture(scope="module")
-def older(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_of_ages(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was stopped after its first validation, and whose model predicts the age itself."""
-    out = tmp_path_factory.mktemp("older") / "run"
+    out = tmp_path_factory.mktemp("run-of-ages") / "run"
     assert main(train_argv(shards, out, "--max-steps", "3", *AGE_ITSELF)) == 0
     return out
 
 
 @pytest.fixture
-def stopped(older: Path, tmp_path: Path) -> Path:
+def stopped(run_of_ages: Path, tmp_path: Path) -> Path:
     """A copy of that run, which a test may change."""
-    return Path(shutil.copytree(older, tmp_path / "run"))
+    return Path(shutil.copytree(run_of_ages, tmp_path / "run"))
 
 
 def as_format(number: int, path: Path, monkeypatch: pytest.MonkeyPatch, **config: Any) -> None:
@@ -163,7 +163,7 @@ def test_a_run_that_was_begun_with_the_old_normalization_is_not_continued_but_gi
     assert main(train_argv(shards, stopped, *AGE_ITSELF)) == 2
     message = capsys.readouterr().err
     assert f"got:      normalization {OLD_NORMALIZATION}{got}" in message
-    assert "with another --out, from the best.pt of this one (--init-weights)" in message
+    assert "with another --out, from the best.pt of this one if it has one: --init-weights names" in message
     assert (stopped / "last.pt").read_bytes() == before
     weights = ("--init-weights", str(stopped / "best.pt"), "--max-steps", "1", *AGE_ITSELF)
     assert main(train_argv(shards, tmp_path / "other", *weights)) == 0

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from tests.learn.runs import SINGLE_RANK, open_run, train_argv, write_small_set
 from wds_bone.errors import ConfigError
 from wds_bone.learn.learner import Learner, build_learner, target_of
 from wds_bone.learn.run import Run
+from wds_bone.model.loss import BIN_MARGIN
 
 
 def test_the_target_holds_the_mean_and_standard_deviation_of_the_training_ages():
@@ -43,19 +45,37 @@ def learner_of(run: Run, ages_months: NDArray[np.float32]) -> Learner:
     )
 
 
-@pytest.mark.parametrize("num_bins", [31, 71])
-def test_a_distribution_covers_the_ages_of_all_training_samples_or_is_refused(num_bins: int, tmp_path: Path):
-    shards = write_small_set(tmp_path / "shards")
-    skewed = np.array([100.0] * 99 + [200.0], np.float32)
-    with open_run(train_argv(shards, tmp_path / "run", "--set", f"age_bins={num_bins}")) as run:
-        for ages in (skewed[:99], skewed[92:]):
-            assert learner_of(run, ages).model.bins.numpy() == pytest.approx(np.linspace(-3.5, 3.5, num_bins), abs=1e-6)
-        if num_bins == 71:
-            learner = learner_of(run, skewed)
-            for model in (learner.model, learner.ema):
-                assert learner.target.to_months(model.bins).max() > 200.0
-            return
-        with pytest.raises(ConfigError, match="bins cannot cover the ages of all training samples, 100") as refused:
-            learner_of(run, skewed)
+SKEWED = np.array([100.0] * 99 + [200.0], np.float32)
+
+
+@pytest.mark.parametrize("ages", [SKEWED, 300.0 - SKEWED, SKEWED[92:]], ids=["old", "young", "not skewed"])
+def test_the_bins_of_a_distribution_are_widened_for_ages_that_they_do_not_cover(
+    ages: NDArray[np.float32], tmp_path: Path
+):
+    with open_run(train_argv(write_small_set(tmp_path / "shards"), tmp_path / "run")) as run:
+        learner = learner_of(run, ages)
+    assert learner.model.bins is not None
+    assert torch.equal(learner.ema.bins, learner.model.bins)
+    months = learner.target.to_months(learner.model.bins)
+    margin = BIN_MARGIN * learner.target.sd_months - 1e-3
+    assert months.min() <= ages.min() - margin
+    assert months.max() >= ages.max() + margin
+    is_usual = len(ages) < len(SKEWED)
+    assert is_usual == (learner.model.bins.numpy() == pytest.approx(np.linspace(-3.5, 3.5, 71), abs=1e-6))
+
+
+def test_bins_that_cover_the_ages_are_kept_because_initial_weights_were_trained_with_them(tmp_path: Path):
+    with open_run(train_argv(write_small_set(tmp_path / "shards"), tmp_path / "run")) as run:
+        wide = torch.linspace(-8.0, 4.0, 71)
+        run.learner.model.bins = wide
+        assert torch.equal(learner_of(run, SKEWED[92:]).model.bins, wide)
+
+
+def test_so_few_bins_that_they_would_be_too_far_apart_are_refused(tmp_path: Path):
+    with (
+        open_run(train_argv(write_small_set(tmp_path / "shards"), tmp_path / "run", "--set", "age_bins=31")) as run,
+        pytest.raises(ConfigError, match="bins cannot cover the ages of all training samples, 100") as refused,
+    ):
+        learner_of(run, SKEWED)
     assert refused.value.expected == "0, or at least 47"
     assert "age_bins=47" in str(refused.value.do)

@@ -149,7 +149,9 @@ def test_a_clip_norm_of_0_does_not_limit_the_gradient(shards: Path, tmp_path: Pa
     assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
-@pytest.mark.parametrize("head", [("age_bins=31",), ("gender_fusion=film",), ("age_bins=31", "gender_fusion=heads")])
+@pytest.mark.parametrize(
+    "head", [("age_bins=0",), ("age_bins=31",), ("gender_fusion=film",), ("age_bins=31", "gender_fusion=heads")]
+)
 def test_a_checkpoint_predicts_with_the_head_that_was_trained(head: tuple[str, ...], shards: Path, tmp_path: Path):
     out = tmp_path / "run"
     with new_run(shards, out, "--set", *head) as run:

@@ -107,9 +107,10 @@ def test_the_shape_of_the_head_is_read_from_settings_and_has_a_default_for_old_c
     assert HeadShape.of({"gender_fusion": "film", "age_bins": 71}) == HeadShape("film", 71)
 
 
-def test_ages_are_not_rounded_to_bfloat16():
+@pytest.mark.parametrize("num_bins", [0, 71])
+def test_ages_are_not_rounded_to_bfloat16(num_bins: int):
     torch.manual_seed(0)
-    model = build_model("squeezenet1_1").eval()
+    model = build_model("squeezenet1_1", HeadShape(num_bins=num_bins)).eval()
     image, gender = torch.rand(300, 1, 32, 32), torch.arange(300) % 2
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         ages = model(image, gender)
@@ -141,7 +142,7 @@ def test_checking_an_image_size_does_not_change_the_model():
 @pytest.mark.parametrize("name", ["resnet18", "convnext_tiny", "efficientnet_v2_s"])
 def test_a_model_is_compiled_into_one_graph_in_half_precision_too(name: str):
     """Otherwise `--compile` would gain little on a GPU; dynamo raises an error for every break of the graph."""
-    model = torch.compile(build_model(name), fullgraph=True, backend="eager")
+    model = torch.compile(build_model(name, HeadShape(num_bins=71)), fullgraph=True, backend="eager")
     for autocast in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            assert model(torch.rand(2, 1, 64, 64), torch.tensor([0.0, 1.0])).shape == (2,)
+            assert model(torch.rand(2, 1, 64, 64), torch.tensor([0.0, 1.0])).shape == (2, 71)

@@ -227,7 +227,8 @@ def _refuse_older_rules(saved: dict[str, Any], here: dict[str, Any], *, where: s
             f"{where}: belongs to a run of an older wds_bone, which had another normalization or fewer settings",
             expected=f"normalization {NORMALIZATION}, all settings that affect the result",
             got=", ".join(older),
-            do=f"start a new run with another --out, from the {BEST_NAME} of this one (--init-weights) if it has one",
+            do=f"start a new run with another --out, from the {BEST_NAME} of this one if it has one: "
+            "--init-weights names the settings that it needs",
         )
 
 

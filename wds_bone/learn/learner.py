@@ -22,7 +22,7 @@ from wds_bone.inference.predictor import Predictor
 from wds_bone.learn.optimizer import AveragedTensors, build_optimizer, copy_for_ema, pair_tensors
 from wds_bone.learn.settings import TrainConfig
 from wds_bone.model.layers import new_layers
-from wds_bone.model.loss import Target, bins_for, rarity_weights
+from wds_bone.model.loss import Target, rarity_weights, widen_bins
 from wds_bone.model.model import BoneAgeModel
 from wds_bone.model.preprocess import Preprocessing
 
@@ -71,7 +71,7 @@ def build_learner(
     """
     target = target_of(ages_months)
     if model.bins is not None:
-        model.bins = bins_for(ages_months, target, num_bins=len(model.bins))
+        model.bins = widen_bins(model.bins, ages_months, target)
     model = model.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = convert_sync_batch_norm(model) if config.sync_batch_norm else model
     ddp = wrap_ddp(model, ranks)

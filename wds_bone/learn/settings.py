@@ -20,7 +20,7 @@ from wds_bone.distributed.hardware import (
 )
 from wds_bone.errors import ConfigError
 from wds_bone.model.augment import Ranges
-from wds_bone.model.loss import smallest_num_bins
+from wds_bone.model.loss import SMALLEST_NUM_BINS
 from wds_bone.model.model import Fusion
 from wds_bone.paths import PathText, ShardsText
 from wds_bone.remote.settings import RemoteOptions, check_cache, check_hosts
@@ -267,8 +267,8 @@ class TrainConfig:
         _check_folds(self)
         _check_shuffle(self)
         _check_sizes(self)
-        if 0 < self.age_bins < smallest_num_bins():
-            expected = f"0, or at least {smallest_num_bins()}"
+        if 0 < self.age_bins < SMALLEST_NUM_BINS:
+            expected = f"0, or at least {SMALLEST_NUM_BINS}"
             raise invalid_setting(self, "age_bins", expected, problem="is too coarse for a distribution over ages")
         random = [setting_name(TrainConfig, name) for name in ("dropout", "drop_path") if getattr(self, name)]
         if self.freeze_backbone and random:

@@ -1,6 +1,6 @@
-"""The loss, in months.
+"""The loss, relative to the standard deviation of the ages.
 
-In: standardized predictions, and ages in months.
+In: the output of the model, and ages in months.
 Out: a scalar.
 Invariant: each sample contributes in proportion to its weight, whatever else is in its batch, so padding has no effect.
 """
@@ -18,8 +18,14 @@ from wds_bone.errors import ConfigError
 from wds_bone.model.model import HIGHEST_BIN, LOWEST_BIN, expected_age
 
 LABEL_SD = 0.15
-"""The standard deviation of the label distribution, relative to that of the ages: about six months, which is how far
-the readings of experts are apart."""
+"""The standard deviation of a label distribution, relative to that of the training ages: six months for the RSNA films,
+which is how far the readings of experts are apart."""
+LARGEST_BIN_STEP = 2.0 * LABEL_SD
+"""With bins farther apart, the expectation of a label distribution would not be the age."""
+BIN_MARGIN = 2.0 * LABEL_SD
+"""How far the bins reach beyond the ages of the samples. What a label distribution has outside of them is lost, which
+moves the expectation of the youngest or the oldest sample by at most 0.01 standard deviations of the ages."""
+SMALLEST_NUM_BINS = 1 + math.ceil((HIGHEST_BIN - LOWEST_BIN) / LARGEST_BIN_STEP)
 DENSITY_SD_MONTHS, LARGEST_RARITY = 6, 4.0
 
 
@@ -35,24 +41,13 @@ class Target:
         return standardized * self.sd_months + self.mean_months
 
 
-def smallest_num_bins(lowest: float = LOWEST_BIN, highest: float = HIGHEST_BIN) -> int:
-    """Return how many bins a range of standardized ages needs.
-
-    With bins more than two standard deviations of a label distribution apart, its expectation would not be the age.
-    """
-    return 1 + math.ceil((highest - lowest) / (2.0 * LABEL_SD))
-
-
-def bins_for(ages_months: NDArray[np.float32], target: Target, *, num_bins: int) -> Tensor:
-    """Return bins that cover the label distributions of all training samples.
+def widen_bins(bins: Tensor, ages_months: NDArray[np.float32], target: Target) -> Tensor:
+    """Return the bins of a model, or as many that reach farther, so that they cover the ages of all training samples.
 
     Args:
+        bins: float32 (bins,), standardized ages in equal steps.
         ages_months: float32 (n,), of the training samples.
         target: the mean and standard deviation of these ages.
-        num_bins: how many bins to return.
-
-    Returns:
-        float32 (num_bins,), standardized ages in equal steps.
 
     Raises:
         ConfigError: if so few bins would be too far apart.
@@ -60,17 +55,17 @@ def bins_for(ages_months: NDArray[np.float32], target: Target, *, num_bins: int)
     youngest, oldest = (
         (float(age) - target.mean_months) / target.sd_months for age in (ages_months.min(), ages_months.max())
     )
-    lowest, highest = min(LOWEST_BIN, youngest - 2.0 * LABEL_SD), max(HIGHEST_BIN, oldest + 2.0 * LABEL_SD)
-    needed = smallest_num_bins(lowest, highest)
-    if num_bins < needed:
+    lowest, highest = min(float(bins[0]), youngest - BIN_MARGIN), max(float(bins[-1]), oldest + BIN_MARGIN)
+    needed = 1 + math.ceil((highest - lowest) / LARGEST_BIN_STEP)
+    if len(bins) < needed:
         raise ConfigError(
-            f"--set age_bins={num_bins}: so few bins cannot cover the ages of all training samples, "
+            f"--set age_bins={len(bins)}: so few bins cannot cover the ages of all training samples, "
             f"{ages_months.min():.1f} to {ages_months.max():.1f} months",
             expected=f"0, or at least {needed}",
-            got=num_bins,
+            got=len(bins),
             do=f"use --set age_bins={needed}, or age_bins=0 to predict the age itself",
         )
-    return torch.linspace(lowest, highest, num_bins)
+    return torch.linspace(lowest, highest, len(bins))
 
 
 def weighted_loss(

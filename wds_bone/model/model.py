@@ -1,7 +1,7 @@
 """The network: a classification model as the backbone, and a head that also sees the gender.
 
 In: float32 images (B, 1, H, W) and genders (B,).
-Out: standardized ages, float32 (B,).
+Out: standardized ages, float32 (B,); in training, the logits of their distributions, (B, bins).
 Invariant: the architecture is a function of the model's name and the shape of its head alone, so that a checkpoint can
 rebuild it.
 """
@@ -24,8 +24,8 @@ NUM_GENDER_FEATURES = 32
 GRAY_MEAN, GRAY_SD = 0.449, 0.226
 """ImageNet's mean and standard deviation, averaged over the channels; they only matter for pretrained weights."""
 LOWEST_BIN, HIGHEST_BIN = -3.5, 3.5
-"""The range of standardized ages that a distribution covers at least; that of the 2017 RSNA challenge is -3.1 to 2.5.
-Training sets `bins` to a wider one if its ages need it."""
+"""The range of standardized ages that a distribution covers at least; those of the 2017 RSNA challenge are from -3.1
+to 2.5. `build_learner` widens `bins` if the training ages need it."""
 Fusion = Literal["none", "sum", "concat", "film", "heads"]
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},

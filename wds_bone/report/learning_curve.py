@@ -40,7 +40,7 @@ def draw_learning_curve(rows: Sequence[Row], *, title: str = "Learning curve") -
     _draw_validations(upper, validations)
     _draw_losses(lower, _column(steps, "epoch"), _column(steps, "loss"))
     label_axes(upper, y="validation MAE\nin months")
-    label_axes(lower, x="epoch", y="training loss\nin SD of the ages")
+    label_axes(lower, x="epoch", y="training loss")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     lower.set_xlim(0, 1.03 * max([1.0, *(float(row["epoch"]) for row in (*steps, *validations))]))
     figure.align_ylabels()
