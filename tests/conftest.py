@@ -27,6 +27,12 @@ for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def own_opener(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test inherit the proxies of an earlier one: `urlopen` keeps those that it finds when first called."""
+    monkeypatch.setattr("urllib.request._opener", None)
+
+
 @pytest.fixture(scope="session")
 def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a manifest, 40 training samples in three shards and 10 validation samples, 16 x 16 pixels."""
