@@ -92,13 +92,23 @@ class BoneAgeModel(nn.Module):
         features = self.backbone((image - GRAY_MEAN) / GRAY_SD)
         # In bfloat16 the last layer would round ages to half a month.
         with torch.autocast(image.device.type, enabled=False):
-            outputs: Tensor = self.head(self._join(features.float(), gender.long()))
+            joined = self._join(features.float(), gender.long())
+            outputs: Tensor = self.head(joined) if self.training else self._precise_head(joined)
             if self.shape.fusion == "heads":
                 of_girls, of_boys = outputs.chunk(2, dim=1)
                 outputs = torch.where(gender[:, None] == 1, of_boys, of_girls)
             if self.bins is None:
                 return outputs.flatten()
             return outputs if self.training else expected_age(outputs, self.bins)
+
+    def _precise_head(self, joined: Tensor) -> Tensor:
+        """Return the outputs of the head, summed in float64.
+
+        BLAS sums float32 in an order that depends on the size of the batch and the place in it.
+        """
+        weights = {name: weight.double() for name, weight in self.head.named_parameters()}
+        outputs: Tensor = torch.func.functional_call(self.head, weights, (joined.double(),))
+        return outputs.float()
 
     def _join(self, features: Tensor, gender: Tensor) -> Tensor:
         if self.gender is None:
@@ -119,7 +129,7 @@ def expected_age(logits: Tensor, bins: Tensor) -> Tensor:
         logits: float32 (B, bins).
         bins: float32 (bins,), the ages.
     """
-    return logits.softmax(1) @ bins
+    return (logits.softmax(1) * bins).sum(1)  # a matrix product would round differently in batches of other sizes
 
 
 def build_model(name: str, shape: HeadShape = HeadShape()) -> BoneAgeModel:
