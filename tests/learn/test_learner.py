@@ -7,11 +7,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.learn.runs import SINGLE_RANK, open_run, train_argv, write_small_set
+from tests import sample_sets
+from tests.learn.runs import SINGLE_RANK, assert_same_state, open_run, train_argv, write_small_set
 from wds_bone.errors import ConfigError
+from wds_bone.evaluate import main as evaluate
 from wds_bone.learn.learner import Learner, build_learner, target_of
 from wds_bone.learn.run import Run
+from wds_bone.model.checkpoint import load_checkpoint
 from wds_bone.model.loss import BIN_MARGIN
+from wds_bone.train import main
 
 
 def test_the_target_holds_the_mean_and_standard_deviation_of_the_training_ages():
@@ -69,6 +73,23 @@ def test_bins_that_cover_the_ages_are_kept_because_initial_weights_were_trained_
         wide = torch.linspace(-8.0, 4.0, 71)
         run.learner.model.bins = wide
         assert torch.equal(learner_of(run, SKEWED[92:]).model.bins, wide)
+
+
+def test_a_run_with_wide_bins_resumes_and_another_run_begins_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    usual = write_small_set(tmp_path / "usual")
+    monkeypatch.setattr(sample_sets, "age_of", lambda number: 200 if number == 3 else 100 + number % 2)
+    skewed = sample_sets.write_set(tmp_path / "skewed", size=32, train=[20], val=[5])
+    whole, parts, other = (tmp_path / name for name in ("whole", "parts", "other"))
+    assert main(train_argv(skewed, whole)) == 0
+    assert main(train_argv(skewed, parts, "--max-steps", "5")) == 0
+    assert main(train_argv(skewed, parts)) == 0
+    assert_same_state(whole / "last.pt", parts / "last.pt")
+    wide = load_checkpoint(whole / "best.pt")["ema"]["bins"]
+    assert wide[-1] > 4.3 + BIN_MARGIN - 0.1
+    assert main(train_argv(usual, other, "--init-weights", str(whole / "best.pt"), "--max-steps", "3")) == 0
+    assert torch.equal(load_checkpoint(other / "last.pt")["ema"]["bins"], wide)
+    report = ["--checkpoint", str(other / "best.pt"), "--shards", str(usual), "--split", "val", "--device", "cpu"]
+    assert evaluate([*report, "--out", str(tmp_path / "report")]) == 0
 
 
 def test_so_few_bins_that_they_would_be_too_far_apart_are_refused(tmp_path: Path):

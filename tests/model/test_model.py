@@ -10,6 +10,7 @@ from wds_bone.errors import ConfigError
 from wds_bone.model.footprint import measure_step_bytes
 from wds_bone.model.model import (
     NUM_FEATURES,
+    BoneAgeModel,
     Fusion,
     HeadShape,
     build_backbone,
@@ -79,6 +80,48 @@ def test_every_head_gives_an_age_that_depends_on_image_and_gender(fusion: Fusion
     other = model(100 * torch.rand(1, 1, 32, 32), torch.tensor([1.0]))
     assert girl.shape == ()
     assert len({girl.item(), boy.item(), other.item()}) == 3
+
+
+@pytest.mark.parametrize("fusion", get_args(Fusion))
+@pytest.mark.parametrize("num_bins", [0, 71])
+@pytest.mark.parametrize("batch_size", [7, 10, 15])
+def test_the_head_gives_equal_features_equal_ages_wherever_they_are_in_a_batch(
+    fusion: Fusion, num_bins: int, batch_size: int
+):
+    torch.manual_seed(0)
+    model = BoneAgeModel(torch.nn.Flatten(), HeadShape(fusion, num_bins)).eval()
+    for _ in range(20):
+        features = torch.randn(1, 1, 1, NUM_FEATURES).expand(batch_size, 1, 1, NUM_FEATURES)
+        ages = model(features, torch.ones(batch_size))
+        assert len(ages.unique()) == 1
+
+
+def test_an_evaluation_does_not_change_the_layers_which_other_threads_may_be_using():
+    model = build_model(SMALL_MODEL, HeadShape("concat", 71)).eval()
+    types = list[torch.dtype]()
+    for layer in model.head:
+        layer.register_forward_hook(lambda *_: types.extend(weight.dtype for weight in model.parameters()))
+    model(torch.rand(2, 1, 32, 32), torch.tensor([0.0, 1.0]))
+    assert set(types) == {torch.float32}
+
+
+@pytest.mark.parametrize("fusion", ["sum", "heads"])
+def test_other_bins_hardly_change_the_ages_that_a_trained_model_predicts(fusion: Fusion):
+    """It is trained enough if its distributions are narrow and within the bins."""
+    torch.manual_seed(0)
+    model = BoneAgeModel(torch.nn.Flatten(), HeadShape(fusion, 71)).eval()
+    features, gender = torch.rand(50, 1, 1, NUM_FEATURES), torch.arange(50.0) % 2
+    with torch.no_grad():
+        last, places = model.head[-1], torch.linspace(-3.5, 3.5, 71)
+        means = 4.0 * (torch.rand(NUM_FEATURES, 1) - 0.5)
+        slopes = means * places / 0.1 / NUM_FEATURES
+        last.weight.copy_(slopes.T.repeat(len(last.weight) // 71, 1))
+        last.bias.copy_((-0.5 * (places / 0.3) ** 2).repeat(len(last.bias) // 71))
+    before = model(features, gender)
+    model.use_bins(torch.linspace(-3.8, 6.5, 71))
+    assert before.std() > 0.05
+    torch.testing.assert_close(model(features, gender), before, atol=0.02, rtol=0.0)
+    torch.testing.assert_close(model.bins, torch.linspace(-3.8, 6.5, 71))
 
 
 @pytest.mark.parametrize("fusion", ["none", "film"])

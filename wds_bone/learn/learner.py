@@ -71,7 +71,7 @@ def build_learner(
     """
     target = target_of(ages_months)
     if model.bins is not None:
-        model.bins = widen_bins(model.bins, ages_months, target)
+        model.use_bins(widen_bins(model.bins, ages_months, target))
     model = model.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = convert_sync_batch_norm(model) if config.sync_batch_norm else model
     ddp = wrap_ddp(model, ranks)

@@ -18,8 +18,8 @@ from wds_bone.errors import ConfigError
 from wds_bone.model.model import HIGHEST_BIN, LOWEST_BIN, expected_age
 
 LABEL_SD = 0.15
-"""The standard deviation of a label distribution, relative to that of the training ages: six months for the RSNA films,
-which is how far the readings of experts are apart."""
+"""The standard deviation of a label distribution, relative to that of the training ages: six months for the RSNA films.
+The standard deviation between raters is 0.58 years in Martin et al. (Scientific Reports 12:6388, 2022)."""
 LARGEST_BIN_STEP = 2.0 * LABEL_SD
 """With bins farther apart, the expectation of a label distribution would not be the age."""
 BIN_MARGIN = 2.0 * LABEL_SD
@@ -42,7 +42,7 @@ class Target:
 
 
 def widen_bins(bins: Tensor, ages_months: NDArray[np.float32], target: Target) -> Tensor:
-    """Return the bins of a model, or as many that reach farther, so that they cover the ages of all training samples.
+    """Return the bins of a model, or the same number over a wider range, to cover the ages of all training samples.
 
     Args:
         bins: float32 (bins,), standardized ages in equal steps.
@@ -63,7 +63,8 @@ def widen_bins(bins: Tensor, ages_months: NDArray[np.float32], target: Target) -
             f"{ages_months.min():.1f} to {ages_months.max():.1f} months",
             expected=f"0, or at least {needed}",
             got=len(bins),
-            do=f"use --set age_bins={needed}, or age_bins=0 to predict the age itself",
+            do=f"use --set age_bins={needed}, or age_bins=0 to predict the age itself; leave --init-weights out if the "
+            "model has other bins",
         )
     return torch.linspace(lowest, highest, len(bins))
 

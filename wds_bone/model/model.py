@@ -1,7 +1,7 @@
 """The network: a classification model as the backbone, and a head that also sees the gender.
 
 In: float32 images (B, 1, H, W) and genders (B,).
-Out: standardized ages, float32 (B,); in training, the logits of their distributions, (B, bins).
+Out: standardized ages, float32 (B,); in training, a model of distributions gives their logits, (B, bins).
 Invariant: the architecture is a function of the model's name and the shape of its head alone, so that a checkpoint can
 rebuild it.
 """
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from wds_bone.errors import ConfigError
 from wds_bone.model.residual import PREFIX, build_residual
@@ -104,11 +105,32 @@ class BoneAgeModel(nn.Module):
     def _precise_head(self, joined: Tensor) -> Tensor:
         """Return the outputs of the head, summed in float64.
 
-        BLAS sums float32 in an order that depends on the size of the batch and the place in it.
+        BLAS sums float32 in an order that depends on the place in the batch. The layers themselves do not change,
+        because other threads may be using them.
         """
-        weights = {name: weight.double() for name, weight in self.head.named_parameters()}
-        outputs: Tensor = torch.func.functional_call(self.head, weights, (joined.double(),))
+        outputs = joined.double()
+        for layer in self.head:
+            if isinstance(layer, nn.Linear):
+                outputs = F.linear(outputs, layer.weight.double(), layer.bias.double())
+            else:
+                outputs = layer(outputs)
         return outputs.float()
+
+    @torch.no_grad()
+    def use_bins(self, bins: Tensor) -> None:
+        """Replace the bins of a distribution by as many others, and let the last layer predict nearly the same ages.
+
+        The logit of a new bin is interpolated between those of the old bins around it; outside, it is that of the
+        first or the last one.
+        """
+        assert self.bins is not None
+        places = ((bins - self.bins[0]) / (self.bins[1] - self.bins[0])).clamp(0, len(bins) - 1)
+        below = places.floor().long().clamp_max(len(bins) - 2)
+        for parameter in self.head[-1].parameters():
+            rows = parameter.view(-1, len(bins), *parameter.shape[1:])  # (1 or 2 genders, bins, ...)
+            parts = (places - below).view(-1, *[1] * (rows.ndim - 2))
+            parameter.copy_(torch.lerp(rows[:, below], rows[:, below + 1], parts).view_as(parameter))
+        self.bins = bins
 
     def _join(self, features: Tensor, gender: Tensor) -> Tensor:
         if self.gender is None:
@@ -129,7 +151,7 @@ def expected_age(logits: Tensor, bins: Tensor) -> Tensor:
         logits: float32 (B, bins).
         bins: float32 (bins,), the ages.
     """
-    return (logits.softmax(1) * bins).sum(1)  # a matrix product would round differently in batches of other sizes
+    return (logits.softmax(1) * bins).sum(1)  # a matrix product rounds some rows of a batch differently
 
 
 def build_model(name: str, shape: HeadShape = HeadShape()) -> BoneAgeModel:
