@@ -7,6 +7,7 @@ import pytest
 from tests.cuda import DEVICE, ON_CUDA
 from tests.launches import EVALUATE, TRAIN, argv_of, launch
 from tests.learn.runs import metrics_of
+from wds_bone.evaluate import main as evaluate
 from wds_bone.train import main
 
 pytestmark = [*ON_CUDA, pytest.mark.timeout(400)]
@@ -33,3 +34,11 @@ def test_a_launched_process_resumes(shards: Path, tmp_path: Path) -> None:
     whole = losses_of(shards, tmp_path / "whole")
     losses_of(shards, tmp_path / "parts", "--max-steps", "5")
     assert losses_of(shards, tmp_path / "parts")[:7] == pytest.approx(whole[:7], rel=1e-2)
+
+
+def test_synchronized_batch_norms_of_one_process_equal_ordinary_ones(shards: Path, tmp_path: Path) -> None:
+    usual = losses_of(shards, tmp_path / "usual")
+    synchronized = losses_of(shards, tmp_path / "synchronized", "--set", "sync_batch_norm=true")
+    assert synchronized[:5] == pytest.approx(usual[:5], rel=1e-2)
+    options = ["--shards", str(shards), "--split", "val", "--out", str(tmp_path / "report"), *ON_DEVICE]
+    assert evaluate(["--checkpoint", str(tmp_path / "synchronized" / "best.pt"), *options]) == 0

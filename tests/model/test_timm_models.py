@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
 
+from wds_bone.distributed.ddp import refuse_special_norms
 from wds_bone.errors import ConfigError
 from wds_bone.model.layers import set_drop_path
 from wds_bone.model.model import GRAY_MEAN, GRAY_SD, NUM_FEATURES, BoneAgeModel, build_model
@@ -98,3 +99,11 @@ def test_a_model_of_timm_sees_the_gray_values_that_its_pretrained_weights_expect
     with torch.inference_mode():
         features = color(((image - mean) / sd).expand(-1, 3, -1, -1))
         torch.testing.assert_close(model.backbone((image - GRAY_MEAN) / GRAY_SD), features, atol=1e-4, rtol=1e-4)
+
+
+def test_the_activations_in_batch_norms_of_timm_are_not_removed_by_synchronized_ones():
+    pytest.importorskip("timm")
+    with pytest.raises(ConfigError, match="layers that do more than normalize: BatchNormAct2d"):
+        refuse_special_norms(build_model("timm:efficientnet_lite0"))
+    refuse_special_norms(build_model("resnet18"))
+    refuse_special_norms(build_model("timm:resnet18"))

@@ -21,6 +21,7 @@ from wds_bone.errors import ConfigError
 _KEYWORDS = inspect.signature(DistributedDataParallel).parameters
 _SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _KEYWORDS else "broadcast_buffers"
 """The second name has been deprecated since torch 2.15, which introduced the first one."""
+_PLAIN_NORMS = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm}
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -62,8 +63,10 @@ def sync_gradients(ddp: DistributedDataParallel | None, *, now: bool) -> Abstrac
 def convert_sync_batch_norm(model: Model) -> Model:
     """Replace batch norms with ones that use the statistics of the global batch; weights and names do not change.
 
+    Each of their layers then waits for the GPU in every step.
+
     Raises:
-        ConfigError: if the model is not on a CUDA device.
+        ConfigError: if the model is not on a CUDA device, or has batch norms that do more than normalize.
     """
     if next(model.parameters()).device.type != "cuda":
         raise ConfigError(
@@ -72,7 +75,24 @@ def convert_sync_batch_norm(model: Model) -> Model:
             got="--device cpu",
             do="leave it out, or use a model without batch norms, such as convnext_tiny",
         )
+    refuse_special_norms(model)
     return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def refuse_special_norms(model: nn.Module) -> None:
+    """Check that all batch norms are PyTorch's own; the activations within those of timm would be lost.
+
+    Raises:
+        ConfigError: if there are others.
+    """
+    norms = {type(module) for module in model.modules() if isinstance(module, _BatchNorm)}
+    if special := sorted(norm.__name__ for norm in norms - _PLAIN_NORMS):
+        raise ConfigError(
+            f"sync_batch_norm would replace layers that do more than normalize: {', '.join(special)}",
+            expected="a model with the batch norms of PyTorch, or with none",
+            got=special[0],
+            do="leave sync_batch_norm out, or use a model of torchvision",
+        )
 
 
 @torch.no_grad()
