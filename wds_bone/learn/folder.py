@@ -27,7 +27,9 @@ from wds_bone.model.checkpoint import (
     read_checkpoint,
     read_whole,
 )
+from wds_bone.model.model import HeadShape
 from wds_bone.model.preprocess import NORMALIZATION
+from wds_bone.model.weights import head_settings
 from wds_bone.storage.durable import write_bytes_atomically
 
 RUN_NAME, CONFIG_NAME = "run.json", "config.toml"
@@ -227,8 +229,8 @@ def _refuse_older_rules(saved: dict[str, Any], here: dict[str, Any], *, where: s
             f"{where}: belongs to a run of an older wds_bone, which had another normalization or fewer settings",
             expected=f"normalization {NORMALIZATION}, all settings that affect the result",
             got=", ".join(older),
-            do=f"start a new run with another --out, from the {BEST_NAME} of this one if it has one: "
-            "--init-weights names the settings that it needs",
+            do="start a new run with another --out; to begin with the weights of this one, add --init-weights with "
+            f"its {BEST_NAME}, --model {before['model']} and {head_settings(HeadShape.of(before))}",
         )
 
 

@@ -137,15 +137,16 @@ def _copy_model(model: BoneAgeModel, contents: dict[str, Any], *, path: Path, na
     if (shape := HeadShape.of(contents["config"])) != model.shape:
         raise ConfigError(
             f"{path}: is a checkpoint of a model with another head",
-            expected=_head_settings(model.shape),
-            got=_head_settings(shape),
-            do=f"use {_head_settings(shape)}, or other --init-weights",
+            expected=head_settings(model.shape),
+            got=head_settings(shape),
+            do=f"use {head_settings(shape)}, or other --init-weights",
         )
     with restoring(name):
         model.load_state_dict(contents["ema"])
 
 
-def _head_settings(shape: HeadShape) -> str:
+def head_settings(shape: HeadShape) -> str:
+    """Return the options of a training whose model has such a head."""
     return f"--set gender_fusion={shape.fusion} age_bins={shape.num_bins}"
 
 
