@@ -36,10 +36,20 @@ def resample(image: Tensor, moves: Tensor | None, *, phase_pixels: float) -> Ten
         return image  # sampling each pixel at its own position would change nothing but the rounding
     maps = torch.eye(2, 3, device=image.device)[None] if moves is None else moves
     height, width = image.shape[2:]
-    grid = F.affine_grid(maps, [len(maps), 1, height, width], align_corners=False)
+    grid = _positions(maps, height=height, width=width)
     grid[..., 0] += 2.0 * phase_pixels / width
     grid[..., 1] += 2.0 * phase_pixels / height
     return F.grid_sample(image, grid.expand(len(image), -1, -1, -1), padding_mode="border", align_corners=False)
+
+
+def _positions(maps: Tensor, *, height: int, width: int) -> Tensor:
+    """Return where the pixels of images are sampled, float32 (B, H, W, 2).
+
+    Unlike the matrix product of `F.affine_grid`, the sums cannot be rounded to TF32 or depend on the batch.
+    """
+    x, y = (torch.arange(1 - size, size, 2, dtype=torch.float32, device=maps.device) / size for size in (width, height))
+    across, down, shift = maps[:, None, None].unbind(4)  # (B, 1, 1, 2) each
+    return across * x[:, None] + (down * y[:, None, None] + shift)
 
 
 def affine_maps(
