@@ -24,6 +24,7 @@ _OUT_OF_MEMORY = (
     "not enough memory",
     "Unable to allocate",
     "Cannot allocate memory",
+    "CUDA out of memory",  # reported by a compiler
     "CUDA error: out of memory",  # page-locked memory
     "CUDA driver error: out of memory",
     "Cuda failure 2 'out of memory'",  # NCCL

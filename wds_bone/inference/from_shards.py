@@ -50,7 +50,7 @@ def predict_shards(
                 ensemble,
                 stream,
                 ranks,
-                gender_input=genders,
+                gender_input=None if gender_input == "true" else genders,  # each batch has its own
                 give_up=lambda: ranks.any(interruption.is_requested),
                 show=show,
             )

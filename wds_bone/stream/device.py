@@ -8,6 +8,7 @@ Invariant: before a batch is yielded, the current CUDA stream is made to wait fo
 """
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import torch
 
@@ -64,7 +65,7 @@ def to_device(batches: Iterable[Planned], device: torch.device) -> Iterator[Plan
 
 def _copy_ahead(batches: Iterable[Planned], device: torch.device) -> Iterator[Planned]:
     """Yield the batches; while one is in use, the next one is being copied."""
-    side_stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    side_stream = _side_stream(device)
     ahead: tuple[BatchPlan, Batch, torch.cuda.Event] | None = None
     for plan, batch in batches:
         copied = plan, *_copy(batch, device, side_stream)
@@ -73,6 +74,15 @@ def _copy_ahead(batches: Iterable[Planned], device: torch.device) -> Iterator[Pl
         ahead = copied
     if ahead is not None:
         yield _wait(*ahead)
+
+
+@lru_cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream for copies to a device.
+
+    It is always the same one, because torch uses freed memory again only in the stream for which it was allocated.
+    """
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _copy(batch: Batch, device: torch.device, side_stream: torch.cuda.Stream) -> tuple[Batch, torch.cuda.Event]:
