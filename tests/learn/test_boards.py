@@ -62,6 +62,16 @@ def test_a_broken_installation_of_weights_and_biases_does_not_end_the_training(
     assert line.startswith("warning: Weights & Biases: ModuleNotFoundError: import of wandb halted")
 
 
+def test_a_broken_installation_of_tensorboard_does_not_end_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with open_boards(tmp_path, step=0, project=None) as boards:
+        assert boards == []
+    (line,) = warnings_in(capsys.readouterr().err)
+    assert line.startswith("warning: TensorBoard cannot be imported: ModuleNotFoundError: import of torch.utils.tensor")
+
+
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep Weights & Biases from the network, and from the files of the person who runs the tests."""

@@ -209,6 +209,12 @@ def _has_tensorboard(path: Path) -> bool:
     """Return whether the extra is installed and can write to the path; if it cannot, print a warning."""
     if importlib.util.find_spec("tensorboard") is None:
         return False
+    try:
+        importlib.import_module("torch.utils.tensorboard")
+    except Exception as error:  # of packages that do not fit together
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"warning: TensorBoard cannot be imported: {cause}; training continues without it", file=sys.stderr)  # noqa: T201
+        return False
     if not is_unicode(path):
         warning = f"warning: {path}: TensorBoard needs a path in Unicode; training continues without it"
         print(warning, file=sys.stderr)  # noqa: T201
