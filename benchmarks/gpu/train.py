@@ -34,6 +34,8 @@ SMALL_NUM_HANDS, SMALL_PIXELS, SMALL_SECONDS = 40, 64, 0.5
 SMALL_MODEL = "shufflenet_v2_x0_5"
 EVALUATION_SECONDS = 45.0
 """For the evaluation, and because a training slows down while others use the machine."""
+FREE_FRACTION = 0.75
+"""Of the time for the training; the rest is for its start, its checkpoints and its figures."""
 MAX_DIFFERENCE_MONTHS = 0.3
 """Between the mean errors of a validation, which may be in bf16, and an evaluation, which is in fp32."""
 MAX_EPOCHS = 300
@@ -59,7 +61,8 @@ def train(shards: Path, folder: Path, options: Options, report: Report) -> None:
     seconds = SMALL_SECONDS if options.is_small else report.seconds_left - EVALUATION_SECONDS
     model = SMALL_MODEL if options.is_small else "auto"
     epochs = fitting_epochs(
-        TrainConfig(train=(str(shards),), out=folder, model=model, device=options.device), seconds=seconds * 0.9
+        TrainConfig(train=(str(shards),), out=folder, model=model, device=options.device),
+        seconds=seconds * FREE_FRACTION,
     )
     gc.collect()
     torch.cuda.empty_cache()  # the training below is another process
