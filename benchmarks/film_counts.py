@@ -61,7 +61,15 @@ def train_on(
 
 
 def format_options(image_format: ImageFormat) -> list[str]:
-    """Return the options of `wds-bone make-shards` that write images of a format."""
+    """Return the options of `wds-bone make-shards` that write images of a format.
+
+    Raises:
+        SystemExit: if there are none.
+    """
+    if image_format.height != image_format.width or image_format.fit != "letterbox":
+        raise SystemExit(
+            f"parts of a set of {image_format} cannot be written; use one that `wds-bone make-shards` wrote"
+        )
     options = ["--size", str(max(image_format.height, image_format.width))]
     if image_format.encoding is not None:
         options += ["--encoding", image_format.encoding]
