@@ -48,7 +48,7 @@ def test_the_presets_for_a_cpu_take_the_multiples_of_the_default_epochs_that_the
     assert {name: parse("--preset", name).epochs for name in ("quick", "standard", "best")} == {
         "quick": default.epochs // 4,
         "standard": default.epochs,
-        "best": 3 * default.epochs,
+        "best": 2 * default.epochs,
     }
     assert all(parse("--preset", name).model == default.model for name in ("quick", "standard", "best"))
 
