@@ -124,6 +124,13 @@ def test_other_bins_hardly_change_the_ages_that_a_trained_model_predicts(fusion:
     torch.testing.assert_close(model.bins, torch.linspace(-3.8, 6.5, 71))
 
 
+def test_the_same_bins_do_not_change_a_bit_of_a_model():
+    model = build_model(SMALL_MODEL, HeadShape(num_bins=71))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.use_bins(torch.linspace(-3.5, 3.5, 71))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize("fusion", ["none", "film"])
 def test_film_begins_without_the_gender_and_none_never_uses_it(fusion: Fusion):
     model = build_model(SMALL_MODEL, HeadShape(fusion)).eval()
