@@ -42,14 +42,14 @@ def train_on(
     count: int, keys: list[str], args: argparse.Namespace, settings: dict[str, Any], image_format: ImageFormat
 ) -> dict[str, Any]:
     """Train on the first films of `keys`, if that has not been done, and return the errors."""
-    folder = args.runs / str(count)
+    folder, options = args.runs / str(count), format_options(image_format)
     shards = folder / "shards"
     if not (shards / "manifest.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         labels = folder / "labels.csv"
         write_rows(args.labels, set(keys[:count]), labels)
         command = ["--labels", str(labels), "--images", str(args.images), "--out", str(shards), "--split", "train"]
-        if make_shards([*command, *format_options(image_format)]) != 0:
+        if make_shards([*command, *options]) != 0:
             raise SystemExit(f"{shards}: the shards were not written")
     if read_manifest(shards / "manifest.json").image != image_format:
         raise SystemExit(
@@ -70,7 +70,7 @@ def format_options(image_format: ImageFormat) -> list[str]:
         raise SystemExit(
             f"parts of a set of {image_format} cannot be written; use one that `wds-bone make-shards` wrote"
         )
-    options = ["--size", str(max(image_format.height, image_format.width))]
+    options = ["--size", str(image_format.height)]
     if image_format.encoding is not None:
         options += ["--encoding", image_format.encoding]
     if image_format.quality is not None:

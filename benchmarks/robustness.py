@@ -62,15 +62,10 @@ def contrasts_of(image: Tensor) -> Tensor:
     Args:
         image: uint8 (B, 1, H, W).
     """
-    is_film, grays = exposure.find_film(image), torch.arange(256.0).expand(len(image), -1)
-    dark, bright = (
-        exposure.quantile_of(grays, exposure.count_grays(image, is_film, fraction), quantile)
-        for fraction, quantile in (
-            (exposure.FILM_FRACTION, exposure.DARK_QUANTILE),
-            (exposure.HAND_FRACTION, exposure.BRIGHT_QUANTILE),
-        )
-    )
-    return (bright - dark)[:, 0]
+    _, film, hand = exposure.count_positive(image, exposure.find_film(image))
+    grays = torch.arange(float(exposure.NUM_GRAYS)).expand(len(image), -1)
+    dark = exposure.quantile_of(grays, film, exposure.DARK_QUANTILE)
+    return (exposure.quantile_of(grays, hand, exposure.BRIGHT_QUANTILE) - dark)[:, 0]
 
 
 def summarize(errors: NDArray[np.float64], reference: NDArray[np.float64]) -> dict[str, Any]:
@@ -142,13 +137,14 @@ def main() -> None:
         errors = {
             name: errors_months(ensemble, stream, change, num_batches=args.limit) for name, change in changes.items()
         }
-        contrast = contrasts(stream, num_batches=args.limit)
+        contrast = contrasts(stream, num_batches=args.limit) if args.by_contrast else None
     rows = {name: summarize(values, errors[AS_STORED]) for name, values in errors.items()}
-    print(f"{len(contrast):,} films, months\n\n{format_table(rows)}")
-    if args.by_contrast:
+    num_films = len(errors[AS_STORED])
+    print(f"{num_films:,} films, months\n\n{format_table(rows)}")
+    if contrast is not None:
         print(f"\n{format_groups(errors, contrast)}")
     if args.json:
-        result = {"checkpoints": args.checkpoint, "num_films": len(contrast), "rows": rows}
+        result = {"checkpoints": args.checkpoint, "num_films": num_films, "rows": rows}
         args.json.write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -164,8 +164,8 @@ def test_a_run_that_was_begun_with_the_old_normalization_is_not_continued_but_gi
     assert main(train_argv(shards, stopped, *AGE_ITSELF)) == 2
     message = capsys.readouterr().err
     assert f"got:      normalization {OLD_NORMALIZATION}{got}" in message
-    assert "--init-weights with its best.pt, --model" in message
-    recommended = shlex.split(message.partition("its best.pt, ")[2].replace(" and ", " "))
+    assert "--init-weights with its best.pt, if it has one, --model" in message
+    recommended = shlex.split(message.partition("if it has one, ")[2].replace(" and ", " "))
     assert (stopped / "last.pt").read_bytes() == before
     weights = ("--init-weights", str(stopped / "best.pt"), "--max-steps", "1", *recommended)
     assert main(train_argv(shards, tmp_path / "other", *weights)) == 0

@@ -35,3 +35,9 @@ def test_the_parts_of_a_set_are_written_in_its_format(options: list[str], tmp_pa
 
     whole = written("whole", "--size", "48", *options)
     assert written("part", *format_options(whole)) == whole
+
+
+@pytest.mark.parametrize("whole", [ImageFormat("png", 40, 48, fit="letterbox"), ImageFormat("png", 48, 48)])
+def test_a_set_in_a_format_that_make_shards_does_not_write_is_refused(whole: ImageFormat):
+    with pytest.raises(SystemExit, match="parts of a set of"):
+        format_options(whole)

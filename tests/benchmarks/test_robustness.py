@@ -41,7 +41,7 @@ def test_the_contrast_is_that_of_the_hand_and_not_of_a_marker():
     films = torch.full((2, 1, 64, 64), 20, dtype=torch.uint8)
     films[0, :, 16:48, 16:48], films[1, :, 16:48, 16:48] = 60, 200
     films[:, :, 10:12, 10:12] = 255
-    assert contrasts_of(films).tolist() == [40.0, 180.0]
+    assert contrasts_of(films).tolist() == contrasts_of(255 - films).tolist() == [40.0, 180.0]
 
 
 def test_each_film_is_in_one_group_of_contrast():

@@ -37,6 +37,7 @@ def test_running_out_of_memory_on_the_cpu_is_reported_too(allocate):
     "text",
     [
         "CUDA error: out of memory",
+        "backend='inductor' raised: CUDA out of memory. Tried to allocate 20.00 MiB",
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling it",
         "CUDA driver error: out of memory",
         "NCCL error: unhandled cuda error\nLast error:\nCuda failure 2 'out of memory'",

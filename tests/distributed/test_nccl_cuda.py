@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from tests.cuda import DEVICE, ON_CUDA
 from tests.launches import EVALUATE, TRAIN, argv_of, launch
-from tests.learn.runs import metrics_of
+from tests.learn.runs import SMALL_MODEL, metrics_of
+from wds_bone.distributed.ddp import convert_sync_batch_norm
 from wds_bone.evaluate import main as evaluate
+from wds_bone.model.model import build_model
 from wds_bone.train import main
 
 pytestmark = [*ON_CUDA, pytest.mark.timeout(400)]
@@ -37,6 +40,8 @@ def test_a_launched_process_resumes(shards: Path, tmp_path: Path) -> None:
 
 
 def test_synchronized_batch_norms_of_one_process_equal_ordinary_ones(shards: Path, tmp_path: Path) -> None:
+    converted = convert_sync_batch_norm(build_model(SMALL_MODEL).to(DEVICE))
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in converted.modules())
     usual = losses_of(shards, tmp_path / "usual")
     synchronized = losses_of(shards, tmp_path / "synchronized", "--set", "sync_batch_norm=true")
     assert synchronized[:5] == pytest.approx(usual[:5], rel=1e-2)

@@ -114,8 +114,8 @@ def test_other_bins_hardly_change_the_ages_that_a_trained_model_predicts(fusion:
     with torch.no_grad():
         last, places = model.head[-1], torch.linspace(-3.5, 3.5, 71)
         means = 4.0 * (torch.rand(NUM_FEATURES, 1) - 0.5)
-        slopes = means * places / 0.1 / NUM_FEATURES
-        last.weight.copy_(slopes.T.repeat(len(last.weight) // 71, 1))
+        slopes = (means * places / 0.1 / NUM_FEATURES).T
+        last.weight.copy_(torch.cat([slopes, -slopes])[: len(last.weight)])  # with "heads", those of girls come first
         last.bias.copy_((-0.5 * (places / 0.3) ** 2).repeat(len(last.bias) // 71))
     before = model(features, gender)
     model.use_bins(torch.linspace(-3.8, 6.5, 71))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from wds_bone.model.resample import EVEN_PHASE, resample
 
@@ -24,6 +25,14 @@ def shifts() -> torch.Tensor:
     moves = torch.eye(2, 3).repeat(NUM_PHASES**2, 1, 1)
     moves[:, :, 2] = torch.cartesian_prod(fractions, fractions)
     return moves
+
+
+def test_images_are_sampled_where_their_affine_maps_say():
+    torch.manual_seed(0)
+    maps, images = torch.randn(5, 2, 3), torch.rand(5, 1, 7, 12)
+    grid = F.affine_grid(maps, [5, 1, 7, 12], align_corners=False)
+    expected = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    torch.testing.assert_close(resample(images, maps, phase_pixels=0.0), expected, atol=1e-4, rtol=0.0)
 
 
 def power(images: torch.Tensor) -> float:

@@ -230,7 +230,7 @@ def _refuse_older_rules(saved: dict[str, Any], here: dict[str, Any], *, where: s
             expected=f"normalization {NORMALIZATION}, all settings that affect the result",
             got=", ".join(older),
             do="start a new run with another --out; to begin with the weights of this one, add --init-weights with "
-            f"its {BEST_NAME}, --model {before['model']} and {head_settings(HeadShape.of(before))}",
+            f"its {BEST_NAME}, if it has one, --model {before['model']} and {head_settings(HeadShape.of(before))}",
         )
 
 

@@ -44,10 +44,8 @@ def normalize_tones(image: Tensor, changes: Tensor | None = None) -> Tensor:
         float32 (B, 1, H, W); an image of a single gray value becomes black.
     """
     is_film = find_film(image)
-    film, hand = (count_grays(image, is_film, fraction) for fraction in (FILM_FRACTION, HAND_FRACTION))
-    is_negative = median_of(hand) < median_of(film)
+    is_negative, film, hand = count_positive(image, is_film)
     image = (image ^ (255 * is_negative[..., None, None]).to(torch.uint8)) * is_film  # the bars are black in any case
-    film, hand = (torch.where(is_negative, counts.flip(1), counts) for counts in (film, hand))
     grays = torch.linspace(0.0, 1.0, NUM_GRAYS, device=image.device).expand(len(image), -1)
     if changes is not None:
         grays = _saturate(grays, film, changes[:, 0:1], changes[:, 1:2])
@@ -77,6 +75,24 @@ def find_film(image: Tensor) -> Tensor:
         is_bar = _middle(without_black, across, FILM_FRACTION).amin(across, keepdim=True) >= WHITE
         is_film = is_film & ~_reach_an_edge(is_bar, along)
     return is_film.to(torch.uint8)
+
+
+def count_positive(image: Tensor, is_film: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return which images are negatives, and the gray values of their films and hands after inverting these.
+
+    They are counted, as in `count_grays`.
+
+    Args:
+        image: uint8 (B, 1, H, W).
+        is_film: uint8 (B, 1, H, W), 1 for pixels that are counted, otherwise 0.
+
+    Returns:
+        bool (B, 1), int32 (B, NUM_GRAYS) of the film without its border, int32 (B, NUM_GRAYS) of its center.
+    """
+    film, hand = (count_grays(image, is_film, fraction) for fraction in (FILM_FRACTION, HAND_FRACTION))
+    is_negative = median_of(hand) < median_of(film)
+    film, hand = (torch.where(is_negative, counts.flip(1), counts) for counts in (film, hand))
+    return is_negative, film, hand
 
 
 def count_grays(image: Tensor, is_film: Tensor, fraction: float) -> Tensor:

@@ -65,7 +65,8 @@ def to_device(batches: Iterable[Planned], device: torch.device) -> Iterator[Plan
 
 def _copy_ahead(batches: Iterable[Planned], device: torch.device) -> Iterator[Planned]:
     """Yield the batches; while one is in use, the next one is being copied."""
-    side_stream = _side_stream(device)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    side_stream = _side_stream(index)
     ahead: tuple[BatchPlan, Batch, torch.cuda.Event] | None = None
     for plan, batch in batches:
         copied = plan, *_copy(batch, device, side_stream)
@@ -77,12 +78,12 @@ def _copy_ahead(batches: Iterable[Planned], device: torch.device) -> Iterator[Pl
 
 
 @lru_cache
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return the stream for copies to a device.
+def _side_stream(index: int) -> torch.cuda.Stream:
+    """Return the stream for copies to the CUDA device of that number.
 
     It is always the same one, because torch uses freed memory again only in the stream for which it was allocated.
     """
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return torch.cuda.Stream(index)  # type: ignore[no-untyped-call]
 
 
 def _copy(batch: Batch, device: torch.device, side_stream: torch.cuda.Stream) -> tuple[Batch, torch.cuda.Event]:
