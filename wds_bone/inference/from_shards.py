@@ -44,13 +44,15 @@ def predict_shards(
     with _open_stream(shards, split, batching, ranks, cache=cache) as stream:
         ensemble.refuse_other_format(stream.image_format, where=", ".join(shards))
         ranks.refuse_disagreement(_shared_description(ensemble, stream, batching, gender_input))
-        genders = override_genders(stream.genders.astype(np.float32), gender_input, digest=stream.order_digest)
+        given = stream.genders.astype(np.float32)
+        is_true = gender_input == "true"  # then each batch has them already
+        genders = None if is_true else override_genders(given, gender_input, digest=stream.order_digest)
         with interruption.deferred(), _progress(stream, ranks) as show:
             predictions = predict_epoch(
                 ensemble,
                 stream,
                 ranks,
-                gender_input=None if gender_input == "true" else genders,  # each batch has its own
+                gender_input=genders,
                 give_up=lambda: ranks.any(interruption.is_requested),
                 show=show,
             )
